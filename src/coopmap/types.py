@@ -1,0 +1,194 @@
+"""Records that pass between data, model, losses and metrics.
+
+Axes are OpenCV, lengths metres, quaternions ``(x, y, z, w)``; see ``docs/conventions.md``.
+Shapes are given for a batch; one sample of a dataset lacks the leading ``b``.
+
+Shape legend: ``b`` batch, ``v`` view, ``h w`` pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class TensorRecord:
+    """Dataclass mixin: apply a function to every tensor field, move, pin and stack records."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Return a copy in which ``function`` was applied to every tensor field."""
+        changes = {
+            field.name: function(value)
+            for field in fields(self)  # type: ignore[arg-type]
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **changes)  # type: ignore[type-var]
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
+        """Return a copy on ``device`` (asynchronous where the source is pinned)."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Return a copy in page-locked memory; ``DataLoader(pin_memory=True)`` calls this."""
+        return self.map(Tensor.pin_memory)
+
+    @classmethod
+    def stack(cls, records: Sequence[Self]) -> Self:
+        """Stack equally shaped records along a new leading dimension.
+
+        Raises:
+            ValueError: if a field is set in some records and ``None`` in others.
+        """
+        first = records[0]
+        columns = {}
+        for field in fields(first):  # type: ignore[arg-type]
+            values = [getattr(record, field.name) for record in records]
+            present = [isinstance(value, Tensor) for value in values]
+            if any(present) != all(present):
+                raise ValueError(f"{cls.__name__}.{field.name} is set in only some of the records to stack")
+            columns[field.name] = torch.stack(values) if all(present) else values[0]
+        return cls(**columns)
+
+
+@dataclass(frozen=True)
+class Observation(TensorRecord):
+    """What a deployed car has; all that a model may see.
+
+    Attributes:
+        images: RGB, DINOv2-normalised.
+        rays: calibrated (nominal) unit rays of the pixels, in the view's own frame.
+        depth_prior: measured range along ``rays``, 0 = unknown; ``None`` when there is no such sensor.
+        pose_prior: rough ``T_world_view`` (GPS, say); ``None`` when there is none.
+        prior_is_metric: whether the priors of a view are in metres; ``None`` means all are.
+    """
+
+    images: Float[Tensor, "b v 3 h w"]
+    rays: Float[Tensor, "b v h w 3"]
+    depth_prior: Float[Tensor, "b v h w"] | None = None
+    pose_prior: Float[Tensor, "b v 4 4"] | None = None
+    prior_is_metric: Bool[Tensor, "b v"] | None = None
+
+
+@dataclass(frozen=True)
+class Target(TensorRecord):
+    """Ground truth; never reaches the model.
+
+    Attributes:
+        rays: unit direction of what each pixel shows, in the view's frame (nominal where depth is unknown).
+        depth: range along ``rays``, 0 = unknown.
+        valid: depth is known.
+        non_ambiguous: some camera covers the pixel (a fact of calibration).
+        pose: ``T_world_view``.
+        is_metric: lengths of the sample are metres.
+        is_synthetic: rendered rather than measured.
+    """
+
+    rays: Float[Tensor, "b v h w 3"]
+    depth: Float[Tensor, "b v h w"]
+    valid: Bool[Tensor, "b v h w"]
+    non_ambiguous: Bool[Tensor, "b v h w"]
+    pose: Float[Tensor, "b v 4 4"]
+    is_metric: Bool[Tensor, " b"]
+    is_synthetic: Bool[Tensor, " b"]
+
+    @property
+    def points_view(self) -> Float[Tensor, "b v h w 3"]:
+        """Points in the frame of their own view; zero where depth is unknown."""
+        return self.rays * self.depth[..., None]
+
+    @property
+    def points_world(self) -> Float[Tensor, "b v h w 3"]:
+        """Points in the world frame (meaningful where ``valid``)."""
+        rotation, translation = self.pose[..., :3, :3], self.pose[..., :3, 3]
+        return torch.einsum("...vij,...vhwj->...vhwi", rotation, self.points_view) + translation[..., None, None, :]
+
+
+@dataclass(frozen=True)
+class Prediction(TensorRecord):
+    """MapAnything's factored output: metric (already multiplied by ``scale``), in the frame of view 0.
+
+    Attributes:
+        rays: predicted unit rays, view frame.
+        depth: range along ``rays``.
+        pose_trans: position of the view in view 0's frame.
+        pose_quat: unit quaternion ``(x, y, z, w)`` of ``T_view0_view``.
+        scale: metric scale of the sample; dividing lengths by it gives the network's raw output.
+        confidence: >= 1.
+        mask_logits: logit of ``non_ambiguous``.
+        points_view: points in their own view's frame.
+        points_world: points in view 0's frame.
+    """
+
+    rays: Float[Tensor, "b v h w 3"]
+    depth: Float[Tensor, "b v h w"]
+    pose_trans: Float[Tensor, "b v 3"]
+    pose_quat: Float[Tensor, "b v 4"]
+    scale: Float[Tensor, " b"]
+    confidence: Float[Tensor, "b v h w"]
+    mask_logits: Float[Tensor, "b v h w"]
+    points_view: Float[Tensor, "b v h w 3"]
+    points_world: Float[Tensor, "b v h w 3"]
+
+
+@dataclass(frozen=True)
+class SampleMeta:
+    """Where a sample comes from: one agent id per view, the reference agent first."""
+
+    scenario: str
+    frame: str
+    agents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame seen by ``v`` views (no batch dimension).
+
+    ``skipped`` names what could not be read on the way to this sample (path and reason).
+    """
+
+    observation: Observation
+    target: Target
+    meta: SampleMeta
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples with the same number of views, stacked; ``skipped`` gathers those of the samples."""
+
+    observation: Observation
+    target: Target
+    metas: tuple[SampleMeta, ...]
+    skipped: tuple[str, ...] = ()
+
+    @classmethod
+    def collate(cls, samples: Sequence[Sample]) -> Batch:
+        """Stack samples; all must have the same number of views."""
+        return cls(
+            Observation.stack([sample.observation for sample in samples]),
+            Target.stack([sample.target for sample in samples]),
+            tuple(sample.meta for sample in samples),
+            tuple(text for sample in samples for text in sample.skipped),
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """Return a copy on ``device``."""
+        return replace(
+            self, observation=self.observation.to(device, non_blocking), target=self.target.to(device, non_blocking)
+        )
+
+    def pin_memory(self) -> Batch:
+        """Return a copy in page-locked memory."""
+        return replace(self, observation=self.observation.pin_memory(), target=self.target.pin_memory())
+
+
+@dataclass(frozen=True)
+class SkippedBatch:
+    """An evaluation batch of which no sample could be read."""
+
+    skipped: tuple[str, ...]
