@@ -1,0 +1,35 @@
+"""Poses, camera models, rigs and the panorama warp (numpy and torch only)."""
+
+from coopmap.geometry.carla import (
+    carla_from_pose,
+    points_cv_from_ue,
+    points_ue_from_cv,
+    pose_cv_from_ue,
+    pose_from_carla,
+    pose_ue_from_cv,
+)
+from coopmap.geometry.se3 import (
+    invert,
+    pose_from_quat_trans,
+    quat_trans_from_pose,
+    relative_pose,
+    rotate,
+    rotation_angle,
+    transform_points,
+)
+
+__all__ = [
+    "carla_from_pose",
+    "invert",
+    "points_cv_from_ue",
+    "points_ue_from_cv",
+    "pose_cv_from_ue",
+    "pose_from_carla",
+    "pose_from_quat_trans",
+    "pose_ue_from_cv",
+    "quat_trans_from_pose",
+    "relative_pose",
+    "rotate",
+    "rotation_angle",
+    "transform_points",
+]

@@ -1,0 +1,127 @@
+"""Camera models behind one interface: ``rays``, ``project``, ``unproject`` (numpy, float64).
+
+Pixel coordinates are continuous: the centre of pixel (row i, column j) is ``(u, v) = (j + 0.5, i + 0.5)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+class Camera(Protocol):
+    """What every camera model offers; directions and points are in the camera's own OpenCV frame."""
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def project(self, points: Float[np.ndarray, "*b 3"]) -> tuple[Float[np.ndarray, "*b 2"], Bool[np.ndarray, "*b"]]:
+        """Pixels ``(u, v)`` of points, and whether each lies in front of the camera and inside the image."""
+        ...
+
+    def unproject(self, pixels: Float[np.ndarray, "*b 2"]) -> Float[np.ndarray, "*b 3"]:
+        """Unit rays through pixels ``(u, v)``."""
+        ...
+
+
+def pixel_centers(height: int, width: int) -> Float[np.ndarray, "h w 2"]:
+    """``(u, v)`` of all pixel centres."""
+    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    return np.stack([u, v], axis=-1)
+
+
+def camera_rays(camera: Camera) -> Float[np.ndarray, "h w 3"]:
+    """Unit rays through all pixel centres."""
+    return camera.unproject(pixel_centers(camera.height, camera.width))
+
+
+@dataclass(frozen=True)
+class PinholeCamera:
+    """Undistorted perspective camera.
+
+    Attributes:
+        intrinsics: 3x3 matrix in pixels.
+        height, width: image size.
+    """
+
+    intrinsics: Float[np.ndarray, "3 3"]
+
+    height: int
+    width: int
+
+    def project(self, points: Float[np.ndarray, "*b 3"]) -> tuple[Float[np.ndarray, "*b 2"], Bool[np.ndarray, "*b"]]:
+        """See :meth:`Camera.project`; pixels of points behind the camera are NaN."""
+        z = points[..., 2]
+        front = z > 0
+        safe_z = np.where(front, z, np.nan)
+        homogeneous = points @ self.intrinsics.T
+        pixels = homogeneous[..., :2] / safe_z[..., None]
+        with np.errstate(invalid="ignore"):
+            inside = (pixels >= 0).all(-1) & (pixels[..., 0] < self.width) & (pixels[..., 1] < self.height)
+        return pixels, front & inside
+
+    def unproject(self, pixels: Float[np.ndarray, "*b 2"]) -> Float[np.ndarray, "*b 3"]:
+        """See :meth:`Camera.unproject`."""
+        homogeneous = np.concatenate([pixels, np.ones_like(pixels[..., :1])], axis=-1)
+        rays = homogeneous @ np.linalg.inv(self.intrinsics).T
+        return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class PanoramaCamera:
+    """360-degree camera: azimuth linear in the column, elevation (or its tangent) linear in the row.
+
+    Column ``u`` looks towards azimuth ``2 pi (u / width - 0.5)``: 0 forward, positive to the right. With
+    ``projection="equirect"`` row ``v`` has elevation ``center + v_fov (0.5 - v / height)``, positive upwards; with
+    ``"cylinder"`` the tangent of the elevation is linear in ``v`` between the same extremes.
+
+    Attributes:
+        height, width: pixels.
+        v_fov: vertical field of view, radians.
+        elevation_center: elevation of the middle row, radians (of an equirectangular panorama).
+        projection: ``equirect`` or ``cylinder``.
+    """
+
+    height: int
+    width: int
+    v_fov: float
+    elevation_center: float = 0.0
+    projection: str = "equirect"
+
+    @property
+    def pixels_per_radian(self) -> float:
+        """Resolution along the horizon."""
+        return self.width / (2 * np.pi)
+
+    def _row_range(self) -> tuple[float, float]:
+        top, bottom = self.elevation_center + self.v_fov / 2, self.elevation_center - self.v_fov / 2
+        return (top, bottom) if self.projection == "equirect" else (np.tan(top), np.tan(bottom))
+
+    def project(self, points: Float[np.ndarray, "*b 3"]) -> tuple[Float[np.ndarray, "*b 2"], Bool[np.ndarray, "*b"]]:
+        """See :meth:`Camera.project`; columns wrap, so only the elevation can leave the image."""
+        x, y, z = np.moveaxis(points, -1, 0)
+        azimuth = np.arctan2(x, z)
+        horizontal = np.hypot(x, z)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            row = np.arctan2(-y, horizontal) if self.projection == "equirect" else -y / horizontal
+        top, bottom = self._row_range()
+        u = np.mod(azimuth / (2 * np.pi) + 0.5, 1.0) * self.width
+        u = np.where(u >= self.width, 0.0, u)  # rounding of the modulus
+        v = (top - row) / (top - bottom) * self.height
+        pixels = np.stack([u, v], axis=-1)
+        return pixels, (v >= 0) & (v < self.height) & (horizontal + np.abs(y) > 0)
+
+    def unproject(self, pixels: Float[np.ndarray, "*b 2"]) -> Float[np.ndarray, "*b 3"]:
+        """See :meth:`Camera.unproject`."""
+        azimuth = 2 * np.pi * (pixels[..., 0] / self.width - 0.5)
+        top, bottom = self._row_range()
+        row = top + (bottom - top) * pixels[..., 1] / self.height
+        elevation = row if self.projection == "equirect" else np.arctan(row)
+        cos = np.cos(elevation)
+        return np.stack([np.sin(azimuth) * cos, -np.sin(elevation), np.cos(azimuth) * cos], axis=-1)

@@ -1,0 +1,212 @@
+"""From a rig's four pinhole images to one panorama at the agent's centre.
+
+A ray of the panorama is cut by a proxy surface, and the cut point is projected into every camera with its full
+extrinsics; of the cameras that see it the one closest to its optical axis wins. The map depends on calibration alone
+(:class:`PanoramaWarp`); :mod:`coopmap.geometry.warp_cache` keeps one per distinct rig.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, UInt8
+
+from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays
+from coopmap.geometry.rig import Rig
+
+AREA_FILTER_BELOW = 0.75
+"""Images this much denser than the panorama are area-filtered first, so that the warp does not alias."""
+
+
+@dataclass(frozen=True)
+class PanoramaSpec:
+    """Everything but the rig that decides a warp.
+
+    Attributes:
+        camera: the ideal panorama camera.
+        surface: ``bowl``, ``sphere`` or ``infinite``.
+        radius_m: radius of the sphere, or of the sphere that closes the bowl.
+        feather: width of the colour blend between two cameras, radians.
+        legacy_crop: keep only the rows of each image that a crop to the panorama's aspect ratio keeps.
+    """
+
+    camera: PanoramaCamera
+    surface: str = "bowl"
+    radius_m: float = 30.0
+    feather: float = np.deg2rad(3.0)
+    legacy_crop: bool = False
+
+
+class PanoramaWarp(NamedTuple):
+    """Where each panorama pixel looks; -1 where no camera does.
+
+    Cameras are counted in slot order; their pixels in row-major order.
+
+    Attributes:
+        winner: camera that shows the pixel.
+        source: nearest pixel in the winner.
+        pixel: continuous pixel ``(u, v)`` in the winner.
+        blend_at: flat panorama indices at which a second camera is blended in.
+        blend_camera: that camera.
+        blend_pixel: continuous pixel ``(u, v)`` in it.
+        blend_weight: its weight, below one half.
+    """
+
+    winner: Int[np.ndarray, "h w"]
+    source: Int[np.ndarray, "h w"]
+    pixel: Float32[np.ndarray, "h w 2"]
+    blend_at: Int[np.ndarray, " n"]
+    blend_camera: Int[np.ndarray, " n"]
+    blend_pixel: Float32[np.ndarray, "n 2"]
+    blend_weight: Float32[np.ndarray, " n"]
+
+    @property
+    def covered(self) -> Bool[np.ndarray, "h w"]:
+        """Pixels that some camera sees."""
+        return self.winner >= 0
+
+
+def surface_range(
+    rays: Float[np.ndarray, "*b 3"], surface: str, radius_m: float, ground_height_m: float
+) -> Float[np.ndarray, "*b"]:
+    """Range at which unit rays from the agent's origin meet the proxy surface; infinity for ``infinite``.
+
+    The bowl is the plane ``ground_height_m`` below the origin, closed by a sphere of ``radius_m`` around it.
+
+    Raises:
+        ValueError: if the surface is unknown, or a bowl's ground is not below the origin.
+    """
+    if surface == "infinite":
+        return np.full(rays.shape[:-1], np.inf)
+    if surface == "sphere":
+        return np.full(rays.shape[:-1], radius_m)
+    if surface != "bowl":
+        raise ValueError(f"unknown surface {surface!r}: expected bowl, sphere or infinite")
+    if ground_height_m <= 0:
+        raise ValueError(f"a bowl needs the agent's origin above the ground, got a height of {ground_height_m} m")
+    with np.errstate(divide="ignore"):
+        to_ground = np.where(rays[..., 1] > 0, ground_height_m / rays[..., 1], np.inf)
+    return np.minimum(to_ground, radius_m)
+
+
+def build_warp(rig: Rig, spec: PanoramaSpec) -> PanoramaWarp:
+    """Compute the map from panorama to cameras."""
+    pixels, axis_angle, seen = _candidates(rig, spec)
+    angle = np.where(seen, axis_angle, np.inf)
+    order = np.argsort(angle, axis=0, kind="stable")
+    best, second = order[0], order[1] if len(order) > 1 else order[0]
+    covered: Bool[np.ndarray, "h w"] = np.any(seen, axis=0)
+    winner = np.where(covered, best, -1).astype(np.int8)
+    pixel = _take(pixels, best)
+    column = np.clip(np.floor(np.nan_to_num(pixel[..., 0])), 0, rig.image_size[1] - 1)
+    row = np.clip(np.floor(np.nan_to_num(pixel[..., 1])), 0, rig.image_size[0] - 1)
+    source = np.where(covered, row * rig.image_size[1] + column, -1).astype(np.int32)
+
+    with np.errstate(invalid="ignore"):
+        lead = _take(angle, second) - _take(angle, best)  # how far the runner-up is behind; NaN where neither sees
+    blend = np.asarray(covered & (lead < spec.feather) & (len(order) > 1))
+    blend_at = np.flatnonzero(blend)
+    weight = 0.5 * (1 - lead[blend] / spec.feather) if spec.feather > 0 else np.zeros(len(blend_at))
+    return PanoramaWarp(
+        winner=winner,
+        source=source,
+        pixel=np.where(covered[..., None], pixel, -1).astype(np.float32),
+        blend_at=blend_at.astype(np.int32),
+        blend_camera=second[blend].astype(np.int8),
+        blend_pixel=_take(pixels, second)[blend].astype(np.float32),
+        blend_weight=weight.astype(np.float32),
+    )
+
+
+def _candidates(
+    rig: Rig, spec: PanoramaSpec
+) -> tuple[Float[np.ndarray, "k h w 2"], Float[np.ndarray, "k h w"], Bool[np.ndarray, "k h w"]]:
+    """Per camera: pixel of each panorama ray's cut point, its angle to the optical axis, and whether it is seen."""
+    rays = camera_rays(spec.camera)
+    reach = surface_range(rays, spec.surface, spec.radius_m, rig.ground_height_m)
+    height, width = rig.image_size
+    pixels, angles, seen = [], [], []
+    for intrinsics, agent_from_camera in zip(rig.intrinsics, rig.agent_from_camera, strict=True):
+        camera_from_agent = np.linalg.inv(agent_from_camera)
+        points = rays @ camera_from_agent[:3, :3].T
+        if spec.surface != "infinite":
+            points = points * reach[..., None] + camera_from_agent[:3, 3]
+        pixel, inside = PinholeCamera(intrinsics, height, width).project(points)
+        if spec.legacy_crop:
+            kept_rows = min(height, width * spec.camera.height / spec.camera.width)
+            with np.errstate(invalid="ignore"):
+                inside &= np.abs(pixel[..., 1] - height / 2) <= kept_rows / 2
+        pixels.append(pixel)
+        angles.append(np.arctan2(np.hypot(points[..., 0], points[..., 1]), points[..., 2]))
+        seen.append(inside)
+    return np.stack(pixels), np.stack(angles), np.stack(seen)
+
+
+def _take(per_camera: np.ndarray, camera: Int[np.ndarray, "h w"]) -> np.ndarray:
+    """Select one camera's entry for each pixel."""
+    index = camera[None] if per_camera.ndim == 3 else camera[None, ..., None]
+    return np.take_along_axis(per_camera, index, axis=0)[0]
+
+
+def warp_images(
+    warp: PanoramaWarp, images: UInt8[np.ndarray, "k h w 3"], rig: Rig, spec: PanoramaSpec
+) -> UInt8[np.ndarray, "hp wp 3"]:
+    """Stitch the cameras' images; black where no camera looks.
+
+    Args:
+        warp: of this rig and ``spec``.
+        images: RGB, in slot order, of the rig's image size.
+        rig: the cameras.
+        spec: the panorama.
+
+    Raises:
+        ValueError: if the images are not of the rig's size.
+    """
+    if images.shape[1:3] != tuple(rig.image_size) or len(images) != len(rig.intrinsics):
+        raise ValueError(f"expected {len(rig.intrinsics)} images of {rig.image_size}, got {images.shape}")
+    atlas, scale = _atlas(images, spec.camera.pixels_per_radian / float(rig.intrinsics[0, 0, 0]))
+    tile_height, tile_width = len(atlas) // len(images), atlas.shape[1]
+    panorama = _sample(atlas, warp.pixel, warp.winner, scale, tile_height, tile_width)
+    panorama[~warp.covered] = 0
+    if len(warp.blend_at):
+        other = _sample(atlas, warp.blend_pixel, warp.blend_camera, scale, tile_height, tile_width)
+        flat = panorama.reshape(-1, 3)
+        weight = warp.blend_weight[:, None]
+        flat[warp.blend_at] = np.rint(flat[warp.blend_at] * (1 - weight) + other * weight).astype(np.uint8)
+    return panorama
+
+
+def _atlas(
+    images: UInt8[np.ndarray, "k h w 3"], density: float
+) -> tuple[UInt8[np.ndarray, "kh w 3"], Float[np.ndarray, " 2"]]:
+    """Images one below the other, area-filtered if much denser than the panorama; and the scale (u, v) applied."""
+    _, height, width, _ = images.shape
+    if density >= AREA_FILTER_BELOW:
+        return images.reshape(-1, width, 3), np.ones(2)
+    size = max(1, round(width * density)), max(1, round(height * density))
+    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
+    return np.concatenate(small), np.array([size[0] / width, size[1] / height])
+
+
+def _sample(
+    atlas: UInt8[np.ndarray, "kh w 3"],
+    pixel: Float32[np.ndarray, "*b 2"],
+    camera: Int[np.ndarray, "*b"],
+    scale: Float[np.ndarray, " 2"],
+    tile_height: int,
+    tile_width: int,
+) -> UInt8[np.ndarray, "*b 3"]:
+    """Bilinear lookup that never reaches into a neighbouring tile of the atlas."""
+    # cv2.remap counts from pixel centres, hence the 0.5
+    u = np.clip(pixel[..., 0] * np.float32(scale[0]) - np.float32(0.5), 0, tile_width - 1)
+    v = np.clip(pixel[..., 1] * np.float32(scale[1]) - np.float32(0.5), 0, tile_height - 1)
+    rows = v + np.maximum(camera, 0).astype(np.float32) * tile_height
+    # cv2 limits either side of a map to 32767, so lists of pixels are laid out as tables
+    columns = u.shape[-1] if u.ndim == 2 else 1024
+    shape = -(-u.size // columns), columns
+    map_u, map_v = np.resize(u, shape), np.resize(rows, shape)
+    sampled = cv2.remap(atlas, map_u, map_v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return sampled.reshape(-1, 3)[: u.size].reshape(*u.shape, 3)

@@ -1,0 +1,33 @@
+"""A car's four cameras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+SLOTS = ("front", "left", "rear", "right")
+"""Canonical camera order, everywhere in the program."""
+
+OPV2V_CAMERA_OF_SLOT = (0, 2, 3, 1)
+"""OPV2V camera number of each slot: ``camera0`` front, ``camera2`` left, ``camera3`` rear, ``camera1`` right."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """Calibration of an agent's cameras, in slot order; OpenCV axes, float64.
+
+    The agent frame is its LiDAR frame.
+
+    Attributes:
+        intrinsics: pinhole matrices, pixels; pixel centres lie at ``+ 0.5``.
+        agent_from_camera: ``T_agent_camera``.
+        image_size: ``(height, width)`` of the images that the intrinsics belong to.
+        ground_height_m: height of the agent origin above the ground under the car.
+    """
+
+    intrinsics: Float[np.ndarray, "k 3 3"]
+    agent_from_camera: Float[np.ndarray, "k 4 4"]
+    image_size: tuple[int, int]
+    ground_height_m: float

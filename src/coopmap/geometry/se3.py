@@ -1,0 +1,57 @@
+"""Rigid transforms as 4x4 matrices, batched, differentiable (torch, on roma).
+
+``T_a_b`` maps points of frame b into frame a. Points and directions have different verbs:
+:func:`transform_points` applies rotation and translation, :func:`rotate` the rotation alone.
+"""
+
+from __future__ import annotations
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def pose_from_quat_trans(quat_xyzw: Float[Tensor, "*b 4"], trans: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
+    """4x4 matrix of a unit quaternion ``(x, y, z, w)`` and a translation."""
+    rotation = roma.unitquat_to_rotmat(quat_xyzw)
+    top = torch.cat([rotation, trans[..., None]], dim=-1)
+    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    return torch.cat([top, bottom], dim=-2)
+
+
+def quat_trans_from_pose(pose: Float[Tensor, "*b 4 4"]) -> tuple[Float[Tensor, "*b 4"], Float[Tensor, "*b 3"]]:
+    """Unit quaternion ``(x, y, z, w)`` with ``w >= 0`` and translation of a 4x4 matrix."""
+    quat = roma.rotmat_to_unitquat(pose[..., :3, :3])
+    return torch.where(quat[..., 3:] < 0, -quat, quat), pose[..., :3, 3]
+
+
+def invert(pose: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
+    """``T_b_a`` from ``T_a_b``, using that the rotation is orthonormal."""
+    rotation_t = pose[..., :3, :3].transpose(-1, -2)
+    trans = -(rotation_t @ pose[..., :3, 3:])
+    return torch.cat([torch.cat([rotation_t, trans], dim=-1), pose[..., 3:, :]], dim=-2)
+
+
+def relative_pose(
+    pose_world_a: Float[Tensor, "*b 4 4"], pose_world_b: Float[Tensor, "*b 4 4"]
+) -> Float[Tensor, "*b 4 4"]:
+    """``T_a_b`` from ``T_world_a`` and ``T_world_b``."""
+    return invert(pose_world_a) @ pose_world_b
+
+
+def transform_points(pose: Float[Tensor, "*b 4 4"], points: Float[Tensor, "*b n 3"]) -> Float[Tensor, "*b n 3"]:
+    """Apply ``T_a_b`` to points of frame b."""
+    return points @ pose[..., :3, :3].transpose(-1, -2) + pose[..., None, :3, 3]
+
+
+def rotate(pose: Float[Tensor, "*b 4 4"], directions: Float[Tensor, "*b n 3"]) -> Float[Tensor, "*b n 3"]:
+    """Apply the rotation of ``T_a_b`` to directions of frame b."""
+    return directions @ pose[..., :3, :3].transpose(-1, -2)
+
+
+def rotation_angle(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
+    """Angle of a rotation in radians, [0, pi], accurate near 0 and pi."""
+    return roma.rotmat_geodesic_distance(
+        rotation, torch.eye(3, dtype=rotation.dtype, device=rotation.device).expand_as(rotation)
+    )

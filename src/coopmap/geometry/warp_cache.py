@@ -1,0 +1,101 @@
+"""One panorama warp per distinct rig, in memory and on disk.
+
+Recorded calibrations carry noise of about 1e-5. The sampling pattern is therefore computed from a rig rounded to a grid
+(1 mm, 0.1 mrad, 0.01 pixels; 5 cm for the height above ground), so that noise finds the same entry and the pattern
+depends on nothing else. Target geometry uses the exact rig (:mod:`coopmap.geometry.targets`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, build_warp
+from coopmap.geometry.rig import Rig
+
+log = logging.getLogger(__name__)
+
+GRID_M, GRID_ROTATION, GRID_GROUND_M = 1e-3, 1e-4, 5e-2
+FORMAT_VERSION = 1
+
+
+def _snap(values: np.ndarray, grid: float) -> np.ndarray:
+    # A quarter step of offset: real calibrations sit on round numbers, which must not be the borders between cells.
+    return np.round(values / grid + 0.25) * grid - 0.25 * grid
+
+
+def rounded_rig(rig: Rig) -> Rig:
+    """The rig on the grid; rotations are made orthonormal again."""
+    poses = rig.agent_from_camera.copy()
+    poses[:, :3, 3] = _snap(poses[:, :3, 3], GRID_M)
+    left, _, right = np.linalg.svd(_snap(poses[:, :3, :3], GRID_ROTATION))
+    poses[:, :3, :3] = left @ right
+    return Rig(
+        intrinsics=np.round(rig.intrinsics, 2),
+        agent_from_camera=poses,
+        image_size=rig.image_size,
+        ground_height_m=float(_snap(np.array(rig.ground_height_m), GRID_GROUND_M)),
+    )
+
+
+class WarpCache:
+    """Gives the warp of a rig, computing it at most once.
+
+    Args:
+        spec: the panorama.
+        directory: where ``.npz`` files are kept for other processes and runs; ``None`` keeps them in memory only.
+    """
+
+    def __init__(self, spec: PanoramaSpec, directory: str | Path | None = None) -> None:
+        self.spec = spec
+        self.directory = Path(directory) if directory is not None else None
+        self._warps: dict[str, PanoramaWarp] = {}
+
+    def __len__(self) -> int:
+        return len(self._warps)
+
+    def get(self, rig: Rig) -> PanoramaWarp:
+        """The warp of a rig, from memory, from disk, or computed and stored."""
+        rig = rounded_rig(rig)
+        key = self._key(rig)
+        if key not in self._warps:
+            self._warps[key] = self._load_or_build(key, rig)
+        return self._warps[key]
+
+    def _key(self, rig: Rig) -> str:
+        description = json.dumps([FORMAT_VERSION, asdict(self.spec), rig.image_size], sort_keys=True)
+        digest = hashlib.sha256(description.encode())
+        for values in (rig.intrinsics, rig.agent_from_camera[:, :3], np.array(rig.ground_height_m)):
+            digest.update(np.round(values, 7).astype(np.float32).tobytes())
+        return digest.hexdigest()[:16]
+
+    def _load_or_build(self, key: str, rig: Rig) -> PanoramaWarp:
+        if self.directory is None:
+            return build_warp(rig, self.spec)
+        path = self.directory / f"warp_{key}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return PanoramaWarp(**{name: stored[name] for name in PanoramaWarp._fields})
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            log.warning("%s is unreadable (%s); computing it again", path, error)
+        warp = build_warp(rig, self.spec)
+        self._store(path, warp)
+        return warp
+
+    def _store(self, path: Path, warp: PanoramaWarp) -> None:
+        """Write atomically, so that other loader processes never see half a file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **warp._asdict())
+        os.replace(temporary, path)
