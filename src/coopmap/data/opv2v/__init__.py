@@ -1,0 +1,33 @@
+"""Reader of OPV2V and V2XSet: index, metadata, images and depth, everything in OpenCV axes and slot order."""
+
+from coopmap.data.opv2v.depth import DepthSource, select_depth_source
+from coopmap.data.opv2v.errors import (
+    CorruptFrameError,
+    DataError,
+    DatasetLayoutError,
+    FrameError,
+    MetadataError,
+    MissingFileError,
+)
+from coopmap.data.opv2v.images import read_image, read_images
+from coopmap.data.opv2v.index import SPLIT_FOLDERS, FrameRef, SplitIndex
+from coopmap.data.opv2v.metadata import AgentMetadata, VehicleBoxes, read_agent
+
+__all__ = [
+    "SPLIT_FOLDERS",
+    "AgentMetadata",
+    "CorruptFrameError",
+    "DataError",
+    "DatasetLayoutError",
+    "DepthSource",
+    "FrameError",
+    "FrameRef",
+    "MetadataError",
+    "MissingFileError",
+    "SplitIndex",
+    "VehicleBoxes",
+    "read_agent",
+    "read_image",
+    "read_images",
+    "select_depth_source",
+]

@@ -1,0 +1,252 @@
+"""Depth sources: dense ``.npy``, CARLA-encoded PNG, or the LiDAR sweeps of the same tick.
+
+All give range along the unit ray of each pixel, float32, 0 = unknown, at the cameras' resolution and in slot order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+
+from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError, MissingFileError
+from coopmap.data.opv2v.images import check_size, decode_png
+from coopmap.data.opv2v.index import FrameRef, SplitIndex
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, splat
+from coopmap.data.opv2v.metadata import AgentMetadata, read_agent
+from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
+
+SOURCES = ("auto", "npy", "png", "lidar")
+KINDS = ("z", "ray")
+
+CARLA_FAR_M = 1000.0
+"""Range of CARLA's depth camera; the sky, and whatever is farther, reads as this."""
+
+_SKY_M = CARLA_FAR_M * (1 - 1e-6)  # a far value may come back from float32 a little smaller
+
+
+class DepthSource(Protocol):
+    """Where depth comes from."""
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether neighbouring pixels have depth, as losses on normals and gradients need."""
+
+    def first_path(self, ref: FrameRef, agent: str) -> Path:
+        """The first file that :meth:`read` would open for an agent."""
+
+    def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
+        """Depth of each of the ``agents`` (some of ``ref.agents``) in a frame.
+
+        Raises:
+            FrameError: if a file is missing, damaged or of the wrong size.
+        """
+
+    def describe(self) -> str:
+        """One line for the log."""
+
+
+def select_depth_source(
+    index: SplitIndex,
+    depth_root: Path | str | None = None,
+    source: str = "auto",
+    kind: str = "z",
+    max_depth_m: float = 200.0,
+    merge_agents: bool = False,
+) -> DepthSource:
+    """Choose the depth source of a split.
+
+    ``auto`` with a depth root takes the dense ``.npy`` or else the CARLA PNGs in it; without, CARLA PNGs beside the
+    images or else LiDAR. It never falls back from a depth root to LiDAR: that would hide a mistyped path. Availability
+    is judged by the first frame of each scenario.
+
+    Args:
+        index: the split.
+        depth_root: second root, laid out as the first.
+        source: one of :data:`SOURCES`.
+        kind: what ``.npy`` files hold: z-depth (``z``) or range along the ray (``ray``).
+        max_depth_m: longer ranges count as unknown.
+        merge_agents: let every agent's sweep of the tick contribute to each agent's LiDAR depth.
+
+    Raises:
+        ValueError: if ``source`` or ``kind`` is unknown, or ``npy`` is asked for without a depth root.
+        DatasetLayoutError: if the depth root is missing, or no file of the source is there.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"data.depth.source must be one of {', '.join(SOURCES)}, not {source!r}")
+    if kind not in KINDS:
+        raise ValueError(f"data.depth.kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    if source == "npy" and depth_root is None:
+        raise ValueError("data.depth.source=npy needs data.depth_root")
+    root = index.root if depth_root is None else Path(depth_root).expanduser()
+    if not root.is_dir():
+        raise DatasetLayoutError(root, "the depth root does not exist", "Correct data.depth_root, or leave it out")
+    sources: dict[str, DepthSource] = {
+        "npy": DenseDepth(index, root, "{frame}_camera{camera}_depth.npy", kind, max_depth_m),
+        "png": DenseDepth(index, root, "{frame}_depth{camera}.png", "z", max_depth_m),
+        "lidar": LidarDepth(index, max_depth_m, merge_agents),
+    }
+    wanted = [source] if source != "auto" else ["png", "lidar"] if depth_root is None else ["npy", "png"]
+    first_frames = [index.frame(i) for i in np.unique(index.frame_scenario, return_index=True)[1]]
+    expected = []
+    for name in wanted:
+        paths = [sources[name].first_path(ref, ref.agents[0]) for ref in first_frames]
+        if any(path.exists() for path in paths):
+            return sources[name]
+        expected.append(paths[0])
+    raise DatasetLayoutError(
+        expected[0],
+        "no such depth file" + "".join(f", nor {path}" for path in expected[1:]) + ", nor any in the other scenarios",
+        "Unpack the .pcd files" if "lidar" in wanted else "Correct data.depth_root, or leave it out to use LiDAR",
+    )
+
+
+@dataclass(frozen=True)
+class DenseDepth:
+    """One depth image per camera: float ``.npy``, or PNG in CARLA's 24-bit encoding.
+
+    Attributes:
+        index: the split.
+        root: where the files lie, laid out as the dataset.
+        pattern: file name in terms of ``frame`` and ``camera`` (OPV2V number).
+        kind: ``z`` or ``ray``.
+        max_depth_m: longer ranges count as unknown.
+    """
+
+    index: SplitIndex
+    root: Path
+    pattern: str
+    kind: str
+    max_depth_m: float
+    is_dense = True
+
+    def first_path(self, ref: FrameRef, agent: str) -> Path:
+        """See :class:`DepthSource`."""
+        return self._path(ref, agent, OPV2V_CAMERA_OF_SLOT[0])
+
+    def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
+        """See :class:`DepthSource`."""
+        return {agent: self._read_agent(ref, agent, metadata.rig) for agent, metadata in agents.items()}
+
+    def describe(self) -> str:
+        """See :class:`DepthSource`."""
+        content = "z-depth, converted to range" if self.kind == "z" else "range along the ray"
+        return f"depth: dense, {self.root}/**/{self.pattern} ({content}; up to {self.max_depth_m:g} m)"
+
+    def _path(self, ref: FrameRef, agent: str, camera: int) -> Path:
+        return self.root / self.index.relative_folder(ref, agent) / self.pattern.format(frame=ref.frame, camera=camera)
+
+    def _read_agent(self, ref: FrameRef, agent: str, rig: Rig) -> Float32[np.ndarray, "k h w"]:
+        read: Callable[[Path], np.ndarray] = _read_npy if self.pattern.endswith(".npy") else _read_carla_png
+        depth = np.empty((len(rig.intrinsics), *rig.image_size), dtype=np.float32)
+        for slot, camera in enumerate(OPV2V_CAMERA_OF_SLOT):
+            path = self._path(ref, agent, camera)
+            image = read(path)
+            check_size(path, image.shape, rig.image_size)
+            depth[slot] = image
+        unknown = ~((depth > 0) & (depth < _SKY_M))  # written so that NaN is unknown
+        depth[unknown] = 0
+        if self.kind == "z":
+            depth *= z_to_range(rig)
+        depth[depth > self.max_depth_m] = 0
+        return depth
+
+
+@dataclass(frozen=True)
+class LidarDepth:
+    """LiDAR sweeps of one tick, z-buffered into the cameras, points that a camera cannot see culled.
+
+    Attributes:
+        index: the split.
+        max_depth_m: longer ranges count as unknown.
+        merge_agents: use the sweeps of all agents of the frame, not the agent's own alone.
+    """
+
+    index: SplitIndex
+    max_depth_m: float
+    merge_agents: bool
+    is_dense = False
+
+    def first_path(self, ref: FrameRef, agent: str) -> Path:
+        """See :class:`DepthSource`."""
+        return self.index.lidar_path(ref, agent)
+
+    def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
+        """See :class:`DepthSource`."""
+        senders = ref.agents if self.merge_agents else tuple(agents)
+        sweeps = {agent: read_sweep(self.index.lidar_path(ref, agent)) for agent in senders}
+        poses = {
+            agent: (agents[agent] if agent in agents else read_agent(self.index.yaml_path(ref, agent))).pose
+            for agent in senders
+        }
+        return {
+            agent: self._project(_gather(agent, sweeps, poses, self.merge_agents), sweeps[agent], metadata.rig)
+            for agent, metadata in agents.items()
+        }
+
+    def describe(self) -> str:
+        """See :class:`DepthSource`."""
+        whose = "the sweeps of all agents" if self.merge_agents else "each agent's own sweep"
+        return f"depth: sparse, LiDAR, {whose} of the tick in {self.index.root} (up to {self.max_depth_m:g} m)"
+
+    def _project(self, points: np.ndarray, own_sweep: np.ndarray, rig: Rig) -> Float32[np.ndarray, "k h w"]:
+        depth = splat(drop_own_body(points), rig)
+        depth = cull_hidden(depth, float(rig.intrinsics[0, 0, 0]), sample_spacing(own_sweep))
+        depth[depth > self.max_depth_m] = 0
+        return depth
+
+
+def _gather(
+    agent: str, sweeps: Mapping[str, np.ndarray], poses: Mapping[str, np.ndarray], merge: bool
+) -> Float32[np.ndarray, "n 3"]:
+    """The agent's own sweep, or all of them, in its frame."""
+    if not merge:
+        return sweeps[agent]
+    agent_from_world = np.linalg.inv(poses[agent])
+    parts = []
+    for sender, points in sweeps.items():
+        agent_from_sender = (agent_from_world @ poses[sender]).astype(np.float32)
+        parts.append(points @ agent_from_sender[:3, :3].T + agent_from_sender[:3, 3])
+    return np.concatenate(parts)
+
+
+def z_to_range(rig: Rig) -> Float32[np.ndarray, "k h w"]:
+    """Length of each pixel's ray with unit z; multiplies z-depth into range."""
+    k = rig.intrinsics
+    return np.stack([_ray_length(*camera, rig.image_size) for camera in k[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()])
+
+
+@lru_cache(maxsize=8)
+def _ray_length(fx: float, fy: float, cx: float, cy: float, size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
+    x = (np.arange(size[1]) + 0.5 - cx) / fx
+    y = (np.arange(size[0]) + 0.5 - cy) / fy
+    return np.sqrt(1 + x * x + (y * y)[:, None]).astype(np.float32)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        depth = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise MissingFileError(path, "no such depth file", "Complete the depth root, or use LiDAR") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise CorruptFrameError(path, f"not a readable .npy file ({error})", "Write the file again") from error
+    if not np.issubdtype(depth.dtype, np.floating):
+        raise CorruptFrameError(path, f"holds {depth.dtype}, expected metres as floats", "Write the file again")
+    return depth
+
+
+def _read_carla_png(path: Path) -> Float32[np.ndarray, "h w"]:
+    """Decode CARLA's depth camera: 24 bits over 1000 m, red the lowest byte, blue the highest."""
+    image = decode_png(path, cv2.IMREAD_UNCHANGED)
+    if image.dtype != np.uint8 or image.ndim != 3:
+        raise CorruptFrameError(
+            path, "not CARLA-encoded depth: expected 8-bit RGB", "Write CARLA's 24-bit encoding, or .npy"
+        )
+    blue, green, red = (image[..., channel].astype(np.float32) for channel in range(3))
+    return (red + 256 * green + 65536 * blue) * np.float32(CARLA_FAR_M / (256**3 - 1))

@@ -1,0 +1,93 @@
+import pickle
+
+import pytest
+
+from coopmap.data.opv2v import DatasetLayoutError, SplitIndex
+
+
+def test_only_agents_with_a_yaml_of_the_frame_are_present(writer):
+    writer.touch("b", "641", "000069", "000071")
+    writer.touch("b", "1045", "000069")
+    writer.touch("a", "7", "000002")
+    index = SplitIndex.build(writer.root, "val")
+    refs = [index.frame(i) for i in range(len(index))]
+    assert [(ref.scenario, ref.frame, ref.agents) for ref in refs] == [
+        ("a", "000002", ("7",)),
+        ("b", "000069", ("641", "1045")),  # by number, not by name
+        ("b", "000071", ("641",)),
+    ]
+    assert index.num_agents.tolist() == [1, 2, 1]
+    assert index.frame(-1) == refs[-1]
+    with pytest.raises(IndexError):
+        index.frame(3)
+
+
+def test_other_files_and_folders_are_ignored(writer):
+    writer.touch("a", "7", "000002")
+    (writer.root / "validate" / "a" / "data_protocol.yaml").touch()
+    (writer.folder("a", "additional") / "000003.yaml").touch()
+    for name in ("000004.pcd", "000004_camera0.png", "000004_view.yaml", "notes.yaml"):
+        (writer.folder("a", "7") / name).touch()
+    index = SplitIndex.build(writer.root, "val")
+    assert [index.frame(i).frame for i in range(len(index))] == ["000002"]
+    assert index.frame(0).agents == ("7",)
+
+
+def test_roadside_units_are_off_by_default(writer):
+    writer.touch("a", "-1", "000001", "000002")
+    writer.touch("a", "88", "000001")
+    assert [r.agents for r in map(SplitIndex.build(writer.root, "val").frame, range(1))] == [("88",)]
+    with_rsu = SplitIndex.build(writer.root, "val", include_rsu=True)
+    assert [with_rsu.frame(i).agents for i in range(2)] == [("88", "-1"), ("-1",)]
+
+
+@pytest.mark.parametrize(("split", "folder"), [("train", "train"), ("val", "validate"), ("test", "test")])
+def test_paths_use_the_folder_of_the_split(writer, split, folder):
+    writer.touch("a", "7", "000002", split=folder)
+    index = SplitIndex.build(writer.root, split)
+    ref = index.frame(0)
+    base = writer.root / folder / "a" / "7"
+    assert index.yaml_path(ref, "7") == base / "000002.yaml"
+    assert index.image_path(ref, "7", 3) == base / "000002_camera3.png"
+    assert index.lidar_path(ref, "7") == base / "000002.pcd"
+
+
+def test_index_is_small_when_pickled(writer):
+    for scenario in ("a", "b"):
+        for agent in ("641", "650", "659"):
+            writer.touch(scenario, agent, *(f"{frame:06d}" for frame in range(150)))
+    index = SplitIndex.build(writer.root, "val")
+    copy = pickle.loads(pickle.dumps(index))
+    assert copy.frame(299) == index.frame(299)
+    assert copy.frame(299).agents == ("641", "650", "659")
+    assert len(pickle.dumps(index)) < 12 * 900  # 900 YAML files; a Python object each would take ten times that
+
+
+class TestErrors:
+    def test_missing_root(self, tmp_path):
+        with pytest.raises(DatasetLayoutError, match=r"nowhere: the dataset root does not exist.*SCENARIO/AGENT"):
+            SplitIndex.build(tmp_path / "nowhere", "train")
+
+    def test_missing_split_tells_which_are_there(self, writer):
+        writer.touch("a", "7", "000002")
+        writer.touch("a", "7", "000002", split="test")
+        with pytest.raises(DatasetLayoutError, match=r"train: no folder .* Present are: validate, test\."):
+            SplitIndex.build(writer.root, "train")
+
+    def test_split_folder_given_as_root(self, writer):
+        writer.touch("a", "7", "000002")
+        with pytest.raises(DatasetLayoutError, match=f"itself a split folder; set it to {writer.root}$"):
+            SplitIndex.build(writer.root / "validate", "val")
+
+    def test_folder_of_something_else(self, writer):
+        with pytest.raises(DatasetLayoutError, match="None of train, validate, test, test_culvercity is in"):
+            SplitIndex.build(writer.root, "val")
+
+    def test_empty_split(self, writer):
+        writer.folder("a", "7")
+        with pytest.raises(DatasetLayoutError, match="validate: the split is empty: 1 scenario folders, 1 agent"):
+            SplitIndex.build(writer.root, "val")
+
+    def test_unknown_split(self, writer):
+        with pytest.raises(ValueError, match="unknown split 'validate'; choose one of train, val, test"):
+            SplitIndex.build(writer.root, "validate")

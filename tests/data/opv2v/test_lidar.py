@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from pypcd4 import Encoding, PointCloud
+
+from coopmap.data.opv2v import CorruptFrameError, MissingFileError, read_agent
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, splat
+
+
+def test_real_sweep_in_agent_axes(data_dir):
+    points = read_sweep(data_dir / "real" / "4279_000069_head.pcd")
+    assert points.shape == (24, 3)
+    np.testing.assert_allclose(points[0], (-1.954882282e-05, -2.386561155, -68.34235382), rtol=1e-6)  # behind, above
+    elevation = np.rad2deg(np.arcsin(-points[:, 1] / np.linalg.norm(points, axis=1)))
+    np.testing.assert_allclose(elevation, 2.0, atol=0.03)  # the uppermost beam
+
+
+def test_binary_sweep(tmp_path):
+    points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    points[3] = np.nan
+    PointCloud.from_xyz_points(points).save(tmp_path / "a.pcd", encoding=Encoding.BINARY)
+    kept = np.delete(points, 3, axis=0)
+    np.testing.assert_array_equal(read_sweep(tmp_path / "a.pcd"), np.stack([kept[:, 1], -kept[:, 2], kept[:, 0]], 1))
+
+
+@pytest.mark.parametrize("kept", [0, 100, 300, 1200, -20, -61])  # in the header, in a line, after a line
+def test_truncated_sweep_names_the_file(data_dir, tmp_path, kept):
+    path = tmp_path / "000069.pcd"
+    path.write_bytes((data_dir / "real" / "4279_000069_head.pcd").read_bytes()[:kept])
+    with pytest.raises(CorruptFrameError, match=str(path)):
+        read_sweep(path)
+
+
+def test_sweep_cut_after_a_line_tells_how_much_is_left(data_dir, tmp_path):
+    path = tmp_path / "000069.pcd"
+    lines = (data_dir / "real" / "4279_000069_head.pcd").read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-4]))
+    with pytest.raises(CorruptFrameError, match="truncated: 20 of the 24 points"):
+        read_sweep(path)
+
+
+def test_missing_sweep(tmp_path):
+    with pytest.raises(MissingFileError, match=r"000069\.pcd: no such file"):
+        read_sweep(tmp_path / "000069.pcd")
+
+
+def test_nearest_point_of_a_pixel_wins(real_yaml):
+    rig = read_agent(real_yaml).rig
+    ray = np.array([0.1, 0.05, 1.0])  # front camera, 3 m ahead of the LiDAR and 0.9 m below
+    points = ray * np.array([[30.0], [12.0], [20.0]]) + [0, 0.9, 3.0]
+    depth = splat(points.astype(np.float32), rig)
+    column, row = int(400 + 33.5639852), int(300 + 16.7819926)
+    assert np.argwhere(depth).tolist() == [[0, row, column]]
+    assert depth[0, row, column] == pytest.approx(12 * np.linalg.norm(ray), rel=1e-5)
+
+
+def test_point_to_the_left_is_seen_by_the_left_camera_alone(real_yaml):
+    depth = splat(np.array([[-10.0, 1.0, 0.0]], np.float32), read_agent(real_yaml).rig)
+    assert np.unique(np.nonzero(depth)[0]).tolist() == [1]
+
+
+def test_sample_spacing_is_that_of_the_sensor(sweep_street):
+    # 0.354 degrees between columns, 0.429 between beams; a street hides the topmost beam's sky
+    assert np.rad2deg(sample_spacing(sweep_street())) == pytest.approx(np.sqrt(0.354 * 0.429), rel=0.1)
+    assert sample_spacing(np.zeros((0, 3))) == pytest.approx(np.pi)
+
+
+def test_own_body_is_dropped():
+    points = np.array([[0.5, 1.2, 2.8], [0.0, 0.5, -1.5], [1.5, 1.0, 0.0], [0.0, 1.9, 4.2], [0.0, -5.0, 0.0]])
+    # hood, boot | beside the car, on the road ahead, a bridge above
+    np.testing.assert_array_equal(drop_own_body(points), points[2:])
+
+
+def visible_range(cast, rig, camera, row, column):
+    """Farthest true range over the middle and the corners of a pixel."""
+    k, agent_from_camera = rig.intrinsics[0], rig.agent_from_camera[camera]
+    ranges = []
+    for dx, dy in ((0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1)):
+        ray = np.stack([(column + dx - k[0, 2]) / k[0, 0], (row + dy - k[1, 2]) / k[1, 1], np.ones(len(row))], axis=-1)
+        ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
+        ranges.append(cast(agent_from_camera[:, :3, 3], np.einsum("nij,nj->ni", agent_from_camera[:, :3, :3], ray)))
+    return np.max(ranges, axis=0)
+
+
+def count(depth, cast, rig):
+    """Number of points on visible and on hidden surfaces."""
+    camera, row, column = np.nonzero(depth)
+    hidden = depth[camera, row, column] > 1.1 * visible_range(cast, rig, camera, row, column) + 0.5
+    return (~hidden).sum(), hidden.sum()
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_points_hidden_from_the_camera_are_culled(real_yaml, cast_street, sweep_street, merged):
+    rig, sweep = read_agent(real_yaml).rig, sweep_street()
+    # Other cars, which have looked behind what is parked in front of this one
+    others = [sweep_street(position) for position in ((0.0, 0.0, 40.0), (-3.5, 0.0, -25.0))]
+    points = np.concatenate([sweep, *others]) if merged else sweep
+    sparse = splat(drop_own_body(points), rig)
+    culled = cull_hidden(sparse, rig.intrinsics[0, 0, 0], sample_spacing(sweep))
+    assert set(np.unique(culled)) <= set(np.unique(sparse))
+    visible_before, hidden_before = count(sparse, cast_street, rig)
+    visible_after, hidden_after = count(culled, cast_street, rig)
+    assert hidden_before > 0.02 * visible_before  # there is something to cull
+    assert hidden_after < 0.005 * visible_after
+    assert visible_after > (0.95 if merged else 0.98) * visible_before
+
+
+def test_open_road_is_not_culled(real_yaml):
+    """A tilted plane seen at grazing angle: nearer ground lies below each point, never around it."""
+    elevation, azimuth = np.meshgrid(np.deg2rad(np.linspace(-25, -1, 57)), np.arange(1016) * 2 * np.pi / 1016)
+    direction = np.stack(
+        [np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), np.cos(elevation) * np.cos(azimuth)], axis=-1
+    ).reshape(-1, 3)
+    normal = np.array([np.sin(np.deg2rad(1.5)), 1.0, np.sin(np.deg2rad(0.5))])  # 1.5 degrees across, 0.5 along
+    distance = 1.9 * normal[1] / np.maximum(direction @ normal, 1e-3)
+    points = (direction * distance[:, None])[distance < 120].astype(np.float32)
+    rig = read_agent(real_yaml).rig
+    sparse = splat(drop_own_body(points), rig)
+    assert np.count_nonzero(sparse > 40) > 1000
+    np.testing.assert_array_equal(cull_hidden(sparse, rig.intrinsics[0, 0, 0], sample_spacing(points)), sparse)
