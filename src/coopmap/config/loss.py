@@ -1,0 +1,95 @@
+"""Settings of the objective (:mod:`coopmap.losses`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from coopmap.config.checks import require, require_choice
+
+POSE_TERMS = ("absolute", "pairwise", "both")
+DEPTH_KINDS = ("ray", "z")
+NORMAL_GATES = ("synthetic", "dense")
+MASK_POS_WEIGHTS = ("none", "auto")
+
+
+@dataclass
+class LossWeights:
+    """Weight of each term, by the name under which it is logged; 0 leaves a term out.
+
+    Attributes:
+        pts3d: points in view 0's frame.
+        cam_pts3d: points in their own view's frame.
+        depth: range along the ray or z, logged as ``depth_along_ray`` or ``depth_z``.
+        ray_directions: unit rays, all pixels.
+        pose_quats: rotations.
+        pose_trans: translations divided by the mean point distance.
+        scale: mean point distance in metres, on metric samples.
+        normal: angle between surface normals, where depth is dense.
+        gradient_matching: multi-scale gradients of log z, where depth is dense.
+        mask: cross entropy of the coverage mask. The only weight that the logged term does not contain.
+    """
+
+    pts3d: float = 1.0
+    cam_pts3d: float = 1.0
+    depth: float = 1.0
+    ray_directions: float = 1.0
+    pose_quats: float = 1.0
+    pose_trans: float = 1.0
+    scale: float = 1.0
+    normal: float = 3.0
+    gradient_matching: float = 3.0
+    mask: float = 0.3
+
+    def __post_init__(self) -> None:
+        for term in fields(self):
+            weight = getattr(self, term.name)
+            require(weight >= 0, f"loss.weights.{term.name}", weight, "at least 0")
+
+
+@dataclass
+class LossConfig:
+    """Factored objective of MapAnything; the defaults are its published ones.
+
+    Attributes:
+        weights: weight of each term.
+        pose_terms: ``absolute`` (poses in view 0's frame), ``pairwise`` (relative poses of all ordered pairs of views)
+            or ``both``, averaged together.
+        depth: ``ray`` (range along the ray) or ``z``.
+        normals: where the normal and gradient terms apply: ``synthetic`` (samples flagged so) or ``dense`` (views whose
+            share of covered pixels with known depth is at least ``dense_share``). Simulated LiDAR depth is synthetic
+            but sparse.
+        dense_share: in (0, 1]; the sky has no depth, so even a rendered depth map stays well below 1.
+        robust_alpha: shape of the robust regression loss, in (0, 2).
+        robust_c: error at which the robust loss turns from quadratic, in the unit of the compared quantity.
+        confidence_alpha: weight of the log confidence, training only.
+        exclude_top_percent: share of the largest pixel errors of each view left out on measured (not synthetic)
+            samples, 0 to 100 (exclusive).
+        mask_pos_weight: weight of covered pixels in the mask term: ``none`` (1) or ``auto`` (ratio of uncovered to
+            covered pixels in the batch, within 0.1 to 10).
+        view_scaling: multiply the training total by 2 / views when there are more than two views; terms and
+            evaluation totals are not touched.
+    """
+
+    weights: LossWeights = field(default_factory=LossWeights)
+    pose_terms: str = "absolute"
+    depth: str = "ray"
+    normals: str = "synthetic"
+    dense_share: float = 0.4
+    robust_alpha: float = 0.5
+    robust_c: float = 0.05
+    confidence_alpha: float = 0.2
+    exclude_top_percent: float = 5.0
+    mask_pos_weight: str = "none"
+    view_scaling: bool = True
+
+    def __post_init__(self) -> None:
+        require_choice("loss.pose_terms", self.pose_terms, POSE_TERMS)
+        require_choice("loss.depth", self.depth, DEPTH_KINDS)
+        require_choice("loss.normals", self.normals, NORMAL_GATES)
+        require_choice("loss.mask_pos_weight", self.mask_pos_weight, MASK_POS_WEIGHTS)
+        require(0 < self.dense_share <= 1, "loss.dense_share", self.dense_share, "a share in (0, 1]")
+        require(0 < self.robust_alpha < 2, "loss.robust_alpha", self.robust_alpha, "a shape in (0, 2)")
+        require(self.robust_c > 0, "loss.robust_c", self.robust_c, "a positive number")
+        require(self.confidence_alpha > 0, "loss.confidence_alpha", self.confidence_alpha, "a positive number")
+        excluded = self.exclude_top_percent
+        require(0 <= excluded < 100, "loss.exclude_top_percent", excluded, "a percentage, at least 0 and under 100")

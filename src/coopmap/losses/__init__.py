@@ -1,0 +1,5 @@
+"""MapAnything's factored objective."""
+
+from coopmap.losses.criterion import Criterion
+
+__all__ = ["Criterion"]

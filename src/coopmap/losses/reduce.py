@@ -1,0 +1,50 @@
+"""Reductions without host synchronisation: masks become weights, no data-dependent shapes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def weighted_mean(
+    values: Float[Tensor, "..."], weights: Float[Tensor, "..."], dim: int | tuple[int, ...]
+) -> Float[Tensor, "..."]:
+    """Mean over ``dim``; 0, still attached to the graph, where no weight is left.
+
+    Weights are 0 or 1, or sum up to a whole number (:func:`lowest_share_weights`).
+    """
+    return (values * weights).sum(dim) / weights.sum(dim).clamp(min=1.0)
+
+
+def lowest_share_weights(
+    values: Float[Tensor, "b v h w"], valid: Bool[Tensor, "b v h w"], share: Float[Tensor, " b"]
+) -> Float[Tensor, "b v h w"]:
+    """Weights that keep the lowest ``share`` of each view's valid values, rounded down to whole pixels.
+
+    Values equal to the threshold share what is left of it equally, so the weighted mean is exactly that of the
+    sorted prefix (upstream ``keep_bottom_n_percent``). No gradient passes.
+    """
+    flat, valid = values.detach().flatten(2), valid.flatten(2)
+    keep = (valid.sum(-1, keepdim=True) * share[:, None, None]).floor()
+    ordered = flat.masked_fill(~valid, torch.inf).sort(dim=-1).values
+    threshold = ordered.gather(-1, (keep.long() - 1).clamp(min=0))
+    below = valid & (flat < threshold)
+    at_threshold = valid & (flat == threshold)
+    left = keep - below.sum(-1, keepdim=True)
+    weights = below + at_threshold * (left / at_threshold.sum(-1, keepdim=True).clamp(min=1))
+    return weights.view_as(values)
+
+
+def name_views(
+    name: str, per_view: Float[Tensor, " v"], present: Bool[Tensor, " v"] | None = None
+) -> dict[str, Tensor]:
+    """Log entries of one term: ``{name}_view1`` ... and ``{name}_avg``, detached.
+
+    The average is over ``present`` views; by default, as upstream, over those with a positive value (view 0, whose
+    pose may be exact by construction, then does not dilute ``pose_trans_avg``).
+    """
+    per_view = per_view.detach()
+    present = per_view > 0 if present is None else present
+    entries = {f"{name}_view{index + 1}": value for index, value in enumerate(per_view.unbind())}
+    return entries | {f"{name}_avg": weighted_mean(per_view, present.to(per_view), dim=0)}

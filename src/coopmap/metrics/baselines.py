@@ -1,0 +1,49 @@
+"""Answers that need no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class MeanPoseBaseline:
+    """Always answers with the mean relative pose of the training set.
+
+    A model that does not beat it has learnt where cars tend to be, not where these are.
+    """
+
+    def __init__(self) -> None:
+        self.mean_poses: dict[int, Float[Tensor, "4 4"]] = {}
+
+    def fit(self, poses_view0_view: Mapping[int, Float[Tensor, "n 4 4"]]) -> MeanPoseBaseline:
+        """Learn from relative poses ``T_0_j`` keyed by the view index ``j`` >= 1.
+
+        Translations are averaged; rotations by the chordal mean, the rotation nearest to the mean matrix.
+
+        Raises:
+            ValueError: if a key is below 1 or has no poses.
+        """
+        for view, poses in poses_view0_view.items():
+            if view < 1 or poses.ndim != 3 or not len(poses):
+                raise ValueError(f"poses of view {view}: expected a view >= 1 with (n, 4, 4) poses, got {poses.shape}")
+            mean = poses.double().mean(dim=0)
+            mean[:3, :3] = roma.special_procrustes(mean[:3, :3])
+            self.mean_poses[view] = mean.to(poses.dtype)
+        return self
+
+    def predict(self, num_views: int, batch: int) -> Float[Tensor, "b v 4 4"]:
+        """Poses in view 0's frame, the same for every sample; identity for view 0.
+
+        Raises:
+            ValueError: if training had no sample with so many views.
+        """
+        missing = [view for view in range(1, num_views) if view not in self.mean_poses]
+        if missing:
+            raise ValueError(f"no training poses of view {missing[0]}: fit() saw views {sorted(self.mean_poses)}")
+        means = [self.mean_poses[view] for view in range(1, num_views)]
+        identity = torch.eye(4) if not means else torch.eye(4, dtype=means[0].dtype, device=means[0].device)
+        return torch.stack([identity, *means]).expand(batch, num_views, 4, 4).clone()

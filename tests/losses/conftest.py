@@ -1,0 +1,97 @@
+"""Upstream MapAnything's numbers on a small batch, and records to compute losses of."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from coopmap.geometry import pose_from_quat_trans
+from coopmap.types import Prediction, Target
+
+DATA = Path(__file__).parents[1] / "data" / "losses"
+
+
+@pytest.fixture(scope="session")
+def expected():
+    return json.loads((DATA / "loss_expected.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_arrays():
+    with np.load(DATA / "loss_inputs.npz") as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+@pytest.fixture
+def golden_target(golden_arrays):
+    arrays = golden_arrays
+    return Target(
+        rays=arrays["gt/rays"],
+        depth=arrays["gt/depth"][..., 0],
+        valid=arrays["gt/valid"],
+        non_ambiguous=arrays["gt/non_ambiguous"],
+        pose=pose_from_quat_trans(arrays["gt/pose_quats"], arrays["gt/pose_trans"]),
+        is_metric=arrays["is_metric_scale"],
+        is_synthetic=arrays["is_synthetic"],
+    )
+
+
+@pytest.fixture
+def golden_prediction(golden_arrays):
+    arrays = {name: array.clone() for name, array in golden_arrays.items()}
+    points_view = arrays["pred/rays"] * arrays["pred/depth"]
+    pose = pose_from_quat_trans(arrays["pred/pose_quats"], arrays["pred/pose_trans"])
+    points_world = torch.einsum("bvij,bvhwj->bvhwi", pose[..., :3, :3], points_view) + pose[..., None, None, :3, 3]
+    return Prediction(
+        rays=arrays["pred/rays"],
+        depth=arrays["pred/depth"][..., 0],
+        pose_trans=arrays["pred/pose_trans"],
+        pose_quat=arrays["pred/pose_quats"],
+        scale=arrays["pred/scale"][:, 0],
+        confidence=arrays["pred/conf"],
+        mask_logits=arrays["pred/mask_logits"],
+        points_view=points_view,
+        points_world=points_world,
+    )
+
+
+def random_scene(seed, batch=2, views=3, height=10, width=16):
+    """A target with random poses and depths, half of its samples metric and synthetic, and a wrong prediction of it."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low, high, *shape):
+        return low + (high - low) * torch.rand(*shape, generator=generator)
+
+    def unit(*shape):
+        return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
+
+    pixels = (batch, views, height, width)
+    target = Target(
+        rays=unit(*pixels, 3),
+        depth=uniform(2, 40, *pixels),
+        valid=uniform(0, 1, *pixels) < 0.7,
+        non_ambiguous=uniform(0, 1, *pixels) < 0.8,
+        pose=pose_from_quat_trans(unit(batch, views, 4), uniform(-30, 30, batch, views, 3)),
+        is_metric=torch.arange(batch) % 2 == 0,
+        is_synthetic=torch.arange(batch) % 2 == 0,
+    )
+    rays, depth = unit(*pixels, 3), uniform(2, 40, *pixels)
+    prediction = Prediction(
+        rays=rays,
+        depth=depth,
+        pose_trans=uniform(-30, 30, batch, views, 3),
+        pose_quat=unit(batch, views, 4),
+        scale=uniform(0.5, 20, batch),
+        confidence=uniform(1, 5, *pixels),
+        mask_logits=uniform(-3, 3, *pixels),
+        points_view=rays * depth[..., None],
+        points_world=uniform(-40, 40, *pixels, 3),
+    )
+    return prediction, target
+
+
+@pytest.fixture(scope="session")
+def make_scene():
+    return random_scene

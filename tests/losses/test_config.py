@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from coopmap.config.checks import ConfigError
+from coopmap.config.loss import LossConfig, LossWeights
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def load(choice):
+    with initialize_config_dir(str(CONF), version_base=None):
+        values = compose(overrides=[f"+loss={choice}"]).loss
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LossConfig), values))
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "loss").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_choice_is_valid(path):
+    assert isinstance(load(path.stem), LossConfig)
+
+
+def test_overall_is_the_published_objective():
+    assert load("overall") == LossConfig()
+
+
+def test_pose_weighs_absolute_and_pairwise_poses_by_three():
+    expected = LossConfig(pose_terms="both", weights=LossWeights(pose_quats=3.0, pose_trans=3.0))
+    assert load("pose") == expected
+    expected.normals = "dense"
+    assert load("pose_dense") == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"pose_terms": "relative"}, "loss.pose_terms=relative"),
+        ({"normals": "synthetik"}, "did you mean synthetic"),
+        ({"depth": "range"}, "loss.depth=range"),
+        ({"dense_share": 0.0}, "loss.dense_share=0.0"),
+        ({"robust_alpha": 2.0}, "loss.robust_alpha"),
+        ({"exclude_top_percent": 100.0}, "loss.exclude_top_percent=100.0"),
+        ({"mask_pos_weight": "3"}, "loss.mask_pos_weight"),
+    ],
+)
+def test_bad_values_are_named(values, message):
+    with pytest.raises(ConfigError, match=message):
+        LossConfig(**values)
+
+
+def test_a_negative_weight_is_named():
+    with pytest.raises(ConfigError, match=r"loss\.weights\.scale=-1"):
+        LossWeights(scale=-1.0)

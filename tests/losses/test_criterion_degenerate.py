@@ -1,0 +1,173 @@
+"""Scenes without enough in them still give finite losses and gradients, and nothing waits for the device."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from coopmap.config.loss import LossConfig
+from coopmap.losses import Criterion
+from coopmap.types import Prediction
+
+
+def as_leaves(prediction):
+    return prediction.map(lambda tensor: tensor.detach().clone().requires_grad_())
+
+
+def without_depth(target, views):
+    valid = target.valid.clone()
+    valid[:, views] = False
+    return replace(target, valid=valid, depth=target.depth * valid)
+
+
+def no_depth_in_one_view(prediction, target):
+    return prediction, without_depth(target, [1])
+
+
+def no_depth_in_view0(prediction, target):
+    return prediction, without_depth(target, [0])
+
+
+def no_depth_at_all(prediction, target):
+    return prediction, without_depth(target, [0, 1, 2])
+
+
+def all_sky_nothing_covered(prediction, target):
+    return prediction, replace(without_depth(target, [0, 1, 2]), non_ambiguous=torch.zeros_like(target.non_ambiguous))
+
+
+def one_valid_pixel(prediction, target):
+    valid = torch.zeros_like(target.valid)
+    valid[:, :, 3, 4] = True
+    return prediction, replace(target, valid=valid, is_synthetic=torch.zeros_like(target.is_synthetic))
+
+
+def a_single_view(prediction, target):
+    def first_view(tensor):
+        return tensor[:, :1] if tensor.ndim > 1 else tensor
+
+    return prediction.map(first_view), target.map(first_view)
+
+
+def coincident_agents(prediction, target):
+    pose = target.pose[:, :1].expand_as(target.pose)
+    return replace(
+        prediction,
+        pose_trans=torch.zeros_like(prediction.pose_trans),
+        pose_quat=prediction.pose_quat[:, :1].expand_as(prediction.pose_quat),
+    ), replace(target, pose=pose)
+
+
+def prediction_collapsed_to_a_point(prediction, target):
+    lengths = ("depth", "pose_trans", "points_view", "points_world")
+    return replace(prediction, **{name: torch.zeros_like(getattr(prediction, name)) for name in lengths}), target
+
+
+def bf16_predictions(prediction, target):
+    return prediction.map(lambda tensor: tensor.bfloat16()), target
+
+
+def constant_bf16_predictions(prediction, target):
+    """Neighbouring points that round to the same number have no normal."""
+    points = torch.ones_like(prediction.points_view)
+    return prediction.map(lambda tensor: tensor.bfloat16()), replace(target, rays=points / 3**0.5)
+
+
+SCENES = [
+    no_depth_in_one_view,
+    no_depth_in_view0,
+    no_depth_at_all,
+    all_sky_nothing_covered,
+    one_valid_pixel,
+    a_single_view,
+    coincident_agents,
+    prediction_collapsed_to_a_point,
+    bf16_predictions,
+    constant_bf16_predictions,
+]
+
+
+@pytest.mark.parametrize("degrade", SCENES, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("pose_terms", ["absolute", "pairwise", "both"])
+def test_loss_and_gradients_stay_finite(make_scene, degrade, training, pose_terms):
+    prediction, target = degrade(*make_scene(1))
+    prediction = as_leaves(prediction)
+    cfg = LossConfig(pose_terms=pose_terms, normals="dense", dense_share=0.01, mask_pos_weight="auto")
+    total, terms = Criterion(cfg).train(training)(prediction, target)
+    total.backward()
+    assert total.isfinite()
+    assert all(value.isfinite() and not value.requires_grad for value in terms.values())
+    gradients = {field.name: getattr(prediction, field.name).grad for field in fields(Prediction)}
+    untouched = {name for name, gradient in gradients.items() if gradient is None}
+    assert untouched <= {"confidence"}
+    present = [gradient for gradient in gradients.values() if gradient is not None]
+    assert all(gradient.isfinite().all() for gradient in present)
+
+
+def test_points_that_coincide_get_no_gradient_from_normals(make_scene):
+    prediction, target = make_scene(1)
+    cfg = LossConfig(normals="dense", dense_share=0.01)
+    flat = replace(prediction, points_view=torch.ones_like(prediction.points_view))
+    leaf = as_leaves(flat)
+    cfg.weights.cam_pts3d = cfg.weights.gradient_matching = 0.0
+    Criterion(cfg)(leaf, target)[0].backward()
+    assert leaf.points_view.grad.abs().max() == 0
+
+
+def test_pixels_without_depth_do_not_count(make_scene):
+    prediction, target = make_scene(3)
+    nonsense = torch.where(target.valid, target.depth, 1e6)
+    criterion = Criterion(LossConfig()).eval()
+    expected, _ = criterion(prediction, replace(target, depth=target.depth * target.valid))
+    actual, _ = criterion(prediction, replace(target, depth=nonsense))
+    torch.testing.assert_close(actual, expected)
+
+
+def test_translations_of_views_without_depth_do_not_count(make_scene):
+    prediction, target = make_scene(3)
+    target = without_depth(target, [2])
+    criterion = Criterion(LossConfig(pose_terms="both")).eval()
+    elsewhere = prediction.pose_trans.clone()
+    elsewhere[:, 2] += 100.0
+    terms = criterion(prediction, target)[1]
+    moved = criterion(replace(prediction, pose_trans=elsewhere), target)[1]
+    names = [name for name in terms if name.startswith("pose_trans")]
+    assert {name: moved[name] for name in names} == {name: terms[name] for name in names}
+    assert terms["pose_trans_view3"] == 0
+
+
+def test_the_scale_term_teaches_the_scale_alone(make_scene):
+    prediction, target = make_scene(2)
+    cfg = LossConfig()
+    for term in ("pts3d", "cam_pts3d", "depth", "ray_directions", "pose_quats", "pose_trans"):
+        setattr(cfg.weights, term, 0.0)
+    cfg.weights.normal = cfg.weights.gradient_matching = cfg.weights.mask = 0.0
+    leaf = as_leaves(prediction)
+    Criterion(cfg)(leaf, target)[0].backward()
+    assert leaf.scale.grad[0] != 0
+    assert leaf.scale.grad[1] == 0  # not a metric sample
+    assert leaf.points_world.grad is None
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_waits_for_the_device(make_scene, training):
+    """Fake tensors have shapes but no values, so any step that needs a value on the host raises."""
+    cfg = LossConfig(pose_terms="both", normals="dense", mask_pos_weight="auto")
+    prediction, target = make_scene(0)
+    with FakeTensorMode() as mode:
+        leaf = prediction.map(lambda tensor: mode.from_tensor(tensor).requires_grad_())
+        total, _ = Criterion(cfg).train(training)(leaf, target.map(mode.from_tensor))
+        total.backward()
+    assert leaf.points_world.grad.shape == prediction.points_world.shape
+
+
+def test_autocast_does_not_lower_the_precision(make_scene):
+    prediction, target = make_scene(0)
+    criterion = Criterion(LossConfig(pose_terms="both"))
+    expected, _ = criterion(prediction, target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual, _ = criterion(prediction, target)
+    assert actual.dtype == torch.float32
+    assert actual == expected

@@ -1,0 +1,59 @@
+"""The five criteria of the published training recipe give upstream's numbers."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from coopmap.config.loss import LossConfig, LossWeights
+from coopmap.losses import Criterion
+
+CRITERIA = {
+    "overall_train": ("absolute", 1.0, True),
+    "overall_test": ("absolute", 1.0, False),
+    "opv2v_pose_train": ("both", 3.0, True),
+    "opv2v_pose_test": ("both", 3.0, False),
+    "pairwise_only_test": ("pairwise", 3.0, False),
+}
+UPSTREAM_NAMES = {
+    "cam_trans": "pose_trans",
+    "cam_quats": "pose_quat",
+    "depth_along_ray": "depth",
+    "ray_directions": "rays",
+    "metric_scaling_factor": "scale",
+    "conf": "confidence",
+    "non_ambiguous_mask_logits": "mask_logits",
+    "pts3d": "points_world",
+    "pts3d_cam": "points_view",
+}
+
+
+def make_criterion(name):
+    pose_terms, pose_weight, training = CRITERIA[name]
+    weights = LossWeights(pose_quats=pose_weight, pose_trans=pose_weight)
+    return Criterion(LossConfig(weights=weights, pose_terms=pose_terms, view_scaling=False)).train(training)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_total_and_every_logged_term(name, expected, golden_prediction, golden_target):
+    total, terms = make_criterion(name)(golden_prediction, golden_target)
+    torch.testing.assert_close(total.item(), expected[name]["loss"], rtol=1e-4, atol=0)
+    details = {key.split("_", 1)[1]: value for key, value in expected[name]["details"].items()}
+    assert terms.keys() == details.keys()
+    torch.testing.assert_close({key: value.item() for key, value in terms.items()}, details, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_gradient_norms_of_every_prediction(name, expected, golden_prediction, golden_target):
+    num_views = golden_target.depth.shape[1]
+    # One scale per view, as upstream passes it, so that the gradient can be told apart by view.
+    scale = golden_prediction.scale[:, None].repeat(1, num_views)
+    leaves = {field.name: getattr(golden_prediction, field.name) for field in fields(golden_prediction)}
+    leaves = {key: value.clone().requires_grad_() for key, value in (leaves | {"scale": scale}).items()}
+    total, _ = make_criterion(name)(type(golden_prediction)(**leaves), golden_target)
+    gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    for (key, leaf), gradient in zip(leaves.items(), gradients, strict=True):
+        gradient = torch.zeros_like(leaf) if gradient is None else gradient
+        norms = gradient.transpose(0, 1).flatten(1).norm(dim=1).tolist()
+        upstream_name = next(name for name, ours in UPSTREAM_NAMES.items() if ours == key)
+        torch.testing.assert_close(norms, expected[name]["grad_norm_per_view"][upstream_name], rtol=1e-3, atol=1e-8)
