@@ -1,5 +1,7 @@
 """Poses, camera models, rigs and the panorama warp (numpy and torch only)."""
 
+from typing import TYPE_CHECKING, Any
+
 from coopmap.geometry.carla import (
     carla_from_pose,
     points_cv_from_ue,
@@ -8,15 +10,17 @@ from coopmap.geometry.carla import (
     pose_from_carla,
     pose_ue_from_cv,
 )
-from coopmap.geometry.se3 import (
-    invert,
-    pose_from_quat_trans,
-    quat_trans_from_pose,
-    relative_pose,
-    rotate,
-    rotation_angle,
-    transform_points,
-)
+
+if TYPE_CHECKING:
+    from coopmap.geometry.se3 import (
+        invert,
+        pose_from_quat_trans,
+        quat_trans_from_pose,
+        relative_pose,
+        rotate,
+        rotation_angle,
+        transform_points,
+    )
 
 __all__ = [
     "carla_from_pose",
@@ -33,3 +37,12 @@ __all__ = [
     "rotation_angle",
     "transform_points",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the torch half on first use: the town's renderers live without torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from coopmap.geometry import se3
+
+    return getattr(se3, name)

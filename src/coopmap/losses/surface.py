@@ -27,13 +27,32 @@ def dense_pixels(target: Target, cfg: LossConfig) -> Bool[Tensor, "b v h w"]:
     return target.valid & (known >= cfg.dense_share * covered)
 
 
-def _corner_normals(points: Float[Tensor, "b v h w 3"]) -> Float[Tensor, "2 2 b v h-1 w-1 3"]:
-    """Normals (not unit) at the four corners of each 2 x 2 patch: (left, right) x (top, bottom)."""
-    down = points[..., 1:, :, :] - points[..., :-1, :, :]
-    across = points[..., :, 1:, :] - points[..., :, :-1, :]
-    vertical = torch.stack([down[..., :-1, :], down[..., 1:, :]])
-    horizontal = torch.stack([across[..., :-1, :, :], across[..., 1:, :, :]])
-    return torch.linalg.cross(vertical[:, None], horizontal[None])
+def _corner_normals(points: Float[Tensor, "b v h w 3"]) -> Float[Tensor, "3 2 2 b v h-1 w-1"]:
+    """Normals (not unit) at the four corners of each 2 x 2 patch: (left, right) x (top, bottom).
+
+    Coordinates come first: sums over them are then sums of whole maps, several times faster than over a last
+    dimension of three.
+    """
+    maps = points.movedim(-1, 0).contiguous()
+    down = maps[..., 1:, :] - maps[..., :-1, :]
+    across = maps[..., 1:] - maps[..., :-1]
+    vertical = torch.stack([down[..., :-1], down[..., 1:]], dim=1)
+    horizontal = torch.stack([across[..., :-1, :], across[..., 1:, :]], dim=1)
+    return _cross(vertical[:, :, None], horizontal[:, None])
+
+
+def _cross(a: Float[Tensor, "3 *b"], b: Float[Tensor, "3 *b"]) -> Float[Tensor, "3 *b"]:
+    """Cross product along the first dimension."""
+    (ax, ay, az), (bx, by, bz) = a, b
+    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+
+
+def _length(vector: Float[Tensor, "3 *b"]) -> Float[Tensor, "*b"]:
+    """Norm along the first dimension, without gradient at zero."""
+    x, y, z = vector
+    squared = x * x + y * y + z * z
+    positive = squared > 0
+    return torch.where(positive, squared, 1.0).sqrt() * positive
 
 
 def _corner_mask(mask: Bool[Tensor, "b v h w"]) -> Bool[Tensor, "2 2 b v h-1 w-1"]:
@@ -45,11 +64,11 @@ def _corner_mask(mask: Bool[Tensor, "b v h w"]) -> Bool[Tensor, "2 2 b v h-1 w-1
     return vertical[:, None] & horizontal[None]
 
 
-def _unit(vector: Float[Tensor, "*b 3"]) -> tuple[Float[Tensor, "*b 3"], Bool[Tensor, "*b"]]:
+def _unit(vector: Float[Tensor, "3 *b"]) -> tuple[Float[Tensor, "3 *b"], Bool[Tensor, "*b"]]:
     """Unit vectors, and which of them were not (nearly) zero; the others pass no gradient."""
-    length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    length = _length(vector)
     regular = length > 1e-15
-    return torch.where(regular, vector / torch.where(regular, length, 1.0), 0.0), regular[..., 0]
+    return torch.where(regular, vector / torch.where(regular, length, 1.0), 0.0), regular
 
 
 def normal_loss(
@@ -66,9 +85,8 @@ def normal_loss(
     height, width = mask.shape[-2:]
     predicted, predicted_regular = _unit(_corner_normals(prediction))
     true, true_regular = _unit(_corner_normals(truth))
-    angle = torch.atan2(
-        torch.linalg.vector_norm(torch.linalg.cross(predicted, true), dim=-1), (predicted * true).sum(-1)
-    ).clamp(MIN_ANGLE, MAX_ANGLE)
+    sine = _length(_cross(predicted, true))
+    angle = torch.atan2(sine, (predicted * true).sum(0)).clamp(MIN_ANGLE, MAX_ANGLE)
     smooth = torch.where(angle < QUADRATIC_BELOW, 0.5 * angle.square() / QUADRATIC_BELOW, angle - 0.5 * QUADRATIC_BELOW)
     corners = _corner_mask(mask)
     patches = corners.flatten(0, 1).any(dim=0).sum(dim=(0, 2, 3))

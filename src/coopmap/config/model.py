@@ -1,0 +1,182 @@
+"""Configuration of the model (group ``model``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from coopmap.config.checks import require, require_choice
+
+MLP_KINDS = ("gelu", "swiglu")
+INITIALIZATIONS = ("released", "scratch")
+SUBMODULES = (
+    "encoder",
+    "ray_dirs_encoder",
+    "depth_encoder",
+    "depth_scale_encoder",
+    "cam_rot_encoder",
+    "cam_trans_encoder",
+    "cam_trans_scale_encoder",
+    "fusion_norm_layer",
+    "scale_token",
+    "info_sharing",
+    "dense_head",
+    "pose_head",
+    "scale_head",
+)
+
+
+@dataclass
+class TransformerConfig:
+    """Shape of a stack of pre-norm transformer blocks.
+
+    Attributes:
+        dim: width.
+        depth: number of blocks.
+        num_heads: attention heads; must divide ``dim``.
+        mlp_ratio: hidden width of the feed-forward layers over ``dim`` (SwiGLU takes 2/3 of it, in multiples of 8).
+        mlp: ``gelu`` or ``swiglu``.
+        layer_scale: initial LayerScale; ``null`` builds none.
+    """
+
+    dim: int = 1024
+    depth: int = 24
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    mlp: str = "gelu"
+    layer_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.dim > 0 and self.dim % 4 == 0, "model.*.dim", self.dim, "a positive multiple of 4")
+        require(self.depth > 0, "model.*.depth", self.depth, "at least one block")
+        require(
+            self.num_heads > 0 and self.dim % self.num_heads == 0,
+            "model.*.num_heads",
+            self.num_heads,
+            f"a divisor of dim={self.dim}",
+        )
+        require_choice("model.*.mlp", self.mlp, MLP_KINDS)
+
+
+@dataclass
+class EncoderConfig(TransformerConfig):
+    """DINOv2 vision transformer; the defaults are ViT-L/14.
+
+    Attributes:
+        patch_size: side of a patch in pixels.
+        pos_embed_grid: side of the square grid of learnt position embeddings (37 for the official 518 px weights).
+        num_registers: register tokens after the class token.
+        final_norm: normalise the returned features; off where the multi-view transformer continues the encoder.
+    """
+
+    layer_scale: float | None = 1.0
+    patch_size: int = 14
+    pos_embed_grid: int = 37
+    num_registers: int = 0
+    final_norm: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.patch_size > 0, "model.encoder.patch_size", self.patch_size, "a positive number of pixels")
+        require(self.pos_embed_grid > 0, "model.encoder.pos_embed_grid", self.pos_embed_grid, "a positive number")
+
+
+@dataclass
+class InfoSharingConfig(TransformerConfig):
+    """Multi-view transformer with alternating global and per-view attention; the defaults are those of V1.
+
+    Attributes:
+        intermediate_layers: the two blocks whose outputs the dense head sees, beside the encoder's features and the
+            last block's output.
+        encoder_tokens: pass the encoder's class and register tokens on, one set per view.
+    """
+
+    dim: int = 768
+    num_heads: int = 12
+    intermediate_layers: list[int] = field(default_factory=lambda: [11, 17])
+    encoder_tokens: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layers = list(self.intermediate_layers)
+        require(
+            len(layers) == 2 and 0 <= layers[0] < layers[1] < self.depth,
+            "model.info_sharing.intermediate_layers",
+            layers,
+            f"two ascending block numbers below depth={self.depth}",
+        )
+
+
+@dataclass
+class HeadsConfig:
+    """Dense (DPT), pose and scale heads.
+
+    Attributes:
+        layer_dims: channels of the four DPT levels, finest first.
+        feature_dim: channels in which the levels are fused.
+        pose_dim: hidden width of the pose head (upstream: four times the squared patch size).
+        scale_dim: hidden width of the scale head.
+        initial_scale_m: metric scale that an untrained model answers with, in metres.
+    """
+
+    layer_dims: list[int] = field(default_factory=lambda: [96, 192, 384, 768])
+    feature_dim: int = 256
+    pose_dim: int = 784
+    scale_dim: int = 196
+    initial_scale_m: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(len(self.layer_dims) == 4, "model.heads.layer_dims", list(self.layer_dims), "four numbers of channels")
+        require(self.feature_dim % 2 == 0, "model.heads.feature_dim", self.feature_dim, "an even number of channels")
+        require(self.initial_scale_m > 0, "model.heads.initial_scale_m", self.initial_scale_m, "metres above 0")
+
+
+@dataclass
+class InputsConfig:
+    """Geometric inputs beside the images; an encoder that is left out here does not exist in the model.
+
+    Attributes:
+        rays: calibrated rays.
+        depth: measured depth (``Observation.depth_prior``).
+        pose: rough poses (``Observation.pose_prior``).
+    """
+
+    rays: bool = False
+    depth: bool = False
+    pose: bool = False
+
+
+@dataclass
+class CheckpointingConfig:
+    """Parts whose blocks recompute activations in the backward pass, to save memory."""
+
+    encoder: bool = False
+    info_sharing: bool = False
+    heads: bool = False
+
+
+@dataclass
+class ModelConfig:
+    """MapAnything; the defaults are the released V1 without geometric inputs.
+
+    Attributes:
+        name: label for logs and tables.
+        initialization: ``released`` (as the public code initialises) or ``scratch`` (learns faster without weights).
+        weights: start from these weights: path of a file or folder, or a hub id such as
+            ``facebook/map-anything@<revision>``; ``null`` = from scratch.
+        weights_only_submodules: load these parts only; empty = all.
+    """
+
+    name: str = "mapanything_v1"
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    info_sharing: InfoSharingConfig = field(default_factory=InfoSharingConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    inputs: InputsConfig = field(default_factory=InputsConfig)
+    checkpointing: CheckpointingConfig = field(default_factory=CheckpointingConfig)
+    initialization: str = "released"
+    weights: str | None = None
+    weights_only_submodules: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require_choice("model.initialization", self.initialization, INITIALIZATIONS)
+        for submodule in self.weights_only_submodules:
+            require_choice("model.weights_only_submodules", submodule, SUBMODULES)

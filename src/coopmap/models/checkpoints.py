@@ -1,0 +1,240 @@
+"""Loading of weights into a model, with every name accounted for."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from coopmap.config.checks import require_choice
+from coopmap.config.model import SUBMODULES
+from coopmap.models.mapanything import MapAnything
+from coopmap.models.naming import canonical_names
+from coopmap.models.sources import Weights, read_weights
+
+logger = logging.getLogger(__name__)
+
+MAX_LISTED = 20
+PRIOR_ENCODERS = tuple(name for name in SUBMODULES if name.endswith("_encoder"))
+ENCODER_BLOCK = re.compile(r"encoder\.model\.blocks\.(\d+)\.(.+)")
+ENCODER_TAIL = re.compile(r"encoder\.model\.(blocks\.\d+|norm)(?=\.)")
+
+
+class WeightsMismatchError(ValueError):
+    """Weights that do not fit the model; the message lists the names."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Names of the model that the weights lack, the reverse, and those whose shapes differ."""
+
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    misshaped: Sequence[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshaped)
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What was loaded, for logs and for the record of a run.
+
+    Attributes:
+        source: file or hub id.
+        revision: commit of the hub repository.
+        sha256: hash of the file.
+        license: as the model card states it.
+        num_parameters: numbers loaded, each shared tensor counted once.
+        mismatch: what did not fit; empty after a strict load.
+        left_out: parts of the weights that the model is configured not to have.
+        ignored: pickled classes that were not rebuilt.
+    """
+
+    source: str
+    revision: str | None
+    sha256: str | None
+    license: str | None
+    num_parameters: int
+    mismatch: Mismatch
+    left_out: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def load_weights(
+    model: MapAnything,
+    source: str | Path | Mapping[str, Tensor],
+    strict: bool = True,
+    submodules: Sequence[str] = (),
+) -> LoadedWeights:
+    """Load weights into ``model``; see :func:`~coopmap.models.sources.read_weights` for what ``source`` may be.
+
+    Shared tensors may come under one of their names or all. Encoders of geometric inputs that the configuration leaves
+    out (``model.inputs``) are skipped and reported in ``left_out``. An official DINOv2 backbone fills the encoder; when
+    it has as many blocks as encoder and multi-view transformer together, its last blocks start the latter (upstream's
+    DINO initialisation of V1.1).
+
+    Args:
+        model: on any device; a model on the meta device takes over the tensors as they are, on the CPU.
+        source: path, hub id or state dict.
+        strict: raise if a name is missing, unexpected or of another shape; otherwise load what fits.
+        submodules: top-level parts to load (``encoder``, ``info_sharing``, ...); empty = all.
+
+    Raises:
+        FileNotFoundError: if there is no such source.
+        ValueError: if the source cannot be read.
+        WeightsMismatchError: see ``strict``; also if two names of a shared tensor hold different values.
+    """
+    for name in submodules:
+        require_choice("model.weights_only_submodules", name, SUBMODULES)
+    weights = read_weights(source)
+    canonical = canonical_names(model)
+    own = {name: value for name, value in model.state_dict().items() if canonical[name] == name}
+    tensors, wanted, left_out = dict(weights.tensors), set(own), set[str]()
+    if weights.is_backbone:
+        tensors = _continue_backbone(tensors, model)
+        wanted = {name for name in own if _part(name) == "encoder"} | (set(tensors) & set(own))
+        left_out = {_module(name) for name in set(tensors) - set(own) if ENCODER_TAIL.match(name)}
+        tensors = {name: tensor for name, tensor in tensors.items() if _module(name) not in left_out}
+    else:
+        left_out = {_part(name) for name in tensors} & {name for name in PRIOR_ENCODERS if not hasattr(model, name)}
+        tensors = {name: tensor for name, tensor in tensors.items() if _part(name) not in left_out}
+
+    given = _by_canonical_name(tensors, canonical)
+    if submodules:
+        wanted = {name for name in wanted if _part(name) in submodules}
+        given = {name: tensor for name, tensor in given.items() if _part(name) in submodules}
+    mismatch = Mismatch(
+        missing=sorted(wanted - set(given)),
+        unexpected=sorted(set(given) - set(own)),
+        misshaped=sorted(name for name in set(given) & set(own) if given[name].shape != own[name].shape),
+    )
+    if strict and mismatch:
+        raise WeightsMismatchError(_explain(weights, given, own, mismatch))
+    loaded = {name: tensor for name, tensor in given.items() if name in own and name not in mismatch.misshaped}
+    _copy(model, loaded, canonical)
+    report = LoadedWeights(
+        source=weights.source,
+        revision=weights.revision,
+        sha256=weights.sha256,
+        license=weights.license,
+        num_parameters=sum(tensor.numel() for tensor in loaded.values()),
+        mismatch=mismatch,
+        left_out=tuple(sorted(left_out)),
+        ignored=weights.ignored,
+    )
+    _log(report)
+    return report
+
+
+def _part(name: str) -> str:
+    return name.split(".", 1)[0]
+
+
+def _module(name: str) -> str:
+    """``encoder.model.blocks.24`` or ``encoder.model.norm`` of a name below them."""
+    match = ENCODER_TAIL.match(name)
+    return match[0] if match else name
+
+
+def _continue_backbone(tensors: dict[str, Tensor], model: MapAnything) -> dict[str, Tensor]:
+    """Name a backbone's later blocks as the multi-view transformer's, where its depth and width say that they belong.
+
+    Its final norm goes with the last block (UniCeption ``convert_dino_to_info_sharing.py``).
+    """
+    blocks = {int(match[1]) for name in tensors if (match := ENCODER_BLOCK.match(name))}
+    encoder, info_sharing = model.cfg.encoder, model.cfg.info_sharing
+    continues = (
+        len(blocks) == encoder.depth + info_sharing.depth
+        and (encoder.dim, encoder.mlp) == (info_sharing.dim, info_sharing.mlp)
+        and not encoder.final_norm
+        and info_sharing.layer_scale is not None
+    )
+    if not continues:
+        return tensors
+
+    def rename(name: str) -> str:
+        if (match := ENCODER_BLOCK.match(name)) and int(match[1]) >= encoder.depth:
+            return f"info_sharing.self_attention_blocks.{int(match[1]) - encoder.depth}.{match[2]}"
+        return name.replace("encoder.model.norm.", "info_sharing.norm.")
+
+    return {rename(name): tensor for name, tensor in tensors.items()}
+
+
+def _by_canonical_name(tensors: Mapping[str, Tensor], canonical: Mapping[str, str]) -> dict[str, Tensor]:
+    """One tensor per canonical name; names that the model does not know stay as they are."""
+    given: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        first = canonical.get(name, name)
+        if first in given and not (given[first].data_ptr() == tensor.data_ptr() or torch.equal(given[first], tensor)):
+            raise WeightsMismatchError(f"{name} and {first} are names of one tensor, but the weights hold two values")
+        given[first] = tensor
+    return given
+
+
+def _copy(model: MapAnything, loaded: Mapping[str, Tensor], canonical: Mapping[str, str]) -> None:
+    state = model.state_dict()
+    aliased = {alias: loaded[first].to(state[alias].dtype) for alias, first in canonical.items() if first in loaded}
+    model.load_state_dict(aliased, strict=False, assign=any(value.is_meta for value in state.values()))
+
+
+def _explain(weights: Weights, given: Mapping[str, Tensor], own: Mapping[str, Tensor], mismatch: Mismatch) -> str:
+    lines = [f"{weights.source} does not fit the model"]
+    kinds = [_encoder_kind(state) for state in (given, own)]
+    if kinds[0] != kinds[1]:
+        lines[0] += f": its encoder has {kinds[0]}, model.encoder {kinds[1]} (choose another model=...?)"
+    lines += _listing("missing", mismatch.missing, mismatch.unexpected)
+    lines += _listing("unexpected", mismatch.unexpected, mismatch.missing)
+    shapes = [f"{name}: {_shape(given[name])}, the model has {_shape(own[name])}" for name in mismatch.misshaped]
+    lines += _listing("wrongly shaped", shapes, [])
+    return "\n".join(lines)
+
+
+def _encoder_kind(state: Mapping[str, Tensor]) -> str:
+    blocks = {match[1] for name in state if (match := ENCODER_BLOCK.match(name))}
+    width = state["encoder.model.cls_token"].shape[-1] if "encoder.model.cls_token" in state else "?"
+    return f"{len(blocks)} blocks of width {width}"
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "scalar"
+
+
+def _listing(title: str, names: Sequence[str], others: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    lines = [f"{title} ({len(names)}):"]
+    for name in names[:MAX_LISTED]:
+        near = difflib.get_close_matches(name, others, n=1, cutoff=0.8)
+        lines.append(f"  {name}" + (f" (nearest: {near[0]})" if near else ""))
+    if len(names) > MAX_LISTED:
+        lines.append(f"  ... and {len(names) - MAX_LISTED} more")
+    return lines
+
+
+def _log(report: LoadedWeights) -> None:
+    origin = ", ".join(
+        f"{key} {value}"
+        for key, value in (
+            ("revision", report.revision),
+            ("sha256", report.sha256 and report.sha256[:12]),
+            ("licence", report.license),
+        )
+        if value
+    )
+    logger.info("%.1f M parameters from %s (%s)", report.num_parameters / 1e6, report.source, origin or "in memory")
+    for what, names in (
+        ("not in the configured model", report.left_out),
+        ("pickled objects not rebuilt", report.ignored),
+        ("missing", report.mismatch.missing),
+        ("unexpected", report.mismatch.unexpected),
+        ("wrongly shaped", report.mismatch.misshaped),
+    ):
+        if names:
+            logger.info("%s: %s", what, ", ".join(names))

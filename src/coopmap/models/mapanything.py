@@ -1,0 +1,155 @@
+"""MapAnything (Keetha et al., arXiv 2509.13414): metric geometry of several views in one pass.
+
+Images become patch tokens (DINOv2); features of the geometric inputs are added; a multi-view transformer shares
+information between views; heads read rays, depth, confidence and mask per pixel, a pose per view and one metric scale
+per sample. Parameter names and numbers are those of the public implementation, so its weights load as they are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from coopmap.config.model import ModelConfig
+from coopmap.geometry.se3 import pose_from_quat_trans, transform_points
+from coopmap.models.dinov2 import DinoV2Encoder
+from coopmap.models.heads import DENSE_CHANNELS, DenseHead, DPTFeature, DPTRegressor, PoseHead, ScaleHead
+from coopmap.models.info_sharing import AlternatingAttention
+from coopmap.models.initialization import initialize_from_scratch
+from coopmap.models.layers import LayerNorm
+from coopmap.models.priors import DenseEncoder, GlobalEncoder, normalize_depth, normalize_translations, pose_in_view0
+from coopmap.types import Observation, Prediction
+
+
+class MapAnything(nn.Module):
+    """The model. See :class:`~coopmap.config.model.ModelConfig` for its options."""
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        dim, patch_size = cfg.encoder.dim, cfg.encoder.patch_size
+        self.encoder = DinoV2Encoder(cfg.encoder, cfg.checkpointing.encoder)
+        if cfg.inputs.rays:
+            self.ray_dirs_encoder = DenseEncoder(3, dim, patch_size)
+        if cfg.inputs.depth:
+            self.depth_encoder = DenseEncoder(1, dim, patch_size)
+            self.depth_scale_encoder = GlobalEncoder(1, dim)
+        if cfg.inputs.pose:
+            self.cam_rot_encoder = GlobalEncoder(4, dim)
+            self.cam_trans_encoder = GlobalEncoder(3, dim)
+            self.cam_trans_scale_encoder = GlobalEncoder(1, dim)
+        self.fusion_norm_layer = LayerNorm(dim)
+        self.scale_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(dim), std=0.02))
+        self.info_sharing = AlternatingAttention(cfg.info_sharing, dim, cfg.checkpointing.info_sharing)
+        shared_dim, heads = cfg.info_sharing.dim, cfg.heads
+        self.dpt_feature_head = DPTFeature(
+            [dim, shared_dim, shared_dim, shared_dim], heads.layer_dims, heads.feature_dim, cfg.checkpointing.heads
+        )
+        self.dpt_regressor_head = DPTRegressor(heads.feature_dim, cfg.checkpointing.heads)
+        self.dense_head = DenseHead(self.dpt_feature_head, self.dpt_regressor_head)
+        self.pose_head = PoseHead(shared_dim, heads.pose_dim)
+        self.scale_head = ScaleHead(shared_dim, heads.scale_dim)
+        if cfg.initialization == "scratch":
+            initialize_from_scratch(self.encoder.model, self.info_sharing, self.pose_head)
+        nn.init.constant_(self.scale_head.output_proj.bias, math.log(heads.initial_scale_m))
+
+    def forward(self, observation: Observation) -> Prediction:
+        """Predict the geometry of a batch.
+
+        Depth and pose priors and rays are read only where ``cfg.inputs`` asks for them, and a prior that is ``None`` is
+        left out.
+
+        Raises:
+            ValueError: if the image size is not a multiple of the patch size.
+        """
+        images = observation.images
+        batch, num_views, _, height, width = images.shape
+        grid = self._patch_grid(height, width)
+        encoded = self.encoder(images.flatten(0, 1))
+        patches = encoded.patches.unflatten(0, (batch, num_views))
+        extra_tokens = None
+        if self.cfg.info_sharing.encoder_tokens:
+            extra_tokens = encoded.extra_tokens.unflatten(0, (batch, num_views))
+        with torch.autocast(
+            images.device.type, enabled=False
+        ):  # norms of the prior encoders overflow in half precision
+            fused = self.fusion_norm_layer(self._add_priors(patches, observation))
+        shared, scale_token = self.info_sharing(fused, extra_tokens, self.scale_token.expand(batch, 1, -1))
+        with torch.autocast(images.device.type, enabled=False):
+            levels = [_as_maps(level, grid) for level in (fused, *shared)]
+            dense = self.dense_head(levels, (height, width)).unflatten(0, (batch, num_views))
+            trans, quat = (output.unflatten(0, (batch, num_views)) for output in self.pose_head(levels[-1]))
+            return decode(dense, trans, quat, self.scale_head(scale_token))
+
+    def _patch_grid(self, height: int, width: int) -> tuple[int, int]:
+        patch_size = self.cfg.encoder.patch_size
+        if height % patch_size or width % patch_size:
+            raise ValueError(
+                f"images are {height} x {width} pixels; both must be multiples of the patch size {patch_size}"
+            )
+        return height // patch_size, width // patch_size
+
+    def _add_priors(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
+        """Add the features of the geometric inputs to the image features.
+
+        Scales are only told where ``observation.prior_is_metric``.
+        """
+        inputs, metric = self.cfg.inputs, observation.prior_is_metric
+        if inputs.rays:
+            patches = patches + self.ray_dirs_encoder(observation.rays.movedim(-1, -3))
+        if inputs.depth and observation.depth_prior is not None:
+            depth, log_mean = normalize_depth(observation.depth_prior)
+            patches = patches + self.depth_encoder(depth[:, :, None])
+            patches = patches + _where_metric(self.depth_scale_encoder(log_mean), metric)
+        if inputs.pose and observation.pose_prior is not None:
+            quat, trans = pose_in_view0(observation.pose_prior)
+            trans, log_mean = normalize_translations(trans)
+            patches = patches + (self.cam_rot_encoder(quat) + self.cam_trans_encoder(trans))[:, :, None]
+            patches = patches + _where_metric(self.cam_trans_scale_encoder(log_mean), metric)
+        return patches
+
+
+def decode(
+    dense: Float[Tensor, "b v 6 h w"],
+    trans: Float[Tensor, "b v 3"],
+    quat: Float[Tensor, "b v 4"],
+    log_scale: Float[Tensor, " b"],
+) -> Prediction:
+    """Turn raw head outputs into metric geometry (upstream's adaptors)."""
+    rays, log_depth, log_confidence, mask_logits = dense.split(DENSE_CHANNELS, dim=2)
+    rays = _normalize(rays.movedim(2, -1))
+    scale = log_scale.exp().clamp(min=1e-8)
+    depth = log_depth[:, :, 0].exp() * scale[:, None, None, None]
+    quat = _normalize(quat)
+    trans = trans * scale[:, None, None]
+    points_view = rays * depth[..., None]
+    pose = pose_from_quat_trans(quat, trans)
+    points_world = transform_points(pose, points_view.flatten(2, 3)).unflatten(2, depth.shape[-2:])
+    return Prediction(
+        rays=rays,
+        depth=depth,
+        pose_trans=trans,
+        pose_quat=quat,
+        scale=scale,
+        confidence=1 + log_confidence[:, :, 0].exp(),
+        mask_logits=mask_logits[:, :, 0],
+        points_view=points_view,
+        points_world=points_world,
+    )
+
+
+def _as_maps(tokens: Float[Tensor, "b v n c"], grid: tuple[int, int]) -> Float[Tensor, "bv c h w"]:
+    return tokens.float().flatten(0, 1).unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+def _normalize(vectors: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
+    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-8)
+
+
+def _where_metric(features: Float[Tensor, "b _ c"], is_metric: Tensor | None) -> Float[Tensor, "b v 1 c"]:
+    """Zero the scale features of views whose priors are not in metres."""
+    features = features[:, :, None]
+    return features if is_metric is None else features * is_metric[:, :, None, None]

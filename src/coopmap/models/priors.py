@@ -1,0 +1,90 @@
+"""Encoders of geometric inputs (rays, depth, poses) and the normalisations that precede them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose
+from coopmap.models.layers import LayerNorm
+
+EPSILON = 1e-8
+"""Guards divisions and logarithms; part of the released models' numbers."""
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with a 1x1 shortcut."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_dim, out_dim, 3, padding=1)
+        self.conv2 = nn.Conv2d(out_dim, out_dim, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_dim, out_dim, 1)
+
+    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
+        return F.gelu(self.conv2(F.gelu(self.conv1(x))) + self.shortcut(x))
+
+
+class DenseEncoder(nn.Module):
+    """Patch features of a map with ``channels`` values per pixel."""
+
+    def __init__(self, channels: int, dim: int, patch_size: int, hidden_dims: Sequence[int] = (588, 768, 1024)) -> None:
+        super().__init__()
+        first, second, third = hidden_dims
+        self.unshuffle = nn.PixelUnshuffle(patch_size)
+        self.conv_in = nn.Conv2d(channels * patch_size**2, first, 3, padding=1)
+        self.encoder = nn.Sequential(
+            ResidualBlock(first, second), ResidualBlock(second, third), nn.Conv2d(third, dim, 1)
+        )
+        self.norm_layer = LayerNorm(dim)
+
+    def forward(self, maps: Float[Tensor, "*b channels h w"]) -> Float[Tensor, "*b n dim"]:
+        features = self.encoder(self.conv_in(self.unshuffle(maps.flatten(0, -4))))
+        return self.norm_layer(features.flatten(2).transpose(1, 2)).unflatten(0, maps.shape[:-3])
+
+
+class GlobalEncoder(nn.Module):
+    """Feature of a vector that holds for a whole view."""
+
+    def __init__(self, channels: int, dim: int, hidden_dims: Sequence[int] = (128, 256, 512)) -> None:
+        super().__init__()
+        # Upstream grew the sequence by wrapping it once per layer, and its parameter names show it.
+        first, *rest = hidden_dims
+        encoder = nn.Sequential(nn.Linear(channels, first), nn.GELU())
+        for in_dim, out_dim in zip(hidden_dims[:-1], rest, strict=True):
+            encoder = nn.Sequential(encoder, nn.Linear(in_dim, out_dim), nn.GELU())
+        self.encoder = nn.Sequential(encoder, nn.Linear(hidden_dims[-1], dim))
+        self.norm_layer = LayerNorm(dim)
+
+    def forward(self, vectors: Float[Tensor, "*b channels"]) -> Float[Tensor, "*b dim"]:
+        return self.norm_layer(self.encoder(vectors))
+
+
+def normalize_depth(depth: Float[Tensor, "*b h w"]) -> tuple[Float[Tensor, "*b h w"], Float[Tensor, "*b 1"]]:
+    """Log-compressed depth relative to the mean known depth of each map, and the logarithm of that mean.
+
+    Zeros mean unknown and stay zero.
+    """
+    known = depth > 0
+    mean = (depth * known).sum(dim=(-2, -1)) / (known.sum(dim=(-2, -1)) + EPSILON)
+    mean = mean.clamp(min=EPSILON)[..., None]
+    return torch.log1p(depth / mean[..., None]), torch.log(mean + EPSILON)
+
+
+def normalize_translations(
+    trans: Float[Tensor, "*b v 3"],
+) -> tuple[Float[Tensor, "*b v 3"], Float[Tensor, "*b 1 1"]]:
+    """Translations over the mean length of those that are not zero, and the logarithm of that mean."""
+    lengths = trans.norm(dim=-1)
+    mean = lengths.sum(dim=-1) / ((lengths > 0).sum(dim=-1) + EPSILON)
+    mean = mean.clamp(min=EPSILON)[..., None, None]
+    return trans / mean, torch.log(mean + EPSILON)
+
+
+def pose_in_view0(pose: Float[Tensor, "*b v 4 4"]) -> tuple[Float[Tensor, "*b v 4"], Float[Tensor, "*b v 3"]]:
+    """Quaternions (``w >= 0``) and translations of ``T_view0_view`` from ``T_world_view``."""
+    return quat_trans_from_pose(relative_pose(pose[..., :1, :, :], pose))
