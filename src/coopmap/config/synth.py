@@ -1,0 +1,135 @@
+"""Configuration of the synthetic town."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from coopmap.config.checks import require
+
+
+@dataclass
+class ScenarioCounts:
+    """Number of scenarios of each split."""
+
+    train: int = 60
+    validate: int = 12
+    test: int = 6
+
+    def __post_init__(self) -> None:
+        for split, count in vars(self).items():
+            require(count >= 0, f"scenarios.{split}", count, "a count of 0 or more")
+
+
+@dataclass
+class LidarConfig:
+    """Spinning LiDAR of every agent.
+
+    Attributes:
+        beams: number of elevations, evenly spaced between the two limits.
+        elevation_min_deg: lowest beam.
+        elevation_max_deg: highest beam.
+        azimuth_steps: number of directions per turn.
+        range_m: longest range that returns a point.
+    """
+
+    beams: int = 32
+    elevation_min_deg: float = -25.0
+    elevation_max_deg: float = 5.0
+    azimuth_steps: int = 450
+    range_m: float = 120.0
+
+    def __post_init__(self) -> None:
+        require(self.beams >= 2, "lidar.beams", self.beams, "2 or more")
+        require(self.azimuth_steps >= 4, "lidar.azimuth_steps", self.azimuth_steps, "4 or more")
+        require(self.range_m > 0, "lidar.range_m", self.range_m, "a positive range")
+        require(
+            -90 <= self.elevation_min_deg < self.elevation_max_deg <= 90,
+            "lidar.elevation_min_deg",
+            self.elevation_min_deg,
+            "an angle from -90 up to lidar.elevation_max_deg (itself at most 90)",
+        )
+
+
+@dataclass
+class TownConfig:
+    """A procedural town, and the drives through it that are rendered in OPV2V's layout.
+
+    Attributes:
+        root: folder to write (YAML, PNG and PCD files).
+        depth_root: folder to write the z-depth of the cameras to.
+        seed: decides the town, the drives and the GPS noise.
+        size_m: edge of the square that holds the streets.
+        slope_deg: steepest ground within the town.
+        scenarios: number of scenarios per split; all splits share the town.
+        frames: frames per scenario.
+        frame_interval_s: simulated time between frames, a multiple of the 0.05 s tick that frame names count.
+        agents_min: fewest connected vehicles of a scenario.
+        agents_max: most connected vehicles of a scenario.
+        traffic: number of further moving cars per scenario.
+        image_scale: camera resolution relative to 800 x 600.
+        gps_noise_m: standard deviation of the horizontal position in ``predicted_ego_pos``.
+        gps_noise_deg: standard deviation of its yaw.
+        lidar: the agents' LiDAR.
+        workers: processes to render with; ``null`` means one per core. Does not change the result.
+        overwrite: replace a town that was rendered with another configuration.
+    """
+
+    root: str = "data/town"
+    depth_root: str = "data/town_depth"
+    seed: int = 0
+    size_m: float = 150.0
+    slope_deg: float = 8.0
+    scenarios: ScenarioCounts = field(default_factory=ScenarioCounts)
+    frames: int = 4
+    frame_interval_s: float = 0.5
+    agents_min: int = 2
+    agents_max: int = 5
+    traffic: int = 6
+    image_scale: float = 0.25
+    gps_noise_m: float = 0.3
+    gps_noise_deg: float = 0.3
+    lidar: LidarConfig = field(default_factory=LidarConfig)
+    workers: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(100 <= self.size_m <= 400, "size_m", self.size_m, "100 to 400 m")
+        require(0 <= self.slope_deg <= 12, "slope_deg", self.slope_deg, "0 to 12 degrees")
+        require(self.frames >= 1, "frames", self.frames, "1 or more")
+        ticks = self.frame_interval_s / 0.05
+        require(
+            ticks > 0.5 and math.isclose(ticks, round(ticks), abs_tol=1e-6),
+            "frame_interval_s",
+            self.frame_interval_s,
+            "a positive multiple of 0.05 s",
+        )
+        require(self.frames * self.frame_interval_s <= 10, "frames", self.frames, "a drive of at most 10 s")
+        require(1 <= self.agents_min <= self.agents_max, "agents_min", self.agents_min, "1 to agents_max")
+        require(self.agents_max <= 6, "agents_max", self.agents_max, "at most 6 (the streets get too crowded)")
+        require(0 <= self.traffic <= 20, "traffic", self.traffic, "0 to 20 cars")
+        width, height = 800 * self.image_scale, 600 * self.image_scale
+        require(
+            all(math.isclose(size, max(1, round(size))) for size in (width, height)),
+            "image_scale",
+            self.image_scale,
+            "a scale that makes whole pixels of 800 x 600, such as 0.125, 0.25, 0.5 or 1",
+        )
+        require(self.gps_noise_m >= 0 and self.gps_noise_deg >= 0, "gps_noise_m", self.gps_noise_m, "0 or more")
+        require(self.workers is None or self.workers >= 1, "workers", self.workers, "1 or more, or null")
+
+
+def tiny_town(root: str, depth_root: str, **changes: Any) -> TownConfig:
+    """A town of seconds: two training scenarios of two frames, 100 x 75 pixels."""
+    values: dict[str, Any] = {
+        "scenarios": ScenarioCounts(train=1, validate=1, test=0),
+        "frames": 2,
+        "agents_max": 3,
+        "traffic": 2,
+        "image_scale": 0.125,
+        "lidar": LidarConfig(beams=16, azimuth_steps=180),
+        "workers": 1,
+    }
+    return TownConfig(root=root, depth_root=depth_root, **(values | changes))

@@ -1,0 +1,164 @@
+"""A whole data set: all scenarios, in parallel, and either complete on disk or not there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from coopmap.config.checks import ConfigError
+from coopmap.config.synth import TownConfig
+from coopmap.synthetic import writer
+from coopmap.synthetic.drives import SPLITS, TICK_S, Drive, plan_drive
+from coopmap.synthetic.render import render_agent
+
+FORMAT = 1
+"""Raise it when the same configuration gives other files than before."""
+
+_RECORD = "town.yaml"
+
+
+def render_town(cfg: TownConfig) -> None:
+    """Render the data set of a configuration, unless it is there already.
+
+    The folders ``cfg.root`` and ``cfg.depth_root`` appear only when all their files are written. The configuration
+    is kept in ``town.yaml`` in both.
+
+    Raises:
+        ConfigError: if ``root`` or ``depth_root`` holds something else (see ``overwrite``).
+    """
+    console = Console(stderr=True)
+    root, depth_root = Path(cfg.root), Path(cfg.depth_root)
+    if _is_rendered(cfg, root, depth_root):
+        console.print(f"The town is already there: {root}, depth in {depth_root}.")
+        return
+    scenarios = _scenarios(cfg)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # the data root is put in place last: where it is, its depth is too
+    with _complete_or_absent(root) as out, _complete_or_absent(depth_root) as depth_out:
+        views = 0
+        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+            bar = progress.add_task("Rendering drives through the town", total=len(scenarios))
+            for agents in _run(cfg, scenarios, out, depth_out):
+                views += agents * cfg.frames
+                progress.advance(bar)
+        for folder in (out, depth_out):
+            writer.write_yaml(folder / _RECORD, _record(cfg))
+    console.print(f"{views} agent-frames (four images, their depth, a sweep) written to {root} and {depth_root}.")
+
+
+def read_config(root: str | Path) -> TownConfig:
+    """Configuration that a town in ``root`` was rendered with; paths and switches are the defaults'."""
+    record = yaml.safe_load((Path(root) / _RECORD).read_text())
+    return cast(TownConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TownConfig), record["config"])))
+
+
+def _record(cfg: TownConfig) -> dict[str, Any]:
+    """All that decides the files: the configuration without paths and switches."""
+    switches = ("root", "depth_root", "workers", "overwrite")
+    return {"format": FORMAT, "config": {key: value for key, value in asdict(cfg).items() if key not in switches}}
+
+
+def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path) -> bool:
+    """Whether both folders hold this very town."""
+    if root.resolve() == depth_root.resolve():
+        raise ConfigError(f"depth_root={depth_root}: expected another folder than root")
+    present = {
+        key: path
+        for key, path in (("root", root), ("depth_root", depth_root))
+        if path.is_file() or (path.is_dir() and any(path.iterdir()))
+    }
+    same = True
+    for key, path in present.items():
+        if not (path / _RECORD).is_file():
+            raise ConfigError(f"{key}={path}: exists and is not a synthetic town; choose another folder")
+        stored = yaml.safe_load((path / _RECORD).read_text())
+        if stored != _record(cfg):
+            same = False
+            if not cfg.overwrite:
+                raise ConfigError(
+                    f"{key}={path}: holds a town rendered with another {_difference(stored, _record(cfg))}; "
+                    "choose another root and depth_root, delete both folders, or pass overwrite=true"
+                )
+    return same and len(present) == 2
+
+
+def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Keys in which two records differ."""
+    before, now = stored.get("config", {}), wanted["config"]
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return ", ".join(keys) or "version of the program"
+
+
+def _scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
+    counts = asdict(cfg.scenarios)
+    return [(split, index) for split in SPLITS for index in range(counts[split])]
+
+
+def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_root: Path) -> Iterator[int]:
+    """Render scenarios in parallel; yields the number of agents of each."""
+    workers = min(cfg.workers or len(os.sched_getaffinity(0)), len(scenarios))
+    render = partial(_render_scenario, cfg, root, depth_root)
+    if workers <= 1:
+        yield from map(render, scenarios)
+        return
+    # spawn: the caller may have threads (torch, a data loader) that a fork would break
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(render, scenarios)
+
+
+def _render_scenario(cfg: TownConfig, root: Path, depth_root: Path, scenario: tuple[str, int]) -> int:
+    split, index = scenario
+    drive = plan_drive(cfg, split, index)
+    for agent in drive.agents:
+        place = Path(split) / drive.name / str(agent)
+        (root / place).mkdir(parents=True)
+        (depth_root / place).mkdir(parents=True)
+        for frame in range(cfg.frames):
+            render_agent(cfg, split, drive, frame, agent, root / place, depth_root / place)
+    writer.write_yaml(root / split / drive.name / "data_protocol.yaml", _protocol(cfg, drive))
+    return len(drive.agents)
+
+
+def _protocol(cfg: TownConfig, drive: Drive) -> dict[str, Any]:
+    """What OPV2V's ``data_protocol.yaml`` tells: how the scenario was simulated."""
+    lidar = {
+        "channels": cfg.lidar.beams,
+        "range": cfg.lidar.range_m,
+        "lower_fov": cfg.lidar.elevation_min_deg,
+        "upper_fov": cfg.lidar.elevation_max_deg,
+    }
+    return {
+        "world": {"town": "synthetic", "seed": cfg.seed, "fixed_delta_seconds": TICK_S},
+        "vehicle_base": {"sensing": {"camera_num": 4, "lidar": lidar}},
+        "scenario": {"single_cav_list": [{"name": str(agent)} for agent in drive.agents]},
+    }
+
+
+@contextmanager
+def _complete_or_absent(path: Path) -> Iterator[Path]:
+    """Folder beside ``path`` that takes its place when all went well, and vanishes otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    try:
+        new, old = scratch / "new", scratch / "old"
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,84 @@
+"""Render what one agent senses at one frame, and write it as OPV2V does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from coopmap.config.synth import TownConfig
+from coopmap.geometry import carla_from_pose, pose_from_carla
+from coopmap.synthetic import sensors, writer
+from coopmap.synthetic.cars import Car
+from coopmap.synthetic.drives import SPLITS, Drive, scenario_index
+from coopmap.synthetic.shading import View
+from coopmap.synthetic.surface import merge
+from coopmap.synthetic.town import town_of
+
+_NEIGHBOUR_M = 70.0
+
+
+def render_agent(
+    cfg: TownConfig, split: str, drive: Drive, frame: int, agent: int, folder: Path, depth_folder: Path
+) -> None:
+    """Write the files of an agent at frame number ``frame`` of its drive.
+
+    All poses are taken from the 6-vectors as written, so that the files agree with one another to the last digit.
+    """
+    town, name = town_of(cfg), drive.frames[frame]
+    own = next(car for car in drive.cars[frame] if car.id == agent)
+    others = [car for car in drive.cars[frame] if car.id != agent]
+    view = View(town, merge([car.surface() for car in others]))
+    lidar_pose = sensors.lidar_cords(own.pose_ue)
+    cords = sensors.camera_cords(lidar_pose)
+    world_from_lidar, world_from_camera = pose_from_carla(lidar_pose), pose_from_carla(cords)
+
+    for index, pose in enumerate(world_from_camera):
+        z_depth, rgb = _photograph(cfg, view, pose)
+        writer.write_image(folder / f"{name}_camera{index}.png", rgb)
+        np.save(depth_folder / f"{name}_camera{index}_depth.npy", z_depth)
+    writer.write_sweep(folder / f"{name}.pcd", _sweep(cfg, view, world_from_lidar))
+    metadata = writer.frame_metadata(
+        lidar_pose=lidar_pose,
+        cords=cords,
+        extrinsics=np.linalg.inv(world_from_camera) @ world_from_lidar,
+        intrinsic=sensors.intrinsic(cfg.image_scale),
+        car=own,
+        noisy_pose=_gps(cfg, split, drive, frame, own),
+        plan=drive.plans[frame][agent],
+        neighbours=_neighbours(own, [*town.parked, *others]),
+    )
+    writer.write_yaml(folder / f"{name}.yaml", metadata)
+
+
+def _photograph(cfg: TownConfig, view: View, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """z-depth (float32, 0 in the sky) and RGB (uint8) of a camera."""
+    rays = sensors.camera_rays(cfg.image_scale)
+    distance, color = view.look(
+        pose[:3, 3], rays.reshape(-1, 3) @ pose[:3, :3].T, pixel=1 / (sensors.FOCAL * cfg.image_scale)
+    )
+    z_depth = np.where(np.isfinite(distance), distance, 0).astype(np.float32)
+    return z_depth.reshape(rays.shape[:2]), np.round(color * 255).astype(np.uint8).reshape(rays.shape)
+
+
+def _sweep(cfg: TownConfig, view: View, pose: np.ndarray) -> Float[np.ndarray, "n 3"]:
+    """Points of a LiDAR sweep, LiDAR frame."""
+    beams = sensors.lidar_rays(cfg.lidar)
+    distance = view.distance(pose[:3, 3], beams @ pose[:3, :3].T)
+    reached = distance < cfg.lidar.range_m
+    return beams[reached] * distance[reached, None]
+
+
+def _gps(cfg: TownConfig, split: str, drive: Drive, frame: int, car: Car) -> Float[np.ndarray, "6"]:
+    """Position and yaw with noise; a GPS knows neither roll nor pitch."""
+    rng = np.random.default_rng([cfg.seed, 2, SPLITS.index(split), scenario_index(drive.name), frame, car.id])
+    x, y, z, _, yaw, _ = carla_from_pose(car.pose_ue)
+    dx, dy, turn = rng.standard_normal(3) * [cfg.gps_noise_m, cfg.gps_noise_m, cfg.gps_noise_deg]
+    return np.array([x + dx, y + dy, z, 0.0, yaw + turn, 0.0])
+
+
+def _neighbours(own: Car, others: Sequence[Car]) -> list[Car]:
+    near = [car for car in others if np.linalg.norm(car.pose_ue[:3, 3] - own.pose_ue[:3, 3]) < _NEIGHBOUR_M]
+    return sorted(near, key=lambda car: car.id)

@@ -1,0 +1,39 @@
+"""The town's mesh at one frame, for checks of ground truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import trimesh
+
+from coopmap.config.synth import TownConfig
+from coopmap.geometry import points_cv_from_ue
+from coopmap.synthetic.drives import plan_drive, scenario_index
+from coopmap.synthetic.surface import merge
+from coopmap.synthetic.town import town_of
+
+
+def build_scene(
+    cfg: TownConfig, split: str, scenario: str, frame: str, without: str | int | None = None
+) -> trimesh.Trimesh:
+    """Mesh of the town and all its cars at one frame: world frame, OpenCV axes, metres.
+
+    Args:
+        cfg: configuration of the town; :func:`coopmap.synthetic.read_config` reads that of a rendered one.
+        split: ``train``, ``validate`` or ``test``.
+        scenario: folder name.
+        frame: frame name.
+        without: id of a moving car to leave out; no agent sees its own body.
+
+    Raises:
+        ValueError: if the scenario has no such frame.
+    """
+    drive = plan_drive(cfg, split, scenario_index(scenario))
+    if frame not in drive.frames:
+        raise ValueError(f"{split}/{scenario} has the frames {', '.join(drive.frames)}, not {frame}")
+    hidden = None if without is None else int(without)
+    moving = [car.surface() for car in drive.cars[drive.frames.index(frame)] if car.id != hidden]
+    corners = points_cv_from_ue(merge([town_of(cfg).surface, *moving]).triangles)
+    # the change of axes mirrors; corners in reverse keep the faces turned outwards
+    return trimesh.Trimesh(
+        vertices=corners[:, ::-1].reshape(-1, 3), faces=np.arange(3 * len(corners)).reshape(-1, 3), process=False
+    )

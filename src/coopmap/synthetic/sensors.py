@@ -1,0 +1,61 @@
+"""OPV2V's sensor rig on a car, and the rays of its cameras and LiDAR (CARLA axes)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+
+from coopmap.config.synth import LidarConfig
+from coopmap.geometry import carla_from_pose, pose_from_carla
+
+LIDAR_ON_CAR = (-0.5, 0.0, 1.9, 0.0, 0.0, 0.0)
+"""``T_car_lidar`` as a CARLA 6-vector ``(x, y, z, roll, yaw, pitch)``; the car's origin is on the ground."""
+
+CAMERAS_ON_LIDAR = (
+    (3.0, 0.0, -0.9, 0.0, 0.0, 0.0),
+    (0.5, 0.3, -0.1, 0.0, 100.0, 0.0),
+    (0.5, -0.3, -0.1, 0.0, -100.0, 0.0),
+    (-1.5, 0.0, -0.4, 0.0, 180.0, 0.0),
+)
+"""``T_lidar_camera`` of OPV2V's ``camera0`` (front), ``camera1`` (right), ``camera2`` (left), ``camera3`` (rear)."""
+
+WIDTH, HEIGHT, FOCAL = 800, 600, 335.639852470912
+"""Camera of the real rig, pixels."""
+
+
+def lidar_cords(car_pose_ue: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "6"]:
+    """``lidar_pose`` of a car."""
+    return carla_from_pose(car_pose_ue @ pose_from_carla(LIDAR_ON_CAR))
+
+
+def camera_cords(lidar_pose: Float[np.ndarray, "6"]) -> Float[np.ndarray, "4 6"]:
+    """``cords`` of the four cameras."""
+    return carla_from_pose(pose_from_carla(lidar_pose) @ pose_from_carla(CAMERAS_ON_LIDAR))
+
+
+def intrinsic(image_scale: float) -> Float[np.ndarray, "3 3"]:
+    """Pinhole matrix at a resolution relative to 800 x 600; pixel centres lie at + 0.5."""
+    return np.array([[FOCAL, 0.0, WIDTH / 2], [0.0, FOCAL, HEIGHT / 2], [0.0, 0.0, 1.0 / image_scale]]) * image_scale
+
+
+@lru_cache(maxsize=2)
+def camera_rays(image_scale: float) -> Float[np.ndarray, "h w 3"]:
+    """Ray of each pixel in the camera's CARLA axes, scaled to 1 along the optical axis."""
+    matrix = intrinsic(image_scale)
+    u, v = np.meshgrid(
+        np.arange(round(WIDTH * image_scale)) + 0.5, np.arange(round(HEIGHT * image_scale)) + 0.5, indexing="xy"
+    )
+    right, down = (u - matrix[0, 2]) / matrix[0, 0], (v - matrix[1, 2]) / matrix[1, 1]
+    return np.stack([np.ones_like(right), right, -down], axis=-1)
+
+
+def lidar_rays(cfg: LidarConfig) -> Float[np.ndarray, "n 3"]:
+    """Unit directions of one sweep in the LiDAR's CARLA axes, beam after beam."""
+    elevation = np.deg2rad(np.linspace(cfg.elevation_min_deg, cfg.elevation_max_deg, cfg.beams))[:, None]
+    azimuth = (np.arange(cfg.azimuth_steps) * (2 * np.pi / cfg.azimuth_steps))[None]
+    directions = np.broadcast_arrays(
+        np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
+    )
+    return np.stack(directions, axis=-1).reshape(-1, 3)

@@ -1,0 +1,155 @@
+"""Textured triangle soup and the shapes that the town is built of.
+
+Coordinates are CARLA's (x forward, y right, z up), metres. Texture coordinates count tiles of a material.
+Corners ``a, b, c`` of a triangle run so that ``(b - a) x (c - a)`` points outwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from coopmap.synthetic.materials import Material
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Triangles with appearance.
+
+    Attributes:
+        triangles: corners.
+        uv: texture coordinates of the corners, in tiles.
+        material: index of the tile, see :class:`Material`.
+        color: tint, 0 to 1.
+    """
+
+    triangles: Float[np.ndarray, "f 3 3"]
+    uv: Float[np.ndarray, "f 3 2"]
+    material: Integer[np.ndarray, " f"]
+    color: Float[np.ndarray, "f 3"]
+
+    def placed(self, pose_ue: Float[np.ndarray, "4 4"]) -> Surface:
+        """Copy moved by ``T_world_local``."""
+        return Surface(self.triangles @ pose_ue[:3, :3].T + pose_ue[:3, 3], self.uv, self.material, self.color)
+
+    def at(self, x: float, y: float, z: float, yaw_deg: float = 0.0) -> Surface:
+        """Copy turned about z and moved."""
+        yaw = np.deg2rad(yaw_deg)
+        pose = np.eye(4)
+        pose[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+        pose[:3, 3] = x, y, z
+        return self.placed(pose)
+
+
+def merge(surfaces: Sequence[Surface]) -> Surface:
+    """All triangles in one surface, in order."""
+    if not surfaces:
+        return quads(np.zeros((0, 4, 3)), Material.PLAIN, (0.0, 0.0, 0.0))
+    return Surface(
+        np.concatenate([surface.triangles for surface in surfaces]),
+        np.concatenate([surface.uv for surface in surfaces]),
+        np.concatenate([surface.material for surface in surfaces]),
+        np.concatenate([surface.color for surface in surfaces]),
+    )
+
+
+def triangles(
+    corners: Float[np.ndarray, "f 3 3"],
+    material: Material,
+    color: Sequence[float] | np.ndarray,
+    uv: Float[np.ndarray, "f 3 2"] | None = None,
+) -> Surface:
+    """Triangles of one material and colour."""
+    count = len(corners)
+    return Surface(
+        np.asarray(corners, dtype=np.float64),
+        np.zeros((count, 3, 2)) if uv is None else uv,
+        np.full(count, int(material), dtype=np.int64),
+        np.broadcast_to(np.asarray(color, dtype=np.float64), (count, 3)).copy(),
+    )
+
+
+def quads(
+    corners: Float[np.ndarray, "q 4 3"],
+    material: Material,
+    color: Sequence[float] | np.ndarray,
+    tiles: Float[np.ndarray, "q 2"] | tuple[float, float] = (1.0, 1.0),
+) -> Surface:
+    """Quadrilaterals, corners in order; texture runs ``tiles`` times along the first and the second edge."""
+    corners = np.asarray(corners, dtype=np.float64)
+    unit = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    uv = unit * np.broadcast_to(np.asarray(tiles, dtype=np.float64), (len(corners), 2))[:, None]
+    halves = [[0, 1, 2], [0, 2, 3]]
+    return triangles(corners[:, halves].reshape(-1, 3, 3), material, color, uv[:, halves].reshape(-1, 3, 2))
+
+
+def frustum_sides(
+    bottom: tuple[float, float, float, float],
+    top: tuple[float, float, float, float],
+    z_bottom: float,
+    z_top: float,
+) -> Float[np.ndarray, "4 4 3"]:
+    """Side faces (front, right, back, left) between two rectangles ``(x_min, y_min, x_max, y_max)``.
+
+    Corners run along the top edge and then down, so the texture's first row is at the top.
+    """
+
+    def ring(rect: tuple[float, float, float, float], z: float) -> np.ndarray:
+        x0, y0, x1, y1 = rect
+        return np.array([[x1, y0, z], [x1, y1, z], [x0, y1, z], [x0, y0, z]])
+
+    low, high = ring(bottom, z_bottom), ring(top, z_top)
+    return np.stack([np.roll(high, -1, axis=0), high, low, np.roll(low, -1, axis=0)], axis=1)
+
+
+def rectangle(rect: tuple[float, float, float, float], z: float) -> Float[np.ndarray, "1 4 3"]:
+    """Horizontal rectangle ``(x_min, y_min, x_max, y_max)``."""
+    x0, y0, x1, y1 = rect
+    return np.array([[[x0, y0, z], [x1, y0, z], [x1, y1, z], [x0, y1, z]]])
+
+
+def box(
+    rect: tuple[float, float, float, float],
+    z_bottom: float,
+    z_top: float,
+    color: Sequence[float] | np.ndarray,
+    material: Material = Material.PLAIN,
+) -> Surface:
+    """Box without a floor."""
+    return quads(np.concatenate([frustum_sides(rect, rect, z_bottom, z_top), rectangle(rect, z_top)]), material, color)
+
+
+def lathe(
+    profile: Sequence[tuple[float, float]],
+    sides: int,
+    color: Sequence[float] | np.ndarray,
+    material: Material = Material.PLAIN,
+    tiles: tuple[float, float] = (1.0, 1.0),
+) -> Surface:
+    """Surface of revolution about z through ``(radius, z)`` points, top to bottom.
+
+    The texture runs ``tiles[0]`` times around and ``tiles[1]`` times along the profile.
+    """
+    radius, height = np.asarray(profile, dtype=np.float64).T
+    angle = np.linspace(0.0, 2 * np.pi, sides + 1)
+    ring = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    grid = np.concatenate(
+        [radius[:, None, None] * ring, np.broadcast_to(height[:, None, None], (len(radius), sides + 1, 1))], axis=-1
+    )
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(radius), np.diff(height)))])
+    uv = np.stack(
+        np.broadcast_arrays(np.linspace(0, tiles[0], sides + 1)[None, :], (along / along[-1] * tiles[1])[:, None]),
+        axis=-1,
+    )
+
+    def cells(array: np.ndarray) -> np.ndarray:
+        corners = np.stack([array[:-1, 1:], array[:-1, :-1], array[1:, :-1], array[1:, 1:]], axis=2)
+        return corners.reshape(-1, 4, array.shape[-1])[:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, array.shape[-1])
+
+    corners, corner_uv = cells(grid), cells(uv)
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=-1)
+    keep = area > 1e-9  # poles collapse half of their cells
+    return triangles(corners[keep], material, color, corner_uv[keep])
