@@ -13,9 +13,9 @@ from coopmap.config.checks import require
 class ScenarioCounts:
     """Number of scenarios of each split."""
 
-    train: int = 60
-    validate: int = 12
-    test: int = 6
+    train: int = 70
+    validate: int = 14
+    test: int = 4
 
     def __post_init__(self) -> None:
         for split, count in vars(self).items():
@@ -79,14 +79,14 @@ class TownConfig:
     root: str = "data/town"
     depth_root: str = "data/town_depth"
     seed: int = 0
-    size_m: float = 150.0
+    size_m: float = 100.0
     slope_deg: float = 8.0
     scenarios: ScenarioCounts = field(default_factory=ScenarioCounts)
-    frames: int = 4
+    frames: int = 3
     frame_interval_s: float = 0.5
-    agents_min: int = 2
-    agents_max: int = 5
-    traffic: int = 6
+    agents_min: int = 4
+    agents_max: int = 6
+    traffic: int = 2
     image_scale: float = 0.25
     gps_noise_m: float = 0.3
     gps_noise_deg: float = 0.3
@@ -126,6 +126,8 @@ def tiny_town(root: str, depth_root: str, **changes: Any) -> TownConfig:
     values: dict[str, Any] = {
         "scenarios": ScenarioCounts(train=1, validate=1, test=0),
         "frames": 2,
+        "size_m": 150.0,
+        "agents_min": 2,
         "agents_max": 3,
         "traffic": 2,
         "image_scale": 0.125,

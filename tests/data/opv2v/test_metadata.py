@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -177,3 +179,16 @@ def test_yaml_cannot_run_code(tmp_path):
     with pytest.raises(CorruptFrameError, match=str(path)):
         read_agent(path)
     assert not witness.exists()
+
+
+@pytest.mark.parametrize("flow", [True, False, None])
+def test_skipping_the_vehicles_changes_nothing_else(tmp_path, real_yaml, flow):
+    content = yaml.safe_load(Path(real_yaml).read_text())
+    path = tmp_path / "000069.yaml"
+    path.write_text(yaml.safe_dump(content | {"zone": "after the vehicles"}, default_flow_style=flow))
+    whole, quick = read_agent(path), read_agent(path, with_vehicles=False)
+    assert quick.vehicles is None
+    assert len(whole.vehicles.ids) == len(content["vehicles"])
+    np.testing.assert_array_equal(quick.pose, whole.pose)
+    np.testing.assert_array_equal(quick.pose_prior, whole.pose_prior)
+    np.testing.assert_array_equal(quick.rig.agent_from_camera, whole.rig.agent_from_camera)

@@ -182,7 +182,9 @@ class LidarDepth:
         senders = ref.agents if self.merge_agents else tuple(agents)
         sweeps = {agent: read_sweep(self.index.lidar_path(ref, agent)) for agent in senders}
         poses = {
-            agent: (agents[agent] if agent in agents else read_agent(self.index.yaml_path(ref, agent))).pose
+            agent: (
+                agents[agent] if agent in agents else read_agent(self.index.yaml_path(ref, agent), with_vehicles=False)
+            ).pose
             for agent in senders
         }
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 
 # libyaml is some ten times faster; both loaders build plain values only, never objects.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_VEHICLES = re.compile(rb"^vehicles:.*\n?(?:[ #-].*\n?|\n)*", re.MULTILINE)
+_IS_RSU = re.compile(rb"^RSU: *true", re.MULTILINE)
 
 _KMH = 1 / 3.6
 _EXTRINSIC_TOLERANCE = 0.01
@@ -52,7 +56,7 @@ class AgentMetadata:
         rig: cameras in slot order, image size and height above the ground.
         speed: m/s.
         is_rsu: a road-side unit rather than a vehicle.
-        vehicles: the other vehicles around.
+        vehicles: the other vehicles around, or ``None`` if they were not asked for.
     """
 
     path: Path
@@ -61,11 +65,15 @@ class AgentMetadata:
     rig: Rig
     speed: float
     is_rsu: bool
-    vehicles: VehicleBoxes
+    vehicles: VehicleBoxes | None
 
 
-def read_agent(path: Path | str) -> AgentMetadata:
+def read_agent(path: Path | str, with_vehicles: bool = True) -> AgentMetadata:
     """Read one agent's metadata.
+
+    Args:
+        path: YAML file.
+        with_vehicles: also read the boxes of the other vehicles, which make up most of the file and of the time.
 
     Raises:
         MissingFileError: if there is no such file.
@@ -73,12 +81,12 @@ def read_agent(path: Path | str) -> AgentMetadata:
         MetadataError: if a key is missing or malformed, or ``cords`` and ``extrinsic`` contradict each other.
     """
     path = Path(path)
-    source = _Fields(path, _load(path))
+    source = _Fields(path, _load(path, with_vehicles))
     is_rsu = bool(source.content.get("RSU", False))  # a key of V2XSet's
     world_from_lidar = source.pose("lidar_pose")
     # The ego frame lies on the ground under the car; where the LiDAR is mounted in it is a fact of calibration.
     ego_from_lidar = np.linalg.inv(source.pose("true_ego_pos")) @ world_from_lidar
-    vehicles = _vehicles(source)
+    vehicles = _vehicles(source) if with_vehicles else None
     ground_height = _ground_height_rsu(source, world_from_lidar) if is_rsu else float(ego_from_lidar[2, 3])
     if ground_height <= 0:
         raise MetadataError(
@@ -97,9 +105,12 @@ def read_agent(path: Path | str) -> AgentMetadata:
     )
 
 
-def _load(path: Path) -> Mapping[Any, Any]:
+def _load(path: Path, with_vehicles: bool) -> Mapping[Any, Any]:
     try:
-        content = yaml.load(path.read_bytes(), Loader=_Loader)
+        text = path.read_bytes()
+        if not with_vehicles and not _IS_RSU.search(text):  # a road-side unit finds the ground by the vehicles on it
+            text = _VEHICLES.sub(b"", text)
+        content = yaml.load(text, Loader=_Loader)
     except FileNotFoundError:
         raise MissingFileError(path, "no such file", "Unpack the missing part of the dataset") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

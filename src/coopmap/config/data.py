@@ -1,0 +1,166 @@
+"""Configuration of the data: where it lies, how a panorama is made, how batches are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from coopmap.config.checks import require, require_choice
+from coopmap.config.synth import TownConfig
+
+PROJECTIONS = ("equirect", "cylinder")
+SURFACES = ("bowl", "sphere", "infinite")
+GEOMETRIES = ("content", "central")
+DEPTH_SOURCES = ("auto", "npy", "png", "lidar")
+DEPTH_KINDS = ("z", "ray")
+
+
+@dataclass
+class PanoramaConfig:
+    """One agent's 360-degree panorama (docs/conventions.md).
+
+    Attributes:
+        height: pixels, a multiple of the patch size 14.
+        width: pixels, a multiple of 14; ``width / 360 == height / v_fov_deg`` makes pixels square in angle.
+        v_fov_deg: vertical field of view.
+        elevation_center_deg: elevation of the middle row.
+        projection: rows linear in elevation (``equirect``) or in its tangent (``cylinder``).
+        surface: proxy surface that rays are cut with before projection into the cameras.
+        radius_m: radius of the sphere, or of the sphere that closes the bowl.
+        feather_deg: width of the colour blend between two cameras; geometry is never blended.
+        geometry: ``content`` (the point a pixel shows) or ``central`` (what a camera at the centre would see).
+        legacy_crop: use only the part of each image that survives a crop to the panorama's aspect ratio. A defect of
+            earlier systems, kept for comparison.
+    """
+
+    height: int = 252
+    width: int = 1008
+    v_fov_deg: float = 90.0
+    elevation_center_deg: float = 0.0
+    projection: str = "equirect"
+    surface: str = "bowl"
+    radius_m: float = 30.0
+    feather_deg: float = 3.0
+    geometry: str = "content"
+    legacy_crop: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            size = getattr(self, name)
+            require(size > 0 and size % 14 == 0, f"data.panorama.{name}", size, "a positive multiple of the patch, 14")
+        top = self.elevation_center_deg + self.v_fov_deg / 2
+        bottom = self.elevation_center_deg - self.v_fov_deg / 2
+        limit = 90.0 if self.projection == "equirect" else 89.0
+        fits = self.v_fov_deg > 0 and -limit <= bottom and top <= limit
+        require(fits, "data.panorama.v_fov_deg", self.v_fov_deg, f"rows within +-{limit:g} degrees of elevation")
+        require(self.radius_m > 0, "data.panorama.radius_m", self.radius_m, "a positive radius")
+        require(self.feather_deg >= 0, "data.panorama.feather_deg", self.feather_deg, "at least 0")
+        require_choice("data.panorama.projection", self.projection, PROJECTIONS)
+        require_choice("data.panorama.surface", self.surface, SURFACES)
+        require_choice("data.panorama.geometry", self.geometry, GEOMETRIES)
+
+
+@dataclass
+class DepthConfig:
+    """Where ground-truth depth comes from.
+
+    Attributes:
+        source: ``npy`` (dense, in ``data.depth_root``), ``png`` (CARLA-encoded), ``lidar`` (the tick's sweep), or
+            ``auto``: the first of these that the data has.
+        kind: what the ``.npy`` files hold: ``z`` (along the optical axis) or ``ray`` (range).
+        max_m: farther depths count as unknown.
+        merge_agents: splat the sweeps of all agents of the tick, not only the view's own.
+    """
+
+    source: str = "auto"
+    kind: str = "z"
+    max_m: float = 200.0
+    merge_agents: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice("data.depth.source", self.source, DEPTH_SOURCES)
+        require_choice("data.depth.kind", self.kind, DEPTH_KINDS)
+        require(self.max_m > 0, "data.depth.max_m", self.max_m, "a positive distance")
+
+
+@dataclass
+class AugmentationConfig:
+    """Training-time augmentation; images only, except the yaw roll, which turns the pose as well.
+
+    Attributes:
+        brightness, contrast, saturation: largest relative change.
+        hue_deg: largest turn of the hue.
+        exposure: largest relative difference in gain between the cameras of one car.
+        greyscale_prob: probability of a grey panorama.
+        blur_prob: probability of a Gaussian blur.
+        yaw_roll: shift the panorama circularly by a random angle and turn the view's pose to match.
+    """
+
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue_deg: float = 18.0
+    exposure: float = 0.15
+    greyscale_prob: float = 0.05
+    blur_prob: float = 0.05
+    yaw_roll: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation", "exposure", "greyscale_prob", "blur_prob"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"data.augmentation.{name}", value, "between 0 and 1")
+        require(0 <= self.hue_deg <= 180, "data.augmentation.hue_deg", self.hue_deg, "between 0 and 180")
+
+
+@dataclass
+class DataConfig:
+    """An OPV2V-layout dataset and how batches are drawn from it.
+
+    Attributes:
+        root: folder with ``train``, ``validate``, ``test``.
+        depth_root: folder with dense depth in the same layout, or null.
+        town: when set and ``root`` is missing, this synthetic town is rendered there first.
+        is_synthetic: ground truth is dense and exact (rendered), which upstream's loss trusts more.
+        include_rsu: use road-side units (negative agent ids) as agents.
+        communication_range_m: agents farther from the reference agent are not heard.
+        min_agents, max_agents: views per training sample; drawn anew for each step, the same on every rank.
+        max_views_per_gpu: a batch holds ``max_views_per_gpu // agents`` samples.
+        steps_per_epoch: batches per rank and epoch, whatever the number of GPUs.
+        max_val_frames: validate on at most this many frames, evenly spread over the split; null = all.
+        num_workers: loader processes per rank.
+        keep_in_memory: each loader process keeps the files that it has decoded; for datasets of a gigabyte or so.
+        bad_frame_budget: share of a split's frames that may be unreadable; each is reported, more end the run.
+        cache_dir: panorama warps and the table of poses are kept here; null = in memory only.
+    """
+
+    root: str = ""
+    depth_root: str | None = None
+    town: TownConfig | None = None
+    is_synthetic: bool = True
+    include_rsu: bool = False
+    communication_range_m: float = 70.0
+    min_agents: int = 2
+    max_agents: int = 4
+    max_views_per_gpu: int = 8
+    steps_per_epoch: int = 5000
+    max_val_frames: int | None = None
+    num_workers: int = 4
+    keep_in_memory: bool = False
+    bad_frame_budget: float = 0.01
+    cache_dir: str | None = None
+    panorama: PanoramaConfig = field(default_factory=PanoramaConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+    def __post_init__(self) -> None:
+        require(self.min_agents >= 1, "data.min_agents", self.min_agents, "at least 1")
+        require(self.max_agents >= self.min_agents, "data.max_agents", self.max_agents, f"at least {self.min_agents=}")
+        require(
+            self.max_views_per_gpu >= self.max_agents,
+            "data.max_views_per_gpu",
+            self.max_views_per_gpu,
+            f"room for one sample of data.max_agents={self.max_agents} views",
+        )
+        require(self.steps_per_epoch >= 1, "data.steps_per_epoch", self.steps_per_epoch, "at least 1")
+        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
+        require(0 <= self.bad_frame_budget < 1, "data.bad_frame_budget", self.bad_frame_budget, "in [0, 1)")
+        require(self.communication_range_m > 0, "data.communication_range_m", self.communication_range_m, "positive")

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from coopmap.config.data import AugmentationConfig
+from coopmap.data.augmentation import jitter, roll_directions, roll_pose, vary_exposure
+from coopmap.geometry.cameras import PanoramaCamera, camera_rays
+
+OFF = AugmentationConfig(brightness=0, contrast=0, saturation=0, hue_deg=0, exposure=0, greyscale_prob=0, blur_prob=0)
+IMAGE = np.random.default_rng(0).integers(60, 180, (28, 42, 3), np.uint8)
+
+
+def varied(seed: int = 0, **changes) -> np.ndarray:
+    config = AugmentationConfig(**{**vars(OFF), **changes})
+    return jitter(IMAGE, config, np.random.default_rng(seed))
+
+
+def test_no_jitter_changes_nothing():
+    assert np.abs(varied().astype(int) - IMAGE).max() <= 1
+
+
+def test_greyscale_has_equal_channels_and_keeps_luma():
+    grey = varied(greyscale_prob=1.0).astype(int)
+    assert np.ptp(grey, axis=-1).max() <= 1
+    assert np.abs(grey[..., 0] - IMAGE @ [0.299, 0.587, 0.114]).max() <= 1.5
+
+
+def test_brightness_scales_and_contrast_keeps_the_mean():
+    brighter = [varied(seed, brightness=0.3).mean() / IMAGE.mean() for seed in range(20)]
+    assert min(brighter) > 0.69
+    assert max(brighter) < 1.31
+    assert np.ptp(brighter) > 0.2
+    harder = varied(1, contrast=0.3)
+    assert harder.mean() == pytest.approx(IMAGE.mean(), abs=1)
+    assert abs(harder.std() / IMAGE.std() - 1) > 0.02
+
+
+def test_hue_keeps_grey_grey():
+    config = AugmentationConfig(**{**vars(OFF), "hue_deg": 90})
+    grey = np.full((14, 14, 3), 100, np.uint8)
+    assert np.abs(jitter(grey, config, np.random.default_rng(0)).astype(int) - 100).max() <= 1
+    assert np.abs(varied(hue_deg=90).astype(int) - IMAGE).max() > 5
+
+
+def test_blur_smooths():
+    assert varied(blur_prob=1.0).std() < IMAGE.std()
+
+
+def test_each_camera_gets_its_own_exposure():
+    images = np.repeat(IMAGE[None], 4, axis=0)
+    gains = vary_exposure(images, AugmentationConfig(exposure=0.2), np.random.default_rng(0)).mean((1, 2, 3))
+    assert len(np.unique((gains / IMAGE.mean()).round(3))) == 4
+    assert np.abs(gains / IMAGE.mean() - 1).max() < 0.21
+
+
+def test_a_rolled_view_describes_the_same_world_points():
+    camera = PanoramaCamera(28, 56, np.pi / 2)
+    rays, shift = camera_rays(camera), 13
+    pose = np.eye(4)
+    pose[:3, 3] = [1.0, 2.0, 3.0]
+    rolled, rolled_pose = roll_directions(rays, shift, 56), roll_pose(pose, shift, 56)
+    world = np.roll(rays @ pose[:3, :3].T, -shift, axis=1)
+    np.testing.assert_allclose(rolled @ rolled_pose[:3, :3].T, world, atol=1e-12)
+    np.testing.assert_allclose(rolled, rays, atol=1e-12)  # nominal rays stay those of the panorama
+    np.testing.assert_allclose(rolled_pose[:3, 3], pose[:3, 3])
