@@ -203,3 +203,13 @@ def test_mask_loss_balances_covered_and_uncovered_pixels():
     assert balanced.item() == pytest.approx(0.5 * math.log(2))  # weight 1/3 on three of four
     everything = mask_loss(logits, torch.ones_like(covered), LossConfig(mask_pos_weight="auto"))
     assert everything.item() == pytest.approx(0.1 * math.log(2))
+
+
+def test_evaluation_compares_as_published_whatever_training_does(make_scene):
+    prediction, target = make_scene(0)
+    published, convex = Criterion(LossConfig()), Criterion(LossConfig(robust_alpha=1.0, robust_c=0.5))
+    assert convex(prediction, target)[1]["pose_trans_avg"] != published(prediction, target)[1]["pose_trans_avg"]
+    _, expected = published.eval()(prediction, target)
+    _, terms = convex.eval()(prediction, target)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value)

@@ -10,6 +10,7 @@ POSE_TERMS = ("absolute", "pairwise", "both")
 DEPTH_KINDS = ("ray", "z")
 NORMAL_GATES = ("synthetic", "dense")
 MASK_POS_WEIGHTS = ("none", "auto")
+PUBLISHED_ROBUST_ALPHA, PUBLISHED_ROBUST_C = 0.5, 0.05
 
 
 @dataclass
@@ -59,8 +60,10 @@ class LossConfig:
             share of covered pixels with known depth is at least ``dense_share``). Simulated LiDAR depth is synthetic
             but sparse.
         dense_share: in (0, 1]; the sky has no depth, so even a rendered depth map stays well below 1.
-        robust_alpha: shape of the robust regression loss, in (0, 2).
-        robust_c: error at which the robust loss turns from quadratic, in the unit of the compared quantity.
+        robust_alpha: shape of the robust regression loss in training, in (0, 2); below 1 it is not convex and hardly
+            pulls on large errors, which suits finetuning. Evaluation always takes the published 0.5.
+        robust_c: error at which the robust loss turns from quadratic in training, in the unit of the compared
+            quantity. Evaluation always takes the published 0.05.
         confidence_alpha: weight of the log confidence, training only.
         exclude_top_percent: share of the largest pixel errors of each view left out on measured (not synthetic)
             samples, 0 to 100 (exclusive).
@@ -75,8 +78,8 @@ class LossConfig:
     depth: str = "ray"
     normals: str = "synthetic"
     dense_share: float = 0.4
-    robust_alpha: float = 0.5
-    robust_c: float = 0.05
+    robust_alpha: float = PUBLISHED_ROBUST_ALPHA
+    robust_c: float = PUBLISHED_ROBUST_C
     confidence_alpha: float = 0.2
     exclude_top_percent: float = 5.0
     mask_pos_weight: str = "none"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from coopmap.config.loss import LossConfig
+from coopmap.config.loss import PUBLISHED_ROBUST_ALPHA, PUBLISHED_ROBUST_C, LossConfig
 from coopmap.losses.mask import mask_loss
 from coopmap.losses.normalised import NormalisedPair, normalise
 from coopmap.losses.pose import pose_losses
@@ -29,7 +31,13 @@ class Criterion(nn.Module):
 
     def __init__(self, cfg: LossConfig) -> None:
         super().__init__()
-        self.cfg = cfg
+        self._training_cfg = cfg
+        self._evaluation_cfg = replace(cfg, robust_alpha=PUBLISHED_ROBUST_ALPHA, robust_c=PUBLISHED_ROBUST_C)
+
+    @property
+    def cfg(self) -> LossConfig:
+        """Settings in the present mode: evaluation always compares as published, so that its figures compare."""
+        return self._training_cfg if self.training else self._evaluation_cfg
 
     def forward(self, prediction: Prediction, target: Target) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Total loss and every term, detached.
