@@ -1,0 +1,62 @@
+"""Training checkpoints on disk: never half-written, never unpickled as code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from coopmap.config.checks import ConfigError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, flushes to the disk, then renames: a killed job leaves the old file or the new one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint of tensors and plain containers."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
+        """Read a checkpoint; ``weights_only`` cannot be switched off."""
+        return read_checkpoint(path)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read one of our checkpoints on the CPU; executes no code from the file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, or not one of ours.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such checkpoint") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: cannot be read as a checkpoint of tensors and plain values ({reason})") from error
+    if not isinstance(checkpoint, dict) or "coopmap" not in checkpoint:
+        raise ConfigError(f"{path}: not a checkpoint of a coopmap run (for weights alone use model.weights)")
+    return checkpoint
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,124 @@
+"""From overrides to a checked :class:`Config`; the one road for notebooks and for the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from coopmap.config.checks import ConfigError
+from coopmap.config.errors import config_keys, explain
+from coopmap.config.machine import detect_machine
+from coopmap.config.run_id import register_resolvers
+from coopmap.config.schema import Config
+
+VERSION_BASE = "1.3"
+
+
+def conf_dir() -> Path:
+    """Folder of the YAML files: beside the sources in a checkout, inside the package when installed from a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parents[1] / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(f"no conf/train.yaml beside {package}: the installation is incomplete")
+
+
+def config_groups() -> list[str]:
+    """Names of the config groups."""
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+
+
+def load_config(overrides: Sequence[str] = ()) -> Config:
+    """Compose the configuration as ``python -m coopmap.train`` does.
+
+    Args:
+        overrides: as on the command line: ``["experiment=cyl_posefix", "data.root=/data/opv2v"]``.
+
+    Raises:
+        ConfigError: a key, choice or value is wrong; the message names it and the nearest right one.
+    """
+    from hydra import compose, initialize_config_dir
+
+    overrides = complete_overrides(overrides)
+    try:
+        register_schema()
+        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+            return to_config(compose("train", list(overrides)))
+    except Exception as error:
+        raise explained(error, overrides) from None
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Resolve and check a composed configuration (names, types, values)."""
+    plain = OmegaConf.to_container(composed, resolve=True)
+    config = OmegaConf.to_object(OmegaConf.merge(empty_config(), plain))
+    assert isinstance(config, Config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML; :func:`from_yaml` reads it."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+
+
+def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a stored configuration, with ``key=value`` overrides on top.
+
+    Raises:
+        ConfigError: a key or value is wrong, or an override names a config group: the stored configuration has none.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        config = OmegaConf.merge(empty_config(), OmegaConf.create(text))
+        assert isinstance(config, DictConfig)
+        OmegaConf.set_struct(config, True)
+        for override in OverridesParser.create().parse_overrides(list(overrides)):
+            if override.key_or_group in config_groups() and not isinstance(override.value(), dict):
+                raise ConfigError(
+                    f"{override.input_line}: a stored configuration has no groups to choose from; set single keys"
+                )
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        return to_config(config)
+    except Exception as error:
+        raise explained(error, overrides) from None
+
+
+def complete_overrides(overrides: Sequence[str]) -> list[str]:
+    """Replace ``machine=auto`` (or its absence) by the kind of machine found.
+
+    A laptop's default data is the synthetic town; a ``data.root`` of one's own takes its place, never the town's.
+    """
+    chosen = dict(override.partition("=")[::2] for override in overrides)
+    completed = [override for override in overrides if override != "machine=auto"]
+    if chosen.get("machine", "auto") == "auto":
+        completed.insert(0, f"machine={detect_machine()}")
+    if "data.root" in chosen and "data" not in chosen:
+        completed += [f"{key}=null" for key in ("data.town", "data.depth_root") if key not in chosen]
+    return completed
+
+
+def register_schema() -> None:
+    """Make the structured configs and resolvers known to Hydra (idempotent)."""
+    from hydra.core.config_store import ConfigStore
+
+    register_resolvers()
+    ConfigStore.instance().store(name="schema", node=empty_config())
+
+
+def empty_config() -> DictConfig:
+    """The empty structured configuration that everything is merged into."""
+    config = OmegaConf.structured(Config)
+    # Hydra closes the whole tree; parts of the model are not known here, so this one stays open to new names.
+    OmegaConf.set_struct(config.optim.lr_of, False)
+    return config
+
+
+def explained(error: Exception, overrides: Sequence[str]) -> Exception:
+    """The error to show: one message, or all of it with ``HYDRA_FULL_ERROR=1``."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        return error
+    return explain(error, config_keys(Config), config_groups(), overrides)

@@ -1,0 +1,111 @@
+"""Turns what Hydra and OmegaConf raise into one message that names the key and the nearest right one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from hydra.errors import MissingConfigException, OverrideParseException
+
+from coopmap.config.checks import ConfigError
+
+
+def config_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all keys of a structured config, inner nodes included."""
+    hints = get_type_hints(schema)
+    for item in fields(schema):
+        name = prefix + item.name
+        yield name
+        if (inner := _dataclass_of(hints[item.name])) is not None:
+            yield from config_keys(inner, name + ".")
+
+
+def _dataclass_of(annotation: Any) -> type | None:
+    """The dataclass in ``X`` or ``X | None``, if there is one."""
+    options = get_args(annotation) if get_origin(annotation) is not None or hasattr(annotation, "__args__") else ()
+    for option in (annotation, *options):
+        if isinstance(option, type) and is_dataclass(option) and get_origin(annotation) in (None, Union, _UNION_TYPE):
+            return option
+    return None
+
+
+_UNION_TYPE = type(int | None)
+
+
+def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], overrides: Iterable[str]) -> ConfigError:
+    """Rephrase an error of composition.
+
+    Args:
+        error: what Hydra or OmegaConf raised, or a dataclass's own check.
+        keys: all keys that a configuration may have, dotted.
+        groups: names of the config groups.
+        overrides: what was asked for on the command line.
+    """
+    chain = list(_causes(error))
+    text = "\n".join(str(link) for link in chain)
+    for link in chain:
+        if isinstance(link, ConfigError):
+            return link
+        if isinstance(link, OverrideParseException):
+            return ConfigError(f"cannot read {link.override!r}: write key=value (quote values with spaces or commas)")
+        if isinstance(link, MissingConfigException) and link.options and link.missing_cfg_file:
+            return _missing_choice(link.missing_cfg_file, link.options)
+    where = _origin(text)
+    full_key = _search(r"full_key: (\S+)", text) or _search(r"Could not override '([^']+)'", text)
+    if full_key and re.search(r"Key '[^']+' (is )?not in ", text):
+        return _unknown_key(full_key, list(keys), list(groups), where)
+    if full_key:
+        reason = next(line for line in reversed(text.splitlines()) if line and not line.startswith("    "))
+        for link in reversed(chain):
+            if "full_key" in str(link):
+                reason = str(link).splitlines()[0]
+                break
+        return ConfigError(f"{full_key}{where}: {reason}")
+    if isinstance(error, AssertionError | AttributeError) and "NoneType" in text:
+        inner = ", ".join(override for override in overrides if "." in override.split("=")[0])
+        return ConfigError(f"an override reaches into a key that is null here (one of: {inner})")
+    return ConfigError(text)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _search(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return found.group(1) if found else None
+
+
+def _origin(text: str) -> str:
+    """`` (in conf/x/y.yaml)`` when the fault is in a file rather than on the command line."""
+    source = _search(r"In '([^']+)'", text)
+    return f" (in conf/{source}.yaml)" if source else ""
+
+
+def _missing_choice(missing: str, options: Sequence[str]) -> ConfigError:
+    group, _, choice = missing.rpartition("/")
+    near = difflib.get_close_matches(choice, options, n=1, cutoff=0.5)
+    hint = f" Did you mean {group}={near[0]}?" if near else ""
+    return ConfigError(f"{group}={choice}: no such choice; there are {', '.join(sorted(options))}.{hint}")
+
+
+def _unknown_key(key: str, keys: list[str], groups: list[str], where: str) -> ConfigError:
+    near = nearest_key(key, [*keys, *groups])
+    hint = f" Did you mean {near}?" if near else ""
+    return ConfigError(f"{key}{where}: no such key.{hint}")
+
+
+def nearest_key(key: str, keys: Iterable[str]) -> str | None:
+    """The key that was most likely meant: a sibling, else one with the same last word, else any that looks alike."""
+    known = list(dict.fromkeys(keys))
+    parent, _, leaf = key.rpartition(".")
+    siblings = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == parent}
+    same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
+    if close := difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.65):
+        return siblings[close[0]]
+    return next(iter(same_leaf or difflib.get_close_matches(key, known, n=1, cutoff=0.7)), None)

@@ -1,0 +1,151 @@
+"""Configuration of a training run: optimiser, trainer, checkpoints, logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from coopmap.config.checks import require, require_choice
+
+LOGGER_MODES = ("auto", "csv", "wandb", "offline")
+PROGRESS_MODES = ("auto", "bar", "lines", "none")
+
+
+@dataclass
+class OptimConfig:
+    """AdamW with linear warm-up and half a cosine, both counted in optimiser steps.
+
+    Attributes:
+        lr: peak learning rate.
+        lr_of: peak learning rate of single parts, by the name of the model's child (``encoder``, ``info_sharing``,
+            ...); 0 freezes the part.
+        betas: AdamW's averaging coefficients.
+        weight_decay: of weight matrices; norms, biases, tokens and position embeddings have none.
+        warmup_fraction: share of all steps over which the learning rate rises to its peak.
+        final_lr_fraction: learning rate at the last step, as a share of the peak.
+        max_nonfinite_steps: this many steps in a row without a finite loss and gradient end the run; such steps
+            change no weight.
+    """
+
+    lr: float = 1e-4
+    lr_of: dict[str, float] = field(default_factory=dict)
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    weight_decay: float = 0.05
+    warmup_fraction: float = 0.1
+    final_lr_fraction: float = 0.01
+    max_nonfinite_steps: int = 20
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optim.lr", self.lr, "a positive learning rate")
+        for part, lr in self.lr_of.items():
+            require(lr >= 0, f"optim.lr_of.{part}", lr, "a learning rate of at least 0")
+        valid_betas = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        require(valid_betas, "optim.betas", self.betas, "two numbers in [0, 1)")
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "at least 0")
+        require(0 <= self.warmup_fraction < 1, "optim.warmup_fraction", self.warmup_fraction, "a share in [0, 1)")
+        require(
+            0 <= self.final_lr_fraction <= 1, "optim.final_lr_fraction", self.final_lr_fraction, "a share in [0, 1]"
+        )
+        require(self.max_nonfinite_steps >= 1, "optim.max_nonfinite_steps", self.max_nonfinite_steps, "at least 1")
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of Lightning's ``Trainer``, handed over as they are; null leaves Lightning's own default.
+
+    Left out are those that the program sets itself: loggers, callbacks, plugins and output folder.
+    """
+
+    accelerator: Any = "auto"
+    strategy: Any = "auto"
+    devices: Any = "auto"
+    num_nodes: Any = None
+    precision: Any = None
+    fast_dev_run: Any = None
+    max_epochs: Any = 100
+    min_epochs: Any = None
+    max_steps: Any = None
+    min_steps: Any = None
+    max_time: Any = None
+    limit_train_batches: Any = None
+    limit_val_batches: Any = None
+    limit_test_batches: Any = None
+    overfit_batches: Any = None
+    val_check_interval: Any = None
+    check_val_every_n_epoch: Any = None
+    num_sanity_val_steps: Any = 0  # validation at step 0 does it better
+    log_every_n_steps: Any = 50
+    enable_model_summary: Any = False  # the log names parts, sizes and learning rates
+    accumulate_grad_batches: Any = None
+    gradient_clip_val: Any = 1.0
+    gradient_clip_algorithm: Any = None
+    deterministic: Any = None
+    benchmark: Any = None
+    inference_mode: Any = False  # measures reset in inference mode could not be updated in training
+    profiler: Any = None
+    detect_anomaly: Any = None
+    sync_batchnorm: Any = None
+
+    def __post_init__(self) -> None:
+        algorithm = self.gradient_clip_algorithm
+        require(algorithm in (None, "norm"), "trainer.gradient_clip_algorithm", algorithm, "norm")
+
+
+@dataclass
+class CheckpointConfig:
+    """When ``last.ckpt`` is written; after every validation in any case, as is ``best.ckpt`` if it is better.
+
+    Attributes:
+        monitor: validation figure that decides what is best (lowest).
+        every_n_steps: optimiser steps between two writings; null = not by steps.
+        every_n_minutes: time between two writings; null = not by time.
+    """
+
+    monitor: str = "val/pose_trans_avg"
+    every_n_steps: int | None = None
+    every_n_minutes: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        steps, minutes = self.every_n_steps, self.every_n_minutes
+        require(steps is None or steps >= 1, "checkpoint.every_n_steps", steps, "at least 1, or null")
+        require(minutes is None or minutes > 0, "checkpoint.every_n_minutes", minutes, "a positive time, or null")
+
+
+@dataclass
+class LoggerConfig:
+    """Where figures go besides ``metrics.csv``, which is always written.
+
+    Attributes:
+        mode: ``wandb`` (online), ``offline`` (W&B files, to be synchronised later), ``csv`` (nothing else), or
+            ``auto``: ``wandb`` when ``WANDB_API_KEY`` is set, else ``csv``.
+        project, entity, group, tags: passed to W&B.
+    """
+
+    mode: str = "auto"
+    project: str = "coopmap"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require_choice("logger.mode", self.mode, LOGGER_MODES)
+
+
+@dataclass
+class CallbacksConfig:
+    """What accompanies a run.
+
+    Attributes:
+        progress: ``bar`` (rich), ``lines`` (one log line now and then), ``none``, or ``auto``: a bar on a terminal,
+            lines elsewhere.
+        progress_seconds: time between two lines.
+        validate_at_start: validate before the first step, so that every later figure has its zero-shot line.
+    """
+
+    progress: str = "auto"
+    progress_seconds: float = 30.0
+    validate_at_start: bool = True
+
+    def __post_init__(self) -> None:
+        require_choice("callbacks.progress", self.progress, PROGRESS_MODES)
+        require(self.progress_seconds > 0, "callbacks.progress_seconds", self.progress_seconds, "a positive time")

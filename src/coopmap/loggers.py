@@ -1,0 +1,155 @@
+"""Where figures are written: always ``metrics.csv``, and Weights & Biases on request."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import secrets
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from coopmap.config import Config
+from coopmap.run_folder import is_other_rank
+
+log = logging.getLogger(__name__)
+
+
+class MetricsCsv(Logger):
+    """``metrics.csv``: one row per logged step, flushed at once, continued by a resumed run.
+
+    Rows from ``start_step`` on are dropped: this run writes them again.
+    """
+
+    def __init__(self, file: Path, start_step: int = 0) -> None:
+        super().__init__()
+        self.file = file
+        self._columns: list[str] = ["step"]
+        self._start_step = start_step
+        self._opened = False
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The run folder holds the configuration."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append a row; an unseen name adds a column."""
+        self._open()
+        row = {"step": step, **metrics}
+        if new := [name for name in row if name not in self._columns]:
+            self._columns += new
+            self._write(read_metrics(self.file) if self.file.exists() else [])
+        with self.file.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def _open(self) -> None:
+        if self._opened:
+            return
+        self._opened = True
+        if not self.file.exists():
+            return
+        rows = [row for row in read_metrics(self.file) if row["step"] < self._start_step]
+        self._columns = list(dict.fromkeys(["step", *(name for row in rows for name in row)]))
+        self._write(rows)
+
+    def _write(self, rows: list[dict[str, float]]) -> None:
+        temporary = self.file.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows({**row, "step": int(row["step"])} for row in rows)
+        temporary.replace(self.file)
+
+
+def read_metrics(file: Path) -> list[dict[str, float]]:
+    """Rows of a ``metrics.csv``, without the empty cells."""
+    with file.open(newline="") as stream:
+        rows = csv.DictReader(stream)
+        return [{name: float(text) for name, text in row.items() if text} for row in rows if row["step"]]
+
+
+def close_loggers(loggers: Sequence[Logger]) -> None:
+    """End the W&B run; the next one of a sweep in this process would go on in it."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers) and not is_other_rank():
+        import wandb
+
+        wandb.finish()
+
+
+class PatientWandbLogger(WandbLogger):
+    """W&B that cannot end a run: after the first failure it says so once and stays quiet."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._is_dead = False
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Log, or give up."""
+        if self._is_dead:
+            return
+        try:
+            super().log_metrics(metrics, step)
+        except Exception as error:
+            self._is_dead = True
+            log.warning("W&B stopped taking figures (%s); metrics.csv goes on", error)
+
+
+def build_loggers(config: Config, run_dir: Path, start_step: int) -> list[Logger]:
+    """CSV always; W&B as the configuration and the environment say."""
+    loggers: list[Logger] = [MetricsCsv(run_dir / "metrics.csv", start_step)]
+    mode = config.logger.mode
+    if mode == "auto":
+        mode = "wandb" if os.environ.get("WANDB_API_KEY") else "csv"
+    if mode != "csv" and (logger := _start_wandb(config, run_dir, mode == "offline")):
+        loggers.append(logger)
+    return loggers
+
+
+def _start_wandb(config: Config, run_dir: Path, offline: bool) -> WandbLogger | None:
+    """Start W&B on rank 0, or say why not. A resumed run goes on under its old id."""
+    cfg = config.logger
+    file = run_dir / "wandb.json"
+    if is_other_rank():
+        return PatientWandbLogger(project=cfg.project, offline=offline)  # inert on other ranks
+    try:
+        import wandb
+
+        run_id = json.loads(file.read_text())["id"] if file.exists() else secrets.token_hex(4)
+        logger = PatientWandbLogger(
+            project=cfg.project,
+            entity=cfg.entity,
+            group=cfg.group or config.experiment,
+            tags=list(cfg.tags),
+            name=run_dir.name,
+            id=run_id,
+            resume="allow",
+            save_dir=str(run_dir),
+            offline=offline,
+            settings=wandb.Settings(init_timeout=60),
+        )
+        # Connects now, while a failure can still be passed over.
+        logger.experiment.config.update(asdict(config), allow_val_change=True)
+        file.write_text(json.dumps({"id": run_id, "project": cfg.project, "entity": cfg.entity}) + "\n")
+    except Exception as error:
+        log.warning("W&B is not available (%s); metrics.csv is written all the same", error)
+        return None
+    if offline:
+        log.info("W&B runs offline; afterwards: wandb sync %s", run_dir / "wandb" / "offline-run-*")
+    return logger

@@ -1,0 +1,189 @@
+"""The LightningModule: wires model, objective and measures together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from coopmap.config.train import OptimConfig
+from coopmap.geometry.se3 import pose_from_quat_trans
+from coopmap.metrics import DepthError, MaskMeans, MeanPoseBaseline, RelativePoseError, ScaleError
+from coopmap.optim import build_optimizer, warmup_cosine
+from coopmap.term_means import TermMeans
+from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradients stayed NaN or infinite."""
+
+
+class PoseLearner(L.LightningModule):
+    """Learns to predict geometry and relative poses; the model sees an Observation and nothing else.
+
+    Args:
+        model: Observation to Prediction.
+        criterion: (Prediction, Target) to total loss and named terms.
+        optim: optimiser and schedule.
+        seed: random numbers of a training step depend on it, the step and the rank alone, so that a resumed run
+            repeats them.
+        record: plain values to keep in every checkpoint (configuration, revision, ...).
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Observation], Prediction] | nn.Module,
+        criterion: nn.Module,
+        optim: OptimConfig,
+        seed: int = 0,
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.criterion = criterion
+        self.optim, self.seed, self.record = optim, seed, record or {}
+        self.baseline: MeanPoseBaseline | None = None
+        self.terms = TermMeans()
+        self.pose_error, self.baseline_error = RelativePoseError(), RelativePoseError()
+        self.depth_error, self.scale_error, self.mask_means = DepthError(), ScaleError(), MaskMeans()
+        self.nonfinite_steps: Tensor
+        self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64), persistent=False)
+        self._last_terms: dict[str, Tensor] = {}
+
+    def setup(self, stage: str) -> None:
+        """Learn the training set's mean pose, unless a checkpoint brought it."""
+        if self.baseline is None:
+            self.baseline = MeanPoseBaseline().fit(self.trainer.datamodule.train_relative_poses())  # type: ignore[attr-defined]
+
+    def forward(self, observation: Observation) -> Prediction:
+        """Predict from what a deployed car has."""
+        return self.model(observation)
+
+    # Training
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Tie the step's random numbers to the step."""
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, step, self.global_rank]).generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Total loss of a batch."""
+        total, terms = self.criterion(self(batch.observation), batch.target)
+        self._last_terms = {"loss": total.detach(), **terms}
+        if self._logs_this_step():
+            size = len(batch.metas)
+            # Single views are left out: Lightning would repeat view 3's last value in a step that has two views.
+            figures = {f"train/{name}": value for name, value in terms.items() if "_view" not in name}
+            rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizers().param_groups}  # type: ignore[union-attr]
+            self.log_dict({**figures, **rates}, batch_size=size)
+            self.log("train/loss", total.detach(), batch_size=size, prog_bar=True)
+        return total
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm over all parameters; have the optimiser skip the step if it is not finite (no host sync)."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
+        nonfinite = ~norm.isfinite()
+        self.nonfinite_steps = torch.where(nonfinite, self.nonfinite_steps + 1, 0)
+        optimizer.found_inf = nonfinite.float()  # type: ignore[attr-defined]  # read by fused optimisers
+        if self._logs_this_step():
+            self.log("train/grad_norm", norm)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Stop a run that has diverged; looks only when figures are logged, so as not to wait for the GPU each step.
+
+        Raises:
+            NonFiniteError: after ``optim.max_nonfinite_steps`` steps in a row.
+        """
+        if self.global_step % self.trainer.log_every_n_steps and not self.trainer.is_last_batch:  # type: ignore[attr-defined]
+            return
+        if (count := int(self.nonfinite_steps)) >= self.optim.max_nonfinite_steps:
+            culprits = [name for name, value in self._last_terms.items() if not value.isfinite()]
+            raise NonFiniteError(
+                f"no finite loss and gradient for {count} steps, up to step {self.global_step}; not finite now: "
+                f"{', '.join(culprits) or 'gradients only'}. Lower optim.lr or optim.lr_of, or look at the data; "
+                "the weights are those before the first of these steps."
+            )
+
+    def _logs_this_step(self) -> bool:
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with warm-up and half a cosine over the optimiser steps of the whole run."""
+        assert isinstance(self.model, nn.Module)
+        optimizer = build_optimizer(self.model, self.optim)
+        factor = warmup_cosine(int(self.trainer.estimated_stepping_batches), self.optim)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # Validation and test
+
+    def test_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> None:
+        """The test split is measured as the validation split is."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log means over the split."""
+        self._log_measures("test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log means over the split."""
+        self._log_measures("val")
+
+    def validation_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> None:
+        """Add a batch to terms and measures."""
+        if isinstance(batch, SkippedBatch):
+            return
+        prediction, target = self(batch.observation), batch.target
+        total, terms = self.criterion(prediction, target)
+        self.terms.update({"loss": total, **terms}, len(batch.metas))
+        self._update_measures(prediction, target)
+
+    def _update_measures(self, prediction: Prediction, target: Target) -> None:
+        pose = pose_from_quat_trans(prediction.pose_quat.float(), prediction.pose_trans.float())
+        self.pose_error.update(pose, target.pose)
+        self.depth_error.update(prediction.depth, target.depth, target.valid)
+        self.scale_error.update(prediction, target)
+        self.mask_means.update(prediction.mask_logits, target.non_ambiguous)
+        if self.baseline is not None:
+            batch, num_views = target.pose.shape[:2]
+            self.baseline_error.update(self.baseline.predict(num_views, batch).to(target.pose), target.pose)
+
+    def _log_measures(self, split: str) -> None:
+        figures: dict[str, Tensor] = self.terms.compute(self.device)
+        self.terms.reset()
+        measures: list[Metric] = [self.pose_error, self.depth_error, self.scale_error, self.mask_means]
+        for measure in measures:
+            figures |= measure.compute()
+            measure.reset()
+        if self.baseline is not None:
+            figures |= {f"baseline_{name}": value for name, value in self.baseline_error.compute().items()}
+            self.baseline_error.reset()
+        # Terms and measures are reduced over all ranks already.
+        self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, sync_dist=False)
+
+    # Checkpoints: plain values and tensors only, so that they load with weights_only=True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the record and the baseline."""
+        checkpoint["coopmap"] = {
+            **self.record,
+            "mean_poses": self.baseline.mean_poses if self.baseline is not None else {},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the baseline along."""
+        if mean_poses := checkpoint["coopmap"]["mean_poses"]:
+            self.baseline = MeanPoseBaseline()
+            self.baseline.mean_poses = mean_poses

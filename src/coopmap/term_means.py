@@ -1,0 +1,49 @@
+"""Means of named figures over samples and ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, distributed
+
+
+class TermMeans:
+    """Mean of each named term, weighted by samples.
+
+    Ranks and batches may know different names (a batch with two views has no term of view 3), which per-name
+    reductions cannot cope with: ranks that lack a name would not take part.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._sums, self._counts = {}, {}
+
+    def update(self, terms: Mapping[str, Tensor], num_samples: int) -> None:
+        """Add the terms of a batch, each a mean over its samples."""
+        for name, value in terms.items():
+            weighted = value.detach().double() * num_samples
+            self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
+            self._counts[name] = self._counts.get(name, 0) + num_samples
+
+    def compute(self, device: torch.device) -> dict[str, Tensor]:
+        """Means over everything that all ranks added; a collective call."""
+        names = sorted(self._sums)
+        if distributed.is_available() and distributed.is_initialized():
+            gathered: list[list[str]] = [[]] * distributed.get_world_size()
+            distributed.all_gather_object(gathered, names)
+            names = sorted(set().union(*gathered))
+        if not names:
+            return {}
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        sums = torch.stack([self._sums.get(name, zero) for name in names])
+        counts = torch.tensor([self._counts.get(name, 0) for name in names], dtype=torch.float64, device=device)
+        if distributed.is_available() and distributed.is_initialized():
+            both = torch.stack([sums, counts])
+            distributed.all_reduce(both)
+            sums, counts = both
+        return dict(zip(names, (sums / counts).float().unbind(), strict=True))

@@ -1,0 +1,117 @@
+"""``python -m coopmap.train [group=choice ...] [key=value ...]``: train a model, validate it, write it down."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coopmap.cli import hydra_main
+from coopmap.config import Config
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from coopmap.data import OPV2VDataModule
+    from coopmap.module import PoseLearner
+    from coopmap.run_folder import RunFolder
+
+log = logging.getLogger("coopmap.train")  # __name__ is __main__ on the command line
+
+
+@dataclass
+class TrainingResult:
+    """What a run produced.
+
+    Attributes:
+        config: as it ran.
+        run: its folder.
+        trainer, module, datamodule: in their final state; the module holds the best weights.
+        validations: figures of every validation, in order.
+        summary: content of ``metrics.json``.
+    """
+
+    config: Config
+    run: RunFolder
+    trainer: L.Trainer
+    module: PoseLearner
+    datamodule: OPV2VDataModule
+    validations: list[dict[str, float]]
+    summary: dict[str, Any]
+
+
+def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.Callback] = ()) -> TrainingResult:
+    """Run one training from its configuration.
+
+    Args:
+        config: from :func:`coopmap.load_config`.
+        overrides: the command line that led to it, for the record.
+        callbacks: further ones, called first.
+    """
+    from lightning import seed_everything
+
+    from coopmap.loggers import close_loggers
+    from coopmap.report import print_summary, summarise, warn_if_worse_than_at_first, write_curves, write_json
+    from coopmap.run_folder import git_revision, is_other_rank, log_to, open_run
+    from coopmap.training import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
+
+    started = time.monotonic()
+    log_to(None)
+    config, run = open_run(config, overrides)
+    log_to(run.path / "train.log")
+    if not is_other_rank():
+        run.record(config, overrides)
+    log.info("%s on machine=%s, run folder %s", config.experiment, config.machine, run.path)
+    if run.resume_from is not None:
+        log.info("continuing from %s", run.resume_from)
+    seed_everything(config.seed, verbose=False)
+
+    datamodule = build_datamodule(config)
+    module = build_module(config)
+    history, all_callbacks = build_callbacks(config, run, callbacks)
+    trainer = build_trainer(config, run, all_callbacks)
+
+    if run.resume_from is None and config.callbacks.validate_at_start:
+        trainer.validate(module, datamodule=datamodule, verbose=False)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=run.resume_from)
+    validations = list(history.entries)  # loading a checkpoint takes callbacks back as well
+    best = validate_best(trainer, module, datamodule, run)
+
+    summary = {
+        "experiment": config.experiment,
+        "seed": config.seed,
+        "steps": trainer.global_step,
+        "seconds": round(time.monotonic() - started, 1),
+        **git_revision(),
+        **summarise(validations, best),
+    }
+    if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        write_json(summary, run.metrics_file)
+        write_curves(run.path / "metrics.csv", run.path / "curves.html", f"{config.experiment} ({run.path})")
+        print_summary(summary, f"{config.experiment}, {trainer.global_step} steps, {run.path}")
+        warn_if_worse_than_at_first(summary)
+    close_loggers(trainer.loggers)
+    return TrainingResult(config, run, trainer, module, datamodule, validations, summary)
+
+
+def main() -> None:
+    """Command line."""
+    hydra_main(_train_from_command_line)
+
+
+def _train_from_command_line(config: Config, overrides: list[str]) -> float | None:
+    """Train; the best ``pose_trans_avg`` is what a sweep minimises."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    try:
+        result = train(config, overrides)
+    except SIGTERMException:
+        log.warning("stopped on a signal; the same command with resume=auto continues")
+        raise SystemExit(143) from None
+    return result.summary.get("pose_trans_avg", {}).get("best")
+
+
+if __name__ == "__main__":
+    main()

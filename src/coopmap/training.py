@@ -1,0 +1,179 @@
+"""The parts of a training run, built from its configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
+from torch.utils.data import DataLoader
+
+from coopmap import build_loss, build_model
+from coopmap.callbacks import (
+    Description,
+    LastCheckpoint,
+    StepTiming,
+    StopOnSignal,
+    ValidationHistory,
+    progress_callback,
+)
+from coopmap.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from coopmap.config import Config, ConfigError
+from coopmap.config.compose import to_yaml
+from coopmap.config.data import DataConfig
+from coopmap.config.run_id import sweep_suffix
+from coopmap.data import OPV2VDataModule
+from coopmap.loggers import build_loggers
+from coopmap.module import PoseLearner
+from coopmap.run_folder import RunFolder, git_revision
+from coopmap.types import Batch
+
+log = logging.getLogger(__name__)
+
+IRRELEVANT_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*your dataloader is not resumable.*",  # its position is part of the datamodule's state
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*dirpath has changed from.*",
+    ".*number of training batches .* is smaller than the logging interval.*",
+    ".*treespec, LeafSpec.*",
+    ".*`broadcast_buffers` is deprecated.*",  # its successor is too new
+    ".*It is recommended to use .*sync_dist=True.*",  # figures are reduced before they are logged
+)
+
+
+def build_module(config: Config) -> PoseLearner:
+    """Model, objective and optimisation, wired together.
+
+    A run that continues gets its weights from the checkpoint, not from ``model.weights``.
+    """
+    record = {"config": to_yaml(config), **git_revision()}
+    if config.resume is not None:
+        config = replace(config, model=replace(config.model, weights=None))
+    return PoseLearner(build_model(config), build_loss(config), config.optim, config.seed, record)
+
+
+def build_datamodule(config: Config) -> OPV2VDataModule:
+    """The data; with ``trainer.overfit_batches``, its first batches over and over, for training and validation."""
+    if not config.data.root:
+        raise ConfigError("data.root is not set: give data.root=/path/to/opv2v, or data=town for the synthetic town")
+    batches = config.trainer.overfit_batches
+    if not batches:
+        return OPV2VDataModule(config.data, config.seed)
+    if not isinstance(batches, int):
+        raise ConfigError(f"trainer.overfit_batches={batches}: expected a number of batches")
+    return FirstBatches(config.data, config.seed, batches)
+
+
+class FirstBatches(OPV2VDataModule):
+    """The first training batches, kept in memory, as augmented once."""
+
+    def __init__(self, config: DataConfig, seed: int, num_batches: int) -> None:
+        super().__init__(replace(config, steps_per_epoch=num_batches), seed)
+        self._batches: list[Batch] = []
+
+    def train_dataloader(self) -> DataLoader:
+        """The batches."""
+        self._batches = self._batches or list(super().train_dataloader())
+        return DataLoader(self._batches, batch_size=None)  # type: ignore[arg-type]  # a list is a dataset
+
+    def val_dataloader(self) -> DataLoader:
+        """The same batches."""
+        return self.train_dataloader()
+
+
+def build_callbacks(
+    config: Config, run: RunFolder, extra: Sequence[L.Callback] = ()
+) -> tuple[ValidationHistory, list[L.Callback]]:
+    """All callbacks, and among them the one that holds the validation figures."""
+    history = ValidationHistory()
+    best = ModelCheckpoint(
+        dirpath=run.checkpoints,
+        filename="best",
+        monitor=config.checkpoint.monitor,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+    last = LastCheckpoint(run.last_checkpoint, config.checkpoint)  # after `best`, whose state it keeps
+    callbacks = [
+        *extra,
+        history,
+        Description(),
+        StepTiming(),
+        StopOnSignal(),
+        progress_callback(config.callbacks),
+        best,
+        last,
+    ]
+    return history, [callback for callback in callbacks if callback is not None]
+
+
+def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
+    """Lightning's trainer with ``config.trainer`` handed over as it is."""
+    start_step = 0 if run.resume_from is None else int(read_checkpoint(run.resume_from)["global_step"])
+    return L.Trainer(
+        **trainer_options(config),
+        logger=build_loggers(config, run.path, start_step),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=run.path,
+        use_distributed_sampler=False,  # the datamodule's samplers know about ranks
+        enable_progress_bar=any(isinstance(callback, L.pytorch.callbacks.ProgressBar) for callback in callbacks),
+    )
+
+
+def trainer_options(config: Config) -> dict[str, Any]:
+    """Arguments for Lightning's trainer; null ones are left to Lightning."""
+    for pattern in IRRELEVANT_WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
+    options = {name: value for name, value in asdict(config.trainer).items() if value is not None}
+    options.pop("overfit_batches", None)  # build_datamodule sees to it: batches are drawn anew in each epoch
+    if str(options["accelerator"]) in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"machine={config.machine}: no CUDA GPU is visible; machine=laptop runs without")
+    lacks_bf16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
+    if options.get("precision") == "bf16-mixed" and lacks_bf16:
+        log.warning("this GPU has no bf16: training in 32 bit")
+        options["precision"] = "32-true"
+    if options["strategy"] == "ddp" or (options["strategy"] == "auto" and _num_processes(options) > 1):
+        if sweep_suffix() and "WORLD_SIZE" not in os.environ:
+            raise ConfigError("a sweep on several devices needs torchrun --nproc-per-node N -m coopmap.train -m ...")
+        # Parameters that a configuration does not use do not exist in the model, so none goes without a gradient.
+        # Buffers never change, and ranks may validate different numbers of batches.
+        options["strategy"] = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    return options
+
+
+def _num_processes(options: dict[str, Any]) -> int:
+    """Processes that ``strategy=auto`` would use."""
+    devices = options["devices"]
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    if isinstance(devices, list):
+        return len(devices)
+    if str(devices) in ("auto", "-1"):
+        return torch.cuda.device_count()
+    return int(devices) * int(options.get("num_nodes", 1))
+
+
+def validate_best(
+    trainer: L.Trainer, module: PoseLearner, datamodule: L.LightningDataModule, run: RunFolder
+) -> dict[str, float]:
+    """Figures of the best checkpoint, measured from the file; the module then holds its weights."""
+    if trainer.fast_dev_run or not run.best_checkpoint.exists():  # type: ignore[attr-defined]
+        return {}
+    step = int(read_checkpoint(run.best_checkpoint)["global_step"])
+    log.info("measuring the best checkpoint again (step %d)", step)
+    loggers, trainer.loggers = trainer.loggers, []
+    try:
+        figures = trainer.validate(module, datamodule=datamodule, ckpt_path=run.best_checkpoint, verbose=False)
+    finally:
+        trainer.loggers = loggers
+    return {"step": step, **{name: float(value) for name, value in figures[0].items()}}

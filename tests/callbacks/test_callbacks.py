@@ -1,0 +1,118 @@
+"""Callbacks on a regression of two numbers."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from coopmap.callbacks import LastCheckpoint, ProgressLines, StepTiming, ValidationHistory, progress_callback
+from coopmap.config.train import CallbacksConfig, CheckpointConfig
+
+
+class Regression(L.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = self.layer(batch).square().mean()
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.log("val/pose_trans_avg", batch.mean() + self.global_step)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(callbacks: list[L.Callback], **options: Any) -> L.Trainer:
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=any(isinstance(callback, LastCheckpoint) for callback in callbacks),
+        enable_progress_bar=any(isinstance(callback, RichProgressBar) for callback in callbacks),
+        enable_model_summary=False,
+        num_sanity_val_steps=1,
+        log_every_n_steps=1,
+        callbacks=callbacks,
+        **{"max_epochs": 2, **options},
+    )
+    loader = DataLoader(torch.zeros(4, 1))  # type: ignore[arg-type]
+    trainer.fit(Regression(), loader, loader)
+    return trainer
+
+
+def test_history_keeps_training_validations_and_the_first_of_all() -> None:
+    history = ValidationHistory()
+    trainer = fit([history])
+    assert history.entries == [{"step": 4, "val/pose_trans_avg": 4.0}, {"step": 8, "val/pose_trans_avg": 8.0}]
+    trainer.validate(Regression(), DataLoader(torch.ones(1, 1)), verbose=False)  # type: ignore[arg-type]
+    assert len(history.entries) == 2
+    fresh = ValidationHistory()
+    fresh.load_state_dict(history.state_dict())
+    assert fresh.entries == history.entries
+
+
+class Saves(L.Callback):
+    """At which steps a checkpoint was written."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
+        self.steps.append(trainer.global_step)
+
+
+@pytest.mark.parametrize(
+    ("every_n_steps", "every_n_minutes", "options", "expected"),
+    [
+        (3, None, {}, [3, 4, 6, 8]),  # 4 and 8 are validations
+        (2, None, {}, [2, 4, 6, 8]),  # once, not before and after a validation
+        (None, 1e-9, {}, [1, 2, 3, 4, 5, 6, 7, 8]),
+        (None, 1e9, {}, [4, 8]),
+        (None, None, {"limit_val_batches": 0}, [8]),  # the end, without any validation
+        (1, None, {"accumulate_grad_batches": 2}, [1, 2, 3, 4]),
+        (1, None, {"fast_dev_run": 2}, []),
+    ],
+)
+def test_last_checkpoint_is_written_when_it_should(
+    every_n_steps: int | None,
+    every_n_minutes: float | None,
+    options: dict[str, Any],
+    expected: list[int],
+    tmp_path: Path,
+) -> None:
+    saves = Saves()
+    last = LastCheckpoint(tmp_path / "last.ckpt", CheckpointConfig("val/loss", every_n_steps, every_n_minutes))
+    fit([saves, last], **options)
+    assert saves.steps == expected
+    assert (tmp_path / "last.ckpt").exists() == bool(expected)
+
+
+def test_progress_lines_say_where_training_stands(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "coopmap")
+    fit([ProgressLines(seconds=0)])
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("epoch 2/2  step 7/8  loss ") and line.endswith(" left") for line in lines)
+    assert "validation at step 8: pose_trans_avg 8" in lines
+
+
+def test_progress_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert isinstance(progress_callback(CallbacksConfig()), RichProgressBar)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    assert isinstance(progress_callback(CallbacksConfig()), ProgressLines)
+    assert progress_callback(CallbacksConfig(progress="none")) is None
+
+
+def test_timing_separates_waiting_for_data() -> None:
+    trainer = fit([StepTiming()])
+    figures = trainer.callback_metrics
+    assert 0 <= figures["time/data_s"] < figures["time/step_s"]

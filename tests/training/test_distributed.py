@@ -1,0 +1,49 @@
+"""Two processes on CPU."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coopmap.evaluate import evaluate
+
+Overrides = Callable[..., list[str]]
+TWO_PROCESSES = ("trainer.devices=2", "trainer.max_epochs=1", "callbacks.validate_at_start=false")
+
+
+def launch(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_processes_share_a_run_and_validate_as_one_would(overrides: Overrides, tmp_path: Path) -> None:
+    done = launch([sys.executable, "-m", "coopmap.train", *overrides(*TWO_PROCESSES)], tmp_path)
+    (run,) = (tmp_path / "runs" / "cyl_posefix").iterdir()
+    assert "3 steps on 2 process(es)" in (run / "train.log").read_text()
+    assert done.stdout.count("training mean ") >= 1
+    assert done.stdout.count("pose_trans_avg  ") == 1  # one table
+    summary = json.loads((run / "metrics.json").read_text())
+    alone = evaluate(run / "checkpoints" / "last.ckpt", output=tmp_path / "alone").figures
+    together = {name: value for name, value in summary["validations"]["last"].items() if name != "step"}
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_sweep_under_torchrun_makes_one_folder_per_job(overrides: Overrides, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch([*torchrun, "-m", "coopmap.train", "-m", *overrides(*TWO_PROCESSES), "seed=0,1"], tmp_path)
+    runs = sorted((tmp_path / "runs" / "cyl_posefix").iterdir())
+    assert [run.name.rsplit("_", 2)[1:] for run in runs] == [["seed0", "0"], ["seed1", "1"]]
+    assert all((run / "metrics.json").exists() for run in runs)
+
+
+@pytest.mark.slow
+def test_sweep_over_devices_without_torchrun_is_refused(overrides: Overrides, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "coopmap.train", "-m", *overrides(*TWO_PROCESSES), "seed=0,1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert "needs torchrun" in done.stderr

@@ -1,0 +1,70 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coopmap.config import ConfigError
+from coopmap.evaluate import evaluate
+from coopmap.train import TrainingResult
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_figures_of_training_are_reproduced(finished: TrainingResult, which: str, tmp_path: Path) -> None:
+    checkpoint = finished.run.checkpoints / f"{which}.ckpt"
+    result = evaluate(checkpoint, output=tmp_path)
+    expected = dict(finished.summary["validations"][which])
+    step = expected.pop("step")
+    assert result.figures == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert (written["step"], written["split"], written["inputs"]) == (step, "val", "images")
+    assert written["figures"]["val/pose_trans_avg"] == expected["val/pose_trans_avg"]
+
+
+def test_changes_to_the_stored_configuration_count(finished: TrainingResult, tmp_path: Path) -> None:
+    all_frames = evaluate(finished.run.best_checkpoint, output=tmp_path)
+    one_frame = evaluate(finished.run.best_checkpoint, overrides=["data.max_val_frames=1"], output=tmp_path)
+    assert one_frame.figures["val/trans_m_mean"] != all_frames.figures["val/trans_m_mean"]
+
+
+def test_command_line_finds_the_best_checkpoint_and_prints_the_baseline(
+    finished: TrainingResult, tmp_path: Path
+) -> None:
+    own = [f"run={finished.run.path}", f"output={tmp_path}"]
+    command = [sys.executable, "-m", "coopmap.evaluate", *own, "data.num_workers=0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "training mean" in done.stdout
+    summary = finished.summary
+    assert f"{summary['trans_m_mean']['best']:.4g}" in done.stdout
+    assert f"{summary['trans_m_mean']['training_mean']:.4g}" in done.stdout
+    assert json.loads((tmp_path / "metrics.json").read_text())["checkpoint"] == str(finished.run.best_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run=/nowhere"], "run=/nowhere: there is no such folder"),
+        (["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt: there is no such checkpoint"),
+        (["rn=/nowhere"], "rn: did you mean run?"),
+        (["split=val"], "give either run=RUN_FOLDER or checkpoint=FILE"),
+        (["run=a", "seed"], "seed: expected key=value"),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from coopmap import evaluate as program
+
+    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_wrong_split_and_wrong_override(finished: TrainingResult) -> None:
+    with pytest.raises(ConfigError, match="split=vall: expected one of val, test"):
+        evaluate(finished.run.best_checkpoint, "vall")
+    with pytest.raises(ConfigError, match=r"data\.rot: no such key\. Did you mean data\.root\?"):
+        evaluate(finished.run.best_checkpoint, overrides=["data.rot=/x"])

@@ -1,0 +1,185 @@
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+
+from coopmap import build_loss, load_config
+from coopmap.config.train import OptimConfig
+from coopmap.data import OPV2VDataModule
+from coopmap.losses import Criterion
+from coopmap.module import NonFiniteError, PoseLearner
+from coopmap.training import build_module
+from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
+
+Overrides = Callable[..., list[str]]
+
+
+def quick_trainer(**options: Any) -> L.Trainer:
+    return L.Trainer(
+        **{
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "limit_val_batches": 1,
+            "inference_mode": False,
+            "log_every_n_steps": 1,
+            "gradient_clip_val": 1.0,
+            **options,
+        }
+    )
+
+
+@pytest.fixture
+def learner(overrides: Overrides) -> tuple[PoseLearner, OPV2VDataModule]:
+    config = load_config(overrides())
+    return build_module(config), OPV2VDataModule(config.data, config.seed)
+
+
+def test_model_sees_an_observation_and_nothing_else(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:
+    module, data = learner
+    seen: list[list[type]] = []
+    module.model.register_forward_pre_hook(
+        lambda _, given, named: seen.append([type(value) for value in (*given, *named.values())]), with_kwargs=True
+    )
+    quick_trainer(max_epochs=1, limit_train_batches=1).fit(module, datamodule=data)
+    assert seen == [[Observation]] * 2  # one step, one validation batch
+
+
+def test_every_term_is_logged_in_training_and_validation(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:
+    module, data = learner
+    trainer = quick_trainer(max_epochs=1)
+    trainer.fit(module, datamodule=data)
+    batch = next(iter(data.val_dataloader()))
+    criterion = module.criterion.train()
+    _, in_training = criterion(module(batch.observation), batch.target)
+    _, in_validation = criterion.eval()(module(batch.observation), batch.target)
+    logged = trainer.callback_metrics.keys()
+    averages = {name for name in in_training if "view" not in name}
+    assert averages
+    assert {f"train/{name}" for name in averages} <= logged
+    assert {f"val/{name}" for name in in_validation} <= logged
+    assert {
+        "train/loss",
+        "train/grad_norm",
+        "val/loss",
+        "val/pose_trans_avg",
+        "val/trans_m_mean",
+        "val/rot_deg_mean",
+        "val/baseline_trans_m_mean",
+        "val/mask_iou",
+        "val/depth_abs_rel",
+        "val/scale_abs_rel",
+        "lr/encoder",
+    } <= logged
+
+
+def test_validation_terms_are_means_over_samples(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:
+    module, data = learner
+    (figures,) = quick_trainer(limit_val_batches=1.0).validate(module, datamodule=data, verbose=False)
+    criterion, sums, count = module.criterion.eval(), 0.0, 0
+    for batch in data.val_dataloader():
+        with torch.no_grad():
+            _, terms = criterion(module.eval()(batch.observation), batch.target)
+        sums += terms["pose_trans_avg"].item() * len(batch.metas)
+        count += len(batch.metas)
+    assert count >= 2
+    assert figures["val/pose_trans_avg"] == pytest.approx(sums / count, rel=1e-6)
+
+
+def test_unreadable_validation_batch_is_passed_over(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:
+    module, _ = learner
+    module.validation_step(SkippedBatch(("a.png: truncated",)), 0)
+    assert module.terms.compute(torch.device("cpu")) == {}
+
+
+class NaNAfter(Criterion):
+    """Turns NaN at given steps."""
+
+    def __init__(self, criterion: Criterion, steps: set[int]) -> None:
+        super().__init__(criterion.cfg)
+        self.steps, self.step = steps, 0
+
+    def forward(self, prediction: Prediction, target: Target) -> tuple[Tensor, dict[str, Tensor]]:
+        total, terms = super().forward(prediction, target)
+        if self.training:
+            self.step += 1
+            if self.step in self.steps:
+                return total * torch.nan, terms | {"depth_avg": total.detach() * torch.nan}
+        return total, terms
+
+
+def poisoned(overrides: list[str], steps: set[int]) -> tuple[PoseLearner, OPV2VDataModule]:
+    config = load_config(overrides)
+    module = build_module(config)
+    module.criterion = NaNAfter(build_loss(config), steps)
+    return module, OPV2VDataModule(config.data, config.seed)
+
+
+def test_single_nonfinite_step_is_skipped(overrides: Overrides) -> None:
+    module, data = poisoned(overrides("optim.max_nonfinite_steps=2"), {2})
+    trainer = quick_trainer(max_steps=3, limit_val_batches=0)
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 3
+    assert all(parameter.isfinite().all() for parameter in module.model.parameters())
+
+
+def test_diverged_run_ends_and_says_which_term(overrides: Overrides) -> None:
+    module, data = poisoned(overrides("optim.max_nonfinite_steps=2"), {2, 3})
+    before: list[Tensor] = []
+
+    class Keep(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            if trainer.global_step == 1:
+                before.extend(parameter.detach().clone() for parameter in module.model.parameters())
+
+    trainer = quick_trainer(max_steps=9, limit_val_batches=0, callbacks=[Keep()])
+    with pytest.raises(NonFiniteError, match=r"for 2 steps, up to step 3; not finite now: loss, depth_avg\. Lower"):
+        trainer.fit(module, datamodule=data)
+    assert all(map(torch.equal, before, module.model.parameters()))
+
+
+class Dice(nn.Module):
+    """A model whose training depends on random numbers alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.thrown: list[float] = []
+
+    def forward(self, observation: Observation) -> Tensor:
+        self.thrown.append(torch.rand(()).item())
+        return self.weight.sum()
+
+
+class Identity(nn.Module):
+    def forward(self, prediction: Tensor, target: Target) -> tuple[Tensor, dict[str, Tensor]]:
+        return prediction, {}
+
+
+def test_random_numbers_depend_on_seed_and_step_alone(overrides: Overrides) -> None:
+    def thrown(seed: int, noise: int) -> list[float]:
+        config = load_config(overrides())
+        torch.manual_seed(noise)
+        dice = Dice()
+        module = PoseLearner(dice, Identity(), OptimConfig(), seed)
+        data = OPV2VDataModule(config.data, config.seed)
+        quick_trainer(max_steps=3, limit_val_batches=0).fit(module, datamodule=data)
+        return dice.thrown
+
+    first = thrown(seed=0, noise=1)
+    assert thrown(seed=0, noise=2) == first
+    assert thrown(seed=1, noise=1) != first
+    assert len(set(first)) == 3
+
+
+def test_batches_move_whole(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:
+    _, data = learner
+    batch = next(iter(data.train_dataloader()))
+    assert isinstance(batch, Batch)
+    assert batch.to("meta").target.pose.is_meta

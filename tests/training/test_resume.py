@@ -1,0 +1,210 @@
+"""A run that was interrupted and continued is the run that was not interrupted."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from coopmap import load_config
+from coopmap.checkpoint_io import read_checkpoint
+from coopmap.loggers import read_metrics
+from coopmap.train import TrainingResult, train
+
+Overrides = Callable[..., list[str]]
+SETTINGS = ("checkpoint.every_n_steps=2",)
+
+
+class Killed(Exception):
+    """Stands in for the end of the process, at an exact place."""
+
+
+class StepLog(L.Callback):
+    """Per step: global step, learning rate, samples, loss. Raises at ``kill_at = (hook, step)``."""
+
+    def __init__(self, kill_at: tuple[str, int] | None = None) -> None:
+        self.kill_at = kill_at
+        self.steps: list[tuple[Any, ...]] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        self._maybe_die("batch_start", trainer)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        samples = [(meta.scenario, meta.frame, *meta.agents) for meta in batch.metas]
+        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        self.steps.append((trainer.global_step, trainer.current_epoch, rates, samples, outputs["loss"].item()))
+        self._maybe_die("batch_end", trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.state.fn == "fit":
+            self._maybe_die("validation_start", trainer)
+
+    def _maybe_die(self, hook: str, trainer: L.Trainer) -> None:
+        if self.kill_at == (hook, trainer.global_step):
+            raise Killed
+
+
+def run(overrides: list[str], log: StepLog) -> TrainingResult:
+    return train(load_config(overrides), overrides, [log])
+
+
+def assert_same_run(path: Path, straight: TrainingResult) -> None:
+    """Weights, optimiser, schedule, validations and log of a continued run equal those of the uninterrupted one."""
+    ours, theirs = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (path, straight.run.path))
+    assert ours["global_step"] == theirs["global_step"]
+    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
+    for name, weight in theirs["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], weight), name
+    for key, state in theirs["optimizer_states"][0]["state"].items():
+        assert torch.equal(ours["optimizer_states"][0]["state"][key]["exp_avg"], state["exp_avg"])
+    histories = [checkpoint["callbacks"]["ValidationHistory"]["entries"] for checkpoint in (ours, theirs)]
+    assert histories[0] == histories[1]
+    logs = [
+        [{name: value for name, value in row.items() if not name.startswith("time/")} for row in read_metrics(file)]
+        for file in (path / "metrics.csv", straight.run.path / "metrics.csv")
+    ]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize(
+    "kill_at",
+    [
+        ("batch_start", 2),  # just saved
+        ("batch_start", 5),  # one step lost
+        ("batch_end", 3),  # last of an epoch
+        ("validation_start", 6),  # a checkpoint at this step would have left the validation out
+        ("batch_start", 6),  # first of an epoch, after validation
+        ("batch_end", 9),  # very last
+    ],
+    ids=lambda place: f"{place[0]}-{place[1]}",
+)
+def test_continues_exactly(kill_at: tuple[str, int], overrides: Overrides, tmp_path: Path, finished: TrainingResult):
+    chosen = overrides(*SETTINGS, f"run_dir={tmp_path}/run")
+    with pytest.raises(Killed):
+        run(chosen, StepLog(kill_at))
+    continued = StepLog()
+    result = run([*chosen, "resume=auto"], continued)
+    assert result.run.path == tmp_path / "run"
+    assert continued.steps
+    assert [step[0] for step in continued.steps] == list(range(10 - len(continued.steps), 10))
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_killed_before_the_first_checkpoint_starts_again(
+    overrides: Overrides, tmp_path: Path, finished: TrainingResult
+) -> None:
+    chosen = overrides(*SETTINGS, f"run_dir={tmp_path}/run")
+    with pytest.raises(Killed):
+        run(chosen, StepLog(("batch_start", 1)))
+    run([*chosen, "resume=auto"], StepLog())
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_run_folder_goes_on_with_changes(overrides: Overrides, tmp_path: Path) -> None:
+    chosen = overrides("trainer.max_epochs=1", f"run_dir={tmp_path}/run")
+    run(chosen, StepLog())
+    assert (tmp_path / "run" / "metrics.json").exists()
+    log = StepLog()
+    again = [f"resume={tmp_path}/run", "trainer.max_epochs=2"]
+    result = train(load_config(["machine=laptop", *again]), again, [log])
+    assert [step[0] for step in log.steps] == [4, 5, 6]
+    assert result.run.path == tmp_path / "run"
+    assert [entry["step"] for entry in result.validations] == [0, 3, 6]
+
+
+DRIVER = """
+import json, sys
+import lightning as L
+from coopmap import load_config
+from coopmap.train import train
+
+class StepLog(L.Callback):
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        samples = [[meta.scenario, meta.frame, *meta.agents] for meta in batch.metas]
+        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        with open(sys.argv[1], "a") as file:
+            file.write(json.dumps([trainer.global_step, rates, samples, outputs["loss"].item()]) + "\\n")
+
+train(load_config(sys.argv[2:]), sys.argv[2:], [StepLog()])
+"""
+
+
+def start(log: Path, overrides: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(log), *overrides], stderr=subprocess.PIPE, text=True)
+
+
+def read_log(log: Path) -> list[list[Any]]:
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("]")]
+
+
+def wait_for_steps(process: subprocess.Popen[str], log: Path, steps: int) -> None:
+    deadline = time.monotonic() + 150
+    while len(read_log(log)) < steps and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.005)
+
+
+def test_sigkill_at_a_random_step(overrides: Overrides, tmp_path: Path) -> None:
+    steps = random.SystemRandom().randint(8, 24)
+    settings = (
+        "data.steps_per_epoch=10",
+        "data.num_workers=2",
+        "checkpoint.every_n_steps=3",
+        "callbacks.validate_at_start=false",
+    )
+    process = start(tmp_path / "killed.log", overrides(*settings, f"run_dir={tmp_path}/killed"))
+    wait_for_steps(process, tmp_path / "killed.log", steps)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process = start(tmp_path / "continued.log", overrides(*settings, f"run_dir={tmp_path}/killed", "resume=auto"))
+    assert process.wait(timeout=200) == 0, process.stderr.read() if process.stderr else ""
+
+    reference = StepLog()
+    result = run(overrides(*settings, f"run_dir={tmp_path}/straight"), reference)
+    expected = {
+        step: [step, rates, [list(sample) for sample in samples], loss]
+        for step, _, rates, samples, loss in reference.steps
+    }
+    killed, continued = read_log(tmp_path / "killed.log"), read_log(tmp_path / "continued.log")
+    message = f"killed after {len(killed)} steps"
+    assert len(expected) == 30
+    assert continued[0][0] > 1, message
+    assert [entry[0] for entry in continued] == list(range(continued[0][0], 31)), message
+    for entry in [*killed, *continued]:
+        assert entry == expected[entry[0]], message
+    assert_same_run(tmp_path / "killed", result)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_signal_saves_the_step_in_progress(number: signal.Signals, overrides: Overrides, tmp_path: Path) -> None:
+    """The whole process group gets it, loader processes too, as from a terminal or a batch system."""
+    chosen = overrides(
+        "trainer.max_epochs=1000", "data.num_workers=2", "callbacks.validate_at_start=false", f"run_dir={tmp_path}/run"
+    )
+    command = [sys.executable, "-m", "coopmap.train", *chosen]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    metrics = tmp_path / "run" / "metrics.csv"
+    deadline = time.monotonic() + 150
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 4) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 143, output
+    assert f"{number.name}: stopping after this step" in output
+    assert "Traceback" not in output
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    rows = [row for row in read_metrics(metrics) if "train/loss" in row]
+    assert checkpoint["global_step"] == len(rows)
+    assert not (tmp_path / "run" / "metrics.json").exists()

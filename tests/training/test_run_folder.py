@@ -1,0 +1,121 @@
+import json
+import logging
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coopmap.config import Config, ConfigError, load_config
+from coopmap.run_folder import RunFolder, differences, open_run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load_config(["machine=laptop", f"runs_root={tmp_path}"])
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COOPMAP_RUN_DIR", "")  # restored afterwards; runs set it
+
+
+def make_run(config: Config, name: str, age: float = 0, **changes: object) -> RunFolder:
+    run = RunFolder(Path(config.runs_root, config.experiment, name))
+    run.record(replace(config, run_dir=str(run.path), **changes), [])
+    run.checkpoints.mkdir()
+    run.last_checkpoint.write_bytes(b"")
+    os.utime(run.last_checkpoint, (time.time() - age,) * 2)
+    return run
+
+
+def test_record_says_what_ran(config: Config, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.record(config, ["seed=3"])
+    run.record(config, [])
+    starts = json.loads((run.path / "starts.json").read_text())
+    assert [start["overrides"] for start in starts] == [["seed=3"], []]
+    assert {"git_revision", "git_dirty", "command", "versions", "host", "time"} <= starts[0].keys()
+    assert run.read_config() == config
+
+
+def test_auto_takes_the_newest_unfinished_run_with_this_configuration(config: Config) -> None:
+    make_run(config, "older", age=30)
+    newest = make_run(config, "newest", age=20)
+    other = make_run(config, "other_seed", age=10, seed=1)
+    finished = make_run(config, "finished", age=0)
+    finished.metrics_file.write_text("{}")
+    settled, run = open_run(replace(config, resume="auto"))
+    assert run.resume_from == newest.last_checkpoint
+    assert (settled.run_dir, settled.resume) == (str(newest.path), str(newest.last_checkpoint))
+    assert open_run(replace(config, resume="auto", seed=1))[1].path == other.path
+
+
+def test_auto_starts_anew_when_there_is_nothing(config: Config) -> None:
+    settled, run = open_run(replace(config, resume="auto"))
+    assert run.resume_from is None
+    assert settled.run_dir == config.run_dir
+
+
+def test_auto_continues_in_a_given_folder(config: Config, tmp_path: Path) -> None:
+    run_dir = tmp_path / "mine"
+    config = replace(config, run_dir=str(run_dir), resume="auto")
+    assert open_run(config, [f"run_dir={run_dir}"])[1].resume_from is None
+    run = RunFolder(run_dir)
+    run.record(config, [])
+    run.checkpoints.mkdir()
+    run.last_checkpoint.write_bytes(b"")
+    assert open_run(config, [f"run_dir={run_dir}"])[1].resume_from == run.last_checkpoint
+
+
+def test_run_folder_is_continued_with_its_own_configuration(config: Config) -> None:
+    old = make_run(config, "old", seed=17)
+    settled, run = open_run(
+        replace(config, resume=str(old.path)), ["machine=laptop", f"resume={old.path}", "trainer.max_epochs=99"]
+    )
+    assert (settled.seed, settled.trainer.max_epochs) == (17, 99)
+    assert (run.path, run.resume_from) == (old.path, old.last_checkpoint)
+
+
+def test_checkpoint_starts_a_new_run_from_there(config: Config) -> None:
+    old = make_run(config, "old")
+    _, run = open_run(replace(config, resume=str(old.last_checkpoint)))
+    assert run.path == Path(config.run_dir)
+    assert run.resume_from == old.last_checkpoint
+
+
+def test_a_run_is_never_overwritten(config: Config) -> None:
+    old = make_run(config, "old")
+    with pytest.raises(ConfigError, match="holds a run already; continue it with resume=auto"):
+        open_run(replace(config, run_dir=str(old.path)))
+
+
+def test_nothing_to_resume_is_named(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"empty: there is no checkpoints/last\.ckpt"):
+        open_run(replace(config, resume=str(tmp_path / "empty")))
+    with pytest.raises(ConfigError, match="resume=newest: expected auto, a run folder or a checkpoint"):
+        open_run(replace(config, resume="newest"))
+
+
+def test_differences_leave_volatile_keys_out(config: Config) -> None:
+    changed = replace(config, optim=replace(config.optim, lr=3e-4), run_dir="/elsewhere", resume="auto")
+    assert differences(config, changed) == [f"optim.lr: {config.optim.lr} -> 0.0003"]
+
+
+def test_leftovers_of_a_killed_write_are_removed(config: Config) -> None:
+    run = make_run(config, "run")
+    (run.checkpoints / ".last.ckpt.123.tmp").write_bytes(b"half")
+    run.record(config, [])
+    assert [path.name for path in run.checkpoints.iterdir()] == ["last.ckpt"]
+
+
+def test_log_goes_to_the_run_folder(tmp_path: Path) -> None:
+    from coopmap.run_folder import log_to
+
+    log_to(tmp_path / "train.log")
+    logging.getLogger("coopmap.anything").info("hello")
+    log_to(None)
+    logging.getLogger("coopmap.anything").info("not in the file")
+    assert (tmp_path / "train.log").read_text().split("  ")[1:] == ["hello\n"]

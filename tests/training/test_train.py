@@ -1,0 +1,144 @@
+"""Whole runs on the tiny town."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from coopmap import load_config
+from coopmap.checkpoint_io import read_checkpoint
+from coopmap.config.compose import from_yaml
+from coopmap.loggers import read_metrics
+from coopmap.train import TrainingResult, train
+from coopmap.training import trainer_options
+
+Overrides = Callable[..., list[str]]
+
+
+def test_run_folder_is_complete(finished: TrainingResult) -> None:
+    files = {str(path.relative_to(finished.run.path)) for path in finished.run.path.rglob("*") if path.is_file()}
+    assert files == {
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "config.yaml",
+        "curves.html",
+        "metrics.csv",
+        "metrics.json",
+        "starts.json",
+        "train.log",
+    }
+    log = (finished.run.path / "train.log").read_text()
+    assert "depth: dense" in log
+    assert "9 steps on 1 process(es), 32-true" in log
+
+
+def test_summary_holds_first_last_best_and_the_training_mean(finished: TrainingResult) -> None:
+    summary = json.loads(finished.run.metrics_file.read_text())
+    validations = summary["validations"]
+    assert [validations[name]["step"] for name in ("first", "last")] == [0, 9]
+    for name in ("first", "last", "best"):
+        assert summary["pose_trans_avg"][name] == validations[name]["val/pose_trans_avg"]
+        assert summary["trans_m_mean"][name] == validations[name]["val/trans_m_mean"]
+    assert summary["trans_m_mean"]["training_mean"] == validations["last"]["val/baseline_trans_m_mean"]
+    assert summary["steps"] == 9
+
+
+def test_best_is_the_lowest_validation_of_training_and_its_file_gives_it_again(finished: TrainingResult) -> None:
+    entries = finished.validations[1:]  # the one at step 0 has no checkpoint
+    assert [entry["step"] for entry in entries] == [3, 6, 9]
+    lowest = min(entries, key=lambda entry: entry["val/pose_trans_avg"])
+    best = finished.summary["validations"]["best"]
+    assert best["step"] == lowest["step"] == read_checkpoint(finished.run.best_checkpoint)["global_step"]
+    for name, value in lowest.items():
+        if not name.startswith("val/recall"):
+            assert best[name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_loss_falls(finished: TrainingResult) -> None:
+    rows = read_metrics(finished.run.path / "metrics.csv")
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert len(losses) == 9
+    assert losses[-1] < losses[0]
+
+
+def test_metrics_csv_has_rates_times_and_the_zero_shot_line(finished: TrainingResult) -> None:
+    rows = read_metrics(finished.run.path / "metrics.csv")
+    assert rows[0]["step"] == 0
+    assert "val/pose_trans_avg" in rows[0]
+    rates = [row["lr/encoder"] for row in rows if "lr/encoder" in row]
+    assert max(rates) == pytest.approx(0.01)
+    assert rates[-1] == pytest.approx(0.01 * finished.config.optim.final_lr_fraction)
+    assert all(row["time/step_s"] >= row["time/data_s"] >= 0 for row in rows if "time/step_s" in row)
+    assert sum("val/pose_trans_avg" in row for row in rows) == 4
+
+
+def test_checkpoint_carries_configuration_and_revision(finished: TrainingResult) -> None:
+    record = read_checkpoint(finished.run.last_checkpoint)["coopmap"]
+    assert from_yaml(record["config"]) == finished.config
+    assert {"git_revision", "git_dirty"} <= record.keys()
+    assert set(record["mean_poses"]) == {1, 2, 3}
+
+
+def test_curves_need_no_network(finished: TrainingResult) -> None:
+    page = (finished.run.path / "curves.html").read_text()
+    assert "training mean" in page
+    assert "<script src=" not in page.replace('<script src="data:', "")
+
+
+def test_missing_root_is_one_line_and_status_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "coopmap.train", "machine=laptop", "data.root=/nowhere/opv2v", "logger=csv"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: /nowhere/opv2v: the dataset root does not exist.")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_fast_debug_run_saves_nothing(overrides: Overrides) -> None:
+    chosen = overrides("debug=fast")
+    result = train(load_config(chosen), chosen)
+    assert result.trainer.global_step == 2
+    assert not result.run.checkpoints.exists()
+    assert not result.run.is_finished
+
+
+def test_overfit_run_sees_the_same_batches_over_and_over(overrides: Overrides) -> None:
+    chosen = overrides("debug=overfit", "trainer.overfit_batches=2", "trainer.max_epochs=3")
+    result = train(load_config(chosen), chosen)
+    assert result.trainer.global_step == 6
+    seen = [
+        [(meta.frame, meta.agents) for batch in loader() for meta in batch.metas]
+        for loader in (result.datamodule.train_dataloader, result.datamodule.val_dataloader)
+    ]
+    assert seen[0] == seen[1]
+
+
+def test_gradients_accumulate_into_one_step(overrides: Overrides) -> None:
+    chosen = overrides("trainer.accumulate_grad_batches=3", "trainer.max_epochs=2", "callbacks.validate_at_start=false")
+    result = train(load_config(chosen), chosen)
+    assert result.trainer.global_step == 2
+    assert [entry["step"] for entry in result.validations] == [1, 2]
+
+
+def test_same_seed_same_run(overrides: Overrides) -> None:
+    def final(*more: str) -> torch.Tensor:
+        chosen = overrides("trainer.max_epochs=1", "callbacks.validate_at_start=false", *more)
+        result = train(load_config(chosen), chosen)
+        return torch.cat([parameter.detach().flatten() for parameter in result.module.parameters()])
+
+    first = final()
+    assert torch.equal(first, final("data.num_workers=1"))
+    assert not torch.equal(first, final("seed=1"))
+
+
+def test_several_devices_get_ddp_without_buffer_broadcast(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.pytorch.strategies import DDPStrategy
+
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    strategy = trainer_options(load_config(["machine=laptop", "trainer.devices=2"]))["strategy"]
+    assert isinstance(strategy, DDPStrategy)
+    assert strategy._ddp_kwargs["broadcast_buffers"] is False
+    assert trainer_options(load_config(["machine=laptop"]))["strategy"] == "auto"
