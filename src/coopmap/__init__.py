@@ -42,7 +42,8 @@ def build_model(cfg: Config) -> MapAnything:
         try:
             load_weights(model, cfg.model.weights, submodules=cfg.model.weights_only_submodules)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"model.weights={cfg.model.weights}: {error}") from error
+            key = f"model.weights={cfg.model.weights}"
+            raise ConfigError(str(error) if key in str(error) else f"{key}: {error}") from error
     return model
 
 

@@ -32,6 +32,7 @@ from coopmap.config.run_id import sweep_suffix
 from coopmap.data import OPV2VDataModule
 from coopmap.loggers import build_loggers
 from coopmap.module import PoseLearner
+from coopmap.optim import parameter_groups
 from coopmap.run_folder import RunFolder, git_revision
 from coopmap.types import Batch
 
@@ -57,7 +58,9 @@ def build_module(config: Config) -> PoseLearner:
     record = {"config": to_yaml(config), **git_revision()}
     if config.resume is not None:
         config = replace(config, model=replace(config.model, weights=None))
-    return PoseLearner(build_model(config), build_loss(config), config.optim, config.seed, record)
+    model = build_model(config)
+    parameter_groups(model, config.optim)  # a wrong name in optim.lr_of ends the run before anything is computed
+    return PoseLearner(model, build_loss(config), config.optim, config.seed, record)
 
 
 def build_datamodule(config: Config) -> OPV2VDataModule:

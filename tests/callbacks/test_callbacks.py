@@ -98,7 +98,7 @@ def test_last_checkpoint_is_written_when_it_should(
 
 def test_progress_lines_say_where_training_stands(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "coopmap")
-    fit([ProgressLines(seconds=0)])
+    fit([ProgressLines(seconds=0), ValidationHistory()])
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.startswith("epoch 2/2  step 7/8  loss ") and line.endswith(" left") for line in lines)
     assert "validation at step 8: pose_trans_avg 8" in lines

@@ -100,3 +100,9 @@ def test_training_poses_are_those_of_agent_pairs(config_of):
     distance = poses[1][:, :3, 3].norm(dim=-1)
     assert distance.min() > 2
     assert distance.max() < 75
+
+
+def test_the_cache_folder_may_start_with_a_tilde(config_of, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    OPV2VDataModule(config_of(cache_dir="~/cache")).dataset("val")[0]
+    assert {path.name.split("_")[0] for path in (tmp_path / "cache").iterdir()} == {"poses", "warp"}

@@ -78,9 +78,9 @@ def assert_same_run(path: Path, straight: TrainingResult) -> None:
 @pytest.mark.parametrize(
     "kill_at",
     [
-        ("batch_start", 2),  # just saved
+        pytest.param(("batch_start", 2), marks=pytest.mark.slow),  # just saved
         ("batch_start", 5),  # one step lost
-        ("batch_end", 3),  # last of an epoch
+        pytest.param(("batch_end", 3), marks=pytest.mark.slow),  # last of an epoch
         ("validation_start", 6),  # a checkpoint at this step would have left the validation out
         ("batch_start", 6),  # first of an epoch, after validation
         ("batch_end", 9),  # very last
@@ -185,7 +185,7 @@ def test_sigkill_at_a_random_step(overrides: Overrides, tmp_path: Path) -> None:
     assert_same_run(tmp_path / "killed", result)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_stop_signal_saves_the_step_in_progress(number: signal.Signals, overrides: Overrides, tmp_path: Path) -> None:
     """The whole process group gets it, loader processes too, as from a terminal or a batch system."""
     chosen = overrides(

@@ -11,6 +11,7 @@ import torch
 
 from coopmap import load_config
 from coopmap.checkpoint_io import read_checkpoint
+from coopmap.config import ConfigError
 from coopmap.config.compose import from_yaml
 from coopmap.loggers import read_metrics
 from coopmap.train import TrainingResult, train
@@ -95,6 +96,23 @@ def test_missing_root_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: /nowhere/opv2v: the dataset root does not exist.")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.weights=/nowhere.pth", "^model.weights=/nowhere.pth: no such file or folder"),
+        ("optim.lr_of.encodr=0", r"optim\.lr_of=encodr: expected one of .* \(did you mean encoder\?\)"),
+        ("trainer.accelerator=gpu", "no CUDA GPU is visible; machine=laptop runs without"),
+        ("data.root=", "data.root is not set: give data.root=/path/to/opv2v, or data=town"),
+    ],
+)
+def test_mistakes_end_the_run_before_anything_is_computed(
+    override: str, message: str, overrides: Overrides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=message):
+        train(load_config(overrides(override)))
 
 
 def test_fast_debug_run_saves_nothing(overrides: Overrides) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import lightning as L
 
+log = logging.getLogger(__name__)
+
+SHOWN = (
+    ("pose_trans_avg", "val/pose_trans_avg"),
+    ("translation (m)", "val/trans_m_mean"),
+    ("training mean (m)", "val/baseline_trans_m_mean"),
+    ("rotation (deg)", "val/rot_deg_mean"),
+)
+
 
 class ValidationHistory(L.Callback):
-    """Remembers the figures of every validation, across resumes.
+    """Remembers the figures of every validation, across resumes, and logs the main ones.
 
     Attributes:
         entries: ``{"step": ..., "val/...": ...}``, in order.
@@ -23,6 +33,9 @@ class ValidationHistory(L.Callback):
             return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         self.entries.append({"step": trainer.global_step, **figures})
+        if trainer.is_global_zero:
+            shown = [f"{label} {figures[name]:.4g}" for label, name in SHOWN if name in figures]
+            log.info("validation at step %d: %s", trainer.global_step, "  ".join(shown))
 
     def state_dict(self) -> dict[str, Any]:
         return {"entries": self.entries}

@@ -31,6 +31,7 @@ class ProgressLines(L.Callback):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._last_time, self._last_step = time.monotonic(), 0
+        self._training_time, self._trained_steps = 0.0, 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_time, self._last_step = time.monotonic(), trainer.global_step
@@ -39,8 +40,9 @@ class ProgressLines(L.Callback):
         elapsed, steps = time.monotonic() - self._last_time, trainer.global_step - self._last_step
         if not trainer.is_global_zero or elapsed < self.seconds or not steps:
             return
+        self._training_time, self._trained_steps = self._training_time + elapsed, self._trained_steps + steps
         total = trainer.estimated_stepping_batches
-        left = timedelta(seconds=round((total - trainer.global_step) * elapsed / steps))
+        left = timedelta(seconds=round((total - trainer.global_step) * self._training_time / self._trained_steps))
         loss = trainer.callback_metrics.get("train/loss")
         log.info(
             "epoch %d/%s  step %d/%s  loss %s  %.3g s/step  %s left",
@@ -55,19 +57,5 @@ class ProgressLines(L.Callback):
         self._last_time, self._last_step = time.monotonic(), trainer.global_step
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """One line per validation; its duration does not count as training."""
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return
-        figures = trainer.callback_metrics
-        parts = [
-            f"{label} {float(figures[name]):.4g}"
-            for label, name in (
-                ("pose_trans_avg", "val/pose_trans_avg"),
-                ("translation (m)", "val/trans_m_mean"),
-                ("training mean (m)", "val/baseline_trans_m_mean"),
-                ("rotation (deg)", "val/rot_deg_mean"),
-            )
-            if name in figures
-        ]
-        log.info("validation at step %d: %s", trainer.global_step, "  ".join(parts))
+        """The duration of a validation does not count as training."""
         self._last_time, self._last_step = time.monotonic(), trainer.global_step

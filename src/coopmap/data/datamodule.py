@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.dataset import PanoramaDataset, collate
@@ -31,10 +32,10 @@ def build_split(config: DataConfig, split: str, seed: int = 0) -> PanoramaDatase
 
     Raises:
         DatasetLayoutError: if a folder or all depth is missing, or the split is empty.
-        ValueError: if no frame has ``min_agents`` agents within communication range.
+        ConfigError: if no root is given, or no frame has ``min_agents`` agents within communication range.
     """
     if not config.root:
-        raise ValueError("data.root is not set: give the folder that holds train, validate and test")
+        raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
     index = SplitIndex.build(config.root, split, config.include_rsu)
     poses = PoseTable.build(index, config.cache_dir)
     depth = config.depth
@@ -43,7 +44,7 @@ def build_split(config: DataConfig, split: str, seed: int = 0) -> PanoramaDatase
     )
     dataset = PanoramaDataset(index, poses, source, config, augment=split == "train", seed=seed)
     if len(dataset) == 0:
-        raise ValueError(
+        raise ConfigError(
             f"{config.root}: no frame of split {split!r} has data.min_agents={config.min_agents} agents within "
             f"data.communication_range_m={config.communication_range_m:g} (of {len(index)} frames)"
         )
@@ -187,7 +188,7 @@ class OPV2VDataModule(L.LightningDataModule):
         for key, value in (("seed", self.seed), ("data.steps_per_epoch", self.config.steps_per_epoch)):
             saved = state_dict[key.removeprefix("data.")]
             if saved != value:
-                raise ValueError(f"cannot resume: the run was made with {key}={saved}, now it is {value}")
+                raise ConfigError(f"cannot resume: the run was made with {key}={saved}, now it is {value}")
         self._resume_at = state_dict["epoch"], state_dict["step"]
 
 

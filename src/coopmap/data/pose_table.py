@@ -43,7 +43,9 @@ class PoseTable:
     @classmethod
     def build(cls, index: SplitIndex, cache_dir: Path | str | None = None) -> PoseTable:
         """Read the poses of a split, or take them from the cache."""
-        path = Path(cache_dir) / f"poses_{index.split}_{_fingerprint(index)}.npy" if cache_dir is not None else None
+        path = None
+        if cache_dir is not None:
+            path = Path(cache_dir).expanduser() / f"poses_{index.split}_{_fingerprint(index)}.npy"
         if path is not None and path.is_file():
             cords = np.load(path, allow_pickle=False)
             if cords.shape == (len(index.frame_agents), 6):

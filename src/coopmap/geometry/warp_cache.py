@@ -56,7 +56,7 @@ class WarpCache:
 
     def __init__(self, spec: PanoramaSpec, directory: str | Path | None = None) -> None:
         self.spec = spec
-        self.directory = Path(directory) if directory is not None else None
+        self.directory = Path(directory).expanduser() if directory is not None else None
         self._warps: dict[str, PanoramaWarp] = {}
 
     def __len__(self) -> int:
