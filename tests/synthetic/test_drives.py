@@ -88,7 +88,7 @@ def test_lanes_are_on_the_right() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("image_scale", 0.123), ("image_scale", 0.0), ("frame_interval_s", 0.07), ("agents_min", 6),
+        ("image_scale", 0.123), ("image_scale", 0.0), ("frame_interval_s", 0.07), ("agents_min", 7),
         ("slope_deg", -1.0), ("size_m", 20.0),
         ("frames", 0), ("workers", 0), ("seed", -1),
     ],
