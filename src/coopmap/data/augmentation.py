@@ -34,7 +34,8 @@ def jitter(
     sigma = rng.uniform(0.3, 1.5)
 
     matrix = _hue_matrix(hue)
-    matrix = (0.0 if grey else saturation) * matrix + (1 - (0.0 if grey else saturation)) * LUMA[None]
+    colour = 0.0 if grey else saturation
+    matrix = colour * matrix + (1 - colour) * LUMA[None]
     mean = float(image.mean())
     scale, offset = brightness * contrast, brightness * (1 - contrast) * mean
     affine = np.concatenate([scale * matrix, np.full((3, 1), offset)], axis=1)

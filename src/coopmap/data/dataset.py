@@ -177,7 +177,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         """Decoded files of some agents, from memory where they are kept."""
         missing = [agent for agent in agents if (frame, agent) not in self._kept]
         metadata = {agent: read_agent(self.index.yaml_path(ref, agent), with_vehicles=False) for agent in missing}
-        depths = self.depth_source.read(ref, metadata)
+        depths = self.depth_source.read(ref, metadata) if missing else {}
         read = {}
         for agent in missing:
             paths = [self.index.image_path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
