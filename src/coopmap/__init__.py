@@ -24,7 +24,7 @@ def build_dataset(cfg: Config, split: str = "train") -> PanoramaDataset:
     """Samples of one split: ``train``, ``val`` or ``test``; renders the synthetic town if it is what is missing."""
     from coopmap.data import OPV2VDataModule
 
-    datamodule = OPV2VDataModule(cfg.data, cfg.seed)
+    datamodule = OPV2VDataModule(cfg.data, cfg.seed, cfg.task)
     datamodule.prepare_data()
     return datamodule.dataset(split)
 

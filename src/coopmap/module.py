@@ -12,9 +12,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from coopmap.config.task import TaskConfig
 from coopmap.config.train import OptimConfig
 from coopmap.geometry.se3 import pose_from_quat_trans
 from coopmap.metrics import DepthError, MaskMeans, MeanPoseBaseline, RelativePoseError, ScaleError
+from coopmap.models.inputs import draw_inputs
 from coopmap.optim import build_optimizer, warmup_cosine
 from coopmap.term_means import TermMeans
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
@@ -34,6 +36,7 @@ class PoseLearner(L.LightningModule):
         seed: random numbers of a training step depend on it, the step and the rank alone, so that a resumed run
             repeats them.
         record: plain values to keep in every checkpoint (configuration, revision, ...).
+        task: which geometric inputs samples come with, in training by chance; images only by default.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class PoseLearner(L.LightningModule):
         optim: OptimConfig,
         seed: int = 0,
         record: dict[str, Any] | None = None,
+        task: TaskConfig | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.criterion = criterion
         self.optim, self.seed, self.record = optim, seed, record or {}
+        self.task = task or TaskConfig()
         self.baseline: MeanPoseBaseline | None = None
         self.terms = TermMeans()
         self.pose_error, self.baseline_error = RelativePoseError(), RelativePoseError()
@@ -65,16 +70,22 @@ class PoseLearner(L.LightningModule):
         """Predict from what a deployed car has."""
         return self.model(observation)
 
+    def with_inputs(self, observation: Observation, *key: int) -> Observation:
+        """The observation with the geometric inputs that the task gives; the same ``key`` draws the same."""
+        task = self.task if self.training else self.task.for_evaluation()
+        generator = torch.Generator(observation.images.device).manual_seed(_random_number(self.seed, *key))
+        return draw_inputs(observation, task, generator)
+
     # Training
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Tie the step's random numbers to the step."""
-        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, step, self.global_rank]).generate_state(1)[0]))
+        torch.manual_seed(_random_number(self.seed, *self._step_key()))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Total loss of a batch."""
-        total, terms = self.criterion(self(batch.observation), batch.target)
+        observation = self.with_inputs(batch.observation, *self._step_key(), 1)
+        total, terms = self.criterion(self(observation), batch.target)
         self._last_terms = {"loss": total.detach(), **terms}
         if self._logs_this_step():
             size = len(batch.metas)
@@ -116,6 +127,9 @@ class PoseLearner(L.LightningModule):
                 "the weights are those before the first of these steps."
             )
 
+    def _step_key(self) -> tuple[int, int]:
+        return self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank
+
     def _logs_this_step(self) -> bool:
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
@@ -145,7 +159,7 @@ class PoseLearner(L.LightningModule):
         """Add a batch to terms and measures."""
         if isinstance(batch, SkippedBatch):
             return
-        prediction, target = self(batch.observation), batch.target
+        prediction, target = self(self.with_inputs(batch.observation, batch_idx)), batch.target
         total, terms = self.criterion(prediction, target)
         self.terms.update({"loss": total, **terms}, len(batch.metas))
         self._update_measures(prediction, target)
@@ -187,3 +201,8 @@ class PoseLearner(L.LightningModule):
         if mean_poses := checkpoint["coopmap"]["mean_poses"]:
             self.baseline = MeanPoseBaseline()
             self.baseline.mean_poses = mean_poses
+
+
+def _random_number(*key: int) -> int:
+    """A seed that depends on all numbers of the key."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])

@@ -27,7 +27,6 @@ from coopmap.callbacks import (
 from coopmap.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import to_yaml
-from coopmap.config.data import DataConfig
 from coopmap.config.run_id import sweep_suffix
 from coopmap.data import OPV2VDataModule
 from coopmap.loggers import build_loggers
@@ -60,7 +59,7 @@ def build_module(config: Config) -> PoseLearner:
         config = replace(config, model=replace(config.model, weights=None))
     model = build_model(config)
     parameter_groups(model, config.optim)  # a wrong name in optim.lr_of ends the run before anything is computed
-    return PoseLearner(model, build_loss(config), config.optim, config.seed, record)
+    return PoseLearner(model, build_loss(config), config.optim, config.seed, record, config.task)
 
 
 def build_datamodule(config: Config) -> OPV2VDataModule:
@@ -69,17 +68,17 @@ def build_datamodule(config: Config) -> OPV2VDataModule:
         raise ConfigError("data.root is not set: give data.root=/path/to/opv2v, or data=town for the synthetic town")
     batches = config.trainer.overfit_batches
     if not batches:
-        return OPV2VDataModule(config.data, config.seed)
+        return OPV2VDataModule(config.data, config.seed, config.task)
     if not isinstance(batches, int):
         raise ConfigError(f"trainer.overfit_batches={batches}: expected a number of batches")
-    return FirstBatches(config.data, config.seed, batches)
+    return FirstBatches(config, batches)
 
 
 class FirstBatches(OPV2VDataModule):
     """The first training batches, kept in memory, as augmented once."""
 
-    def __init__(self, config: DataConfig, seed: int, num_batches: int) -> None:
-        super().__init__(replace(config, steps_per_epoch=num_batches), seed)
+    def __init__(self, config: Config, num_batches: int) -> None:
+        super().__init__(replace(config.data, steps_per_epoch=num_batches), config.seed, config.task)
         self._batches: list[Batch] = []
 
     def train_dataloader(self) -> DataLoader:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -64,14 +64,19 @@ class Observation(TensorRecord):
         rays: calibrated (nominal) unit rays of the pixels, in the view's own frame.
         depth_prior: measured range along ``rays``, 0 = unknown; ``None`` when there is no such sensor.
         pose_prior: rough ``T_world_view`` (GPS, say); ``None`` when there is none.
-        prior_is_metric: whether the priors of a view are in metres; ``None`` means all are.
+        rays_given, depth_given, pose_given: views whose rays, depth or pose the model may use; ``None`` means all.
+        depth_is_metric, pose_is_metric: views whose prior is in metres; ``None`` means all.
     """
 
     images: Float[Tensor, "b v 3 h w"]
     rays: Float[Tensor, "b v h w 3"]
     depth_prior: Float[Tensor, "b v h w"] | None = None
     pose_prior: Float[Tensor, "b v 4 4"] | None = None
-    prior_is_metric: Bool[Tensor, "b v"] | None = None
+    rays_given: Bool[Tensor, "b v"] | None = None
+    depth_given: Bool[Tensor, "b v"] | None = None
+    pose_given: Bool[Tensor, "b v"] | None = None
+    depth_is_metric: Bool[Tensor, "b v"] | None = None
+    pose_is_metric: Bool[Tensor, "b v"] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,10 @@ class Target(TensorRecord):
         pose: ``T_world_view``.
         is_metric: lengths of the sample are metres.
         is_synthetic: rendered rather than measured.
+        moving: pixel shows a moving vehicle; ``None`` = nothing is known.
+        own_body: pixel shows the car that carries the camera; ``None`` = nothing is known.
+        agent: number of the car that each view belongs to; ``None`` = every view is a car of its own.
+        rig_pose: calibrated ``T_agent_view``; ``None`` = views are agents.
     """
 
     rays: Float[Tensor, "b v h w 3"]
@@ -95,6 +104,10 @@ class Target(TensorRecord):
     pose: Float[Tensor, "b v 4 4"]
     is_metric: Bool[Tensor, " b"]
     is_synthetic: Bool[Tensor, " b"]
+    moving: Bool[Tensor, "b v h w"] | None = None
+    own_body: Bool[Tensor, "b v h w"] | None = None
+    agent: Int[Tensor, "b v"] | None = None
+    rig_pose: Float[Tensor, "b v 4 4"] | None = None
 
     @property
     def points_view(self) -> Float[Tensor, "b v h w 3"]:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from coopmap.config.data import AugmentationConfig
+from coopmap.config.task import TaskConfig
 from coopmap.data import SampleRequest, build_split
 from coopmap.geometry import relative_pose
 
@@ -23,6 +24,18 @@ def test_a_sample_has_the_documented_shapes_and_types(config_of):
     torch.testing.assert_close(sample.target.rays.norm(dim=-1), torch.ones(views, 84, 336))
     assert sample.target.is_metric
     assert sample.skipped == ()
+
+
+def test_an_observation_holds_only_the_priors_that_the_task_may_give(config_of):
+    sample = build_split(config_of(), "val")[0]
+    assert sample.observation.pose_prior is None
+    assert sample.observation.depth_prior is None
+    posed = build_split(config_of(), "val", task=TaskConfig(geometric=1, pose=0.5))[0]
+    assert torch.equal(posed.observation.pose_prior, sample.target.pose)
+    assert posed.observation.depth_prior is None
+    with_depth = build_split(config_of(), "val", task=TaskConfig(geometric=1, depth=1))[0]
+    assert torch.equal(with_depth.observation.depth_prior, sample.target.depth)
+    assert with_depth.observation.pose_prior is None
 
 
 def test_pixels_that_no_camera_sees_are_neutral(config_of):

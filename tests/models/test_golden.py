@@ -47,7 +47,8 @@ def predict(name: str, mode: str, inputs: dict[str, torch.Tensor], monkeypatch: 
         rays=inputs["ray_directions_cam"],
         depth_prior=inputs["depth_along_ray"][..., 0],
         pose_prior=pose,
-        prior_is_metric=inputs["is_metric_scale"],
+        depth_is_metric=inputs["is_metric_scale"],
+        pose_is_metric=inputs["is_metric_scale"],
     )
     # A rotation has two quaternions. Our model feeds the one with w >= 0, the golden run fed what its products gave.
     monkeypatch.setattr(mapanything, "pose_in_view0", lambda _: relative_quat_trans(inputs))

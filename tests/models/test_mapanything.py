@@ -82,7 +82,7 @@ def test_images_only_model_ignores_everything_but_the_images(tiny):
         rays=-observation.rays,
         depth_prior=torch.rand(1, 2, 42, 70),
         pose_prior=torch.eye(4).expand(1, 2, 4, 4),
-        prior_is_metric=torch.zeros(1, 2, dtype=torch.bool),
+        pose_given=torch.zeros(1, 2, dtype=torch.bool),
     )
     assert_equal(tiny(observation), tiny(other), rtol=0, atol=0)
 
@@ -122,13 +122,14 @@ def test_scale_of_priors_matters_only_where_they_are_metric(tiny_with_priors, me
     is_metric = torch.tensor([[metric] * 2, [not metric] * 2])
     larger_pose = observation.pose_prior.clone()
     larger_pose[..., :3, 3] *= 10
-    first = tiny_with_priors(dataclasses.replace(observation, prior_is_metric=is_metric))
+    first = tiny_with_priors(dataclasses.replace(observation, depth_is_metric=is_metric, pose_is_metric=is_metric))
     second = tiny_with_priors(
         dataclasses.replace(
             observation,
             depth_prior=observation.depth_prior * 10,
             pose_prior=larger_pose,
-            prior_is_metric=is_metric,
+            depth_is_metric=is_metric,
+            pose_is_metric=is_metric,
         )
     )
     change = (first.depth - second.depth).abs().amax(dim=(1, 2, 3))

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 from coopmap import build_loss, load_config
 from coopmap.config.train import OptimConfig
 from coopmap.data import OPV2VDataModule
+from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose
 from coopmap.losses import Criterion
 from coopmap.module import NonFiniteError, PoseLearner
-from coopmap.training import build_module
+from coopmap.training import build_datamodule, build_module
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
 
 Overrides = Callable[..., list[str]]
@@ -49,6 +51,58 @@ def test_model_sees_an_observation_and_nothing_else(learner: tuple[PoseLearner, 
     )
     quick_trainer(max_epochs=1, limit_train_batches=1).fit(module, datamodule=data)
     assert seen == [[Observation]] * 2  # one step, one validation batch
+
+
+class Cheater(nn.Module):
+    """Answers with every pose that it can find in what it is given."""
+
+    def __init__(self, honest: nn.Module) -> None:
+        super().__init__()
+        self.honest = honest
+        self.found: list[str] = []
+
+    def forward(self, observation: Observation) -> Prediction:
+        prediction = self.honest(observation)
+        if observation.pose_prior is None:
+            return prediction
+        self.found.append("pose_prior")
+        pose = relative_pose(observation.pose_prior[:, :1], observation.pose_prior)
+        quat, trans = quat_trans_from_pose(pose)
+        return replace(prediction, pose_quat=quat, pose_trans=trans)
+
+
+@pytest.mark.parametrize(("task", "can_cheat"), [("images_only", False), ("augmented", False), ("posed", True)])
+def test_a_cheater_finds_the_truth_only_where_the_task_hands_it_out(
+    overrides: Overrides, task: str, can_cheat: bool
+) -> None:
+    """Ground truth is planted in the Target of every batch; what the measures say shows whether it leaks."""
+    config = load_config(overrides(f"task={task}"))
+    module, data = build_module(config), build_datamodule(config)
+    cheater = module.model = Cheater(module.model)
+    trainer = quick_trainer()
+    trainer.validate(module, datamodule=data, verbose=False)
+    error = float(trainer.callback_metrics["val/trans_m_mean"])
+    assert (error < 1e-3) == can_cheat
+    assert bool(cheater.found) == can_cheat
+
+
+def test_drawn_inputs_repeat(overrides: Overrides) -> None:
+    config = load_config(overrides("task=augmented"))
+    seen: list[list[tuple]] = []
+    for _ in range(2):
+        module, data = build_module(config), build_datamodule(config)
+        masks: list[tuple] = []
+        module.model.register_forward_pre_hook(
+            lambda _, given, masks=masks: masks.append(
+                tuple(getattr(given[0], f"{kind}_given").flatten().tolist() for kind in ("rays", "depth", "pose"))
+            )
+        )
+        quick_trainer(max_epochs=2, limit_train_batches=3).fit(module, datamodule=data)
+        seen.append(masks)
+    assert seen[0] == seen[1]
+    training = [mask for mask in seen[0] if any(any(kind) for kind in mask)]
+    assert len(training) >= 2
+    assert len({str(mask) for mask in training}) > 1  # steps differ
 
 
 def test_every_term_is_logged_in_training_and_validation(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:

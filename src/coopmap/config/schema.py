@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from coopmap.config.checks import require
+from coopmap.config.checks import ConfigError, require
 from coopmap.config.data import DataConfig
 from coopmap.config.loss import LossConfig
 from coopmap.config.model import ModelConfig
+from coopmap.config.task import INPUTS, TaskConfig
 from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
 
 
@@ -33,6 +34,7 @@ class Config:
     run_dir: str = "${runs_root}/${experiment}/${run_id:}_seed${seed}${sweep_suffix:}"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -42,3 +44,9 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
+        for kind in INPUTS:
+            if self.task.may_give(kind) and not getattr(self.model.inputs, kind):
+                raise ConfigError(
+                    f"task={self.task.name} gives {kind}, but the model has no encoder for it (model.inputs.{kind} is "
+                    f"false): choose another task, or a model that was trained with {kind}"
+                )

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
+from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.opv2v import SplitIndex, select_depth_source
@@ -27,7 +28,7 @@ from coopmap.types import Batch, SkippedBatch
 log = logging.getLogger(__name__)
 
 
-def build_split(config: DataConfig, split: str, seed: int = 0) -> PanoramaDataset:
+def build_split(config: DataConfig, split: str, seed: int = 0, task: TaskConfig | None = None) -> PanoramaDataset:
     """The dataset of one split (``train``, ``val``, ``test`` or ``test_culvercity``).
 
     Raises:
@@ -42,7 +43,7 @@ def build_split(config: DataConfig, split: str, seed: int = 0) -> PanoramaDatase
     source = select_depth_source(
         index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents
     )
-    dataset = PanoramaDataset(index, poses, source, config, augment=split == "train", seed=seed)
+    dataset = PanoramaDataset(index, poses, source, config, augment=split == "train", seed=seed, task=task)
     if len(dataset) == 0:
         raise ConfigError(
             f"{config.root}: no frame of split {split!r} has data.min_agents={config.min_agents} agents within "
@@ -65,11 +66,12 @@ class OPV2VDataModule(L.LightningDataModule):
     Args:
         config: what and how.
         seed: same seed, same samples, whatever the number of loader processes.
+        task: which priors the observations hold; none by default.
     """
 
-    def __init__(self, config: DataConfig, seed: int = 0) -> None:
+    def __init__(self, config: DataConfig, seed: int = 0, task: TaskConfig | None = None) -> None:
         super().__init__()
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.task = config, seed, task
         self._datasets: dict[str, PanoramaDataset] = {}
         self._budgets: dict[str, BadFrameBudget] = {}
         self._resume_at = (0, 0)
@@ -81,7 +83,7 @@ class OPV2VDataModule(L.LightningDataModule):
     def dataset(self, split: str) -> PanoramaDataset:
         """The dataset of a split, built once."""
         if split not in self._datasets:
-            dataset = build_split(self.config, split, self.seed)
+            dataset = build_split(self.config, split, self.seed, self.task)
             self._budgets[split] = BadFrameBudget(split, len(dataset.index), self.config.bad_frame_budget)
             self._budgets[split].report(dataset.poses.skipped)
             self._datasets[split] = dataset

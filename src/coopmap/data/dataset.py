@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch.utils.data import Dataset
 
 from coopmap.config.data import DataConfig, PanoramaConfig
+from coopmap.config.task import TaskConfig
 from coopmap.data.augmentation import jitter, roll_columns, roll_directions, roll_pose, vary_exposure
 from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
 from coopmap.data.pose_table import PoseTable
@@ -83,6 +84,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         config: panorama, augmentation and sampling.
         augment: draw agents at random and augment (training).
         seed: of ``dataset[i]`` in training.
+        task: observations hold the priors that it may give, and no others; none by default.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         config: DataConfig,
         augment: bool,
         seed: int = 0,
+        task: TaskConfig | None = None,
     ) -> None:
+        self.task = task or TaskConfig()
         self.index, self.poses, self.depth_source, self.config = index, poses, depth_source, config
         self.augment, self.seed = augment, seed
         self.spec = panorama_spec(config.panorama)
@@ -160,17 +164,23 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         views = [self._view(record, rng) for record in self._records(frame, ref, agents)]
         image = torch.from_numpy(np.stack([view.image for view in views])).permute(0, 3, 1, 2).contiguous()
         depth = torch.from_numpy(np.stack([view.depth for view in views]))
+        pose = torch.from_numpy(np.stack([view.pose for view in views]).astype(np.float32))
         nominal = torch.from_numpy(self.nominal_rays)
         target = Target(
             rays=torch.from_numpy(np.stack([view.rays for view in views])),
             depth=depth,
             valid=depth > 0,
             non_ambiguous=torch.from_numpy(np.stack([view.non_ambiguous for view in views])),
-            pose=torch.from_numpy(np.stack([view.pose for view in views]).astype(np.float32)),
+            pose=pose,
             is_metric=torch.tensor(True),
             is_synthetic=torch.tensor(self.config.is_synthetic),
         )
-        observation = Observation(image, nominal.expand(len(views), *nominal.shape))
+        observation = Observation(
+            image,
+            nominal.expand(len(views), *nominal.shape),
+            depth_prior=depth.clone() if self.task.may_give("depth") else None,
+            pose_prior=pose.clone() if self.task.may_give("pose") else None,
+        )
         return Sample(observation, target, SampleMeta(ref.scenario, ref.frame, agents))
 
     def _records(self, frame: int, ref: FrameRef, agents: tuple[str, ...]) -> list[Record]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.config.model import ModelConfig
@@ -59,8 +59,8 @@ class MapAnything(nn.Module):
     def forward(self, observation: Observation) -> Prediction:
         """Predict the geometry of a batch.
 
-        Depth and pose priors and rays are read only where ``cfg.inputs`` asks for them, and a prior that is ``None`` is
-        left out.
+        Rays, depth and pose priors are used only if ``cfg.inputs`` asks for them, and only of the views that they are
+        given of.
 
         Raises:
             ValueError: if the image size is not a multiple of the patch size.
@@ -93,23 +93,39 @@ class MapAnything(nn.Module):
         return height // patch_size, width // patch_size
 
     def _add_priors(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
-        """Add the features of the geometric inputs to the image features.
+        """Add the features of the geometric inputs to the image features, where they are given.
 
-        Scales are only told where ``observation.prior_is_metric``.
+        In training an absent prior is encoded all the same and has no weight: every parameter then takes part in every
+        step, which DDP needs.
         """
-        inputs, metric = self.cfg.inputs, observation.prior_is_metric
+        inputs = self.cfg.inputs
         if inputs.rays:
-            patches = patches + self.ray_dirs_encoder(observation.rays.movedim(-1, -3))
-        if inputs.depth and observation.depth_prior is not None:
-            depth, log_mean = normalize_depth(observation.depth_prior)
-            patches = patches + self.depth_encoder(depth[:, :, None])
-            patches = patches + _where_metric(self.depth_scale_encoder(log_mean), metric)
-        if inputs.pose and observation.pose_prior is not None:
-            quat, trans = pose_in_view0(observation.pose_prior)
-            trans, log_mean = normalize_translations(trans)
-            patches = patches + (self.cam_rot_encoder(quat) + self.cam_trans_encoder(trans))[:, :, None]
-            patches = patches + _where_metric(self.cam_trans_scale_encoder(log_mean), metric)
+            rays = self.ray_dirs_encoder(observation.rays.movedim(-1, -3))
+            patches = patches + _where(observation.rays_given, rays)
+        if inputs.depth and (observation.depth_prior is not None or self.training):
+            patches = patches + self._depth_features(observation)
+        if inputs.pose and (observation.pose_prior is not None or self.training):
+            patches = patches + self._pose_features(observation)[:, :, None]
         return patches
+
+    def _depth_features(self, observation: Observation) -> Float[Tensor, "b v n c"]:
+        depth = observation.depth_prior
+        if depth is None:
+            depth = torch.zeros_like(observation.images[:, :, 0])
+        given = _and(observation.depth_given, (depth > 0).any(dim=-1).any(dim=-1))
+        depth, log_mean = normalize_depth(depth)
+        scale = _where(observation.depth_is_metric, self.depth_scale_encoder(log_mean))
+        return _where(given, self.depth_encoder(depth[:, :, None]) + scale[:, :, None])
+
+    def _pose_features(self, observation: Observation) -> Float[Tensor, "b v c"]:
+        pose, given = observation.pose_prior, observation.pose_given
+        if pose is None:
+            pose = torch.eye(4, device=observation.images.device).expand(*observation.images.shape[:2], 4, 4)
+            given = pose.new_zeros(pose.shape[:2], dtype=torch.bool)
+        quat, trans = pose_in_view0(pose)
+        trans, log_mean = normalize_translations(_where(given, trans))  # unknown ones must not count in the mean
+        scale = _where(observation.pose_is_metric, self.cam_trans_scale_encoder(log_mean).expand(*quat.shape[:2], -1))
+        return _where(given, self.cam_rot_encoder(quat) + self.cam_trans_encoder(trans) + scale)
 
 
 def decode(
@@ -149,7 +165,12 @@ def _normalize(vectors: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
     return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-8)
 
 
-def _where_metric(features: Float[Tensor, "b _ c"], is_metric: Tensor | None) -> Float[Tensor, "b v 1 c"]:
-    """Zero the scale features of views whose priors are not in metres."""
-    features = features[:, :, None]
-    return features if is_metric is None else features * is_metric[:, :, None, None]
+def _where(given: Bool[Tensor, "b v"] | None, features: Float[Tensor, "b v *c"]) -> Float[Tensor, "b v *c"]:
+    """Zero the features of views that something is not given of."""
+    if given is None:
+        return features
+    return features * given.reshape(*given.shape, *[1] * (features.ndim - given.ndim))
+
+
+def _and(given: Bool[Tensor, "b v"] | None, known: Bool[Tensor, "b v"]) -> Bool[Tensor, "b v"]:
+    return known if given is None else given & known
