@@ -64,19 +64,35 @@ class Observation(TensorRecord):
         rays: calibrated (nominal) unit rays of the pixels, in the view's own frame.
         depth_prior: measured range along ``rays``, 0 = unknown; ``None`` when there is no such sensor.
         pose_prior: rough ``T_world_view`` (GPS, say); ``None`` when there is none.
-        rays_given, depth_given, pose_given: views whose rays, depth or pose the model may use; ``None`` means all.
+        rays_given, depth_given, pose_given, rig_given: views whose rays, depth, pose or rig pose the model may use;
+            ``None`` means all.
         depth_is_metric, pose_is_metric: views whose prior is in metres; ``None`` means all.
+        camera_angle: when a view's images are those of its ``k`` cameras (agent-grouped): angle between a camera's
+            optical axis and what a cell of the panorama shows in it, radians; infinity where the camera does not see
+            the cell. Cells are pixels if the images are warped onto the panorama, else patches.
+        camera_grid: where the centres of those patches lie in each camera: ``(x, y)`` from -1 to 1 over the image.
+        camera_pose: ``T_agent_camera`` of grouped images.
+        agent: number of the car that each view belongs to; ``None`` = every view is a car of its own.
+        slot: camera slot of each view (front, left, rear, right); ``None`` = views are agents.
+        rig_pose: calibrated ``T_agent_view``; ``None`` = views are agents.
     """
 
-    images: Float[Tensor, "b v 3 h w"]
+    images: Float[Tensor, "b v 3 h w"] | Float[Tensor, "b v k 3 h w"]
     rays: Float[Tensor, "b v h w 3"]
     depth_prior: Float[Tensor, "b v h w"] | None = None
     pose_prior: Float[Tensor, "b v 4 4"] | None = None
     rays_given: Bool[Tensor, "b v"] | None = None
     depth_given: Bool[Tensor, "b v"] | None = None
     pose_given: Bool[Tensor, "b v"] | None = None
+    rig_given: Bool[Tensor, "b v"] | None = None
     depth_is_metric: Bool[Tensor, "b v"] | None = None
     pose_is_metric: Bool[Tensor, "b v"] | None = None
+    camera_angle: Float[Tensor, "b v k gh gw"] | None = None
+    camera_grid: Float[Tensor, "b v k gh gw 2"] | None = None
+    camera_pose: Float[Tensor, "b v k 4 4"] | None = None
+    agent: Int[Tensor, "b v"] | None = None
+    slot: Int[Tensor, "b v"] | None = None
+    rig_pose: Float[Tensor, "b v 4 4"] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,3 +221,7 @@ class SkippedBatch:
     """An evaluation batch of which no sample could be read."""
 
     skipped: tuple[str, ...]
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> SkippedBatch:
+        """Itself: there is nothing to move (Lightning asks)."""
+        return self

@@ -80,9 +80,9 @@ def surface_range(
         ValueError: if the surface is unknown, or a bowl's ground is not below the origin.
     """
     if surface == "infinite":
-        return np.full(rays.shape[:-1], np.inf)
+        return np.full(rays.shape[:-1], np.inf, rays.dtype)
     if surface == "sphere":
-        return np.full(rays.shape[:-1], radius_m)
+        return np.full(rays.shape[:-1], radius_m, rays.dtype)
     if surface != "bowl":
         raise ValueError(f"unknown surface {surface!r}: expected bowl, sphere or infinite")
     if ground_height_m <= 0:
@@ -92,22 +92,31 @@ def surface_range(
     return np.minimum(to_ground, radius_m)
 
 
-def build_warp(rig: Rig, spec: PanoramaSpec) -> PanoramaWarp:
-    """Compute the map from panorama to cameras."""
-    pixels, axis_angle, seen = _candidates(rig, spec)
-    angle = np.where(seen, axis_angle, np.inf)
-    order = np.argsort(angle, axis=0, kind="stable")
-    best, second = order[0], order[1] if len(order) > 1 else order[0]
-    covered: Bool[np.ndarray, "h w"] = np.any(seen, axis=0)
+def build_warp(rig: Rig, spec: PanoramaSpec, rays: Float[np.ndarray, "h w 3"] | None = None) -> PanoramaWarp:
+    """Compute the map from panorama to cameras.
+
+    Args:
+        rig: the cameras.
+        spec: the panorama.
+        rays: unit directions of its pixels in the agent frame, if they are not those of ``spec.camera``: a panorama
+            in a tilted frame. Computed in their precision.
+    """
+    pixels, angle = look_up(rig, camera_rays(spec.camera) if rays is None else rays, spec)
+    best, lowest = angle.argmin(axis=0), angle.min(axis=0)
+    covered: Bool[np.ndarray, "h w"] = np.isfinite(lowest)
+    others = angle.copy()
+    np.put_along_axis(others, best[None], np.inf, axis=0)
+    second = others.argmin(axis=0)
     winner = np.where(covered, best, -1).astype(np.int8)
-    pixel = _take(pixels, best)
+    of_camera = pixels.reshape(len(pixels), -1, 2)
+    pixel = of_camera[best.ravel(), np.arange(best.size)].reshape(*best.shape, 2)
     column = np.clip(np.floor(np.nan_to_num(pixel[..., 0])), 0, rig.image_size[1] - 1)
     row = np.clip(np.floor(np.nan_to_num(pixel[..., 1])), 0, rig.image_size[0] - 1)
     source = np.where(covered, row * rig.image_size[1] + column, -1).astype(np.int32)
 
     with np.errstate(invalid="ignore"):
-        lead = _take(angle, second) - _take(angle, best)  # how far the runner-up is behind; NaN where neither sees
-    blend = np.asarray(covered & (lead < spec.feather) & (len(order) > 1))
+        lead = others.min(axis=0) - lowest  # how far the runner-up is behind; NaN where neither sees
+    blend = np.asarray(covered & (lead < spec.feather))
     blend_at = np.flatnonzero(blend)
     weight = 0.5 * (1 - lead[blend] / spec.feather) if spec.feather > 0 else np.zeros(len(blend_at))
     return PanoramaWarp(
@@ -116,39 +125,45 @@ def build_warp(rig: Rig, spec: PanoramaSpec) -> PanoramaWarp:
         pixel=np.where(covered[..., None], pixel, -1).astype(np.float32),
         blend_at=blend_at.astype(np.int32),
         blend_camera=second[blend].astype(np.int8),
-        blend_pixel=_take(pixels, second)[blend].astype(np.float32),
+        blend_pixel=of_camera[second[blend], blend_at].astype(np.float32),
         blend_weight=weight.astype(np.float32),
     )
 
 
-def _candidates(
-    rig: Rig, spec: PanoramaSpec
-) -> tuple[Float[np.ndarray, "k h w 2"], Float[np.ndarray, "k h w"], Bool[np.ndarray, "k h w"]]:
-    """Per camera: pixel of each panorama ray's cut point, its angle to the optical axis, and whether it is seen."""
-    rays = camera_rays(spec.camera)
+def look_up(
+    rig: Rig, rays: Float[np.ndarray, "h w 3"], spec: PanoramaSpec
+) -> tuple[Float[np.ndarray, "k h w 2"], Float[np.ndarray, "k h w"]]:
+    """Where every camera sees what lies in given directions from the agent's centre.
+
+    Args:
+        rig: the cameras.
+        rays: unit directions in the agent frame; their precision is that of the computation.
+        spec: the proxy surface that they are cut by.
+
+    Returns:
+        Per camera the pixel ``(u, v)`` of each ray's cut point (NaN behind the camera), and the angle between the cut
+        point and the optical axis in radians, infinity where the camera does not see it.
+    """
     reach = surface_range(rays, spec.surface, spec.radius_m, rig.ground_height_m)
     height, width = rig.image_size
-    pixels, angles, seen = [], [], []
+    pixels, angles = [], []
     for intrinsics, agent_from_camera in zip(rig.intrinsics, rig.agent_from_camera, strict=True):
-        camera_from_agent = np.linalg.inv(agent_from_camera)
+        camera_from_agent = np.linalg.inv(agent_from_camera).astype(rays.dtype)
         points = rays @ camera_from_agent[:3, :3].T
         if spec.surface != "infinite":
-            points = points * reach[..., None] + camera_from_agent[:3, 3]
-        pixel, inside = PinholeCamera(intrinsics, height, width).project(points)
+            for axis, offset in enumerate(camera_from_agent[:3, 3]):
+                points[..., axis] = points[..., axis] * reach + offset
+        pixel, seen = PinholeCamera(intrinsics.astype(rays.dtype), height, width).project(points)
         if spec.legacy_crop:
             kept_rows = min(height, width * spec.camera.height / spec.camera.width)
             with np.errstate(invalid="ignore"):
-                inside &= np.abs(pixel[..., 1] - height / 2) <= kept_rows / 2
+                seen &= np.abs(pixel[..., 1] - height / 2) <= kept_rows / 2
         pixels.append(pixel)
-        angles.append(np.arctan2(np.hypot(points[..., 0], points[..., 1]), points[..., 2]))
-        seen.append(inside)
-    return np.stack(pixels), np.stack(angles), np.stack(seen)
-
-
-def _take(per_camera: np.ndarray, camera: Int[np.ndarray, "h w"]) -> np.ndarray:
-    """Select one camera's entry for each pixel."""
-    index = camera[None] if per_camera.ndim == 3 else camera[None, ..., None]
-    return np.take_along_axis(per_camera, index, axis=0)[0]
+        x, y, z = points[seen].T
+        angle = np.full(seen.shape, np.inf, rays.dtype)
+        angle[seen] = np.arctan2(np.hypot(x, y), z)
+        angles.append(angle)
+    return np.stack(pixels), np.stack(angles)
 
 
 def warp_images(
@@ -177,6 +192,22 @@ def warp_images(
         weight = warp.blend_weight[:, None]
         flat[warp.blend_at] = np.rint(flat[warp.blend_at] * (1 - weight) + other * weight).astype(np.uint8)
     return panorama
+
+
+def warp_cameras(
+    pixel: Float32[np.ndarray, "k hp wp 2"], images: UInt8[np.ndarray, "k h w 3"], rig: Rig, spec: PanoramaSpec
+) -> UInt8[np.ndarray, "k hp wp 3"]:
+    """Warp every camera on its own; what it does not see is undefined.
+
+    Args:
+        pixel: where each camera shows the panorama's pixels, from :func:`look_up`, finite.
+        images: RGB, in slot order.
+        rig: the cameras.
+        spec: the panorama.
+    """
+    atlas, scale = _atlas(images, spec.camera.pixels_per_radian / float(rig.intrinsics[0, 0, 0]))
+    camera = np.broadcast_to(np.arange(len(images))[:, None, None], pixel.shape[:-1])
+    return _sample(atlas, pixel, camera, scale, len(atlas) // len(images), atlas.shape[1])
 
 
 def _atlas(

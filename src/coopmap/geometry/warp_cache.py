@@ -65,12 +65,13 @@ class WarpCache:
     def get(self, rig: Rig) -> PanoramaWarp:
         """The warp of a rig, from memory, from disk, or computed and stored."""
         rig = rounded_rig(rig)
-        key = self._key(rig)
+        key = self.key(rig)
         if key not in self._warps:
             self._warps[key] = self._load_or_build(key, rig)
         return self._warps[key]
 
-    def _key(self, rig: Rig) -> str:
+    def key(self, rig: Rig) -> str:
+        """Name of the entry of a rounded rig."""
         description = json.dumps([FORMAT_VERSION, asdict(self.spec), rig.image_size], sort_keys=True)
         digest = hashlib.sha256(description.encode())
         for values in (rig.intrinsics, rig.agent_from_camera[:, :3], np.array(rig.ground_height_m)):
