@@ -1,12 +1,14 @@
 """Upstream MapAnything's numbers on a small batch, and records to compute losses of."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from coopmap.config.loss import LossConfig
 from coopmap.geometry import pose_from_quat_trans
 from coopmap.types import Prediction, Target
 
@@ -92,6 +94,41 @@ def random_scene(seed, batch=2, views=3, height=10, width=16):
     return prediction, target
 
 
+def full_scene(seed, batch=2, views=4, height=10, width=16):
+    """:func:`random_scene` in which views 0 and 1, and 2 and 3, share a car, and every optional map is there."""
+    prediction, target = random_scene(seed, batch, views, height, width)
+    generator = torch.Generator().manual_seed(seed + 1)
+    quat = torch.nn.functional.normalize(torch.randn(batch, views, 4, generator=generator), dim=-1)
+    trans = torch.tensor([3.0, 1.5, 3.0]) * torch.rand(batch, views, 3, generator=generator)  # above the ground
+    maps = torch.rand(2, *target.depth.shape, generator=generator) < 0.2
+    return prediction, replace(
+        target,
+        agent=torch.arange(views).div(2, rounding_mode="floor").expand(batch, views),
+        rig_pose=pose_from_quat_trans(quat, trans),
+        moving=maps[0],
+        own_body=maps[1],
+    )
+
+
+def everything(**values):
+    """Settings in which every term has a weight."""
+    cfg = LossConfig(pose_terms="both", normals="dense", dense_share=0.01, mask_pos_weight="auto", **values)
+    cfg.weights.scale_distillation = cfg.weights.rig = cfg.weights.height = 0.5
+    cfg.weights_on.moving_vehicles, cfg.weights_on.own_body = 0.0, 0.3
+    cfg.height.ceiling_m = 20.0
+    return cfg
+
+
 @pytest.fixture(scope="session")
 def make_scene():
     return random_scene
+
+
+@pytest.fixture(scope="session")
+def make_full_scene():
+    return full_scene
+
+
+@pytest.fixture(scope="session")
+def every_term():
+    return everything

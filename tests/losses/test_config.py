@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from coopmap.config.checks import ConfigError
-from coopmap.config.loss import LossConfig, LossWeights
+from coopmap.config.loss import HeightPrior, LossConfig, LossWeights, PixelFactors
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -33,6 +33,21 @@ def test_pose_weighs_absolute_and_pairwise_poses_by_three():
 
 
 @pytest.mark.parametrize(
+    ("choice", "changes"),
+    [
+        ("ablation_scale_distillation", {"weights": {"scale_distillation": 1.0}}),
+        ("ablation_rig", {"weights": {"rig": 1.0}}),
+        ("ablation_height", {"weights": {"height": 0.1}}),
+        ("ablation_static", {"weights_on": {"moving_vehicles": 0.0, "own_body": 0.0}}),
+    ],
+)
+def test_an_ablation_changes_one_thing_that_is_otherwise_off(choice, changes):
+    expected = OmegaConf.merge(OmegaConf.structured(load("pose")), changes)
+    assert load(choice) == OmegaConf.to_object(expected)
+    assert all(load("pose").weights.__dict__[name] == 0 for name in changes.get("weights", ()))
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"pose_terms": "relative"}, "loss.pose_terms=relative"),
@@ -47,6 +62,15 @@ def test_pose_weighs_absolute_and_pairwise_poses_by_three():
 def test_bad_values_are_named(values, message):
     with pytest.raises(ConfigError, match=message):
         LossConfig(**values)
+
+
+def test_factors_and_bounds_are_named():
+    with pytest.raises(ConfigError, match=r"loss\.weights_on\.own_body=1\.5: expected a factor in \[0, 1\]"):
+        PixelFactors(own_body=1.5)
+    with pytest.raises(ConfigError, match=r"loss\.height\.ground_m=0"):
+        HeightPrior(ground_m=0.0)
+    with pytest.raises(ConfigError, match=r"loss\.height\.ceiling_m=-2\.0"):
+        HeightPrior(ceiling_m=-2.0)
 
 
 def test_a_negative_weight_is_named():

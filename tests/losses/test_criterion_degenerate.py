@@ -30,11 +30,11 @@ def no_depth_in_view0(prediction, target):
 
 
 def no_depth_at_all(prediction, target):
-    return prediction, without_depth(target, [0, 1, 2])
+    return prediction, without_depth(target, slice(None))
 
 
 def all_sky_nothing_covered(prediction, target):
-    return prediction, replace(without_depth(target, [0, 1, 2]), non_ambiguous=torch.zeros_like(target.non_ambiguous))
+    return prediction, replace(without_depth(target, slice(None)), non_ambiguous=torch.zeros_like(target.non_ambiguous))
 
 
 def one_valid_pixel(prediction, target):
@@ -74,6 +74,24 @@ def constant_bf16_predictions(prediction, target):
     return prediction.map(lambda tensor: tensor.bfloat16()), replace(target, rays=points / 3**0.5)
 
 
+def nothing_counts(prediction, target):
+    return prediction, replace(target, moving=torch.ones_like(target.moving))
+
+
+def every_camera_on_one_car_at_one_place(prediction, target):
+    prediction, target = coincident_agents(prediction, target)
+    one = target.rig_pose[:, :1].expand_as(target.rig_pose)
+    return prediction, replace(target, agent=torch.zeros_like(target.agent), rig_pose=one)
+
+
+def no_two_cameras_on_one_car(prediction, target):
+    return prediction, replace(target, agent=torch.arange(target.agent.shape[1]).expand_as(target.agent))
+
+
+def no_metric_sample(prediction, target):
+    return prediction, replace(target, is_metric=torch.zeros_like(target.is_metric))
+
+
 SCENES = [
     no_depth_in_one_view,
     no_depth_in_view0,
@@ -85,17 +103,21 @@ SCENES = [
     prediction_collapsed_to_a_point,
     bf16_predictions,
     constant_bf16_predictions,
+    nothing_counts,
+    every_camera_on_one_car_at_one_place,
+    no_two_cameras_on_one_car,
+    no_metric_sample,
 ]
 
 
 @pytest.mark.parametrize("degrade", SCENES, ids=lambda function: function.__name__)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("pose_terms", ["absolute", "pairwise", "both"])
-def test_loss_and_gradients_stay_finite(make_scene, degrade, training, pose_terms):
-    prediction, target = degrade(*make_scene(1))
-    prediction = as_leaves(prediction)
-    cfg = LossConfig(pose_terms=pose_terms, normals="dense", dense_share=0.01, mask_pos_weight="auto")
-    total, terms = Criterion(cfg).train(training)(prediction, target)
+def test_loss_and_gradients_stay_finite(make_full_scene, every_term, degrade, training, pose_terms):
+    prediction, target = degrade(*make_full_scene(1))
+    prediction, teacher = as_leaves(prediction), prediction
+    criterion = Criterion(replace(every_term(), pose_terms=pose_terms)).train(training)
+    total, terms = criterion(prediction, target, teacher=teacher)
     total.backward()
     assert total.isfinite()
     assert all(value.isfinite() and not value.requires_grad for value in terms.values())
@@ -152,22 +174,26 @@ def test_the_scale_term_teaches_the_scale_alone(make_scene):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_nothing_waits_for_the_device(make_scene, training):
+def test_nothing_waits_for_the_device(make_full_scene, every_term, training):
     """Fake tensors have shapes but no values, so any step that needs a value on the host raises."""
-    cfg = LossConfig(pose_terms="both", normals="dense", mask_pos_weight="auto")
-    prediction, target = make_scene(0)
+    prediction, target = make_full_scene(0)
     with FakeTensorMode() as mode:
         leaf = prediction.map(lambda tensor: mode.from_tensor(tensor).requires_grad_())
-        total, _ = Criterion(cfg).train(training)(leaf, target.map(mode.from_tensor))
+        criterion = Criterion(every_term()).train(training)
+        total, _ = criterion(leaf, target.map(mode.from_tensor), teacher=prediction.map(mode.from_tensor))
         total.backward()
     assert leaf.points_world.grad.shape == prediction.points_world.shape
 
 
-def test_autocast_does_not_lower_the_precision(make_scene):
-    prediction, target = make_scene(0)
-    criterion = Criterion(LossConfig(pose_terms="both"))
-    expected, _ = criterion(prediction, target)
+def test_autocast_does_not_lower_the_precision(make_full_scene, every_term):
+    """Neither forward nor in the backward pass, where the terms are computed again."""
+    prediction, target = make_full_scene(0)
+    criterion, plain, under_autocast = Criterion(every_term()), as_leaves(prediction), as_leaves(prediction)
+    expected, _ = criterion(plain, target, teacher=prediction)
+    expected.backward()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        actual, _ = criterion(prediction, target)
+        actual, _ = criterion(under_autocast, target, teacher=prediction)
+        actual.backward()
     assert actual.dtype == torch.float32
     assert actual == expected
+    assert torch.equal(under_autocast.points_world.grad, plain.points_world.grad)

@@ -9,11 +9,16 @@ import torch
 from coopmap.config.loss import LossConfig
 from coopmap.geometry import invert, pose_from_quat_trans
 from coopmap.losses import Criterion
+from coopmap.losses.density import dense_pixels
+from coopmap.losses.gradients import gradient_matching_loss
+from coopmap.losses.inputs import LossInputs, gather
 from coopmap.losses.mask import mask_loss
-from coopmap.losses.normalised import Geometry, mean_distance, normalise, truth_in_view0
-from coopmap.losses.pose import pairwise_poses, pose_losses
+from coopmap.losses.normalised import Geometry, Normalised, NormalisedPair, mean_distance, truth_in_view0
+from coopmap.losses.normals import MIN_ANGLE, QUADRATIC_BELOW, normal_angle_loss
+from coopmap.losses.pose import pairwise_quats, pairwise_trans, quat_loss, trans_loss
+from coopmap.losses.rays import ray_loss
 from coopmap.losses.robust import log_length, robust_loss
-from coopmap.losses.surface import MIN_ANGLE, QUADRATIC_BELOW, dense_pixels, gradient_matching_loss, normal_loss
+from coopmap.losses.scale import scale_loss
 
 IDENTITY = [0.0, 0.0, 0.0, 1.0]
 
@@ -24,20 +29,26 @@ def plane_points(height, width, spacing=0.1):
     return points[None, None].float()
 
 
-def poses(trans, quat=IDENTITY):
-    """A geometry that holds nothing but poses."""
-    trans = torch.tensor(trans)[None]
-    empty = torch.zeros(1)
-    return Geometry(empty, empty, empty, empty, torch.tensor(quat).expand(1, trans.shape[1], 4), trans)
+def pose_inputs(prediction, truth, view_valid, cfg):
+    """Positions of unturned views, in units of the mean distance, and nothing else."""
+
+    def side(trans):
+        trans, empty = torch.tensor(trans)[None], torch.zeros(1)
+        quat = torch.tensor(IDENTITY).expand(1, trans.shape[1], 4)
+        return Normalised(Geometry(empty, empty, empty, empty, quat, trans), torch.ones(trans.shape[:2]))
+
+    weight = view_valid[..., None, None].float()
+    pair = NormalisedPair(side(prediction), side(truth), weight, empty := torch.ones(1), empty, empty > 0)
+    return LossInputs(cfg, None, None, pair, torch.ones_like(weight))
 
 
 def test_robust_loss_of_an_error_of_c():
-    loss = robust_loss(torch.tensor([0.05, 0.0]), torch.zeros(2), alpha=0.5, c=0.05)
+    loss = robust_loss(torch.tensor([0.05, 0.0]), torch.zeros(2), LossConfig())
     assert loss.item() == pytest.approx(3 * ((1 / 1.5 + 1) ** 0.25 - 1), rel=1e-6)
 
 
 def test_pose_trans_of_five_at_weight_three_is_a_normalised_error_of_about_an_eighth():
-    loss = robust_loss(torch.tensor([0.135, 0.0, 0.0]), torch.zeros(3), alpha=0.5, c=0.05)
+    loss = robust_loss(torch.tensor([0.135, 0.0, 0.0]), torch.zeros(3), LossConfig())
     assert 3 * loss.item() == pytest.approx(5.0, abs=0.1)
 
 
@@ -67,7 +78,7 @@ def test_truth_in_view0_of_two_cars_facing_each_other(make_scene):
 
 def test_normalise_takes_out_the_metric_scale_and_the_mean_distance(make_scene):
     prediction, target = make_scene(5)
-    pair = normalise(prediction, target)
+    pair = gather(LossConfig(), prediction, target).pair
     for side in (pair.prediction, pair.truth):
         torch.testing.assert_close(mean_distance(side.points_world, target.valid), torch.ones(2))
     metric = mean_distance(prediction.points_world, target.valid)
@@ -79,7 +90,8 @@ def test_normalise_takes_out_the_metric_scale_and_the_mean_distance(make_scene):
 def test_pairwise_poses_are_products_of_matrices(make_scene):
     prediction, _ = make_scene(7)
     pose = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans)
-    pairs = pose_from_quat_trans(*pairwise_poses(prediction.pose_quat, prediction.pose_trans))
+    quat, trans = prediction.pose_quat, prediction.pose_trans
+    pairs = pose_from_quat_trans(pairwise_quats(quat), pairwise_trans(quat, trans))
     torch.testing.assert_close(pairs, invert(pose)[:, :, None] @ pose[:, None], rtol=1e-4, atol=1e-4)
 
 
@@ -87,7 +99,7 @@ def test_pose_terms_average_a_view_with_its_pairs():
     def robust(error):
         return 3 * ((error**2 / 0.05**2 / 1.5 + 1) ** 0.25 - 1)
 
-    truth, prediction = poses([[0.0, 0, 0], [1.0, 0, 0]]), poses([[0.0, 0, 0.1], [1.0, 0.2, 0]])
+    truth, prediction = [[0.0, 0, 0], [1.0, 0, 0]], [[0.0, 0, 0.1], [1.0, 0.2, 0]]
     valid = torch.ones(1, 2, dtype=torch.bool)
     pair = robust(math.hypot(0.1, 0.2))
     expected = {
@@ -96,16 +108,16 @@ def test_pose_terms_average_a_view_with_its_pairs():
         "both": [(robust(0.1) + pair) / 2, (robust(0.2) + pair) / 2],
     }
     for pose_terms, values in expected.items():
-        quats, trans = pose_losses(prediction, truth, valid, LossConfig(pose_terms=pose_terms))
-        assert trans.tolist() == pytest.approx(values, rel=1e-5)
-        assert quats.tolist() == [0.0, 0.0]
+        inputs = pose_inputs(prediction, truth, valid, LossConfig(pose_terms=pose_terms))
+        assert trans_loss(inputs).tolist() == pytest.approx(values, rel=1e-5)
+        assert quat_loss(inputs).tolist() == [0.0, 0.0]
 
 
 def test_a_view_without_depth_has_no_translation_loss_and_no_part_in_pairs():
-    truth, prediction = poses([[0.0, 0, 0], [1.0, 0, 0]]), poses([[0.0, 0, 0.1], [1.0, 0.2, 0]])
+    truth, prediction = [[0.0, 0, 0], [1.0, 0, 0]], [[0.0, 0, 0.1], [1.0, 0.2, 0]]
     valid = torch.tensor([[True, False]])
-    _, trans = pose_losses(prediction, truth, valid, LossConfig(pose_terms="both"))
-    _, absolute = pose_losses(prediction, truth, valid, LossConfig(pose_terms="absolute"))
+    trans = trans_loss(pose_inputs(prediction, truth, valid, LossConfig(pose_terms="both")))
+    absolute = trans_loss(pose_inputs(prediction, truth, valid, LossConfig(pose_terms="absolute")))
     assert trans.tolist() == absolute.tolist()
     assert absolute[1] == 0
 
@@ -120,7 +132,7 @@ def test_normal_loss_of_a_tilted_plane(tilt_deg, size):
     points = plane_points(height, width)
     offset = torch.tensor([0.0, 0.0, 1.0])
     truth = (points - offset) * size
-    loss = normal_loss(truth @ rotation.T, truth, torch.ones(1, 1, height, width, dtype=torch.bool))
+    loss = normal_angle_loss(truth @ rotation.T, truth, torch.ones(1, 1, height, width, dtype=torch.bool))
     per_corner = tilt - QUADRATIC_BELOW / 2 if tilt > QUADRATIC_BELOW else tilt**2 / 2 / QUADRATIC_BELOW
     assert loss.tolist() == pytest.approx([per_corner / width], rel=1e-4)
 
@@ -129,9 +141,9 @@ def test_normal_loss_counts_corners_of_valid_pixels_only():
     points = plane_points(2, 2)
     floor = MIN_ANGLE**2 / 2 / QUADRATIC_BELOW
     mask = torch.tensor([[[[True, True], [True, False]]]])  # one corner of the only patch
-    assert normal_loss(points, points, mask).tolist() == pytest.approx([floor / 8], rel=1e-4)
+    assert normal_angle_loss(points, points, mask).tolist() == pytest.approx([floor / 8], rel=1e-4)
     mask[..., 0, 0] = False
-    assert normal_loss(points, points, mask).tolist() == [0.0]
+    assert normal_angle_loss(points, points, mask).tolist() == [0.0]
 
 
 def test_gradient_matching_of_a_ramp_in_log_depth():
@@ -139,6 +151,7 @@ def test_gradient_matching_of_a_ramp_in_log_depth():
     truth = plane_points(height, width)
     prediction = truth.clone()
     prediction[..., 2] = torch.expm1(math.log(2) + slope * torch.arange(width))
+    prediction, truth = prediction[..., 2:], truth[..., 2:]
     mask = torch.ones(1, 1, height, width, dtype=torch.bool)
     columns = {step: width // step for step in (1, 2, 4, 8)}
     expected = sum(slope * step * (count - 1) / count for step, count in columns.items())
@@ -169,9 +182,9 @@ def test_the_largest_errors_are_left_out_on_measured_data_only(make_scene):
     synthetic = criterion(prediction, replace(target, is_synthetic=torch.tensor([True])))[1]
     measured = criterion(prediction, replace(target, is_synthetic=torch.tensor([False])))[1]
     assert synthetic["depth_along_ray_bot95%_loss_view1"] == synthetic["depth_along_ray_view1"]
-    pair = normalise(prediction, target)
+    pair = gather(LossConfig(), prediction, target).pair
     losses = robust_loss(
-        log_length(pair.prediction.depth[0, 0, ..., None]), log_length(pair.truth.depth[0, 0, ..., None]), 0.5, 0.05
+        log_length(pair.prediction.depth[0, 0, ..., None]), log_length(pair.truth.depth[0, 0, ..., None]), LossConfig()
     )
     expected = losses.flatten().sort().values[:190].mean()
     torch.testing.assert_close(measured["depth_along_ray_bot95%_loss_view1"], expected)
@@ -182,6 +195,57 @@ def test_confidence_weights_world_points_in_training(make_scene):
     sure = replace(prediction, confidence=torch.full_like(prediction.confidence, math.e))
     terms = Criterion(LossConfig()).train()(sure, target)[1]
     torch.testing.assert_close(terms["pts3d_conf_loss_view1"], math.e * terms["pts3d_view1"] - 0.2)
+
+
+def test_points_and_depth_compare_lengths_in_log_space(make_scene):
+    """Two points on one ray, each side in units of its own mean distance of three metres."""
+    prediction, target = make_scene(0, batch=1, views=1, height=1, width=2)
+    ray = torch.tensor([0.0, 0.6, 0.8]).expand_as(target.rays)
+    depth, truth = torch.tensor([1.0, 5.0]).view(1, 1, 1, 2), torch.tensor([4.0, 2.0]).view(1, 1, 1, 2)
+    points = ray * depth[..., None]
+    prediction = replace(prediction, rays=ray, depth=depth, points_view=points, points_world=points)
+    target = replace(target, rays=ray, depth=truth, valid=torch.ones_like(target.valid))
+    errors = [math.log(4 / 3 + 1) - math.log(1 / 3 + 1), math.log(5 / 3 + 1) - math.log(2 / 3 + 1)]
+    expected = sum(3 * ((error**2 / 0.05**2 / 1.5 + 1) ** 0.25 - 1) for error in errors) / 2
+    terms = Criterion(LossConfig()).eval()(prediction, target)[1]
+    for name in ("pts3d", "cam_pts3d", "depth_along_ray"):
+        assert terms[f"{name}_view1"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_rays_count_in_every_pixel_known_or_not(make_scene):
+    prediction, target = make_scene(0, batch=1, views=1, height=1, width=4)
+    rays = torch.tensor([0.0, 0.0, 1.0]).repeat(1, 1, 1, 4, 1)
+    turned = rays.clone()
+    turned[..., 0, :] = torch.tensor([0.0, 0.6, 0.8])  # a chord of sqrt(0.4)
+    target = replace(target, rays=rays, valid=torch.zeros_like(target.valid))
+    loss = ray_loss(gather(LossConfig(), replace(prediction, rays=turned), target))
+    assert loss.item() == pytest.approx(3 * ((0.4 / 0.05**2 / 1.5 + 1) ** 0.25 - 1) / 4, rel=1e-5)
+
+
+def test_the_sign_of_a_quaternion_does_not_matter_and_its_angle_does():
+    half = math.radians(10) / 2
+    turned = torch.tensor([[IDENTITY, [0.0, math.sin(half), 0.0, math.cos(half)]]])
+    inputs = pose_inputs([[0.0, 0, 0], [0.0, 0, 0]], [[0.0, 0, 0], [0.0, 0, 0]], torch.ones(1, 2), LossConfig())
+    squared = 2 - 2 * math.cos(half)
+    expected = 3 * ((squared / 0.05**2 / 1.5 + 1) ** 0.25 - 1)
+    for sign in (1.0, -1.0):
+        side = replace(inputs.pair.prediction, metric=replace(inputs.pair.prediction.metric, quat=sign * turned))
+        loss = quat_loss(replace(inputs, pair=replace(inputs.pair, prediction=side)))
+        assert loss.tolist() == pytest.approx([0.0, expected], rel=1e-4)
+
+
+def test_scale_is_the_mean_distance_in_metres_on_metric_samples(make_scene):
+    prediction, target = make_scene(4, batch=3)
+    target = replace(target, is_metric=torch.tensor([True, False, True]))
+    distances = zip(
+        mean_distance(prediction.points_world, target.valid).tolist(),
+        mean_distance(truth_in_view0(target).points_world, target.valid).tolist(),
+        target.is_metric.tolist(),
+        strict=True,
+    )
+    errors = [math.log1p(predicted) - math.log1p(true) for predicted, true, metric in distances if metric]
+    expected = sum(3 * ((error**2 / 0.05**2 / 1.5 + 1) ** 0.25 - 1) for error in errors) / 2
+    assert scale_loss(gather(LossConfig(), prediction, target)).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_depth_z_compares_the_forward_coordinate(make_scene):
@@ -195,14 +259,18 @@ def test_depth_z_compares_the_forward_coordinate(make_scene):
     assert moved["cam_pts3d_avg"] != terms["cam_pts3d_avg"]
 
 
-def test_mask_loss_balances_covered_and_uncovered_pixels():
-    covered = torch.tensor([True, True, True, False]).view(1, 1, 1, 4)
-    logits = torch.zeros(1, 1, 1, 4)
-    assert mask_loss(logits, covered, LossConfig()).item() == pytest.approx(math.log(2))
-    balanced = mask_loss(logits, covered, LossConfig(mask_pos_weight="auto"))
-    assert balanced.item() == pytest.approx(0.5 * math.log(2))  # weight 1/3 on three of four
-    everything = mask_loss(logits, torch.ones_like(covered), LossConfig(mask_pos_weight="auto"))
-    assert everything.item() == pytest.approx(0.1 * math.log(2))
+def test_mask_loss_balances_covered_and_uncovered_pixels(make_scene):
+    prediction, target = make_scene(0, batch=1, views=1, height=1, width=4)
+
+    def loss(covered, **values):
+        covered = torch.tensor(covered).view(1, 1, 1, 4)
+        unsure = replace(prediction, mask_logits=torch.zeros(1, 1, 1, 4))
+        return mask_loss(gather(LossConfig(**values), unsure, replace(target, non_ambiguous=covered))).item()
+
+    most = [True, True, True, False]
+    assert loss(most) == pytest.approx(math.log(2))
+    assert loss(most, mask_pos_weight="auto") == pytest.approx(0.5 * math.log(2))  # weight 1/3 on three of four
+    assert loss([True] * 4, mask_pos_weight="auto") == pytest.approx(0.1 * math.log(2))
 
 
 def test_evaluation_compares_as_published_whatever_training_does(make_scene):

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from coopmap.config.loss import PUBLISHED_ROBUST_ALPHA, PUBLISHED_ROBUST_C, LossConfig
-from coopmap.losses.mask import mask_loss
-from coopmap.losses.normalised import NormalisedPair, normalise
-from coopmap.losses.pose import pose_losses
+from coopmap.config.checks import ConfigError
+from coopmap.config.loss import PUBLISHED_ROBUST_ALPHA, PUBLISHED_ROBUST_C, LossConfig, PixelFactors
+from coopmap.losses.inputs import LossInputs, gather, recomputed
 from coopmap.losses.reduce import lowest_share_weights, name_views, weighted_mean
-from coopmap.losses.robust import log_length, robust_loss
-from coopmap.losses.surface import dense_pixels, gradient_matching_loss, normal_loss
+from coopmap.losses.terms import TERMS, Term
 from coopmap.types import Prediction, Target
+
+PIXELS = (0, 2, 3)
 
 
 class Criterion(nn.Module):
-    """Factored geometry, scale, surface and mask terms of MapAnything (arXiv 2509.13414, section 3.2).
+    """Factored geometry, scale, surface and mask terms of MapAnything (arXiv 2509.13414, section 3.2), and our own.
 
     Upstream ``FactoredGeometryScaleRegr3DPlusNormalGMLoss`` and ``NonAmbiguousMaskLoss``. In training mode world points
     are weighted by the predicted confidence; in evaluation mode they lose their largest errors on measured data
     instead, as camera points and depth do in both modes (upstream ``ConfAndExcludeTopNPercentPixelLoss`` and
-    ``ExcludeTopNPercentPixelLoss``).
+    ``ExcludeTopNPercentPixelLoss``). ``docs/losses.md`` describes every term.
 
     Nothing here waits for the device: masks are weights, and no control flow depends on a tensor's value.
     """
@@ -32,114 +33,84 @@ class Criterion(nn.Module):
     def __init__(self, cfg: LossConfig) -> None:
         super().__init__()
         self._training_cfg = cfg
-        self._evaluation_cfg = replace(cfg, robust_alpha=PUBLISHED_ROBUST_ALPHA, robust_c=PUBLISHED_ROBUST_C)
+        self._evaluation_cfg = replace(
+            cfg, robust_alpha=PUBLISHED_ROBUST_ALPHA, robust_c=PUBLISHED_ROBUST_C, weights_on=PixelFactors()
+        )
 
     @property
     def cfg(self) -> LossConfig:
         """Settings in the present mode: evaluation always compares as published, so that its figures compare."""
         return self._training_cfg if self.training else self._evaluation_cfg
 
-    def forward(self, prediction: Prediction, target: Target) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+    def forward(
+        self, prediction: Prediction, target: Target, teacher: Prediction | None = None
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Total loss and every term, detached.
 
         Terms bear upstream's names without class prefixes: ``pts3d_avg``, ``pose_trans_view1``, ``scale``,
         ``pts3d_conf_loss_avg`` (training), ``cam_pts3d_bot95%_loss_avg``, ``mask_avg``. They contain their weight,
         ``mask`` excepted. Views without valid pixels count 0.
+
+        Args:
+            prediction: of the model.
+            target: ground truth.
+            teacher: prediction of a frozen model, for ``loss.weights.scale_distillation``; evaluation does without.
+
+        Raises:
+            ConfigError: a term with a weight needs what the target, or the missing teacher, does not say.
         """
         with torch.autocast(device_type=target.depth.device.type, enabled=False):
-            return self._forward(prediction.map(Tensor.float), target)
+            return self._sum_terms(gather(self.cfg, prediction, target, teacher))
 
-    def _forward(self, prediction: Prediction, target: Target) -> tuple[Tensor, dict[str, Tensor]]:
-        cfg, weights = self.cfg, self.cfg.weights
-        pair = normalise(prediction, target)
-        total, terms = self._pixel_terms(pair, prediction.confidence, target)
-
-        per_view = self._view_terms(pair, target)
-        for name, values in per_view.items():
-            total = total + values.sum()
-            terms |= name_views(name, values)
-        if weights.scale > 0:
-            scale = weights.scale * self._scale_loss(pair)
-            total = total + scale
-            terms["scale"] = scale.detach()
-        if weights.mask > 0:
-            mask = mask_loss(prediction.mask_logits, target.non_ambiguous, cfg)
-            total = total + weights.mask * mask.sum()
-            terms |= name_views("mask", mask)
-
-        num_views = target.depth.shape[1]
-        if self.training and cfg.view_scaling and num_views > 2:
-            total = total * (2 / num_views)
-        return total, terms
-
-    def _compare(self, prediction: Float[Tensor, "*b c"], truth: Float[Tensor, "*b c"]) -> Float[Tensor, "*b"]:
-        return robust_loss(prediction, truth, self.cfg.robust_alpha, self.cfg.robust_c)
-
-    def _compare_log(self, prediction: Float[Tensor, "*b c"], truth: Float[Tensor, "*b c"]) -> Float[Tensor, "*b"]:
-        return self._compare(log_length(prediction), log_length(truth))
-
-    def _pixel_losses(self, pair: NormalisedPair) -> dict[str, Float[Tensor, "b v h w"]]:
-        """Weighted loss of each pixel, for the terms that are reduced over valid pixels."""
-        weights, prediction, truth = self.cfg.weights, pair.prediction, pair.truth
-        losses = {}
-        if weights.pts3d > 0:
-            losses["pts3d"] = weights.pts3d * self._compare_log(prediction.points_world, truth.points_world)
-        if weights.cam_pts3d > 0:
-            losses["cam_pts3d"] = weights.cam_pts3d * self._compare_log(prediction.points_view, truth.points_view)
-        if weights.depth > 0 and self.cfg.depth == "ray":
-            depth = self._compare_log(prediction.depth[..., None], truth.depth[..., None])
-            losses["depth_along_ray"] = weights.depth * depth
-        elif weights.depth > 0:
-            depth = self._compare_log(prediction.points_view[..., 2:], truth.points_view[..., 2:])
-            losses["depth_z"] = weights.depth * depth
-        return losses
-
-    def _pixel_terms(
-        self, pair: NormalisedPair, confidence: Float[Tensor, "b v h w"], target: Target
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over views of the pixel terms: confidence-weighted or without the largest errors; and plain means."""
-        cfg, pixels = self.cfg, (0, 2, 3)
-        valid = pair.valid.to(confidence)
-        kept = 100 - cfg.exclude_top_percent
-        share = torch.where(target.is_synthetic, 1.0, kept / 100)
-        total = confidence.new_zeros(())
-        reduced_terms: dict[str, Tensor] = {}
-        plain_terms: dict[str, Tensor] = {}
-        for name, loss in self._pixel_losses(pair).items():
-            if name == "pts3d" and self.training:
-                suffix, counted = "conf_loss", valid
-                reduced = weighted_mean(loss * confidence - cfg.confidence_alpha * confidence.log(), counted, pixels)
+    def _sum_terms(self, inputs: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        total = inputs.weight.new_zeros(())
+        logged: dict[str, Tensor] = {}
+        for term, weight in self._present_terms(inputs):
+            values = recomputed(term.compute, inputs) if term.recompute else term.compute(inputs)
+            if values.ndim == 4:
+                values, entries = self._reduce_pixels(term, weight * values, inputs)
             else:
-                suffix, counted = f"bot{kept:g}%_loss", lowest_share_weights(loss, pair.valid, share)
-                reduced = weighted_mean(loss, counted, pixels)
-            total = total + reduced.sum()
-            reduced_terms |= name_views(f"{name}_{suffix}", reduced, counted.sum(pixels) > 0)
-            plain_terms |= name_views(name, weighted_mean(loss.detach(), valid, pixels))
-        return total, reduced_terms | plain_terms
+                name, shown = term.name(self.cfg), weight * values if term.logs_weight else values
+                values = weight * values
+                entries = name_views(name, shown) if shown.ndim else {name: shown.detach()}
+            total = total + values.sum()
+            logged |= entries
 
-    def _view_terms(self, pair: NormalisedPair, target: Target) -> dict[str, Float[Tensor, " v"]]:
-        """Weighted loss of each view, for the terms that reduce themselves."""
-        weights, prediction, truth = self.cfg.weights, pair.prediction, pair.truth
-        terms = {}
-        if weights.ray_directions > 0:
-            rays = self._compare(prediction.rays, truth.rays).mean(dim=(0, 2, 3))
-            terms["ray_directions"] = weights.ray_directions * rays
-        if weights.pose_quats > 0 or weights.pose_trans > 0:
-            quats, trans = pose_losses(prediction, truth, pair.valid.flatten(2).any(-1), self.cfg)
-            if weights.pose_quats > 0:
-                terms["pose_quats"] = weights.pose_quats * quats
-            if weights.pose_trans > 0:
-                terms["pose_trans"] = weights.pose_trans * trans
-        if weights.normal > 0 or weights.gradient_matching > 0:
-            mask = dense_pixels(target, self.cfg)
-            if weights.normal > 0:
-                terms["normal"] = weights.normal * normal_loss(prediction.points_view, truth.points_view, mask)
-            if weights.gradient_matching > 0:
-                gradients = gradient_matching_loss(prediction.points_view, truth.points_view, mask)
-                terms["gradient_matching"] = weights.gradient_matching * gradients
-        return terms
+        num_views = inputs.weight.shape[1]
+        if self.training and self.cfg.view_scaling and num_views > 2:
+            total = total * (2 / num_views)
+        return total, logged
 
-    def _scale_loss(self, pair: NormalisedPair) -> Float[Tensor, ""]:
-        """Mean over metric samples; 0 when there is none."""
-        loss = self._compare_log(pair.predicted_distance_m[:, None], pair.true_distance_m[:, None])
-        return weighted_mean(loss, pair.has_metric_distance.to(loss), dim=0)
+    def _present_terms(self, inputs: LossInputs) -> Iterator[tuple[Term, float]]:
+        """Terms with a weight; raises ConfigError where the data lacks what one of them needs."""
+        for term in TERMS:
+            weight = getattr(self.cfg.weights, term.key)
+            if weight == 0:
+                continue
+            if missing := [f"Target.{field}" for field in term.needs if getattr(inputs.target, field) is None]:
+                raise ConfigError(
+                    f"loss.weights.{term.key}={weight}: this data has no {' and no '.join(missing)}; "
+                    f"expected 0 here: cameras have to be views of their own"
+                )
+            if term.key == "scale_distillation" and inputs.teacher is None:
+                if self.training:
+                    raise ConfigError(f"loss.weights.{term.key}={weight}: there is no teacher to learn from")
+                continue
+            yield term, weight
+
+    def _reduce_pixels(
+        self, term: Term, loss: Float[Tensor, "b v h w"], inputs: LossInputs
+    ) -> tuple[Float[Tensor, " v"], dict[str, Tensor]]:
+        """Loss of each view: confidence-weighted or without the largest errors; logged beside the plain mean."""
+        cfg, name, counted = self.cfg, term.name(self.cfg), inputs.weight
+        plain = name_views(name, weighted_mean(loss.detach(), counted, PIXELS))
+        if term.by_confidence and self.training:
+            suffix, confidence = "conf_loss", inputs.prediction.confidence
+            loss = loss * confidence - cfg.confidence_alpha * confidence.log()
+        else:
+            kept = 100 - cfg.exclude_top_percent
+            suffix = f"bot{kept:g}%_loss"
+            share = torch.where(inputs.target.is_synthetic, 1.0, kept / 100)
+            counted = counted * lowest_share_weights(loss, inputs.valid, share)
+        reduced = weighted_mean(loss, counted, PIXELS)
+        return reduced, plain | name_views(f"{name}_{suffix}", reduced, counted.sum(PIXELS) > 0)

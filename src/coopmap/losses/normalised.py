@@ -34,17 +34,41 @@ class Geometry:
     quat: Float[Tensor, "b v 4"]
     trans: Float[Tensor, "b v 3"]
 
-    def divided_by(self, length: Float[Tensor, "b v"]) -> Geometry:
-        """Geometry in units of ``length``; rays and rotations stay."""
-        pixel, vector = length[..., None, None], length[..., None, None, None]
-        return Geometry(
-            points_world=self.points_world / vector,
-            points_view=self.points_view / vector,
-            depth=self.depth / pixel,
-            rays=self.rays,
-            quat=self.quat,
-            trans=self.trans / length[..., None],
-        )
+
+@dataclass(frozen=True)
+class Normalised:
+    """Geometry in units of a length per view; rays and rotations stay.
+
+    Maps are divided where they are asked for: a term that is computed again in the backward pass then keeps none.
+    """
+
+    metric: Geometry
+    unit_m: Float[Tensor, "b v"]
+
+    @property
+    def points_world(self) -> Float[Tensor, "b v h w 3"]:
+        """Points in view 0's frame."""
+        return self.metric.points_world / self.unit_m[..., None, None, None]
+
+    @property
+    def points_view(self) -> Float[Tensor, "b v h w 3"]:
+        """Points in their own view's frame."""
+        return self.metric.points_view / self.unit_m[..., None, None, None]
+
+    @property
+    def depth(self) -> Float[Tensor, "b v h w"]:
+        """Range along the rays."""
+        return self.metric.depth / self.unit_m[..., None, None]
+
+    @property
+    def quat(self) -> Float[Tensor, "b v 4"]:
+        """``T_view0_view``, ``(x, y, z, w)``."""
+        return self.metric.quat
+
+    @property
+    def trans(self) -> Float[Tensor, "b v 3"]:
+        """Position in view 0's frame."""
+        return self.metric.trans / self.unit_m[..., None]
 
 
 @dataclass(frozen=True)
@@ -52,30 +76,37 @@ class NormalisedPair:
     """Prediction and truth, each divided by its own mean point distance.
 
     Attributes:
-        prediction: raw network output (before the metric scale), normalised.
+        prediction: normalised; the metric scale has cancelled.
         truth: normalised ground truth.
-        valid: pixels with known depth.
+        weight: how much each pixel counts; 0 where depth is unknown.
         predicted_distance_m: mean distance of the metric prediction; only the metric scale receives its gradient.
         true_distance_m: mean distance of the ground truth.
         has_metric_distance: metric samples with some known depth.
     """
 
-    prediction: Geometry
-    truth: Geometry
-    valid: Bool[Tensor, "b v h w"]
+    prediction: Normalised
+    truth: Normalised
+    weight: Float[Tensor, "b v h w"]
     predicted_distance_m: Float[Tensor, " b"]
     true_distance_m: Float[Tensor, " b"]
     has_metric_distance: Bool[Tensor, " b"]
 
 
-def mean_distance(points: Float[Tensor, "b v h w 3"], valid: Bool[Tensor, "b v h w"]) -> Float[Tensor, " b"]:
-    """Mean distance to the origin of the valid points of all views (upstream ``avg_dis``), at least 1e-8.
+def mean_distance(
+    points: Float[Tensor, "b v h w 3"], weight: Bool[Tensor, "b v h w"] | Float[Tensor, "b v h w"]
+) -> Float[Tensor, " b"]:
+    """Mean distance to the origin of the points of all views (upstream ``avg_dis``), at least 1e-8.
 
-    Samples without a valid point get 1, so that whatever is divided by it stays harmless.
+    Samples in which no point counts get 1, so that whatever is divided by it stays harmless.
     """
-    distance = (torch.linalg.vector_norm(points, dim=-1) * valid).sum(dim=(1, 2, 3))
-    count = valid.sum(dim=(1, 2, 3))
-    return torch.where(count > 0, (distance / count.clamp(min=1)).clamp(min=SMALLEST_DISTANCE), 1.0)
+    return _mean_range(torch.linalg.vector_norm(points, dim=-1), weight)
+
+
+def _mean_range(ranges: Float[Tensor, "b v h w"], weight: Tensor) -> Float[Tensor, " b"]:
+    total = weight.sum(dim=(1, 2, 3))
+    counted = total > 0
+    mean = (ranges * weight).sum(dim=(1, 2, 3)) / torch.where(counted, total, 1)
+    return torch.where(counted, mean.clamp(min=SMALLEST_DISTANCE), 1.0)
 
 
 def truth_in_view0(target: Target) -> Geometry:
@@ -96,28 +127,37 @@ def truth_in_view0(target: Target) -> Geometry:
     )
 
 
-def normalise(prediction: Prediction, target: Target) -> NormalisedPair:
-    """Take the metric scale out of the prediction, then divide both sides by their mean distance."""
-    valid = target.valid
-    batch, views = valid.shape[:2]
-    scale = prediction.scale.reshape(batch, -1).expand(batch, views)
-    raw = Geometry(
+def metric_unit(prediction: Prediction) -> Float[Tensor, "b v"]:
+    """1, with the gradient of the metric scale: lengths times it teach the scale, lengths over it do not."""
+    scale = prediction.scale.reshape(prediction.depth.shape[0], -1).expand(prediction.depth.shape[:2])
+    return scale / scale.detach()
+
+
+def normalise(prediction: Prediction, target: Target, factor: Float[Tensor, "b v h w"]) -> NormalisedPair:
+    """Divide both sides by their mean distance, in which each pixel with known depth counts by ``factor``.
+
+    Upstream divides the raw network output, before the metric scale. The scale cancels in the quotient, so only its
+    gradient is taken out here.
+    """
+    weight = target.valid * factor
+    truth = truth_in_view0(target)
+    true_distance = mean_distance(truth.points_world, weight)
+    geometry = Geometry(
         points_world=prediction.points_world,
         points_view=prediction.points_view,
         depth=prediction.depth,
         rays=prediction.rays,
         quat=prediction.pose_quat,
         trans=prediction.pose_trans,
-    ).divided_by(scale)
-    truth = truth_in_view0(target)
-    true_distance = mean_distance(truth.points_world, valid)
-    raw_distance = mean_distance(raw.points_world, valid)
-    metric_points = raw.points_world.detach() * scale[..., None, None, None]
+    )
+    unit = metric_unit(prediction)
+    ranges = torch.linalg.vector_norm(prediction.points_world, dim=-1)
+    raw_distance = _mean_range(ranges / unit[..., None, None], weight)
     return NormalisedPair(
-        prediction=raw.divided_by(raw_distance[:, None].expand_as(scale)),
-        truth=truth.divided_by(true_distance[:, None].expand_as(scale)),
-        valid=valid,
-        predicted_distance_m=mean_distance(metric_points, valid),
+        prediction=Normalised(geometry, raw_distance[:, None] * unit),
+        truth=Normalised(truth, true_distance[:, None].expand_as(unit)),
+        weight=weight,
+        predicted_distance_m=_mean_range(ranges.detach() * unit[..., None, None], weight),
         true_distance_m=true_distance,
-        has_metric_distance=target.is_metric & valid.flatten(1).any(-1) & (true_distance > SMALLEST_DISTANCE),
+        has_metric_distance=target.is_metric & (weight > 0).flatten(1).any(-1) & (true_distance > SMALLEST_DISTANCE),
     )

@@ -4,55 +4,67 @@ from __future__ import annotations
 
 import roma
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.config.loss import LossConfig
-from coopmap.losses.normalised import Geometry
+from coopmap.losses.inputs import LossInputs
 from coopmap.losses.reduce import weighted_mean
 from coopmap.losses.robust import robust_loss
 
 
-def pairwise_poses(
-    quat: Float[Tensor, "b v 4"], trans: Float[Tensor, "b v 3"]
-) -> tuple[Float[Tensor, "b v v 4"], Float[Tensor, "b v v 3"]]:
-    """Rotation and translation of ``T_i_j`` at ``[:, i, j]``; quaternions need not be exactly unit."""
-    inverse = roma.quat_inverse(quat)[:, :, None]
-    return roma.quat_product(inverse, quat[:, None]), roma.quat_action(inverse, trans[:, None] - trans[:, :, None])
+def pairwise_quats(quat: Float[Tensor, "b v 4"]) -> Float[Tensor, "b v v 4"]:
+    """Rotation of ``T_i_j`` at ``[:, i, j]``; quaternions need not be exactly unit."""
+    return roma.quat_product(roma.quat_inverse(quat)[:, :, None], quat[:, None])
 
 
-def _quat_loss(prediction: Float[Tensor, "*b 4"], truth: Float[Tensor, "*b 4"], cfg: LossConfig) -> Float[Tensor, "*b"]:
-    """Robust loss to the nearer of ``q`` and ``-q``, which are the same rotation."""
-    return torch.minimum(
-        robust_loss(prediction, truth, cfg.robust_alpha, cfg.robust_c),
-        robust_loss(prediction, -truth, cfg.robust_alpha, cfg.robust_c),
-    )
+def pairwise_trans(quat: Float[Tensor, "b v 4"], trans: Float[Tensor, "b v 3"]) -> Float[Tensor, "b v v 3"]:
+    """Translation of ``T_i_j`` at ``[:, i, j]``."""
+    return roma.quat_action(roma.quat_inverse(quat)[:, :, None], trans[:, None] - trans[:, :, None])
 
 
-def pose_losses(
-    prediction: Geometry, truth: Geometry, view_valid: Bool[Tensor, "b v"], cfg: LossConfig
-) -> tuple[Float[Tensor, " v"], Float[Tensor, " v"]]:
-    """Rotation and translation loss of each view, averaged over samples and, with pairs, over its partners.
+def other_views(like: Float[Tensor, "b v *rest"]) -> Float[Tensor, "v v"]:
+    """1 for pairs of different views."""
+    return 1.0 - torch.eye(like.shape[1], dtype=like.dtype, device=like.device)
+
+
+def quat_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
+    """Rotation loss of each view, averaged over samples and, with pairs, over its partners.
 
     With ``pose_terms=both`` a view's own pose weighs as much as one of its pairs (upstream
-    ``compute_absolute_pose_loss`` and ``compute_pairwise_relative_pose_loss`` together). Translations count only
-    between views with some known depth, since their unit comes from it.
+    ``compute_absolute_pose_loss`` and ``compute_pairwise_relative_pose_loss`` together).
     """
-    quats, quat_weights, transs, trans_weights = [], [], [], []
+    prediction, truth, cfg = inputs.pair.prediction.quat, inputs.pair.truth.quat, inputs.cfg
+    losses, weights = [], []
     if cfg.pose_terms != "pairwise":
-        quats.append(_quat_loss(prediction.quat, truth.quat, cfg)[..., None])
-        quat_weights.append(torch.ones_like(quats[-1]))
-        transs.append(robust_loss(prediction.trans, truth.trans, cfg.robust_alpha, cfg.robust_c)[..., None])
-        trans_weights.append(view_valid[..., None].to(transs[-1]))
+        losses.append(_nearer_sign_loss(prediction, truth, cfg)[..., None])
+        weights.append(torch.ones_like(losses[-1]))
     if cfg.pose_terms != "absolute":
-        predicted_quat, predicted_trans = pairwise_poses(prediction.quat, prediction.trans)
-        true_quat, true_trans = pairwise_poses(truth.quat, truth.trans)
-        quats.append(_quat_loss(predicted_quat, true_quat, cfg))
-        others = 1.0 - torch.eye(quats[-1].shape[-1], dtype=quats[-1].dtype, device=quats[-1].device)
-        quat_weights.append(others.expand_as(quats[-1]))
-        transs.append(robust_loss(predicted_trans, true_trans, cfg.robust_alpha, cfg.robust_c))
-        trans_weights.append(others * (view_valid[:, :, None] & view_valid[:, None]))
-    return (
-        weighted_mean(torch.cat(quats, -1), torch.cat(quat_weights, -1), dim=(0, 2)),
-        weighted_mean(torch.cat(transs, -1), torch.cat(trans_weights, -1), dim=(0, 2)),
-    )
+        losses.append(_nearer_sign_loss(pairwise_quats(prediction), pairwise_quats(truth), cfg))
+        weights.append(other_views(prediction).expand_as(losses[-1]))
+    return weighted_mean(torch.cat(losses, -1), torch.cat(weights, -1), dim=(0, 2))
+
+
+def trans_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
+    """Translation loss of each view, averaged as :func:`quat_loss` is.
+
+    Translations count only between views with some known depth, since their unit comes from it.
+    """
+    prediction, truth, cfg = inputs.pair.prediction, inputs.pair.truth, inputs.cfg
+    has_unit = inputs.valid.flatten(2).any(-1)
+    losses, weights = [], []
+    if cfg.pose_terms != "pairwise":
+        losses.append(robust_loss(prediction.trans, truth.trans, cfg)[..., None])
+        weights.append(has_unit[..., None].to(losses[-1]))
+    if cfg.pose_terms != "absolute":
+        predicted_pairs = pairwise_trans(prediction.quat, prediction.trans)
+        losses.append(robust_loss(predicted_pairs, pairwise_trans(truth.quat, truth.trans), cfg))
+        weights.append(other_views(prediction.trans) * (has_unit[:, :, None] & has_unit[:, None]))
+    return weighted_mean(torch.cat(losses, -1), torch.cat(weights, -1), dim=(0, 2))
+
+
+def _nearer_sign_loss(
+    prediction: Float[Tensor, "*b 4"], truth: Float[Tensor, "*b 4"], cfg: LossConfig
+) -> Float[Tensor, "*b"]:
+    """Robust loss to the nearer of ``q`` and ``-q``, which are the same rotation."""
+    return torch.minimum(robust_loss(prediction, truth, cfg), robust_loss(prediction, -truth, cfg))

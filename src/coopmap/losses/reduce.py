@@ -10,11 +10,9 @@ from torch import Tensor
 def weighted_mean(
     values: Float[Tensor, "..."], weights: Float[Tensor, "..."], dim: int | tuple[int, ...]
 ) -> Float[Tensor, "..."]:
-    """Mean over ``dim``; 0, still attached to the graph, where no weight is left.
-
-    Weights are 0 or 1, or sum up to a whole number (:func:`lowest_share_weights`).
-    """
-    return (values * weights).sum(dim) / weights.sum(dim).clamp(min=1.0)
+    """Mean over ``dim``; 0, still attached to the graph, where no weight is left."""
+    total = weights.sum(dim)
+    return (values * weights).sum(dim) / torch.where(total > 0, total, 1.0)
 
 
 def lowest_share_weights(

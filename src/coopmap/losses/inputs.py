@@ -1,0 +1,89 @@
+"""What a term of the objective may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from coopmap.config.checks import ConfigError
+from coopmap.config.loss import LossConfig
+from coopmap.losses.normalised import NormalisedPair, normalise
+from coopmap.types import Prediction, Target
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """One batch, as every term gets it.
+
+    Attributes:
+        cfg: settings in the present mode.
+        prediction: in metres, 32 bit.
+        target: ground truth.
+        pair: both in view 0's frame, each divided by its own mean point distance.
+        factor: how much each pixel counts in the regression terms, whether its depth is known or not; in [0, 1].
+        teacher: a frozen model's prediction for the same batch, if there is such a model.
+    """
+
+    cfg: LossConfig
+    prediction: Prediction
+    target: Target
+    pair: NormalisedPair
+    factor: Float[Tensor, "b v h w"]
+    teacher: Prediction | None = None
+
+    @property
+    def weight(self) -> Float[Tensor, "b v h w"]:
+        """How much each pixel counts in the terms that need its depth."""
+        return self.pair.weight
+
+    @property
+    def valid(self) -> Bool[Tensor, "b v h w"]:
+        """Pixels with known depth that count at all."""
+        return self.pair.weight > 0
+
+
+def gather(cfg: LossConfig, prediction: Prediction, target: Target, teacher: Prediction | None = None) -> LossInputs:
+    """Put a batch into the form that terms take; everything in 32 bit.
+
+    Raises:
+        ConfigError: see :func:`pixel_factor`.
+    """
+    prediction = prediction.map(Tensor.float)
+    factor = pixel_factor(target, cfg)
+    return LossInputs(cfg, prediction, target, normalise(prediction, target, factor), factor, teacher)
+
+
+def pixel_factor(target: Target, cfg: LossConfig) -> Float[Tensor, "b v h w"]:
+    """Product of the factors of what a pixel shows; 1 for everything else.
+
+    Raises:
+        ConfigError: a factor was asked for and the data does not say which pixels it concerns.
+    """
+    factor = target.depth.new_ones(()).expand_as(target.depth)
+    for key, field in (("moving_vehicles", "moving"), ("own_body", "own_body")):
+        value = getattr(cfg.weights_on, key)
+        if value == 1:
+            continue
+        pixels = getattr(target, field)
+        if pixels is None:
+            raise ConfigError(
+                f"loss.weights_on.{key}={value}: the data does not say which pixels these are (Target.{field}); "
+                f"expected 1, or data that does"
+            )
+        factor = torch.where(pixels, factor * value, factor)
+    return factor
+
+
+def recomputed(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Call a function of whole maps, keeping nothing of its inner steps for the backward pass but its arguments.
+
+    Its steps are computed a second time there. Losses are a small part of a training step's time, yet what they keep
+    is alive when the memory is fullest: between forward and backward pass.
+    """
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)

@@ -1,0 +1,68 @@
+"""All terms of the objective: name, weight, and how their values are reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from coopmap.config.loss import LossConfig
+from coopmap.losses import (
+    depth,
+    distillation,
+    gradients,
+    height,
+    mask,
+    normals,
+    points,
+    pose,
+    rays,
+    rig,
+    scale,
+)
+from coopmap.losses.inputs import LossInputs
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term.
+
+    Attributes:
+        key: its weight is ``loss.weights.{key}``.
+        compute: loss of each pixel ``(b, v, h, w)``, each view ``(v,)`` or of the batch ``()``. Pixels are reduced over
+            those with known depth: weighted by the confidence, or without the largest errors on measured samples.
+        needs: fields of the target that it cannot do without.
+        by_confidence: in training its pixels are weighted by the predicted confidence.
+        logs_weight: whether logged values contain the weight.
+        recompute: keep nothing of its inner steps for the backward pass (:func:`coopmap.losses.inputs.recomputed`);
+            terms on poses have nothing to save, and normals see to it themselves.
+    """
+
+    key: str
+    compute: Callable[[LossInputs], Tensor]
+    needs: tuple[str, ...] = ()
+    by_confidence: bool = False
+    logs_weight: bool = True
+    recompute: bool = True
+
+    def name(self, cfg: LossConfig) -> str:
+        """Name in the log: upstream's, without class prefixes."""
+        return depth.LOG_NAMES[cfg.depth] if self.key == "depth" else self.key
+
+
+TERMS = (
+    Term("pts3d", points.world_point_loss, by_confidence=True),
+    Term("cam_pts3d", points.view_point_loss),
+    Term("depth", depth.depth_loss),
+    Term("ray_directions", rays.ray_loss),
+    Term("pose_quats", pose.quat_loss, recompute=False),
+    Term("pose_trans", pose.trans_loss, recompute=False),
+    Term("normal", normals.normal_loss, recompute=False),
+    Term("gradient_matching", gradients.gradient_loss),
+    Term("scale", scale.scale_loss, recompute=False),
+    Term("mask", mask.mask_loss, logs_weight=False),
+    Term("scale_distillation", distillation.scale_distillation_loss, recompute=False),
+    Term("rig", rig.rig_loss, needs=("agent", "rig_pose"), recompute=False),
+    Term("height", height.height_loss),
+)
