@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from coopmap import build_dataset, load_config
-from coopmap.data.dataset import IMAGE_MEAN, IMAGE_STD
+from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 
 GAP = 6
 FAR_M = 60.0

@@ -8,7 +8,7 @@ What notebooks and scripts use::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coopmap.config import Config, ConfigError, load_config
 
@@ -24,7 +24,7 @@ def build_dataset(cfg: Config, split: str = "train") -> PanoramaDataset:
     """Samples of one split: ``train``, ``val`` or ``test``; renders the synthetic town if it is what is missing."""
     from coopmap.data import OPV2VDataModule
 
-    datamodule = OPV2VDataModule(cfg.data, cfg.seed, cfg.task)
+    datamodule = OPV2VDataModule(cfg.data, cfg.seed, cfg.task, cfg.priors)
     datamodule.prepare_data()
     return datamodule.dataset(split)
 
@@ -35,16 +35,22 @@ def build_model(cfg: Config) -> MapAnything:
     Raises:
         ConfigError: the weights cannot be read or do not fit.
     """
+    return build_model_and_record(cfg)[0]
+
+
+def build_model_and_record(cfg: Config) -> tuple[MapAnything, dict[str, Any] | None]:
+    """:func:`build_model`, and plain values that tell where its weights came from, if any were loaded."""
     from coopmap.models import MapAnything, load_weights
 
     model = MapAnything(cfg.model)
-    if cfg.model.weights is not None:
-        try:
-            load_weights(model, cfg.model.weights, submodules=cfg.model.weights_only_submodules)
-        except (OSError, ValueError) as error:
-            key = f"model.weights={cfg.model.weights}"
-            raise ConfigError(str(error) if key in str(error) else f"{key}: {error}") from error
-    return model
+    if cfg.model.weights is None:
+        return model, None
+    try:
+        loaded = load_weights(model, cfg.model.weights, submodules=cfg.model.weights_only_submodules)
+    except (OSError, ValueError) as error:
+        key = f"model.weights={cfg.model.weights}"
+        raise ConfigError(str(error) if key in str(error) else f"{key}: {error}") from error
+    return model, loaded.record()
 
 
 def build_loss(cfg: Config) -> Criterion:

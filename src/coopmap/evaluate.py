@@ -1,109 +1,66 @@
-"""``python -m coopmap.evaluate run=RUN_FOLDER | checkpoint=FILE [split=val] [output=FOLDER] [key=value ...]``.
+"""``python -m coopmap.evaluate run=FOLDER | checkpoint=FILE | weights=HUB_ID|FILE|FOLDER [key=value ...]``.
 
-Measures a checkpoint as training's validation does, images only, and prints the figures beside those of always
-answering with the training set's mean pose.
+Measures a model and writes a report: figures per sample and per pair of agents, means, medians and bootstrap
+intervals, beside the training set's mean pose, noisy GPS, and GPS refined by registering the LiDAR sweeps.
 
   run         run folder; its best checkpoint is taken
   checkpoint  checkpoint file; it carries its configuration
-  split       val (default) or test
-  output      folder for metrics.json; default: evaluation_SPLIT beside the checkpoint's folder
-  key=value   changes to the stored configuration, e.g. data.root=/data/opv2v data.num_workers=8
+  weights     weights alone: hub id, file or folder; model=, data= and so on are composed as for training
+  split       val (default), test, train or test_culvercity
+  frames      JSON list of frames instead, such as experiments/frames/opv2v_test_10.json
+  task        what the model is given: images_only (default, however it was trained), calibrated, posed, registration
+  refine      true: also average the predictions with each agent in turn as the reference
+  icp         false: do without the registration of LiDAR sweeps
+  output      folder for the results, which replace earlier ones there
+  key=value   changes to the configuration, e.g. data.root=/data/opv2v data.num_workers=8 trainer.devices=4
+
+Details: docs/evaluation.md.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coopmap.cli import user_errors_end_quietly
-from coopmap.config import Config, ConfigError
-from coopmap.config.checks import require_choice
-from coopmap.config.compose import from_yaml
+from coopmap.config import ConfigError
 from coopmap.config.errors import nearest_key
+from coopmap.config.evaluate import EvaluateConfig
 
 if TYPE_CHECKING:
-    import lightning as L
+    from coopmap.evaluation.runner import EvaluationResult
 
-SPLITS = ("val", "test")
-OWN_KEYS = ("run", "checkpoint", "split", "output")
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Figures of one checkpoint on one split.
-
-    Attributes:
-        checkpoint: what was measured.
-        figures: by name, ``val/pose_trans_avg`` and so on.
-        file: where they were written.
-    """
-
-    checkpoint: Path
-    figures: dict[str, float]
-    file: Path
+OWN_KEYS = tuple(field.name for field in fields(EvaluateConfig))
+OWN_PREFIX = "evaluate."
 
 
 def evaluate(
-    checkpoint: str | Path, split: str = "val", overrides: Sequence[str] = (), output: str | Path | None = None
+    checkpoint: str | Path | None = None,
+    split: str | None = None,
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+    **more: Any,
 ) -> EvaluationResult:
-    """Measure a checkpoint.
+    """Measure a checkpoint, or with ``weights=...`` weights alone.
 
     Args:
         checkpoint: of a training run.
-        split: ``val`` or ``test``.
-        overrides: changes to the configuration stored in the checkpoint.
-        output: folder for ``metrics.json``.
+        split: ``val`` (default), ``test``, ``train`` or ``test_culvercity``.
+        overrides: changes to the configuration stored in the checkpoint, or choices for the composed one.
+        output: folder for the results.
+        more: further keys of :class:`~coopmap.config.evaluate.EvaluateConfig`.
 
     Raises:
         ConfigError: no such checkpoint, or a wrong override.
     """
-    from coopmap.checkpoint_io import read_checkpoint
-    from coopmap.data import OPV2VDataModule
-    from coopmap.report import write_json
-    from coopmap.training import build_module
+    from coopmap.evaluation.runner import run_evaluation
 
-    require_choice("split", split, SPLITS)
-    checkpoint = Path(checkpoint)
-    content = read_checkpoint(checkpoint)
-    config = from_yaml(content["coopmap"]["config"], overrides)
-    config.model.weights = None  # the checkpoint holds them all
-    module = build_module(config)
-    module.load_state_dict(content["state_dict"])
-    module.on_load_checkpoint(content)
-    datamodule = OPV2VDataModule(config.data, config.seed)
-    trainer = _build_trainer(config, overrides)
-    measure = trainer.validate if split == "val" else trainer.test
-    (measured,) = measure(module, datamodule=datamodule, verbose=False)
-    figures = {name: float(value) for name, value in measured.items()}
-
-    folder = Path(output) if output is not None else checkpoint.absolute().parents[1] / f"evaluation_{split}"
-    origin = {"checkpoint": str(checkpoint), "step": content["global_step"], "overrides": list(overrides)}
-    if trainer.is_global_zero:
-        write_json({**origin, "split": split, "inputs": "images", "figures": figures}, folder / "metrics.json")
-    return EvaluationResult(checkpoint, figures, folder / "metrics.json")
-
-
-def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
-    """One device of whatever is here, at the precision of training, unless overrides say otherwise."""
-    import lightning as L
-
-    from coopmap.training import trainer_options
-
-    asked_for = {override.partition("=")[0] for override in overrides}
-    defaults = {"accelerator": "auto", "devices": 1, "strategy": "auto", "num_nodes": None, "fast_dev_run": None}
-    for name, value in defaults.items():
-        if f"trainer.{name}" not in asked_for:
-            setattr(config.trainer, name, value)
-    return L.Trainer(
-        **trainer_options(config),
-        logger=False,
-        enable_checkpointing=False,
-        use_distributed_sampler=False,
-        enable_progress_bar=sys.stdout.isatty(),
-    )
+    paths = {key: None if path is None else str(path) for key, path in (("checkpoint", checkpoint), ("output", output))}
+    asked = EvaluateConfig(split=split, checkpoint=paths["checkpoint"], output=paths["output"], **more)
+    return run_evaluation(asked, overrides)
 
 
 def main() -> None:
@@ -113,46 +70,54 @@ def main() -> None:
         print(__doc__)
         return
     with user_errors_end_quietly():
-        own, overrides = _split_arguments(arguments)
-        checkpoint = _find_checkpoint(own)
-        from coopmap.report import print_evaluation
+        asked, overrides = split_arguments(arguments)
+        from coopmap.evaluation.runner import run_evaluation
+        from coopmap.evaluation.tables import print_methods
         from coopmap.run_folder import is_other_rank, log_to
 
         log_to(None)
-        split = own.get("split", "val")
-        result = evaluate(checkpoint, split, overrides, own.get("output"))
+        result = run_evaluation(asked, overrides)
         if not is_other_rank():
-            print_evaluation(result.figures, split, str(result.checkpoint))
-            print(f"written to {result.file}")
+            print_methods(result.summary, result.name)
+            print(f"written to {result.folder}: report.html, samples.csv, pairs.csv, summary.json, metrics.json")
 
 
-def _split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """This program's own keys, and overrides of the stored configuration."""
-    own: dict[str, str] = {}
+def split_arguments(arguments: Sequence[str]) -> tuple[EvaluateConfig, list[str]]:
+    """This program's own keys (``refine=true`` or ``evaluate.refine=true``), and overrides of the configuration.
+
+    Raises:
+        ConfigError: an argument is no ``key=value``, or a key or value of its own is wrong.
+    """
+    own: dict[str, Any] = {}
     overrides = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if key in OWN_KEYS and equals:
-            own[key] = value
-        elif not equals or ("." not in key and nearest_key(key, OWN_KEYS)):
-            hint = nearest_key(key, OWN_KEYS)
-            raise ConfigError(f"{argument}: expected key=value" if not equals else f"{key}: did you mean {hint}?")
+        name = key.removeprefix(OWN_PREFIX)
+        if not equals:
+            raise ConfigError(f"{argument}: expected key=value")
+        if name in OWN_KEYS:
+            own[name] = _flag(argument, value) if name in ("refine", "icp") else value
+        elif name != key or ("." not in key and _is_typo(key)):
+            hint = nearest_key(name, OWN_KEYS)
+            raise ConfigError(f"{key}: did you mean {hint}?" if hint else f"{key}: no such key")
         else:
             overrides.append(argument)
-    return own, overrides
+    return EvaluateConfig(**own), overrides
 
 
-def _find_checkpoint(own: dict[str, str]) -> Path:
-    from coopmap.run_folder import RunFolder
+def _is_typo(key: str) -> bool:
+    """Whether a key looks like one of this program's rather than a group or key of the configuration."""
+    from coopmap.config import Config
+    from coopmap.config.compose import config_groups
 
-    if ("run" in own) == ("checkpoint" in own):
-        raise ConfigError("give either run=RUN_FOLDER or checkpoint=FILE")
-    if "checkpoint" in own:
-        return Path(own["checkpoint"])
-    run = RunFolder(Path(own["run"]))
-    if not run.path.is_dir():
-        raise ConfigError(f"run={run.path}: there is no such folder")
-    return run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
+    known = [*config_groups(), *(field.name for field in fields(Config))]
+    return key not in known and nearest_key(key, OWN_KEYS) is not None
+
+
+def _flag(argument: str, value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ConfigError(f"{argument}: expected true or false")
+    return value.lower() == "true"
 
 
 if __name__ == "__main__":

@@ -146,7 +146,8 @@ def _start_wandb(config: Config, run_dir: Path, offline: bool) -> WandbLogger | 
         )
         # Connects now, while a failure can still be passed over.
         logger.experiment.config.update(asdict(config), allow_val_change=True)
-        file.write_text(json.dumps({"id": run_id, "project": cfg.project, "entity": cfg.entity}) + "\n")
+        # Under a W&B agent the id is the agent's choice.
+        file.write_text(json.dumps({"id": logger.experiment.id, "project": cfg.project, "entity": cfg.entity}) + "\n")
     except Exception as error:
         log.warning("W&B is not available (%s); metrics.csv is written all the same", error)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,16 +11,17 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import Metric
 
+from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.config.train import OptimConfig
-from coopmap.geometry.se3 import pose_from_quat_trans
-from coopmap.metrics import DepthError, MaskMeans, MeanPoseBaseline, RelativePoseError, ScaleError
+from coopmap.metrics import MeanPoseBaseline, Measures, RelativePoseError, agent_poses, mask_warning
 from coopmap.models.inputs import draw_inputs
 from coopmap.optim import build_optimizer, warmup_cosine
 from coopmap.term_means import TermMeans
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
+
+log = logging.getLogger(__name__)
 
 
 class NonFiniteError(RuntimeError):
@@ -36,7 +38,7 @@ class PoseLearner(L.LightningModule):
         seed: random numbers of a training step depend on it, the step and the rank alone, so that a resumed run
             repeats them.
         record: plain values to keep in every checkpoint (configuration, revision, ...).
-        task: which geometric inputs samples come with, in training by chance; images only by default.
+        task, priors: which geometric inputs samples come with, in training by chance; images only by default.
     """
 
     def __init__(
@@ -47,34 +49,36 @@ class PoseLearner(L.LightningModule):
         seed: int = 0,
         record: dict[str, Any] | None = None,
         task: TaskConfig | None = None,
+        priors: PriorsConfig | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.criterion = criterion
         self.optim, self.seed, self.record = optim, seed, record or {}
-        self.task = task or TaskConfig()
+        self.task, self.priors = task or TaskConfig(), priors or PriorsConfig()
+        self.teacher: Callable[[Observation], Prediction] | None = None  # not a module: see coopmap.teacher
         self.baseline: MeanPoseBaseline | None = None
         self.terms = TermMeans()
-        self.pose_error, self.baseline_error = RelativePoseError(), RelativePoseError()
-        self.depth_error, self.scale_error, self.mask_means = DepthError(), ScaleError(), MaskMeans()
+        self.measures, self.baseline_error = Measures(), RelativePoseError()
         self.nonfinite_steps: Tensor
         self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64), persistent=False)
         self._last_terms: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
         """Learn the training set's mean pose, unless a checkpoint brought it."""
-        if self.baseline is None:
-            self.baseline = MeanPoseBaseline().fit(self.trainer.datamodule.train_relative_poses())  # type: ignore[attr-defined]
+        if self.baseline is None and (poses := self.trainer.datamodule.train_relative_poses()):  # type: ignore[attr-defined]
+            self.baseline = MeanPoseBaseline().fit(poses)
 
     def forward(self, observation: Observation) -> Prediction:
         """Predict from what a deployed car has."""
         return self.model(observation)
 
     def with_inputs(self, observation: Observation, *key: int) -> Observation:
-        """The observation with the geometric inputs that the task gives; the same ``key`` draws the same."""
+        """The observation with the geometric inputs that are given; the same ``key`` draws the same."""
         task = self.task if self.training else self.task.for_evaluation()
+        priors = self.priors if self.training else self.priors.for_evaluation()
         generator = torch.Generator(observation.images.device).manual_seed(_random_number(self.seed, *key))
-        return draw_inputs(observation, task, generator)
+        return draw_inputs(observation, task, priors, generator)
 
     # Training
 
@@ -85,7 +89,8 @@ class PoseLearner(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Total loss of a batch."""
         observation = self.with_inputs(batch.observation, *self._step_key(), 1)
-        total, terms = self.criterion(self(observation), batch.target)
+        teaching = {} if self.teacher is None else {"teacher": self.teacher(observation)}
+        total, terms = self.criterion(self(observation), batch.target, **teaching)
         self._last_terms = {"loss": total.detach(), **terms}
         if self._logs_this_step():
             size = len(batch.metas)
@@ -165,22 +170,18 @@ class PoseLearner(L.LightningModule):
         self._update_measures(prediction, target)
 
     def _update_measures(self, prediction: Prediction, target: Target) -> None:
-        pose = pose_from_quat_trans(prediction.pose_quat.float(), prediction.pose_trans.float())
-        self.pose_error.update(pose, target.pose)
-        self.depth_error.update(prediction.depth, target.depth, target.valid)
-        self.scale_error.update(prediction, target)
-        self.mask_means.update(prediction.mask_logits, target.non_ambiguous)
+        self.measures.update(prediction, target)
         if self.baseline is not None:
-            batch, num_views = target.pose.shape[:2]
-            self.baseline_error.update(self.baseline.predict(num_views, batch).to(target.pose), target.pose)
+            pose = agent_poses(target.pose, target)
+            self.baseline_error.update(self.baseline.predict(pose.shape[1], len(pose)).to(pose), pose)
 
     def _log_measures(self, split: str) -> None:
         figures: dict[str, Tensor] = self.terms.compute(self.device)
         self.terms.reset()
-        measures: list[Metric] = [self.pose_error, self.depth_error, self.scale_error, self.mask_means]
-        for measure in measures:
-            figures |= measure.compute()
-            measure.reset()
+        figures |= self.measures.compute()
+        self.measures.reset()
+        if self.global_rank == 0 and (warning := mask_warning(figures, split)):
+            log.warning(warning)
         if self.baseline is not None:
             figures |= {f"baseline_{name}": value for name, value in self.baseline_error.compute().items()}
             self.baseline_error.reset()

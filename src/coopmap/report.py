@@ -48,7 +48,7 @@ def print_summary(summary: Mapping[str, Any], title: str) -> None:
     for label, name, _ in HEADLINES:
         figures = summary.get(name.removeprefix("val/"), {})
         table.add_row(label, *(_text(figures.get(key)) for key in ("first", "last", "best", "training_mean")))
-    _print(title, table)
+    print_table(title, table)
 
 
 def warn_if_worse_than_at_first(summary: Mapping[str, Any]) -> None:
@@ -64,19 +64,8 @@ def warn_if_worse_than_at_first(summary: Mapping[str, Any]) -> None:
         )
 
 
-def print_evaluation(figures: Mapping[str, float], prefix: str, title: str) -> None:
-    """A table of one evaluation beside the training mean."""
-    table = Table()
-    for column in (prefix, "model", "training mean"):
-        table.add_column(column, justify="left" if column == prefix else "right")
-    for label, name, baseline in HEADLINES:
-        own = figures.get(name.replace("val/", f"{prefix}/"))
-        mean = figures.get(baseline.replace("val/", f"{prefix}/")) if baseline else None
-        table.add_row(label, _text(own), _text(mean))
-    _print(title, table)
-
-
-def _print(title: str, table: Table) -> None:
+def print_table(title: str, table: Table) -> None:
+    """A table below a title; 100 columns wide where output is no terminal."""
     print(title)
     Console(width=None if sys.stdout.isatty() else 100).print(table)
 

@@ -53,8 +53,10 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
     from lightning import seed_everything
 
     from coopmap.loggers import close_loggers
+    from coopmap.models.compilation import compile_blocks
     from coopmap.report import print_summary, summarise, warn_if_worse_than_at_first, write_curves, write_json
     from coopmap.run_folder import git_revision, is_other_rank, log_to, open_run
+    from coopmap.teacher import build_teacher
     from coopmap.training import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
 
     started = time.monotonic()
@@ -70,6 +72,9 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
 
     datamodule = build_datamodule(config)
     module = build_module(config)
+    if config.model.compile:
+        compile_blocks(module)
+    module.teacher = build_teacher(config)
     history, all_callbacks = build_callbacks(config, run, callbacks)
     trainer = build_trainer(config, run, all_callbacks)
 
@@ -85,6 +90,7 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
         "steps": trainer.global_step,
         "seconds": round(time.monotonic() - started, 1),
         **git_revision(),
+        "weights": module.record["weights"],
         **summarise(validations, best),
     }
     if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,10 +16,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
-from coopmap import build_loss, build_model
+from coopmap import build_loss, build_model, build_model_and_record
+from coopmap.adaptation import adapt
 from coopmap.callbacks import (
     Description,
     LastCheckpoint,
+    ModelFacts,
     StepTiming,
     StopOnSignal,
     ValidationHistory,
@@ -30,6 +33,7 @@ from coopmap.config.compose import to_yaml
 from coopmap.config.run_id import sweep_suffix
 from coopmap.data import OPV2VDataModule
 from coopmap.loggers import build_loggers
+from coopmap.models.sources import read_record
 from coopmap.module import PoseLearner
 from coopmap.optim import parameter_groups
 from coopmap.run_folder import RunFolder, git_revision
@@ -52,14 +56,19 @@ IRRELEVANT_WARNINGS = (
 def build_module(config: Config) -> PoseLearner:
     """Model, objective and optimisation, wired together.
 
-    A run that continues gets its weights from the checkpoint, not from ``model.weights``.
+    A run that continues gets its weights from the checkpoint, not from ``model.weights``, and with them the record of
+    where they came from.
     """
-    record = {"config": to_yaml(config), **git_revision()}
-    if config.resume is not None:
-        config = replace(config, model=replace(config.model, weights=None))
-    model = build_model(config)
+    record: dict[str, Any] = {"config": to_yaml(config), **git_revision(), "weights": None}
+    if config.resume is None:
+        model, record["weights"] = build_model_and_record(config)
+    else:
+        model = build_model(replace(config, model=replace(config.model, weights=None)))
+        with suppress(ValueError):  # the trainer reads the checkpoint itself, and says what is wrong with it
+            record["weights"] = read_record(config.resume)
+    adapt(model, config.optim.train)
     parameter_groups(model, config.optim)  # a wrong name in optim.lr_of ends the run before anything is computed
-    return PoseLearner(model, build_loss(config), config.optim, config.seed, record, config.task)
+    return PoseLearner(model, build_loss(config), config.optim, config.seed, record, config.task, config.priors)
 
 
 def build_datamodule(config: Config) -> OPV2VDataModule:
@@ -68,7 +77,7 @@ def build_datamodule(config: Config) -> OPV2VDataModule:
         raise ConfigError("data.root is not set: give data.root=/path/to/opv2v, or data=town for the synthetic town")
     batches = config.trainer.overfit_batches
     if not batches:
-        return OPV2VDataModule(config.data, config.seed, config.task)
+        return OPV2VDataModule(config.data, config.seed, config.task, config.priors)
     if not isinstance(batches, int):
         raise ConfigError(f"trainer.overfit_batches={batches}: expected a number of batches")
     return FirstBatches(config, batches)
@@ -78,7 +87,7 @@ class FirstBatches(OPV2VDataModule):
     """The first training batches, kept in memory, as augmented once."""
 
     def __init__(self, config: Config, num_batches: int) -> None:
-        super().__init__(replace(config.data, steps_per_epoch=num_batches), config.seed, config.task)
+        super().__init__(replace(config.data, steps_per_epoch=num_batches), config.seed, config.task, config.priors)
         self._batches: list[Batch] = []
 
     def train_dataloader(self) -> DataLoader:
@@ -109,6 +118,7 @@ def build_callbacks(
         *extra,
         history,
         Description(),
+        ModelFacts(run.path / "model.json"),
         StepTiming(),
         StopOnSignal(),
         progress_callback(config.callbacks),

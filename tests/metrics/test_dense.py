@@ -1,95 +1,130 @@
 import pytest
 import torch
 
-from coopmap.metrics import DepthError, MaskMeans, ScaleError
-from coopmap.types import Prediction, Target
+from coopmap.metrics import DepthError, MaskMeans, MotionError, ScaleError
 
 
 def values(metric):
     return {name: value.item() for name, value in metric.compute().items()}
 
 
-def test_mask_means_and_iou():
+def test_mask_means_and_iou_are_means_of_samples(records):
     metric = MaskMeans()
-    metric.update(
-        torch.tensor([3.0, 0.1, -2.0, -0.1]).view(1, 1, 2, 2), torch.tensor([1, 0, 1, 0]).view(1, 1, 2, 2) > 0
+    covered = torch.tensor([[1, 0, 1, 0], [1, 1, 1, 1]]).view(2, 1, 2, 2) > 0
+    target = records.target(torch.ones(2, 1, 2, 2), non_ambiguous=covered)
+    logits = torch.tensor([[3.0, 0.1, -2.0, -0.1], [1.0, 1.0, 1.0, 0.0]]).view(2, 1, 2, 2)
+    metric.update(records.prediction(target, mask_logits=logits), target)
+    assert values(metric) == pytest.approx(
+        {"mask_pred_mean": 5 / 8, "mask_true_mean": 6 / 8, "mask_iou": (1 / 3 + 3 / 4) / 2}
     )
-    metric.update(torch.tensor([1.0, 1.0, 1.0, 0.0]).view(1, 1, 2, 2), torch.ones(1, 1, 2, 2, dtype=torch.bool))
-    assert values(metric) == pytest.approx({"mask_pred_mean": 5 / 8, "mask_true_mean": 6 / 8, "mask_iou": 4 / 7})
 
 
-def test_depth_error_is_a_mean_of_views():
+def test_depth_error_is_a_mean_of_views(records):
     metric = DepthError()
     true = torch.tensor([[[[10.0, 20.0, 0.0, 5.0]], [[10.0, 10.0, 10.0, 10.0]], [[8.0, 8.0, 8.0, 8.0]]]])
     predicted = torch.tensor([[[[10.2, 10.0, 7.0, 99.0]], [[9.0, 0.0, 10.0, 10.2]], [[0.0, 0.0, 0.0, 0.0]]]])
     valid = torch.tensor([[[[True, True, True, False]], [[True, True, True, True]], [[False] * 4]]])
-    metric.update(predicted, true, valid)
+    target = records.target(true, valid=valid)
+    metric.update(records.prediction(target, depth=predicted), target)
     abs_rel = ((0.02 + 0.5) / 2 + (0.1 + 1.0 + 0.0 + 0.02) / 4) / 2
-    assert values(metric) == pytest.approx({"depth_abs_rel": abs_rel, "depth_inlier_103": (1 / 2 + 2 / 4) / 2})
+    expected = {
+        "depth_abs_rel": abs_rel,
+        "depth_inlier_103": (1 / 2 + 2 / 4) / 2,
+        "depth_inlier_125": (1 / 2 + 3 / 4) / 2,
+        "depth_abs_rel_10_20m": (0.02 + 0.1 + 1.0 + 0.0 + 0.02) / 5,
+        "depth_inlier_125_10_20m": 4 / 5,
+        "depth_abs_rel_20_40m": 0.5,
+        "depth_inlier_125_20_40m": 0.0,
+    }
+    assert values(metric) == pytest.approx(expected)
 
 
-def test_depth_inliers_are_symmetric_about_the_truth():
+def test_depth_inliers_are_symmetric_about_the_truth(records):
     metric = DepthError()
-    true = torch.full((1, 1, 1, 4), 100.0)
+    target = records.target(torch.full((1, 1, 1, 4), 100.0))
     predicted = torch.tensor([102.9, 103.1, 97.2, 97.0]).view(1, 1, 1, 4)
-    metric.update(predicted, true, true > 0)
+    metric.update(records.prediction(target, depth=predicted), target)
     assert metric.compute()["depth_inlier_103"] == 0.5
 
 
-def scale_records(lengths, is_metric, valid):
-    """Samples of one view and two points at distance 10 whose prediction lies at ``lengths``."""
-    batch = len(lengths)
-    points = torch.tensor(lengths)[:, None, None, None, None] * torch.tensor([0.0, 0.0, 1.0])
-    points = points.expand(batch, 1, 1, 2, 3)
-    pixels = torch.ones(batch, 1, 1, 2)
-    rays = torch.tensor([0.0, 0.0, 1.0]).expand_as(points)
-    prediction = Prediction(
-        rays=rays,
-        depth=pixels,
-        pose_trans=torch.zeros(batch, 1, 3),
-        pose_quat=torch.tensor([0.0, 0, 0, 1]).expand(batch, 1, 4),
-        scale=torch.ones(batch),
-        confidence=pixels,
-        mask_logits=pixels,
-        points_view=points,
-        points_world=points,
-    )
-    target = Target(
-        rays=rays,
-        depth=10 * pixels,
-        valid=torch.tensor(valid)[:, None, None, None].expand(batch, 1, 1, 2),
-        non_ambiguous=pixels > 0,
-        pose=torch.eye(4).expand(batch, 1, 4, 4),
-        is_metric=torch.tensor(is_metric),
-        is_synthetic=torch.tensor([False] * batch),
-    )
-    return prediction, target
-
-
-def test_scale_error_counts_metric_samples_with_depth():
+def test_scale_error_counts_metric_samples_with_depth(records):
     metric = ScaleError()
-    metric.update(*scale_records([5.0, 12.0, 20.0, 70.0], [True, True, True, False], [True, True, True, True]))
-    metric.update(*scale_records([90.0], [True], [False]))
+    true = torch.full((5, 1, 1, 2), 10.0)
+    valid = torch.tensor([True, True, True, True, False])[:, None, None, None].expand_as(true)
+    target = records.target(true, valid=valid, is_metric=torch.tensor([True, True, True, False, True]))
+    predicted = torch.tensor([5.0, 12.0, 20.0, 70.0, 90.0])[:, None, None, None].expand_as(true)
+    metric.update(records.prediction(target, depth=predicted), target)
     expected = {"scale_ratio_mean": 3.7 / 3, "scale_ratio_median": 1.2, "scale_abs_rel": 1.7 / 3}
+    assert values(metric) == pytest.approx(expected | {"scale_ratio_10_20m": 3.7 / 3})
+
+
+def test_scale_per_range_is_a_ratio_of_means(records):
+    metric = ScaleError()
+    target = records.target(torch.tensor([4.0, 6.0, 30.0, 50.0]).view(1, 2, 1, 2))
+    predicted = torch.tensor([6.0, 6.0, 15.0, 100.0]).view(1, 2, 1, 2)
+    metric.update(records.prediction(target, depth=predicted), target)
+    figures = values(metric)
+    assert figures["scale_ratio_0_10m"] == pytest.approx(1.2)
+    assert figures["scale_ratio_20_40m"] == pytest.approx(0.5)
+    assert figures["scale_ratio_40_80m"] == pytest.approx(2.0)
+    assert "scale_ratio_10_20m" not in figures
+    assert "scale_ratio_over_80m" not in figures
+
+
+def test_moving_vehicles_static_world_and_own_body_apart(records):
+    metric = MotionError()
+    moving = torch.tensor([True, True, False, False, True, False]).view(1, 1, 1, 6)
+    own = torch.tensor([False, False, False, False, True, False]).view(1, 1, 1, 6)
+    valid = torch.tensor([True, False, True, True, True, True]).view(1, 1, 1, 6)
+    target = records.target(torch.full((1, 1, 1, 6), 10.0), valid=valid, moving=moving, own_body=own)
+    predicted = torch.tensor([13.0, 99.0, 11.0, 10.0, 5.0, 10.5]).view(1, 1, 1, 6)
+    metric.update(records.prediction(target, depth=predicted), target)
+    expected = {
+        "moving_share": 1 / 5,
+        "depth_abs_rel_moving": 0.3,
+        "points_m_moving": 3.0,
+        "depth_abs_rel_static": 0.05,
+        "points_m_static": 0.5,
+        "depth_abs_rel_own_body": 0.5,
+        "points_m_own_body": 5.0,
+    }
     assert values(metric) == pytest.approx(expected)
+
+
+def test_points_on_moving_vehicles_feel_the_pose_and_their_depth_does_not(records):
+    pose = torch.stack([records.yaw_pose(0, 0.0, 0, 0), records.yaw_pose(90, 20.0, 0, 0)])[None]
+    wrong = torch.stack([records.yaw_pose(0, 0.0, 0, 0), records.yaw_pose(90, 23.0, 4.0, 0)])[None]
+    target = records.target(torch.full((1, 2, 1, 2), 10.0), pose=pose, moving=torch.tensor([[[[False, True]]] * 2]))
+    metric = MotionError()
+    metric.update(records.prediction(target, pose=wrong), target)
+    figures = values(metric)
+    assert figures["points_m_moving"] == pytest.approx(5.0 / 2)
+    assert figures["depth_abs_rel_moving"] == 0
+
+
+def test_motion_is_absent_where_the_data_does_not_tell(records):
+    metric = MotionError()
+    target = records.target(torch.full((1, 1, 1, 2), 10.0))
+    metric.update(records.prediction(target), target)
+    assert values(metric) == {}
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 @pytest.mark.parametrize("metric_class", [MaskMeans, DepthError, ScaleError])
 def test_nothing_seen_is_nan(metric_class):
-    assert all(value.isnan() for value in metric_class().compute().values())
+    figures = metric_class().compute()
+    assert figures
+    assert all(value.isnan() for value in figures.values())
 
 
-def test_scale_error_without_a_sample_that_counts_is_nan():
-    metric = ScaleError()
-    metric.update(*scale_records([5.0], [False], [True]))
-    assert all(value.isnan() for value in metric.compute().values())
-
-
-def test_half_precision_predictions_are_accepted():
-    depth, mask = DepthError(), MaskMeans()
-    true = torch.full((1, 1, 2, 2), 4.0)
-    depth.update(true.bfloat16(), true, true > 0)
-    mask.update(true.bfloat16(), true > 0)
-    assert depth.compute()["depth_abs_rel"] == 0
-    assert mask.compute()["mask_iou"] == 1
+def test_half_precision_predictions_are_accepted(records):
+    target = records.target(torch.full((1, 1, 2, 2), 4.0))
+    prediction = records.prediction(target).map(torch.Tensor.bfloat16)
+    for metric_class, name, expected in (
+        (DepthError, "depth_abs_rel", 0),
+        (MaskMeans, "mask_iou", 1),
+        (ScaleError, "scale_abs_rel", 0),
+    ):
+        metric = metric_class()
+        metric.update(prediction, target)
+        assert metric.compute()[name] == expected

@@ -131,10 +131,12 @@ def test_mean_pose_baseline_answers_with_the_mean():
     assert result["rot_deg_mean"] == pytest.approx(20, rel=1e-4)
 
 
-def test_mean_pose_baseline_names_the_view_it_never_saw():
+def test_mean_pose_baseline_has_an_answer_for_any_number_of_views():
     baseline = MeanPoseBaseline().fit({1: torch.eye(4)[None]})
-    with pytest.raises(ValueError, match="no training poses of view 2"):
-        baseline.predict(num_views=3, batch=1)
+    more = baseline.predict(num_views=3, batch=1)  # more agents than any training sample had
+    assert torch.equal(more[:, 2], more[:, 1])
+    with pytest.raises(ValueError, match="no training poses"):
+        MeanPoseBaseline().predict(num_views=2, batch=1)
     with pytest.raises(ValueError, match="poses of view 0"):
         baseline.fit({0: torch.eye(4)[None]})
     assert torch.equal(baseline.predict(num_views=1, batch=1), torch.eye(4)[None, None])

@@ -4,9 +4,14 @@ import argparse
 import builtins
 import contextlib
 import functools
+import hashlib
+import json
+import logging
 import operator
 import os
 import pickle
+import shutil
+import socket
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -16,9 +21,11 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from coopmap.models import MapAnything, load_weights
+from coopmap.models import MapAnything, hub, load_weights
 from coopmap.models.checkpoints import WeightsMismatchError
+from coopmap.models.hub import EncoderKind, Release
 from coopmap.models.naming import canonical_names
+from coopmap.models.sources import read_record
 from coopmap.models.torchfile import TorchFile
 
 from .support import load_config, make_observation
@@ -152,6 +159,19 @@ def test_encoders_of_inputs_that_are_left_out_are_reported_not_errors(model):
     torch.testing.assert_close(model.scale_token, whole.scale_token)
     with pytest.raises(WeightsMismatchError, match=r"missing \(.*\n  cam_rot_encoder"):
         load_weights(whole, model.state_dict())
+
+
+def test_parts_that_public_models_lack_may_be_missing_as_a_whole(trained, model):
+    for each in (trained, model):
+        each.view_fusion = torch.nn.Linear(2, 2)
+    before = model.view_fusion.weight.clone()
+    public = {name: value for name, value in trained.state_dict().items() if not name.startswith("view_fusion.")}
+    assert not load_weights(model, public).mismatch
+    assert torch.equal(model.view_fusion.weight, before)
+    with pytest.raises(WeightsMismatchError, match=r"missing \(1\):\n  view_fusion\.bias"):
+        load_weights(model, public | {"view_fusion.weight": before})
+    load_weights(model, trained.state_dict())
+    assert torch.equal(model.view_fusion.weight, trained.view_fusion.weight)
 
 
 def test_mismatch_lists_names_with_the_nearest_and_leaves_the_model_alone(trained, model):
@@ -378,3 +398,240 @@ def test_the_reader_agrees_with_pickle_on_containers(tmp_path):
     reread = TorchFile(tmp_path / "containers.pth").content
     assert {key: reread[key] for key in ("list", "nested")} == {key: content[key] for key in ("list", "nested")}
     assert pickle.loads(pickle.dumps(reread["list"])) == content["list"]
+
+
+# No network
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every connection and every use of torch hub is an error."""
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("a connection was tried")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    for name in ("load", "load_state_dict_from_url", "download_url_to_file"):
+        monkeypatch.setattr(torch.hub, name, refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_local_path_needs_no_network(trained, model, tmp_path, form):
+    load_weights(model, write(form, trained, tmp_path))
+    assert torch.equal(model.scale_token, trained.scale_token)
+
+
+# Weights on the hub
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An empty cache of huggingface_hub, offline."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def put_on_hub(cache: Path, repo: str, model: MapAnything, licence: str | None = "cc-by-nc-4.0", **encoder) -> str:
+    """Put a release into the cache as the newest of its repository.
+
+    Returns:
+        The hash of its weights.
+    """
+    repository = cache / f"models--{repo.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    save_file(first_names(model), snapshot / "model.safetensors")
+    if encoder:
+        (snapshot / "config.json").write_text(json.dumps({"encoder_config": encoder, "vmax": float("inf")}))
+    if licence:
+        (snapshot / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(COMMIT)
+    return hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_known_hub_name_is_pinned_to_its_revision(trained, model, hub_cache, monkeypatch, caplog):
+    sha256 = put_on_hub(hub_cache, "facebook/map-anything", trained)
+    (hub_cache / "models--facebook--map-anything/refs/main").write_text("f" * 40)  # has moved on
+    release = Release(EncoderKind(2, 32), "cc-by-nc-4.0", COMMIT, sha256)
+    monkeypatch.setitem(hub.RELEASES, "facebook/map-anything", release)
+    with caplog.at_level(logging.INFO, logger="coopmap"):
+        report = load_weights(model, "facebook/map-anything")
+    assert (report.source, report.revision, report.sha256) == ("facebook/map-anything", COMMIT, sha256)
+    assert report.license == "cc-by-nc-4.0"
+    assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
+    assert_same_output(model, trained)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_other_content_at_a_pinned_revision_is_refused(trained, model, hub_cache, monkeypatch):
+    put_on_hub(hub_cache, "facebook/map-anything", trained)
+    monkeypatch.setitem(hub.RELEASES, "facebook/map-anything", Release(EncoderKind(2, 32), "x", COMMIT, "0" * 64))
+    with pytest.raises(ValueError, match=r"model\.safetensors: not the weights .* expected 0000"):
+        load_weights(model, "facebook/map-anything")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_an_unpinned_name_warns_with_what_to_write(trained, model, hub_cache, caplog):
+    put_on_hub(hub_cache, "someone/finetuned", trained, licence=None)
+    with caplog.at_level(logging.WARNING, logger="coopmap"):
+        report = load_weights(model, "someone/finetuned")
+    assert f"use model.weights=someone/finetuned@{COMMIT}" in caplog.text
+    assert report.license is None
+    caplog.clear()
+    load_weights(model, f"someone/finetuned@{COMMIT}")
+    assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("source", ["facebook/map-anything", f"someone/finetuned@{COMMIT}", "someone/finetuned"])
+def test_offline_without_a_copy_says_what_to_do(model, hub_cache, source):
+    with pytest.raises(FileNotFoundError) as error:
+        load_weights(model, source, submodules=["pose_head"])
+    message = str(error.value)
+    assert f"model.weights={source}" in message
+    assert f"hf download {source.partition('@')[0]}" in message
+    assert "HF_HUB_OFFLINE" in message
+    assert "model.weights=FOLDER" in message
+
+
+def test_another_encoder_is_refused_before_the_weights_are_downloaded(trained, model, hub_cache, monkeypatch):
+    asked = []
+
+    def download(repo, name, revision=None):
+        asked.append(name)
+        return str(hub_cache / f"models--someone--giant/snapshots/{COMMIT}" / name)
+
+    put_on_hub(hub_cache, "someone/giant", trained, size="giant", keep_first_n_layers=24)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    expected = (
+        r"24 blocks of width 1536 \(ViT-g\), model\.encoder 2 blocks of width 32 \(choose model=mapanything_v11\)"
+    )
+    with pytest.raises(WeightsMismatchError, match=expected):
+        load_weights(model, "someone/giant")
+    assert asked == ["config.json"]
+    load_weights(model, "someone/giant", submodules=["pose_head"])
+    assert torch.equal(model.pose_head.fc_t.weight, trained.pose_head.fc_t.weight)
+
+
+@pytest.mark.parametrize(
+    ("repo", "choice", "licence"),
+    [
+        ("facebook/map-anything", "mapanything_v11", "cc-by-nc-4.0"),
+        ("facebook/map-anything-apache", "mapanything_v11", "apache-2.0"),
+        ("facebook/map-anything-v1", "mapanything_v1", "cc-by-nc-4.0"),
+        ("facebook/map-anything-apache-v1", "mapanything_v1", "apache-2.0"),
+    ],
+)
+def test_table_of_releases_agrees_with_the_model_choices(repo, choice, licence):
+    release, encoder = hub.RELEASES[repo], load_config(choice).encoder
+    assert release.encoder == (encoder.depth, encoder.dim)
+    assert hub.MODELS[release.encoder] == choice
+    assert release.license == licence
+    assert (release.revision is None) == (release.sha256 is None)
+    assert release.revision is None or hub.COMMIT.fullmatch(release.revision)
+
+
+# What does not fit
+
+
+def test_config_beside_the_weights_helps_to_name_the_mismatch(trained, tmp_path):
+    folder = write("folder", trained, tmp_path)
+    (folder / "config.json").write_text(json.dumps({"encoder_config": {"encoder_str": "dinov2", "size": "large"}}))
+    other = micro(2, encoder={"dim": 48, "depth": 1})
+    with pytest.raises(WeightsMismatchError) as error:
+        load_weights(other, folder)
+    headline = str(error.value).splitlines()[0]
+    assert "its encoder has 2 blocks of width 32, model.encoder 1 blocks of width 48" in headline
+    assert "its config.json says dinov2 large" in headline
+    count = sum(value.numel() for value in first_names(trained).values())
+    assert f"{count / 1e6:.1f} M parameters, the model has" in headline
+
+
+def test_a_lenient_load_warns_of_another_encoder(trained, caplog):
+    with caplog.at_level(logging.WARNING, logger="coopmap"):
+        load_weights(micro(2, encoder={"dim": 48, "depth": 1}), trained.state_dict(), strict=False)
+    assert "its encoder has 2 blocks of width 32, model.encoder 1 blocks of width 48" in caplog.text
+    assert "loading what fits" in caplog.text
+
+
+def test_a_damaged_safetensors_file_is_named(trained, model, tmp_path):
+    path = write("safetensors", trained, tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"safetensors\.safetensors: not a safetensors file, or damaged"):
+        load_weights(model, path)
+
+
+# Where weights came from
+
+
+def test_record_is_plain_and_survives_the_safe_loader(trained, model, tmp_path):
+    record = load_weights(model, write("folder", trained, tmp_path), submodules=["encoder"]).record()
+    torch.save(record, tmp_path / "record.pt")
+    assert torch.load(tmp_path / "record.pt", weights_only=True) == record
+    assert json.loads(json.dumps(record)) == record
+    assert record["license"] == "apache-2.0"
+    assert record["submodules"] == ["encoder"]
+    assert record["num_parameters"] == sum(value.numel() for value in trained.encoder.parameters())
+    assert record["missing"] == []
+
+
+def test_weights_trained_from_others_carry_their_record(trained, model, tmp_path):
+    base = load_weights(model, write("folder", trained, tmp_path)).record()
+    state = {f"model.{name}": value for name, value in trained.state_dict().items()}
+    path = tmp_path / "best.ckpt"
+    torch.save({"state_dict": state, "global_step": 3, "coopmap": {"config": "", "weights": base}}, path)
+    report = load_weights(model, path)
+    assert report.license == "apache-2.0"
+    assert report.base == base
+    assert read_record(path) == base
+
+
+def test_a_record_with_anything_but_plain_values_is_defused(trained, tmp_path):
+    path = tmp_path / "planted.ckpt"
+    planted = {"license": Call(os.system, "true"), "source": torch.ones(2), "left_out": ["a", {"b": object}]}
+    torch.save({"state_dict": trained.state_dict(), "coopmap": {"weights": planted}}, path)
+    assert read_record(path) == {"license": None, "source": None, "left_out": ["a", {"b": None}]}
+
+
+# Memory
+
+
+def mapped_file(tensor: torch.Tensor) -> str:
+    """The file that a tensor's memory is mapped from, or an empty text."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        start, end = (int(address, 16) for address in line.split()[0].split("-"))
+        if start <= tensor.data_ptr() < end:
+            return "".join(line.split()[5:6])
+    return ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs a Linux /proc")
+@pytest.mark.parametrize("form", ["safetensors", "upstream_training"])
+def test_a_model_on_the_meta_device_takes_the_files_memory_and_leaves_the_file_alone(trained, tmp_path, form):
+    path = write(form, trained, tmp_path)
+    before = path.read_bytes()
+    with torch.device("meta"):
+        model = MapAnything(trained.cfg)
+    load_weights(model, path)
+    assert {Path(mapped_file(value)) for value in model.state_dict().values()} == {path}
+    with torch.no_grad():
+        model.scale_token.add_(1)
+    assert path.read_bytes() == before
+
+
+def test_weights_stay_valid_when_their_file_is_deleted(trained, tmp_path):
+    folder = write("folder", trained, tmp_path)
+    with torch.device("meta"):
+        model = MapAnything(trained.cfg)
+    load_weights(model, folder)
+    shutil.rmtree(folder)
+    assert_same_output(model, trained)

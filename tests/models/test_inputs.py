@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from coopmap import load_config as load_whole_config
+from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.models import MapAnything
 from coopmap.models.inputs import draw_inputs
@@ -29,7 +30,7 @@ def observation_with_priors(batch: int, views: int, height: int = 28, width: int
 
 
 def draw(observation: Observation, task: TaskConfig, seed: int = 0) -> Observation:
-    return draw_inputs(observation, task, torch.Generator().manual_seed(seed))
+    return draw_inputs(observation, task, PriorsConfig(), torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from coopmap.train import TrainingResult
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_figures_of_training_are_reproduced(finished: TrainingResult, which: str, tmp_path: Path) -> None:
     checkpoint = finished.run.checkpoints / f"{which}.ckpt"
-    result = evaluate(checkpoint, output=tmp_path)
+    result = evaluate(checkpoint, output=tmp_path, icp=False)
     expected = dict(finished.summary["validations"][which])
     step = expected.pop("step")
     assert result.figures == pytest.approx(expected, rel=1e-6, abs=1e-9)
@@ -23,44 +23,24 @@ def test_figures_of_training_are_reproduced(finished: TrainingResult, which: str
 
 
 def test_changes_to_the_stored_configuration_count(finished: TrainingResult, tmp_path: Path) -> None:
-    all_frames = evaluate(finished.run.best_checkpoint, output=tmp_path)
-    one_frame = evaluate(finished.run.best_checkpoint, overrides=["data.max_val_frames=1"], output=tmp_path)
+    all_frames = evaluate(finished.run.best_checkpoint, output=tmp_path, icp=False)
+    one_frame = evaluate(finished.run.best_checkpoint, overrides=["data.max_val_frames=1"], output=tmp_path, icp=False)
     assert one_frame.figures["val/trans_m_mean"] != all_frames.figures["val/trans_m_mean"]
 
 
 def test_command_line_finds_the_best_checkpoint_and_prints_the_baseline(
     finished: TrainingResult, tmp_path: Path
 ) -> None:
-    own = [f"run={finished.run.path}", f"output={tmp_path}"]
+    own = [f"run={finished.run.path}", f"output={tmp_path}", "icp=false"]
     command = [sys.executable, "-m", "coopmap.evaluate", *own, "data.num_workers=0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "training mean" in done.stdout
     summary = finished.summary
-    assert f"{summary['trans_m_mean']['best']:.4g}" in done.stdout
-    assert f"{summary['trans_m_mean']['training_mean']:.4g}" in done.stdout
+    assert f"{summary['trans_m_mean']['best']:.3g}" in done.stdout
+    assert f"{summary['trans_m_mean']['training_mean']:.3g}" in done.stdout
     assert json.loads((tmp_path / "metrics.json").read_text())["checkpoint"] == str(finished.run.best_checkpoint)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run=/nowhere"], "run=/nowhere: there is no such folder"),
-        (["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt: there is no such checkpoint"),
-        (["rn=/nowhere"], "rn: did you mean run?"),
-        (["split=val"], "give either run=RUN_FOLDER or checkpoint=FILE"),
-        (["run=a", "seed"], "seed: expected key=value"),
-    ],
-)
-def test_mistakes_are_named(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    from coopmap import evaluate as program
-
-    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        program.main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_wrong_split_and_wrong_override(finished: TrainingResult) -> None:

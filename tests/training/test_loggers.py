@@ -74,17 +74,20 @@ def test_wandb_dying_later_is_reported_once(
     assert caplog.text.count("W&B stopped taking figures (gone)") == 1
 
 
-def test_resumed_run_keeps_its_wandb_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("agents_choice", [None, "sweep-run-7"])
+def test_resumed_run_keeps_its_wandb_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agents_choice: str | None
+) -> None:
+    """Its own, or the one that a W&B agent put in its place."""
     ids = []
 
     class Fake(PatientWandbLogger):
         def __init__(self, **options: object) -> None:
             ids.append(options["id"])
-
-        experiment = MagicMock()  # type: ignore[assignment]
+            type(self).experiment = MagicMock(id=agents_choice or options["id"])
 
     monkeypatch.setattr("coopmap.loggers.PatientWandbLogger", Fake)
     config = load_config(["machine=laptop", "logger=offline"])
     build_loggers(config, tmp_path, 0)
     build_loggers(config, tmp_path, 5)
-    assert ids[0] == ids[1] == json.loads((tmp_path / "wandb.json").read_text())["id"]
+    assert ids[1] == (agents_choice or ids[0]) == json.loads((tmp_path / "wandb.json").read_text())["id"]

@@ -29,6 +29,7 @@ def test_run_folder_is_complete(finished: TrainingResult) -> None:
         "curves.html",
         "metrics.csv",
         "metrics.json",
+        "model.json",
         "starts.json",
         "train.log",
     }

@@ -3,6 +3,7 @@
 from coopmap.callbacks.description import Description
 from coopmap.callbacks.history import ValidationHistory
 from coopmap.callbacks.last_checkpoint import LastCheckpoint
+from coopmap.callbacks.model_facts import ModelFacts
 from coopmap.callbacks.progress import ProgressLines, progress_callback
 from coopmap.callbacks.stop_signal import StopOnSignal
 from coopmap.callbacks.timing import StepTiming
@@ -10,6 +11,7 @@ from coopmap.callbacks.timing import StepTiming
 __all__ = [
     "Description",
     "LastCheckpoint",
+    "ModelFacts",
     "ProgressLines",
     "StepTiming",
     "StopOnSignal",

@@ -10,6 +10,7 @@ from coopmap.config.synth import TownConfig
 PROJECTIONS = ("equirect", "cylinder")
 SURFACES = ("bowl", "sphere", "infinite")
 GEOMETRIES = ("content", "central")
+LAYOUTS = ("panorama", "cameras", "grouped", "warped")
 DEPTH_SOURCES = ("auto", "npy", "png", "lidar")
 DEPTH_KINDS = ("z", "ray")
 
@@ -60,6 +61,24 @@ class PanoramaConfig:
 
 
 @dataclass
+class CamerasConfig:
+    """Single camera images, for the layouts that keep the cameras of a car apart.
+
+    Attributes:
+        height, width: size they are resized to, multiples of 14. At the default, 28 x 21 patches over some 100 degrees
+            have about the angular resolution of the default panorama.
+    """
+
+    height: int = 294
+    width: int = 392
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            size = getattr(self, name)
+            require(size > 0 and size % 14 == 0, f"data.cameras.{name}", size, "a positive multiple of the patch, 14")
+
+
+@dataclass
 class DepthConfig:
     """Where ground-truth depth comes from.
 
@@ -84,7 +103,7 @@ class DepthConfig:
 
 @dataclass
 class AugmentationConfig:
-    """Training-time augmentation; images only, except the yaw roll, which turns the pose as well.
+    """Training-time augmentation; images only, except yaw roll and tilt, which turn the pose as well.
 
     Attributes:
         brightness, contrast, saturation: largest relative change.
@@ -93,6 +112,8 @@ class AugmentationConfig:
         greyscale_prob: probability of a grey panorama.
         blur_prob: probability of a Gaussian blur.
         yaw_roll: shift the panorama circularly by a random angle and turn the view's pose to match.
+        tilt_deg: largest random pitch and roll of the frame that the panorama is made in; the view's pose is turned to
+            match. Each panorama is then warped with a pattern of its own.
     """
 
     brightness: float = 0.2
@@ -103,12 +124,14 @@ class AugmentationConfig:
     greyscale_prob: float = 0.05
     blur_prob: float = 0.05
     yaw_roll: bool = True
+    tilt_deg: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation", "exposure", "greyscale_prob", "blur_prob"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"data.augmentation.{name}", value, "between 0 and 1")
         require(0 <= self.hue_deg <= 180, "data.augmentation.hue_deg", self.hue_deg, "between 0 and 180")
+        require(0 <= self.tilt_deg <= 45, "data.augmentation.tilt_deg", self.tilt_deg, "between 0 and 45")
 
 
 @dataclass
@@ -118,22 +141,28 @@ class DataConfig:
     Attributes:
         root: folder with ``train``, ``validate``, ``test``.
         depth_root: folder with dense depth in the same layout, or null.
+        layout: what a view is: ``panorama`` (an agent's cameras stitched), ``cameras`` (each camera a view, the 4n
+            baseline), ``grouped`` (an agent's camera images, to be fused by the model on the panorama's patches) or
+            ``warped`` (the same, each warped onto the panorama).
         town: when set and ``root`` is missing, this synthetic town is rendered there first.
         is_synthetic: ground truth is dense and exact (rendered), which upstream's loss trusts more.
         include_rsu: use road-side units (negative agent ids) as agents.
         communication_range_m: agents farther from the reference agent are not heard.
-        min_agents, max_agents: views per training sample; drawn anew for each step, the same on every rank.
-        max_views_per_gpu: a batch holds ``max_views_per_gpu // agents`` samples.
+        min_agents, max_agents: agents per training sample; drawn anew for each step, the same on every rank.
+        max_views_per_gpu: a batch holds ``max_views_per_gpu // agents`` samples, in every layout.
         steps_per_epoch: batches per rank and epoch, whatever the number of GPUs.
         max_val_frames: validate on at most this many frames, evenly spread over the split; null = all.
         num_workers: loader processes per rank.
         keep_in_memory: each loader process keeps the files that it has decoded; for datasets of a gigabyte or so.
         bad_frame_budget: share of a split's frames that may be unreadable; each is reported, more end the run.
         cache_dir: panorama warps and the table of poses are kept here; null = in memory only.
+        vehicle_masks: also in training, read the boxes of all vehicles (most of a metadata file) to tell which pixels
+            show a moving vehicle or the car's own body; loss weights ask for it. Validation always does.
     """
 
     root: str = ""
     depth_root: str | None = None
+    layout: str = "panorama"
     town: TownConfig | None = None
     is_synthetic: bool = True
     include_rsu: bool = False
@@ -147,11 +176,14 @@ class DataConfig:
     keep_in_memory: bool = False
     bad_frame_budget: float = 0.01
     cache_dir: str | None = None
+    vehicle_masks: bool = False
     panorama: PanoramaConfig = field(default_factory=PanoramaConfig)
+    cameras: CamerasConfig = field(default_factory=CamerasConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     def __post_init__(self) -> None:
+        require_choice("data.layout", self.layout, LAYOUTS)
         require(self.min_agents >= 1, "data.min_agents", self.min_agents, "at least 1")
         require(self.max_agents >= self.min_agents, "data.max_agents", self.max_agents, f"at least {self.min_agents=}")
         require(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coopmap.config.checks import require, require_choice
+from coopmap.config.fusion import FusionConfig
 
 MLP_KINDS = ("gelu", "swiglu")
 INITIALIZATIONS = ("released", "scratch")
@@ -116,6 +117,7 @@ class HeadsConfig:
         pose_dim: hidden width of the pose head (upstream: four times the squared patch size).
         scale_dim: hidden width of the scale head.
         initial_scale_m: metric scale that an untrained model answers with, in metres.
+        circular: the dense head joins the left and right edges of its maps; for 360-degree panoramas only.
     """
 
     layer_dims: list[int] = field(default_factory=lambda: [96, 192, 384, 768])
@@ -123,6 +125,7 @@ class HeadsConfig:
     pose_dim: int = 784
     scale_dim: int = 196
     initial_scale_m: float = 1.0
+    circular: bool = False
 
     def __post_init__(self) -> None:
         require(len(self.layer_dims) == 4, "model.heads.layer_dims", list(self.layer_dims), "four numbers of channels")
@@ -138,11 +141,13 @@ class InputsConfig:
         rays: calibrated rays.
         depth: measured depth (``Observation.depth_prior``).
         pose: rough poses (``Observation.pose_prior``).
+        rig: calibrated pose of each view in its car (``Observation.rig_pose``); not in released weights.
     """
 
     rays: bool = False
     depth: bool = False
     pose: bool = False
+    rig: bool = False
 
 
 @dataclass
@@ -161,9 +166,18 @@ class ModelConfig:
     Attributes:
         name: label for logs and tables.
         initialization: ``released`` (as the public code initialises) or ``scratch`` (learns faster without weights).
+        pose_correction: correct rough poses by what the images show before they are encoded.
+        spherical_encoding: tell each patch of a panorama in which direction it looks (zero at first).
+        fusion: how a car's cameras become one panorama, where the data keeps them apart.
+        rig_constraint: predict one pose per car and compose it with its calibrated rig, instead of one per camera
+            (``data.layout=cameras``).
+        view_embedding: tell the multi-view transformer each view's slot and whether it is the reference car's
+            (``data.layout=cameras``).
         weights: start from these weights: path of a file or folder, or a hub id such as
             ``facebook/map-anything@<revision>``; ``null`` = from scratch.
         weights_only_submodules: load these parts only; empty = all.
+        compile: train with compiled transformer blocks: faster steps after some seconds to a minute at the start;
+            needs a C++ compiler.
     """
 
     name: str = "mapanything_v1"
@@ -172,11 +186,29 @@ class ModelConfig:
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     inputs: InputsConfig = field(default_factory=InputsConfig)
     checkpointing: CheckpointingConfig = field(default_factory=CheckpointingConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    rig_constraint: bool = False
+    view_embedding: bool = False
+    pose_correction: bool = False
+    spherical_encoding: bool = False
     initialization: str = "released"
     weights: str | None = None
     weights_only_submodules: list[str] = field(default_factory=list)
+    compile: bool = False
 
     def __post_init__(self) -> None:
+        require(
+            self.inputs.pose or not self.pose_correction,
+            "model.pose_correction",
+            self.pose_correction,
+            "false without model.inputs.pose: there is nothing to correct",
+        )
         require_choice("model.initialization", self.initialization, INITIALIZATIONS)
+        require(
+            self.fusion.shared_blocks <= self.encoder.depth,
+            "model.fusion.shared_blocks",
+            self.fusion.shared_blocks,
+            f"at most model.encoder.depth={self.encoder.depth}",
+        )
         for submodule in self.weights_only_submodules:
             require_choice("model.weights_only_submodules", submodule, SUBMODULES)

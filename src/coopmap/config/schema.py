@@ -8,6 +8,7 @@ from coopmap.config.checks import ConfigError, require
 from coopmap.config.data import DataConfig
 from coopmap.config.loss import LossConfig
 from coopmap.config.model import ModelConfig
+from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import INPUTS, TaskConfig
 from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
 
@@ -35,6 +36,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
+    priors: PriorsConfig = field(default_factory=PriorsConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -44,9 +46,51 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
+        self._check_layout()
+        self._check_priors()
+        self._check_panorama_options()
         for kind in INPUTS:
             if self.task.may_give(kind) and not getattr(self.model.inputs, kind):
                 raise ConfigError(
                     f"task={self.task.name} gives {kind}, but the model has no encoder for it (model.inputs.{kind} is "
                     f"false): choose another task, or a model that was trained with {kind}"
                 )
+
+    def _check_layout(self) -> None:
+        kind, layouts = self.model.fusion.kind, self.model.fusion.layouts
+        if self.data.layout not in layouts:
+            raise ConfigError(
+                f"model.fusion.kind={kind} works on data.layout={' or '.join(layouts)}, not {self.data.layout}: change "
+                f"one of the two, or choose experiment=fusion_{{mean,concat,...}}, four_camera or cyl_posefix"
+            )
+        for key in ("rig_constraint", "view_embedding"):
+            if getattr(self.model, key) and self.data.layout != "cameras":
+                raise ConfigError(f"model.{key}=true is about single cameras: expected data.layout=cameras")
+
+    def _check_panorama_options(self) -> None:
+        options = {
+            "model.heads.circular": self.model.heads.circular,
+            "model.spherical_encoding": self.model.spherical_encoding,
+        }
+        for key, is_on in options.items():
+            if is_on and self.data.layout == "cameras":
+                raise ConfigError(
+                    f"{key}=true is for 360-degree panoramas, but data.layout=cameras has single pinhole images: "
+                    f"{key}=false, or data.layout=panorama, warped or grouped"
+                )
+
+    def _check_priors(self) -> None:
+        if self.priors.gives_pose and not self.model.inputs.pose:
+            raise ConfigError(
+                f"priors.agent_pose={self.priors.agent_pose}, but the model has no encoder for poses: "
+                "model.inputs.pose=true, or priors.agent_pose=none"
+            )
+        if self.priors.rig and not self.model.inputs.rig:
+            raise ConfigError(
+                "priors.rig=true, but the model has no encoder for the rig: model.inputs.rig=true, or priors.rig=false"
+            )
+        if self.priors.rig and self.data.layout != "cameras":
+            raise ConfigError(
+                f"priors.rig=true needs data.layout=cameras, not {self.data.layout}: a panorama has no camera poses, "
+                "and fusion blocks always know the rig"
+            )

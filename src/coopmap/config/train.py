@@ -12,6 +12,33 @@ PROGRESS_MODES = ("auto", "bar", "lines", "none")
 
 
 @dataclass
+class AdaptationConfig:
+    """Which part of the model is trained.
+
+    Attributes:
+        name: label for logs and tables.
+        only: train these parts alone, by the name of the model's child; empty = all.
+        frozen: parts that keep their weights.
+        lora: parts that keep their weights but for low-rank updates of their linear layers.
+        lora_rank: inner dimension of an update.
+        lora_alpha: an update counts ``lora_alpha / lora_rank`` times.
+    """
+
+    name: str = "full"
+    only: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
+    lora: list[str] = field(default_factory=list)
+    lora_rank: int = 16
+    lora_alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        require(self.lora_rank >= 1, "optim.train.lora_rank", self.lora_rank, "at least 1")
+        require(self.lora_alpha > 0, "optim.train.lora_alpha", self.lora_alpha, "a positive number")
+        both = sorted(set(self.only) & {*self.frozen, *self.lora})
+        require(not both, "optim.train.only", both, "parts that are neither in optim.train.frozen nor in .lora")
+
+
+@dataclass
 class OptimConfig:
     """AdamW with linear warm-up and half a cosine, both counted in optimiser steps.
 
@@ -25,6 +52,7 @@ class OptimConfig:
         final_lr_fraction: learning rate at the last step, as a share of the peak.
         max_nonfinite_steps: this many steps in a row without a finite loss and gradient end the run; such steps
             change no weight.
+        train: which part of the model is trained.
     """
 
     lr: float = 1e-4
@@ -34,6 +62,7 @@ class OptimConfig:
     warmup_fraction: float = 0.1
     final_lr_fraction: float = 0.01
     max_nonfinite_steps: int = 20
+    train: AdaptationConfig = field(default_factory=AdaptationConfig)
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", self.lr, "a positive learning rate")

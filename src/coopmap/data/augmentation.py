@@ -1,10 +1,10 @@
-"""Photometric augmentation and the yaw roll (numpy, one view at a time)."""
+"""Photometric augmentation, the yaw roll and the tilt (numpy, one view at a time)."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from coopmap.config.data import AugmentationConfig
 from coopmap.geometry.poses import rotation_about_y
@@ -23,9 +23,9 @@ def vary_exposure(
 
 
 def jitter(
-    image: UInt8[np.ndarray, "h w 3"], config: AugmentationConfig, rng: np.random.Generator
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Random brightness, contrast, saturation and hue; sometimes greyscale, sometimes blurred."""
+    image: UInt8[np.ndarray, "*k h w 3"], config: AugmentationConfig, rng: np.random.Generator
+) -> UInt8[np.ndarray, "*k h w 3"]:
+    """Random brightness, contrast, saturation and hue; sometimes greyscale, sometimes blurred. One draw for all."""
     brightness, contrast, saturation = (
         1 + rng.uniform(-limit, limit) for limit in (config.brightness, config.contrast, config.saturation)
     )
@@ -39,8 +39,11 @@ def jitter(
     mean = float(image.mean())
     scale, offset = brightness * contrast, brightness * (1 - contrast) * mean
     affine = np.concatenate([scale * matrix, np.full((3, 1), offset)], axis=1)
-    changed = cv2.transform(image, affine)
-    return cv2.GaussianBlur(changed, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) if blur else changed
+    changed = cv2.transform(image.reshape(-1, image.shape[-2], 3), affine).reshape(image.shape)
+    if blur:
+        for one in changed.reshape(-1, *image.shape[-3:]):
+            cv2.GaussianBlur(one, (0, 0), sigma, dst=one, borderType=cv2.BORDER_REPLICATE)
+    return changed
 
 
 def _hue_matrix(angle: float) -> Float32[np.ndarray, "3 3"]:
@@ -52,8 +55,8 @@ def _hue_matrix(angle: float) -> Float32[np.ndarray, "3 3"]:
 
 
 def roll_columns(array: np.ndarray, shift: int) -> np.ndarray:
-    """Turn a panorama so that column ``shift`` becomes column 0."""
-    return np.roll(array, -shift, axis=1)
+    """Turn panoramas ``(*k, h, w)`` or ``(*k, h, w, 3)`` so that column ``shift`` becomes column 0."""
+    return np.roll(array, -shift, axis=-2 if array.shape[-1] == 3 and array.ndim > 2 else -1) if shift else array
 
 
 def roll_pose(pose: Float32[np.ndarray, "4 4"], shift: int, width: int) -> np.ndarray:
@@ -65,3 +68,33 @@ def roll_directions(directions: np.ndarray, shift: int, width: int) -> np.ndarra
     """Roll a map of directions and express them in the rolled view's frame."""
     rotation = rotation_about_y(2 * np.pi * shift / width)[:3, :3].astype(directions.dtype)
     return roll_columns(directions, shift) @ rotation  # v' = R^T v, for row vectors
+
+
+def draw_tilt(config: AugmentationConfig, rng: np.random.Generator) -> Float[np.ndarray, "4 4"] | None:
+    """``T_agent_tilted`` with random pitch and roll; ``None`` if there is no such augmentation.
+
+    The numbers come from a generator of their own: what else is drawn for a sample stays the same.
+    """
+    if config.tilt_deg == 0:
+        return None
+    pitch, roll = rng.spawn(1)[0].uniform(-1, 1, size=2) * np.deg2rad(config.tilt_deg)
+    return tilt_rotation(pitch, roll)
+
+
+def tilt_rotation(pitch: float, roll: float) -> Float[np.ndarray, "4 4"]:
+    """``T_agent_tilted`` of a frame that is pitched (radians, nose up) and then rolled about its own forward axis.
+
+    Positive roll lowers the right side.
+    """
+    cos, sin = np.cos(pitch), np.sin(pitch)
+    pitched = np.array([[1.0, 0.0, 0.0], [0.0, cos, -sin], [0.0, sin, cos]])
+    cos, sin = np.cos(roll), np.sin(roll)
+    rolled = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    pose = np.eye(4)
+    pose[:3, :3] = pitched @ rolled
+    return pose
+
+
+def rotated(vectors: Float[np.ndarray, "*b 3"], pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "*b 3"]:
+    """Vectors turned by the rotation of ``T_a_b``, in their own precision."""
+    return vectors @ pose[:3, :3].T.astype(vectors.dtype)

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
+from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.dataset import PanoramaDataset, collate
@@ -28,7 +29,13 @@ from coopmap.types import Batch, SkippedBatch
 log = logging.getLogger(__name__)
 
 
-def build_split(config: DataConfig, split: str, seed: int = 0, task: TaskConfig | None = None) -> PanoramaDataset:
+def build_split(
+    config: DataConfig,
+    split: str,
+    seed: int = 0,
+    task: TaskConfig | None = None,
+    priors: PriorsConfig | None = None,
+) -> PanoramaDataset:
     """The dataset of one split (``train``, ``val``, ``test`` or ``test_culvercity``).
 
     Raises:
@@ -43,7 +50,9 @@ def build_split(config: DataConfig, split: str, seed: int = 0, task: TaskConfig 
     source = select_depth_source(
         index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents
     )
-    dataset = PanoramaDataset(index, poses, source, config, augment=split == "train", seed=seed, task=task)
+    dataset = PanoramaDataset(
+        index, poses, source, config, augment=split == "train", seed=seed, task=task, priors=priors
+    )
     if len(dataset) == 0:
         raise ConfigError(
             f"{config.root}: no frame of split {split!r} has data.min_agents={config.min_agents} agents within "
@@ -66,12 +75,18 @@ class OPV2VDataModule(L.LightningDataModule):
     Args:
         config: what and how.
         seed: same seed, same samples, whatever the number of loader processes.
-        task: which priors the observations hold; none by default.
+        task, priors: which priors the observations hold; none by default.
     """
 
-    def __init__(self, config: DataConfig, seed: int = 0, task: TaskConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: DataConfig,
+        seed: int = 0,
+        task: TaskConfig | None = None,
+        priors: PriorsConfig | None = None,
+    ) -> None:
         super().__init__()
-        self.config, self.seed, self.task = config, seed, task
+        self.config, self.seed, self.task, self.priors = config, seed, task, priors
         self._datasets: dict[str, PanoramaDataset] = {}
         self._budgets: dict[str, BadFrameBudget] = {}
         self._resume_at = (0, 0)
@@ -83,7 +98,7 @@ class OPV2VDataModule(L.LightningDataModule):
     def dataset(self, split: str) -> PanoramaDataset:
         """The dataset of a split, built once."""
         if split not in self._datasets:
-            dataset = build_split(self.config, split, self.seed, self.task)
+            dataset = build_split(self.config, split, self.seed, self.task, self.priors)
             self._budgets[split] = BadFrameBudget(split, len(dataset.index), self.config.bad_frame_budget)
             self._budgets[split].report(dataset.poses.skipped)
             self._datasets[split] = dataset
@@ -148,7 +163,7 @@ class OPV2VDataModule(L.LightningDataModule):
         )
         return self._loader(dataset, sampler)
 
-    def _loader(self, dataset: PanoramaDataset, sampler: TrainBatchSampler | EvalBatchSampler) -> DataLoader:
+    def _loader(self, dataset: Dataset, sampler: TrainBatchSampler | EvalBatchSampler) -> DataLoader:
         workers = self.config.num_workers
         # Loader processes are the parallelism. Set here and inherited: a forked process that resizes the thread pool
         # which OpenCV has built in this one waits forever.

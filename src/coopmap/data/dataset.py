@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from coopmap.config.data import DataConfig, PanoramaConfig
+from coopmap.config.data import DataConfig
+from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
-from coopmap.data.augmentation import jitter, roll_columns, roll_directions, roll_pose, vary_exposure
-from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
+from coopmap.data.opv2v import DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
+from coopmap.data.pose_prior import rough_pose
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import SampleRequest
-from coopmap.geometry.cameras import PanoramaCamera, camera_rays
-from coopmap.geometry.panorama import PanoramaSpec, warp_images
+from coopmap.data.vehicles import vehicles_around
+from coopmap.data.views import Record, View, build_views
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
-from coopmap.geometry.targets import central_geometry, content_geometry
-from coopmap.geometry.warp_cache import WarpCache
 from coopmap.types import Batch, Observation, Sample, SampleMeta, SkippedBatch, Target
-
-IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
-"""DINOv2's (ImageNet's) normalisation of RGB in [0, 1]."""
 
 MAX_ATTEMPTS = 10
 
@@ -34,38 +30,6 @@ class SkippedSample:
     """An evaluation sample that could not be read."""
 
     skipped: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """Decoded files of one agent in one frame, slot order."""
-
-    metadata: AgentMetadata
-    images: UInt8[np.ndarray, "k h w 3"]
-    depths: Float32[np.ndarray, "k h w"]
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """One agent's panorama (numpy); see Observation and Target for the meaning."""
-
-    image: Float32[np.ndarray, "h w 3"]
-    rays: Float32[np.ndarray, "h w 3"]
-    depth: Float32[np.ndarray, "h w"]
-    non_ambiguous: Bool[np.ndarray, "h w"]
-    pose: Float[np.ndarray, "4 4"]
-
-
-def panorama_spec(config: PanoramaConfig) -> PanoramaSpec:
-    """The warp that a configuration asks for."""
-    camera = PanoramaCamera(
-        config.height,
-        config.width,
-        np.deg2rad(config.v_fov_deg),
-        np.deg2rad(config.elevation_center_deg),
-        config.projection,
-    )
-    return PanoramaSpec(camera, config.surface, config.radius_m, np.deg2rad(config.feather_deg), config.legacy_crop)
 
 
 class PanoramaDataset(Dataset[Sample | SkippedSample]):
@@ -84,7 +48,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         config: panorama, augmentation and sampling.
         augment: draw agents at random and augment (training).
         seed: of ``dataset[i]`` in training.
-        task: observations hold the priors that it may give, and no others; none by default.
+        task, priors: observations hold the priors that these may give, and no others; none by default.
     """
 
     def __init__(
@@ -96,13 +60,13 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         augment: bool,
         seed: int = 0,
         task: TaskConfig | None = None,
+        priors: PriorsConfig | None = None,
     ) -> None:
-        self.task = task or TaskConfig()
+        self.task, self.priors = task or TaskConfig(), priors or PriorsConfig()
         self.index, self.poses, self.depth_source, self.config = index, poses, depth_source, config
         self.augment, self.seed = augment, seed
-        self.spec = panorama_spec(config.panorama)
-        self.warps = WarpCache(self.spec, config.cache_dir)
-        self.nominal_rays = camera_rays(self.spec.camera).astype(np.float32)
+        self.marks_vehicles = config.vehicle_masks or not augment
+        self.views = build_views(config, depth_source.is_dense)
         self.group_sizes = poses.group_sizes(config.communication_range_m)
         self.frames = np.flatnonzero(self.group_sizes >= config.min_agents)
         self._kept: dict[tuple[int, str], Record] = {}
@@ -124,8 +88,12 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         return self._evaluation_sample(request) if request.seed is None else self._training_sample(request)
 
     def _evaluation_sample(self, request: SampleRequest) -> Sample | SkippedSample:
+        return self.evaluation_sample(request.frame, self._choose_agents(request.frame, request.num_agents, None))
+
+    def evaluation_sample(self, frame: int, rows: Int[np.ndarray, " n"]) -> Sample | SkippedSample:
+        """A frame of the index as given rows of its agents see it, the reference first; without augmentation."""
         try:
-            return self._read(request.frame, self._choose_agents(request.frame, request.num_agents, None), None)
+            return self._read(frame, rows, None)
         except FrameError as error:
             return SkippedSample((str(error),))
 
@@ -161,32 +129,61 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
     def _read(self, frame: int, rows: Int[np.ndarray, " n"], rng: np.random.Generator | None) -> Sample:
         ref = self.index.frame(frame)
         agents = tuple(ref.agents[row] for row in rows)
-        views = [self._view(record, rng) for record in self._records(frame, ref, agents)]
-        image = torch.from_numpy(np.stack([view.image for view in views])).permute(0, 3, 1, 2).contiguous()
+        records = self._records(frame, ref, agents)
+        vehicles = vehicles_around({agent: record.metadata for agent, record in records.items()})
+        views = [view for agent, record in records.items() for view in self.views(agent, record, vehicles, rng)]
+        target = self._target(views, len(agents))
+        given: dict[str, Tensor] = {}
+        if self.task.may_give("depth"):
+            given["depth_prior"] = target.depth.clone()
+        if self.priors.gives_pose:
+            given["pose_prior"] = self._rough_poses(frame, records, views, rng)
+        elif self.task.may_give("pose"):
+            given["pose_prior"] = target.pose.clone()
+        observation = replace(_observation(views, len(agents)), **given)
+        per_agent = len(views) // len(agents)
+        names = tuple(agent for agent in agents for _ in range(per_agent))
+        return Sample(observation, target, SampleMeta(ref.scenario, ref.frame, names))
+
+    def _rough_poses(
+        self, frame: int, records: dict[str, Record], views: list[View], rng: np.random.Generator | None
+    ) -> Float[Tensor, "v 4 4"]:
+        """What the views' poses would be if the agents were where the prior has them.
+
+        Noise has random numbers of its own: samples with and without a prior differ in nothing else. In evaluation it
+        depends on the frame alone.
+        """
+        noise = np.random.default_rng(frame) if rng is None else rng.spawn(1)[0]
+        noise_level = 1.0 if rng is None else noise.random()
+        per_agent, poses = len(views) // len(records), []
+        for number, record in enumerate(records.values()):
+            rough = rough_pose(record.metadata, self.priors, noise_level, noise)
+            moved = rough @ np.linalg.inv(record.metadata.pose)
+            poses += [moved @ view.pose for view in views[number * per_agent : (number + 1) * per_agent]]
+        return _stacked(poses)
+
+    def _target(self, views: list[View], num_agents: int) -> Target:
         depth = torch.from_numpy(np.stack([view.depth for view in views]))
-        pose = torch.from_numpy(np.stack([view.pose for view in views]).astype(np.float32))
-        nominal = torch.from_numpy(self.nominal_rays)
-        target = Target(
+        return Target(
             rays=torch.from_numpy(np.stack([view.rays for view in views])),
             depth=depth,
             valid=depth > 0,
             non_ambiguous=torch.from_numpy(np.stack([view.non_ambiguous for view in views])),
-            pose=pose,
+            pose=_stacked([view.pose for view in views]),
             is_metric=torch.tensor(True),
             is_synthetic=torch.tensor(self.config.is_synthetic),
+            moving=_stacked_if_known([view.moving for view in views]),
+            own_body=_stacked_if_known([view.own_body for view in views]),
+            agent=_agent_numbers(views, num_agents),
+            rig_pose=_rig_poses(views),
         )
-        observation = Observation(
-            image,
-            nominal.expand(len(views), *nominal.shape),
-            depth_prior=depth.clone() if self.task.may_give("depth") else None,
-            pose_prior=pose.clone() if self.task.may_give("pose") else None,
-        )
-        return Sample(observation, target, SampleMeta(ref.scenario, ref.frame, agents))
 
-    def _records(self, frame: int, ref: FrameRef, agents: tuple[str, ...]) -> list[Record]:
+    def _records(self, frame: int, ref: FrameRef, agents: tuple[str, ...]) -> dict[str, Record]:
         """Decoded files of some agents, from memory where they are kept."""
         missing = [agent for agent in agents if (frame, agent) not in self._kept]
-        metadata = {agent: read_agent(self.index.yaml_path(ref, agent), with_vehicles=False) for agent in missing}
+        metadata = {
+            agent: read_agent(self.index.yaml_path(ref, agent), with_vehicles=self.marks_vehicles) for agent in missing
+        }
         depths = self.depth_source.read(ref, metadata) if missing else {}
         read = {}
         for agent in missing:
@@ -195,42 +192,51 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             read[frame, agent] = Record(metadata[agent], images, depths[agent])
         if self.config.keep_in_memory:
             self._kept |= read
-        return [self._kept.get((frame, agent)) or read[frame, agent] for agent in agents]
+        return {agent: self._kept.get((frame, agent)) or read[frame, agent] for agent in agents}
 
-    def _view(self, record: Record, rng: np.random.Generator | None) -> View:
-        rig, images, depths = record.metadata.rig, record.images, record.depths
-        warp = self.warps.get(rig)
 
-        augmentation = self.config.augmentation
-        if rng is not None:
-            images = vary_exposure(images, augmentation, rng)
-        panorama = warp_images(warp, images, rig, self.spec)
-        if rng is not None:
-            panorama = jitter(panorama, augmentation, rng)
-        image = (panorama.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
-        image[~warp.covered] = 0  # the mean colour: a pixel that no camera sees says nothing
+def _observation(views: list[View], num_agents: int) -> Observation:
+    """What the cars have, without priors."""
+    images = torch.from_numpy(np.stack([view.image for view in views])).movedim(-1, -3).contiguous()
+    first, cells = views[0], [view.cells for view in views if view.cells is not None]
+    shared = all(view.nominal_rays is first.nominal_rays for view in views)
+    if shared:  # one panorama camera for all: no copies
+        rays = torch.from_numpy(first.nominal_rays).expand(len(views), *first.nominal_rays.shape)
+    else:
+        rays = torch.from_numpy(np.stack([view.nominal_rays for view in views]))
+    agent = _agent_numbers(views, num_agents)
+    slots = None if agent is None else torch.arange(len(views)) % (len(views) // num_agents)
+    grids = [cell.grid for cell in cells if cell.grid is not None]
+    return Observation(
+        images,
+        rays,
+        camera_angle=torch.from_numpy(np.stack([cell.angle for cell in cells])) if cells else None,
+        camera_grid=torch.from_numpy(np.stack(grids)) if grids else None,
+        camera_pose=_stacked([cell.pose for cell in cells]) if cells else None,
+        agent=agent,
+        slot=slots,
+        rig_pose=_rig_poses(views),
+    )
 
-        if self.config.panorama.geometry == "content":
-            rays, depth = content_geometry(warp, rig, depths, self.nominal_rays)
-        else:
-            rays = self.nominal_rays
-            depth = central_geometry(self.spec.camera, rig, depths, self.depth_source.is_dense)
-        view = View(image, rays, depth, warp.covered, record.metadata.pose)
-        if rng is not None and augmentation.yaw_roll:
-            view = self._roll(view, int(rng.integers(self.spec.camera.width)))
-        return view
 
-    def _roll(self, view: View, shift: int) -> View:
-        """The same car, called forward elsewhere."""
-        width = self.spec.camera.width
-        central = self.config.panorama.geometry == "central"
-        return View(
-            image=roll_columns(view.image, shift),
-            rays=view.rays if central else roll_directions(view.rays, shift, width),
-            depth=roll_columns(view.depth, shift),
-            non_ambiguous=roll_columns(view.non_ambiguous, shift),
-            pose=roll_pose(view.pose, shift, width),
-        )
+def _agent_numbers(views: list[View], num_agents: int) -> Int[Tensor, " v"] | None:
+    if views[0].rig_pose is None:
+        return None
+    return torch.arange(num_agents).repeat_interleave(len(views) // num_agents)
+
+
+def _rig_poses(views: list[View]) -> Float[Tensor, "v 4 4"] | None:
+    poses = [view.rig_pose for view in views if view.rig_pose is not None]
+    return _stacked(poses) if poses else None
+
+
+def _stacked(poses: list[Float[np.ndarray, "*k 4 4"]]) -> Float[Tensor, "v *k 4 4"]:
+    return torch.from_numpy(np.stack(poses).astype(np.float32))
+
+
+def _stacked_if_known(masks: list[Bool[np.ndarray, "h w"] | None]) -> Bool[Tensor, "v h w"] | None:
+    known = [mask for mask in masks if mask is not None]
+    return torch.from_numpy(np.stack(known)) if len(known) == len(masks) else None
 
 
 def collate(samples: list[Sample | SkippedSample]) -> Batch | SkippedBatch:

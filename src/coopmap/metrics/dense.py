@@ -1,128 +1,126 @@
-"""Measures over pixels: coverage mask, depth, metric scale. All unaligned."""
+"""Figures over pixels: coverage mask, depth, metric scale, moving vehicles. All unaligned."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torchmetrics import Metric
 
 from coopmap.losses.normalised import mean_distance, truth_in_view0
-from coopmap.metrics.states import gathered, median
+from coopmap.metrics.reduce import bin_label, in_bin, mean_where
 from coopmap.types import Prediction, Target
 
-INLIER_RATIO = 1.03
+INLIER_RATIOS = {"103": 1.03, "125": 1.25}
+RANGE_BINS_M = ((0.0, 10.0), (10.0, 20.0), (20.0, 40.0), (40.0, 80.0), (80.0, math.inf))
+
+_RANGES = tuple(bin_label(low, high, "m") for low, high in RANGE_BINS_M)
+_KINDS = ("moving", "static", "own_body")
+
+MASK_NAMES = ("mask_pred_mean", "mask_true_mean", "mask_iou")
+DEPTH_NAMES = ("depth_abs_rel", *(f"depth_inlier_{name}" for name in INLIER_RATIOS))
+DEPTH_RANGE_NAMES = tuple(f"{name}_{label}" for label in _RANGES for name in ("depth_abs_rel", "depth_inlier_125"))
+SCALE_NAMES = ("scale_ratio", "scale_abs_rel")
+SCALE_RANGE_NAMES = tuple(f"scale_ratio_{label}" for label in _RANGES)
+MOTION_NAMES = ("moving_share", *(f"{name}_{kind}" for kind in _KINDS for name in ("depth_abs_rel", "points_m")))
 
 
-def _add_count(metric: Metric, name: str) -> None:
-    """Register a sum in double precision; float32 stops counting pixels at 16.7 million."""
-    metric.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+def mask_figures(prediction: Prediction, target: Target) -> dict[str, Float[Tensor, " b"]]:
+    """Mean predicted and true coverage over all pixels, and their intersection over union.
 
-
-class MaskMeans(Metric):
-    """Mean predicted and true coverage and their intersection over union, over all pixels.
-
-    ``compute`` returns ``mask_pred_mean``, ``mask_true_mean`` and ``mask_iou`` of the mask ``logit > 0``, by which
-    predicted points are kept or dropped. Nothing seen: NaN.
+    The predicted mask is ``logit > 0``, by which predicted points are kept or dropped.
     """
+    covered, true = prediction.mask_logits > 0, target.non_ambiguous
 
-    full_state_update = False
-    predicted: Tensor
-    true: Tensor
-    both: Tensor
-    pixels: Tensor
+    def count(mask: Bool[Tensor, "b v h w"]) -> Float[Tensor, " b"]:
+        return mask.flatten(1).sum(dim=1).double()
 
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("predicted", "true", "both", "pixels"):
-            _add_count(self, name)
-
-    def update(self, mask_logits: Float[Tensor, "b v h w"], non_ambiguous: Bool[Tensor, "b v h w"]) -> None:
-        """Add a batch."""
-        covered = mask_logits > 0
-        self.predicted += covered.sum()
-        self.true += non_ambiguous.sum()
-        self.both += (covered & non_ambiguous).sum()
-        self.pixels += covered.numel()
-
-    def compute(self) -> dict[str, Tensor]:
-        """Figures over everything added since the last reset."""
-        return {
-            "mask_pred_mean": (self.predicted / self.pixels).float(),
-            "mask_true_mean": (self.true / self.pixels).float(),
-            "mask_iou": (self.both / (self.predicted + self.true - self.both)).float(),
-        }
+    pixels = covered[0].numel()
+    return {
+        "mask_pred_mean": count(covered) / pixels,
+        "mask_true_mean": count(true) / pixels,
+        "mask_iou": count(covered & true) / count(covered | true),
+    }
 
 
-class DepthError(Metric):
-    """Absolute relative error and inlier ratio of the range along the ray, over valid pixels.
+def depth_figures(prediction: Prediction, target: Target) -> dict[str, Float[Tensor, " b"]]:
+    """Absolute relative error and inlier ratios of the range along the ray, over valid pixels.
 
-    ``compute`` returns ``depth_abs_rel`` and ``depth_inlier_103``, the share of pixels whose ratio to the truth is
-    within a factor of 1.03. Means of each view, averaged over views with a valid pixel (as upstream's benchmark, but in
-    metres, not normalised). No such view: NaN.
+    ``depth_inlier_103`` is the share of pixels whose ratio to the truth is within a factor of 1.03, ``_125`` of 1.25.
+    Over the whole range: means of each view, averaged over the views with a valid pixel (as upstream's benchmark, but
+    in metres, not normalised). Per bin of the true range: over the pixels of all views.
     """
-
-    full_state_update = False
-    abs_rel: Tensor
-    inliers: Tensor
-    views: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("abs_rel", "inliers", "views"):
-            _add_count(self, name)
-
-    def update(
-        self,
-        depth_pred: Float[Tensor, "b v h w"],
-        depth_true: Float[Tensor, "b v h w"],
-        valid: Bool[Tensor, "b v h w"],
-    ) -> None:
-        """Add a batch."""
-        valid = valid & (depth_true > 0)
-        true = torch.where(valid, depth_true, 1.0)
-        predicted = depth_pred.detach().to(true.dtype)
-        count = valid.sum(dim=(-2, -1))
-        error = ((predicted - true).abs() / true).masked_fill(~valid, 0.0).sum(dim=(-2, -1))
-        inlier = (predicted < INLIER_RATIO * true) & (true < INLIER_RATIO * predicted) & valid
-        self.abs_rel += (error / count.clamp(min=1)).sum()
-        self.inliers += (inlier.sum(dim=(-2, -1)) / count.clamp(min=1)).sum()
-        self.views += (count > 0).sum()
-
-    def compute(self) -> dict[str, Tensor]:
-        """Figures over everything added since the last reset."""
-        return {
-            "depth_abs_rel": (self.abs_rel / self.views).float(),
-            "depth_inlier_103": (self.inliers / self.views).float(),
-        }
+    valid, true, predicted = _depths(prediction, target)
+    abs_rel = (predicted - true).abs() / true
+    inlier = {name: _within(predicted, true, ratio) for name, ratio in INLIER_RATIOS.items()}
+    figures = {"depth_abs_rel": _mean_of_views(abs_rel, valid)}
+    figures |= {f"depth_inlier_{name}": _mean_of_views(inside, valid) for name, inside in inlier.items()}
+    for (low, high), label in zip(RANGE_BINS_M, _RANGES, strict=True):
+        here = valid & in_bin(true, low, high)
+        figures[f"depth_abs_rel_{label}"] = mean_where(abs_rel, here)
+        figures[f"depth_inlier_125_{label}"] = mean_where(inlier["125"], here)
+    return figures
 
 
-class ScaleError(Metric):
-    """Ratio of predicted to true mean distance of the valid points from view 0, per metric sample.
+def scale_figures(prediction: Prediction, target: Target) -> dict[str, Float[Tensor, " b"]]:
+    """Ratio of predicted to true lengths on metric samples, NaN on others.
 
-    ``compute`` returns ``scale_ratio_mean``, ``scale_ratio_median`` and ``scale_abs_rel``, the mean of ``|ratio - 1|``.
-    No metric sample with a valid point: NaN.
+    ``scale_ratio``: of the mean distances of the valid points from the reference agent; ``scale_abs_rel``: its
+    distance from 1. Per bin of the true range: of the mean ranges along the rays.
     """
+    true = mean_distance(truth_in_view0(target).points_world, target.valid)
+    predicted = mean_distance(prediction.points_world.detach().float(), target.valid)
+    counts = target.is_metric & target.valid.flatten(1).any(dim=1)
+    ratio = torch.where(counts, predicted.double() / true, torch.nan)
+    figures = {"scale_ratio": ratio, "scale_abs_rel": (ratio - 1).abs()}
+    valid, range_true, range_pred = _depths(prediction, target)
+    valid = valid & target.is_metric[:, None, None, None]
+    for (low, high), label in zip(RANGE_BINS_M, _RANGES, strict=True):
+        here = valid & in_bin(range_true, low, high)
+        figures[f"scale_ratio_{label}"] = mean_where(range_pred, here) / mean_where(range_true, here)
+    return figures
 
-    full_state_update = False
-    ratios: list[Tensor]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("ratios", default=[], dist_reduce_fx="cat")
+def motion_figures(prediction: Prediction, target: Target) -> dict[str, Float[Tensor, " b"]]:
+    """Errors on moving vehicles, on the static world and on the cars' own bodies.
 
-    def update(self, prediction: Prediction, target: Target) -> None:
-        """Add a batch. Samples that do not count are kept as NaN, so that nothing waits for the device."""
-        true = mean_distance(truth_in_view0(target).points_world, target.valid)
-        predicted = mean_distance(prediction.points_world.detach().float(), target.valid)
-        counts = target.is_metric & target.valid.flatten(1).any(dim=1)
-        self.ratios.append(torch.where(counts, predicted / true, torch.nan))
+    ``depth_abs_rel_*`` is over the pixels of all views, ``points_m_*`` the mean distance between predicted and true
+    points in the reference agent's frame; ``moving_share`` is the share of the valid pixels that show a moving
+    vehicle. NaN where the target does not tell (``moving`` or ``own_body`` is ``None``) or no pixel is of that kind.
+    """
+    valid, true, predicted = _depths(prediction, target)
+    nothing = torch.zeros_like(valid)
+    own = nothing if target.own_body is None else target.own_body & valid
+    if target.moving is None:
+        moving = static = nothing
+    else:
+        moving, static = target.moving & valid & ~own, valid & ~target.moving & ~own
+    points_true = truth_in_view0(target).points_world
+    abs_rel = (predicted - true).abs() / true
+    points_m = torch.linalg.vector_norm(prediction.points_world.detach().float() - points_true, dim=-1)
+    share = mean_where(moving.float(), valid)
+    figures = {"moving_share": share if target.moving is not None else torch.full_like(share, torch.nan)}
+    for kind, mask in zip(_KINDS, (moving, static, own), strict=True):
+        figures[f"depth_abs_rel_{kind}"] = mean_where(abs_rel, mask)
+        figures[f"points_m_{kind}"] = mean_where(points_m, mask)
+    return figures
 
-    def compute(self) -> dict[str, Tensor]:
-        """Figures over everything added since the last reset."""
-        ratios = gathered(self.ratios, self.device)
-        return {
-            "scale_ratio_mean": ratios.nanmean(),
-            "scale_ratio_median": median(ratios),
-            "scale_abs_rel": (ratios - 1).abs().nanmean(),
-        }
+
+def _depths(
+    prediction: Prediction, target: Target
+) -> tuple[Bool[Tensor, "b v h w"], Float[Tensor, "b v h w"], Float[Tensor, "b v h w"]]:
+    """Pixels that count, true range (1 elsewhere) and predicted range."""
+    valid = target.valid & (target.depth > 0)
+    true = torch.where(valid, target.depth, 1.0)
+    return valid, true, prediction.depth.detach().to(true.dtype)
+
+
+def _within(predicted: Float[Tensor, "*n"], true: Float[Tensor, "*n"], ratio: float) -> Float[Tensor, "*n"]:
+    return ((predicted < ratio * true) & (true < ratio * predicted)).to(true.dtype)
+
+
+def _mean_of_views(values: Float[Tensor, "b v h w"], valid: Bool[Tensor, "b v h w"]) -> Float[Tensor, " b"]:
+    """Mean over views of their means; views without a valid pixel do not count."""
+    views = mean_where(values.flatten(0, 1), valid.flatten(0, 1)).view(values.shape[:2])
+    return views.nanmean(dim=1)

@@ -7,11 +7,68 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
-from coopmap.geometry import relative_pose, rotation_angle
+from coopmap.geometry import pose_from_quat_trans, relative_pose, rotation_angle
 from coopmap.metrics.states import gathered, median
+from coopmap.types import Prediction
 
 RECALLS_M_DEG = ((1, 2), (2, 5), (5, 10))
 AUC_LIMIT_DEG = 30
+
+
+def predicted_pose(prediction: Prediction) -> Float[Tensor, "b v 4 4"]:
+    """Predicted ``T_view0_view`` in single precision."""
+    return pose_from_quat_trans(prediction.pose_quat.detach().float(), prediction.pose_trans.detach().float())
+
+
+def pair_errors(
+    pose_pred: Float[Tensor, "b v 4 4"], pose_true: Float[Tensor, "b v 4 4"]
+) -> dict[str, Float[Tensor, "b p"]]:
+    """Errors of the relative poses ``T_i_j`` of all pairs of views ``i < j``; no alignment is needed or done.
+
+    Args:
+        pose_pred: in any frame common to the views of a sample.
+        pose_true: likewise, not necessarily the same frame.
+
+    Returns:
+        ``i`` and ``j``; ``distance_m``, the true distance; ``trans_m``, the length of the difference of the
+        translations, both in i's frame; ``rot_deg``, the angle between the rotations; ``direction_deg``, the angle
+        between the translations up to sign. Pairs are ordered 01, 02, ..., 12, ...; none for a single view.
+    """
+    batch, num_views = pose_true.shape[:2]
+    first, second = torch.triu_indices(num_views, num_views, offset=1, device=pose_true.device)
+    pose_pred, pose_true = pose_pred.detach().double(), pose_true.detach().double()
+    predicted = relative_pose(pose_pred[:, first], pose_pred[:, second])
+    true = relative_pose(pose_true[:, first], pose_true[:, second])
+    return {
+        "i": first.expand(batch, -1),
+        "j": second.expand(batch, -1),
+        "distance_m": torch.linalg.vector_norm(true[..., :3, 3], dim=-1),
+        "trans_m": torch.linalg.vector_norm(predicted[..., :3, 3] - true[..., :3, 3], dim=-1),
+        "rot_deg": torch.rad2deg(rotation_angle(predicted[..., :3, :3].mT @ true[..., :3, :3])),
+        "direction_deg": direction_error_deg(predicted[..., :3, 3], true[..., :3, 3]),
+    }
+
+
+def pose_figures(
+    pose_pred: Float[Tensor, "b v 4 4"], pose_true: Float[Tensor, "b v 4 4"]
+) -> dict[str, Float[Tensor, " b"]]:
+    """Per sample: means over all pairs and over the pairs with the reference agent, recalls, AUC.
+
+    See :func:`pair_errors`; all are NaN for a single view.
+    """
+    pairs = pair_errors(pose_pred, pose_true)
+    num_references = pose_true.shape[1] - 1  # the pairs 01, 02, ... come first
+    figures = {
+        "trans_m": pairs["trans_m"].mean(dim=1),
+        "rot_deg": pairs["rot_deg"].mean(dim=1),
+        "trans_to_reference_m": pairs["trans_m"][:, :num_references].mean(dim=1),
+        "rot_to_reference_deg": pairs["rot_deg"][:, :num_references].mean(dim=1),
+    }
+    for metres, degrees in RECALLS_M_DEG:
+        within = (pairs["trans_m"] <= metres) & (pairs["rot_deg"] <= degrees)
+        figures[f"recall_{metres}m_{degrees}deg"] = within.double().mean(dim=1)
+    worst_deg = torch.maximum(pairs["rot_deg"], pairs["direction_deg"])
+    return figures | {f"auc_{AUC_LIMIT_DEG}": area_under_curve(worst_deg)}
 
 
 class RelativePoseError(Metric):
@@ -37,19 +94,12 @@ class RelativePoseError(Metric):
 
     def update(self, pose_pred: Float[Tensor, "b v 4 4"], pose_true: Float[Tensor, "b v 4 4"]) -> None:
         """Add a batch; each argument may be in any frame common to the views of a sample. Single views add nothing."""
-        num_views = pose_true.shape[1]
-        if num_views < 2:
+        if pose_true.shape[1] < 2:
             return
-        first, second = torch.triu_indices(num_views, num_views, offset=1, device=pose_true.device)
-        pose_pred, pose_true = pose_pred.detach().double(), pose_true.detach().double()
-        predicted = relative_pose(pose_pred[:, first], pose_pred[:, second])
-        true = relative_pose(pose_true[:, first], pose_true[:, second])
-        trans_m = torch.linalg.vector_norm(predicted[..., :3, 3] - true[..., :3, 3], dim=-1)
-        rot_deg = torch.rad2deg(rotation_angle(predicted[..., :3, :3].mT @ true[..., :3, :3]))
-        direction_deg = direction_error_deg(predicted[..., :3, 3], true[..., :3, 3])
-        self.trans_m.append(trans_m.flatten().float())
-        self.rot_deg.append(rot_deg.flatten().float())
-        self.auc_sum += area_under_curve(torch.maximum(rot_deg, direction_deg)).sum()
+        pairs = pair_errors(pose_pred, pose_true)
+        self.trans_m.append(pairs["trans_m"].flatten().float())
+        self.rot_deg.append(pairs["rot_deg"].flatten().float())
+        self.auc_sum += area_under_curve(torch.maximum(pairs["rot_deg"], pairs["direction_deg"])).sum()
         self.num_samples += len(pose_true)
 
     def compute(self) -> dict[str, Tensor]:

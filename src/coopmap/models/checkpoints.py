@@ -6,14 +6,16 @@ import difflib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from coopmap.config.checks import require_choice
 from coopmap.config.model import SUBMODULES
+from coopmap.models.hub import DINOV2_SIZES, EncoderKind, WeightsMismatchError, different_encoder
 from coopmap.models.mapanything import MapAnything
 from coopmap.models.naming import canonical_names
 from coopmap.models.sources import Weights, read_weights
@@ -24,10 +26,6 @@ MAX_LISTED = 20
 PRIOR_ENCODERS = tuple(name for name in SUBMODULES if name.endswith("_encoder"))
 ENCODER_BLOCK = re.compile(r"encoder\.model\.blocks\.(\d+)\.(.+)")
 ENCODER_TAIL = re.compile(r"encoder\.model\.(blocks\.\d+|norm)(?=\.)")
-
-
-class WeightsMismatchError(ValueError):
-    """Weights that do not fit the model; the message lists the names."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,8 @@ class LoadedWeights:
         mismatch: what did not fit; empty after a strict load.
         left_out: parts of the weights that the model is configured not to have.
         ignored: pickled classes that were not rebuilt.
+        submodules: the parts that were asked for; empty = all.
+        base: the same about the weights that these were trained from, where a checkpoint of ours says it.
     """
 
     source: str
@@ -65,6 +65,23 @@ class LoadedWeights:
     mismatch: Mismatch
     left_out: tuple[str, ...]
     ignored: tuple[str, ...]
+    submodules: tuple[str, ...] = ()
+    base: Mapping[str, Any] | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Plain values that tell where a run's weights came from, for its folder and its checkpoints."""
+        values = asdict(self)
+        values |= values.pop("mismatch")
+        return {key: list(value) if isinstance(value, list | tuple) else value for key, value in values.items()}
+
+
+class _Match(NamedTuple):
+    """Tensors of the weights beside those of the model, by canonical name."""
+
+    given: Mapping[str, Tensor]
+    own: Mapping[str, Tensor]
+    mismatch: Mismatch
+    left_out: tuple[str, ...]
 
 
 def load_weights(
@@ -76,12 +93,13 @@ def load_weights(
     """Load weights into ``model``; see :func:`~coopmap.models.sources.read_weights` for what ``source`` may be.
 
     Shared tensors may come under one of their names or all. Encoders of geometric inputs that the configuration leaves
-    out (``model.inputs``) are skipped and reported in ``left_out``. An official DINOv2 backbone fills the encoder; when
-    it has as many blocks as encoder and multi-view transformer together, its last blocks start the latter (upstream's
-    DINO initialisation of V1.1).
+    out (``model.inputs``) are skipped and reported in ``left_out``; parts that no public model has may be missing as a
+    whole and then keep their initial values. An official DINOv2 backbone fills the encoder; when it has as many blocks
+    as encoder and multi-view transformer together, its last blocks start the latter (upstream's DINO initialisation of
+    V1.1).
 
     Args:
-        model: on any device; a model on the meta device takes over the tensors as they are, on the CPU.
+        model: on any device; a model on the meta device takes over the tensors as they are, memory-mapped on the CPU.
         source: path, hub id or state dict.
         strict: raise if a name is missing, unexpected or of another shape; otherwise load what fits.
         submodules: top-level parts to load (``encoder``, ``info_sharing``, ...); empty = all.
@@ -93,10 +111,40 @@ def load_weights(
     """
     for name in submodules:
         require_choice("model.weights_only_submodules", name, SUBMODULES)
-    weights = read_weights(source)
+    needs_encoder = strict and (not submodules or "encoder" in submodules)
+    encoder = EncoderKind(model.cfg.encoder.depth, model.cfg.encoder.dim)
+    weights = read_weights(source, encoder if needs_encoder else None)
     canonical = canonical_names(model)
+    match = _match(weights, model, canonical, submodules)
+    if match.mismatch:
+        if strict:
+            raise WeightsMismatchError(_explain(weights, match))
+        logger.warning("%s; loading what fits", _headline(weights, match))
+    loaded = {
+        name: tensor
+        for name, tensor in match.given.items()
+        if name in match.own and name not in match.mismatch.misshaped
+    }
+    _copy(model, loaded, canonical)
+    report = LoadedWeights(
+        source=weights.source,
+        revision=weights.revision,
+        sha256=weights.sha256,
+        license=weights.license,
+        num_parameters=_count(loaded),
+        mismatch=match.mismatch,
+        left_out=match.left_out,
+        ignored=weights.ignored,
+        submodules=tuple(submodules),
+        base=weights.base,
+    )
+    _log(report)
+    return report
+
+
+def _match(weights: Weights, model: MapAnything, canonical: Mapping[str, str], submodules: Sequence[str]) -> _Match:
     own = {name: value for name, value in model.state_dict().items() if canonical[name] == name}
-    tensors, wanted, left_out = dict(weights.tensors), set(own), set[str]()
+    tensors, wanted = dict(weights.tensors), set(own)
     if weights.is_backbone:
         tensors = _continue_backbone(tensors, model)
         wanted = {name for name in own if _part(name) == "encoder"} | (set(tensors) & set(own))
@@ -105,8 +153,11 @@ def load_weights(
     else:
         left_out = {_part(name) for name in tensors} & {name for name in PRIOR_ENCODERS if not hasattr(model, name)}
         tensors = {name: tensor for name, tensor in tensors.items() if _part(name) not in left_out}
-
     given = _by_canonical_name(tensors, canonical)
+    new = {_part(name) for name in own} - set(SUBMODULES) - {_part(name) for name in given}
+    if new:
+        logger.info("%s: no part of public models, keeps its initial values", ", ".join(sorted(new)))
+    wanted = {name for name in wanted if _part(name) not in new}
     if submodules:
         wanted = {name for name in wanted if _part(name) in submodules}
         given = {name: tensor for name, tensor in given.items() if _part(name) in submodules}
@@ -115,22 +166,9 @@ def load_weights(
         unexpected=sorted(set(given) - set(own)),
         misshaped=sorted(name for name in set(given) & set(own) if given[name].shape != own[name].shape),
     )
-    if strict and mismatch:
-        raise WeightsMismatchError(_explain(weights, given, own, mismatch))
-    loaded = {name: tensor for name, tensor in given.items() if name in own and name not in mismatch.misshaped}
-    _copy(model, loaded, canonical)
-    report = LoadedWeights(
-        source=weights.source,
-        revision=weights.revision,
-        sha256=weights.sha256,
-        license=weights.license,
-        num_parameters=sum(tensor.numel() for tensor in loaded.values()),
-        mismatch=mismatch,
-        left_out=tuple(sorted(left_out)),
-        ignored=weights.ignored,
+    return _Match(
+        given, {name: own[name] for name in wanted | set(given) if name in own}, mismatch, tuple(sorted(left_out))
     )
-    _log(report)
-    return report
 
 
 def _part(name: str) -> str:
@@ -179,27 +217,49 @@ def _by_canonical_name(tensors: Mapping[str, Tensor], canonical: Mapping[str, st
 
 
 def _copy(model: MapAnything, loaded: Mapping[str, Tensor], canonical: Mapping[str, str]) -> None:
+    """Put the tensors into the model, one after the other; a model on the meta device takes them over uncopied."""
     state = model.state_dict()
-    aliased = {alias: loaded[first].to(state[alias].dtype) for alias, first in canonical.items() if first in loaded}
-    model.load_state_dict(aliased, strict=False, assign=any(value.is_meta for value in state.values()))
+    assign = any(value.is_meta for value in state.values())
+    if assign:
+        loaded = {name: tensor.to(state[name].dtype) for name, tensor in loaded.items()}
+    aliased = {alias: loaded[first] for alias, first in canonical.items() if first in loaded}
+    model.load_state_dict(aliased, strict=False, assign=assign)
 
 
-def _explain(weights: Weights, given: Mapping[str, Tensor], own: Mapping[str, Tensor], mismatch: Mismatch) -> str:
-    lines = [f"{weights.source} does not fit the model"]
-    kinds = [_encoder_kind(state) for state in (given, own)]
-    if kinds[0] != kinds[1]:
-        lines[0] += f": its encoder has {kinds[0]}, model.encoder {kinds[1]} (choose another model=...?)"
-    lines += _listing("missing", mismatch.missing, mismatch.unexpected)
-    lines += _listing("unexpected", mismatch.unexpected, mismatch.missing)
-    shapes = [f"{name}: {_shape(given[name])}, the model has {_shape(own[name])}" for name in mismatch.misshaped]
-    lines += _listing("wrongly shaped", shapes, [])
-    return "\n".join(lines)
+def _explain(weights: Weights, match: _Match) -> str:
+    missing, unexpected, misshaped = match.mismatch.missing, match.mismatch.unexpected, match.mismatch.misshaped
+    shapes = [f"{name}: {_shape(match.given[name])}, the model has {_shape(match.own[name])}" for name in misshaped]
+    return "\n".join(
+        [
+            _headline(weights, match),
+            *_listing("missing", missing, unexpected),
+            *_listing("unexpected", unexpected, missing),
+            *_listing("wrongly shaped", shapes, []),
+        ]
+    )
 
 
-def _encoder_kind(state: Mapping[str, Tensor]) -> str:
+def _headline(weights: Weights, match: _Match) -> str:
+    """What kind of model the weights are of, and what kind the model is."""
+    line = f"{weights.source} does not fit the model"
+    kinds = [_encoder_kind(state) for state in (match.given, match.own)]
+    if None not in kinds and kinds[0] != kinds[1]:
+        line += f": {different_encoder(*kinds)}"  # type: ignore[arg-type]
+        encoder = (weights.upstream_config or {}).get("encoder_config", {})
+        if encoder.get("size") in DINOV2_SIZES:
+            line += f"; its config.json says {encoder.get('encoder_str', 'dinov2')} {encoder['size']}"
+    return f"{line}; {_count(match.given) / 1e6:.1f} M parameters, the model has {_count(match.own) / 1e6:.1f} M"
+
+
+def _encoder_kind(state: Mapping[str, Tensor]) -> EncoderKind | None:
+    if "encoder.model.cls_token" not in state:
+        return None
     blocks = {match[1] for name in state if (match := ENCODER_BLOCK.match(name))}
-    width = state["encoder.model.cls_token"].shape[-1] if "encoder.model.cls_token" in state else "?"
-    return f"{len(blocks)} blocks of width {width}"
+    return EncoderKind(len(blocks), state["encoder.model.cls_token"].shape[-1])
+
+
+def _count(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def _shape(tensor: Tensor) -> str:

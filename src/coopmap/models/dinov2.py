@@ -68,21 +68,44 @@ class VisionTransformer(nn.Module):
         cells = patches.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         return F.interpolate(cells, scale_factor=scale, mode="bicubic").flatten(2).transpose(1, 2)
 
+    def leading_tokens(self) -> Float[Tensor, "1 t c"]:
+        """Class token and registers as they enter the first block."""
+        cls_token = self.cls_token + self.pos_embed[:, :1]
+        return cls_token if self.register_tokens is None else torch.cat([cls_token, self.register_tokens], dim=1)
+
+    def patch_grid(self, images: Float[Tensor, "*b h w"]) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        patch_size = self.patch_embed.proj.kernel_size[0]
+        return images.shape[-2] // patch_size, images.shape[-1] // patch_size
+
+    def place(
+        self, patches: Float[Tensor, "b n c"], grid: tuple[int, int], leading: Float[Tensor, "b t c"] | None = None
+    ) -> Float[Tensor, "b t+n c"]:
+        """Tokens of patch embeddings: with their positions, behind the leading tokens."""
+        if leading is None:
+            leading = self.leading_tokens().expand(len(patches), -1, -1)
+        return torch.cat([leading, patches + self.position_embedding(*grid)], dim=1)
+
     def embed(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t+n c"]:
         """Tokens that enter the first block."""
-        patch_size = self.patch_embed.proj.kernel_size[0]
-        height, width = images.shape[-2] // patch_size, images.shape[-1] // patch_size
-        patches = self.patch_embed(images) + self.position_embedding(height, width)
-        leading = [self.cls_token + self.pos_embed[:, :1]]
-        if self.register_tokens is not None:
-            leading.append(self.register_tokens)
-        return torch.cat([*(token.expand(len(images), -1, -1) for token in leading), patches], dim=1)
+        return self.place(self.patch_embed(images), self.patch_grid(images))
+
+    def run_blocks(
+        self, tokens: Float[Tensor, "b t+n c"], first: int, last: int, checkpointing: bool = False
+    ) -> Float[Tensor, "b t+n c"]:
+        """Apply blocks ``first`` to ``last - 1``."""
+        for block in self.blocks[first:last]:
+            tokens = run(block, tokens, checkpointing=checkpointing)
+        return tokens
+
+    def resume(
+        self, tokens: Float[Tensor, "b t+n c"], first: int, checkpointing: bool = False
+    ) -> Float[Tensor, "b t+n c"]:
+        """All tokens of the output, from those that enter block ``first``."""
+        return self.norm(self.run_blocks(tokens, first, len(self.blocks), checkpointing))
 
     def forward(self, images: Float[Tensor, "b 3 h w"], checkpointing: bool = False) -> Float[Tensor, "b t+n c"]:
-        tokens = self.embed(images)
-        for block in self.blocks:
-            tokens = run(block, tokens, checkpointing=checkpointing)
-        return self.norm(tokens)
+        return self.resume(self.embed(images), 0, checkpointing)
 
 
 class DinoV2Encoder(nn.Module):
@@ -95,5 +118,11 @@ class DinoV2Encoder(nn.Module):
         self.model = VisionTransformer(cfg)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> EncoderOutput:
-        tokens = self.model(images, self.checkpointing)
+        return self._split(self.model(images, self.checkpointing))
+
+    def resume(self, tokens: Float[Tensor, "b t+n c"], first_block: int) -> EncoderOutput:
+        """Encode from the tokens that enter block ``first_block``."""
+        return self._split(self.model.resume(tokens, first_block, self.checkpointing))
+
+    def _split(self, tokens: Float[Tensor, "b t+n c"]) -> EncoderOutput:
         return EncoderOutput(tokens[:, self.num_extra_tokens :], tokens[:, : self.num_extra_tokens])

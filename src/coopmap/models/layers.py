@@ -5,6 +5,7 @@ Attribute names are those of DINOv2 and UniCeption, so that their weights load.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from coopmap.config.model import TransformerConfig
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 
-def run(module: nn.Module, *inputs: Any, checkpointing: bool) -> Any:
+def run(module: Callable[..., Any], *inputs: Any, checkpointing: bool) -> Any:
     """Call ``module``; with ``checkpointing`` its activations are recomputed in the backward pass."""
     if checkpointing and torch.is_grad_enabled():
         return checkpoint(module, *inputs, use_reentrant=False)

@@ -14,13 +14,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.config.model import ModelConfig
-from coopmap.geometry.se3 import pose_from_quat_trans, transform_points
-from coopmap.models.dinov2 import DinoV2Encoder
+from coopmap.geometry.se3 import pose_from_quat_trans, quat_trans_from_pose, transform_points
+from coopmap.models.dinov2 import DinoV2Encoder, EncoderOutput
+from coopmap.models.fusion import build_fusion, group_cameras
 from coopmap.models.heads import DENSE_CHANNELS, DenseHead, DPTFeature, DPTRegressor, PoseHead, ScaleHead
 from coopmap.models.info_sharing import AlternatingAttention
 from coopmap.models.initialization import initialize_from_scratch
 from coopmap.models.layers import LayerNorm
+from coopmap.models.pose_correction import PoseCorrection
 from coopmap.models.priors import DenseEncoder, GlobalEncoder, normalize_depth, normalize_translations, pose_in_view0
+from coopmap.models.rig import constrain_to_rig
+from coopmap.models.spherical import SphericalEncoding
+from coopmap.models.view_embedding import ViewEmbedding
 from coopmap.types import Observation, Prediction
 
 
@@ -46,15 +51,28 @@ class MapAnything(nn.Module):
         self.info_sharing = AlternatingAttention(cfg.info_sharing, dim, cfg.checkpointing.info_sharing)
         shared_dim, heads = cfg.info_sharing.dim, cfg.heads
         self.dpt_feature_head = DPTFeature(
-            [dim, shared_dim, shared_dim, shared_dim], heads.layer_dims, heads.feature_dim, cfg.checkpointing.heads
+            [dim, shared_dim, shared_dim, shared_dim],
+            heads.layer_dims,
+            heads.feature_dim,
+            cfg.checkpointing.heads,
+            heads.circular,
         )
-        self.dpt_regressor_head = DPTRegressor(heads.feature_dim, cfg.checkpointing.heads)
+        self.dpt_regressor_head = DPTRegressor(heads.feature_dim, cfg.checkpointing.heads, heads.circular)
         self.dense_head = DenseHead(self.dpt_feature_head, self.dpt_regressor_head)
         self.pose_head = PoseHead(shared_dim, heads.pose_dim)
         self.scale_head = ScaleHead(shared_dim, heads.scale_dim)
         if cfg.initialization == "scratch":
             initialize_from_scratch(self.encoder.model, self.info_sharing, self.pose_head)
         nn.init.constant_(self.scale_head.output_proj.bias, math.log(heads.initial_scale_m))
+        # Drawn last: the initial weights of everything else do not depend on what is added here.
+        self.fusion = build_fusion(cfg.fusion, dim, patch_size)
+        self.view_embedding = ViewEmbedding(dim) if cfg.view_embedding else None
+        if cfg.spherical_encoding:
+            self.spherical_encoding = SphericalEncoding(dim, patch_size)
+        if cfg.inputs.rig:
+            self.rig_encoder = GlobalEncoder(7, dim)
+        if cfg.pose_correction:
+            self.pose_correction = PoseCorrection(dim)
 
     def forward(self, observation: Observation) -> Prediction:
         """Predict the geometry of a batch.
@@ -66,9 +84,9 @@ class MapAnything(nn.Module):
             ValueError: if the image size is not a multiple of the patch size.
         """
         images = observation.images
-        batch, num_views, _, height, width = images.shape
+        batch, num_views, height, width, _ = observation.rays.shape
         grid = self._patch_grid(height, width)
-        encoded = self.encoder(images.flatten(0, 1))
+        encoded = self._encode(observation)
         patches = encoded.patches.unflatten(0, (batch, num_views))
         extra_tokens = None
         if self.cfg.info_sharing.encoder_tokens:
@@ -77,12 +95,31 @@ class MapAnything(nn.Module):
             images.device.type, enabled=False
         ):  # norms of the prior encoders overflow in half precision
             fused = self.fusion_norm_layer(self._add_priors(patches, observation))
-        shared, scale_token = self.info_sharing(fused, extra_tokens, self.scale_token.expand(batch, 1, -1))
+        tokens = fused
+        if self.view_embedding is not None:
+            view_features = self.view_embedding(observation)[:, :, None]
+            tokens = tokens + view_features
+            extra_tokens = None if extra_tokens is None else extra_tokens + view_features
+        shared, scale_token = self.info_sharing(tokens, extra_tokens, self.scale_token.expand(batch, 1, -1))
         with torch.autocast(images.device.type, enabled=False):
             levels = [_as_maps(level, grid) for level in (fused, *shared)]
             dense = self.dense_head(levels, (height, width)).unflatten(0, (batch, num_views))
             trans, quat = (output.unflatten(0, (batch, num_views)) for output in self.pose_head(levels[-1]))
-            return decode(dense, trans, quat, self.scale_head(scale_token))
+            prediction = decode(dense, trans, quat, self.scale_head(scale_token))
+            return constrain_to_rig(prediction, observation) if self.cfg.rig_constraint else prediction
+
+    def _encode(self, observation: Observation) -> EncoderOutput:
+        """Patch features of all views, one after the other."""
+        if self.fusion is None:
+            if observation.images.ndim != 5:
+                raise ValueError(
+                    f"images of shape {tuple(observation.images.shape)}: a model without fusion works on one image per "
+                    f"view (data.layout=panorama or cameras); choose model/fusion=mean, concat, ..."
+                )
+            return self.encoder(observation.images.flatten(0, 1))
+        cameras = group_cameras(observation, self.fusion.layout)
+        tokens = self.fusion(cameras, self.encoder.model, self.encoder.checkpointing)
+        return self.encoder.resume(tokens, self.fusion.first_block)
 
     def _patch_grid(self, height: int, width: int) -> tuple[int, int]:
         patch_size = self.cfg.encoder.patch_size
@@ -99,29 +136,37 @@ class MapAnything(nn.Module):
         step, which DDP needs.
         """
         inputs = self.cfg.inputs
+        if self.cfg.spherical_encoding:
+            patches = patches + self.spherical_encoding(observation.rays)
         if inputs.rays:
             rays = self.ray_dirs_encoder(observation.rays.movedim(-1, -3))
             patches = patches + _where(observation.rays_given, rays)
         if inputs.depth and (observation.depth_prior is not None or self.training):
             patches = patches + self._depth_features(observation)
         if inputs.pose and (observation.pose_prior is not None or self.training):
-            patches = patches + self._pose_features(observation)[:, :, None]
+            patches = patches + self._pose_features(observation, patches)[:, :, None]
+        if inputs.rig and observation.rig_pose is not None:
+            quat, trans = quat_trans_from_pose(observation.rig_pose)
+            rig = self.rig_encoder(torch.cat([quat, trans], dim=-1))
+            patches = patches + _where(observation.rig_given, rig)[:, :, None]
         return patches
 
     def _depth_features(self, observation: Observation) -> Float[Tensor, "b v n c"]:
         depth = observation.depth_prior
         if depth is None:
-            depth = torch.zeros_like(observation.images[:, :, 0])
+            depth = torch.zeros_like(observation.rays[..., 0])
         given = _and(observation.depth_given, (depth > 0).any(dim=-1).any(dim=-1))
         depth, log_mean = normalize_depth(depth)
         scale = _where(observation.depth_is_metric, self.depth_scale_encoder(log_mean))
         return _where(given, self.depth_encoder(depth[:, :, None]) + scale[:, :, None])
 
-    def _pose_features(self, observation: Observation) -> Float[Tensor, "b v c"]:
+    def _pose_features(self, observation: Observation, patches: Float[Tensor, "b v n c"]) -> Float[Tensor, "b v c"]:
         pose, given = observation.pose_prior, observation.pose_given
         if pose is None:
             pose = torch.eye(4, device=observation.images.device).expand(*observation.images.shape[:2], 4, 4)
             given = pose.new_zeros(pose.shape[:2], dtype=torch.bool)
+        if self.cfg.pose_correction:
+            pose = self.pose_correction(pose, patches)
         quat, trans = pose_in_view0(pose)
         trans, log_mean = normalize_translations(_where(given, trans))  # unknown ones must not count in the mean
         scale = _where(observation.pose_is_metric, self.cam_trans_scale_encoder(log_mean).expand(*quat.shape[:2], -1))

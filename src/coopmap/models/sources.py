@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from coopmap.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, EncoderKind, fetch, read_config, read_license
 from coopmap.models.torchfile import TensorRef, TorchFile
 
-logger = logging.getLogger(__name__)
-
-HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
-FOLDER_FILE = "model.safetensors"
+HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 DINOV2_ONLY = "mask_token"
 """A tensor of every official DINOv2 backbone, and of no MapAnything checkpoint."""
 
@@ -35,6 +33,8 @@ class Weights:
         license: as the model card states it.
         ignored: pickled classes that were not rebuilt.
         is_backbone: an official DINOv2 backbone, which has an encoder's weights only.
+        upstream_config: content of the ``config.json`` beside a released file.
+        base: record of the weights that these were trained from, where a checkpoint of ours carries it.
     """
 
     tensors: Mapping[str, Tensor]
@@ -44,69 +44,109 @@ class Weights:
     license: str | None = None
     ignored: tuple[str, ...] = ()
     is_backbone: bool = False
+    upstream_config: Mapping[str, Any] | None = None
+    base: Mapping[str, Any] | None = None
 
 
-def read_weights(source: str | Path | Mapping[str, Tensor]) -> Weights:
-    """Read weights from wherever ``source`` points to.
+def read_weights(source: str | Path | Mapping[str, Tensor], expected: EncoderKind | None = None) -> Weights:
+    """Read weights from wherever ``source`` points to; tensors of files are memory-mapped, and changes stay private.
 
     Args:
         source: state dict; file (``.safetensors``, or anything that ``torch.save`` wrote: a state dict, upstream's
             ``{"model": ...}``, a Lightning checkpoint, an official DINOv2 backbone); folder with
             ``model.safetensors``; or hub id ``owner/name[@revision]``. What exists as a path is one: only other names
             reach for the network.
+        expected: encoder of the model; a hub repository with another one is not downloaded.
 
     Raises:
-        FileNotFoundError: if ``source`` is neither.
+        FileNotFoundError: if ``source`` is neither, or a hub id that is not in the cache and cannot be downloaded.
         ValueError: if the file holds no weights or is damaged.
+        WeightsMismatchError: see ``expected``.
     """
     if isinstance(source, Mapping):
         return _weights(source, "state dict")
     path = Path(source).expanduser()
     if path.is_dir():
-        if not (path / FOLDER_FILE).is_file():
-            raise FileNotFoundError(f"{path}: expected a file {FOLDER_FILE} in this folder")
-        return replace(_read_file(path / FOLDER_FILE), license=_license(path / "README.md"))
+        if not (path / WEIGHTS_FILE).is_file():
+            raise FileNotFoundError(f"{path}: expected a file {WEIGHTS_FILE} in this folder")
+        config, license = read_config(path / CONFIG_FILE), read_license(path / CARD_FILE)
+        return replace(_read_file(path / WEIGHTS_FILE), license=license, upstream_config=config)
     if path.is_file():
         return _read_file(path)
     if (match := HUB_ID.fullmatch(str(source))) and path.suffix.lower() not in {".ckpt", ".pt", ".pth", ".safetensors"}:
-        return _read_hub(match["repo"], match["revision"])
+        return _read_hub(match["repo"], match["revision"], expected)
     raise FileNotFoundError(f"model.weights={source}: no such file or folder, and not a hub id owner/name[@revision]")
 
 
-def _read_hub(repo: str, revision: str | None) -> Weights:
-    from huggingface_hub import hf_hub_download  # only a hub id needs it
-    from huggingface_hub.utils import EntryNotFoundError
+def _read_hub(repo: str, revision: str | None, expected: EncoderKind | None) -> Weights:
+    snapshot = fetch(repo, revision, expected)
+    weights = _read_file(snapshot.weights)
+    if snapshot.sha256 not in (None, weights.sha256):
+        raise ValueError(
+            f"{snapshot.weights}: not the weights that {repo}@{snapshot.revision} stands for (sha256 {weights.sha256}, "
+            f"expected {snapshot.sha256}); delete the file to have it downloaded again"
+        )
+    return replace(
+        weights,
+        source=repo,
+        revision=snapshot.revision,
+        license=snapshot.license,
+        upstream_config=snapshot.config,
+    )
 
-    file = Path(hf_hub_download(repo, FOLDER_FILE, revision=revision))
-    commit = file.parent.name  # .../snapshots/<commit>/model.safetensors
-    if revision is None:
-        logger.warning("%s may change; to repeat this run, use model.weights=%s@%s", repo, repo, commit)
-    try:
-        card = Path(hf_hub_download(repo, "README.md", revision=commit))
-    except EntryNotFoundError:
-        card = file.parent / "README.md"
-    return replace(_read_file(file), source=repo, revision=commit, license=_license(card))
+
+def read_plain(checkpoint: str | Path) -> dict[str, Any]:
+    """The plain values in a checkpoint of ours, its record of the run among them; reads no tensors.
+
+    Raises:
+        ValueError: if it is no ``torch.save`` archive of a dictionary.
+    """
+    content = TorchFile(Path(checkpoint)).content
+    if not isinstance(content, dict):
+        raise ValueError(f"{checkpoint}: not a checkpoint")
+    return {key: _plain(content.get(key)) for key in ("global_step", "coopmap")}
 
 
-def _license(card: Path) -> str | None:
-    """The ``license:`` line of a model card."""
-    if not card.is_file():
-        return None
-    match = re.search(r"^license:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    return match[1] if match else None
+def read_record(checkpoint: str | Path) -> dict[str, Any] | None:
+    """What a checkpoint of ours says about the weights that its run started from; reads no tensors.
+
+    Raises:
+        ValueError: if it is no ``torch.save`` archive of a dictionary.
+    """
+    return _record(read_plain(checkpoint))
+
+
+def _record(content: Any) -> dict[str, Any] | None:
+    ours = content.get("coopmap") if isinstance(content, dict) else None
+    record = ours.get("weights") if isinstance(ours, dict) else None
+    return _plain(record) if isinstance(record, dict) else None
+
+
+def _plain(value: Any) -> Any:
+    """Plain values only; anything else becomes ``None``."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool) else None
 
 
 def _read_file(path: Path) -> Weights:
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     if path.suffix == ".safetensors":
-        return _weights(load_file(path), str(path), sha256=sha256)
+        try:
+            return _weights(load_file(path), str(path), sha256=sha256)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a safetensors file, or damaged: {error}") from error
     file = TorchFile(path)
     references = _find_state_dict(file.content)
     if not references:
         raise ValueError(f"{path}: holds no tensors under 'model', 'state_dict' or at the top level")
     tensors = {name: file.tensor(reference) for name, reference in references.items()}
-    return _weights(tensors, str(path), sha256=sha256, ignored=tuple(sorted(file.ignored)))
+    base = _record(file.content)
+    provenance = {"license": base.get("license") if base else None, "base": base}
+    return _weights(tensors, str(path), sha256=sha256, ignored=tuple(sorted(file.ignored)), **provenance)
 
 
 def _find_state_dict(content: Any) -> dict[str, TensorRef]:

@@ -1,0 +1,176 @@
+"""What a run's model costs: ``model.json`` in the run folder, and the run's clock."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+
+from coopmap.benchmarks.counting import WorkCounter
+from coopmap.models.layers import Block
+from coopmap.types import Observation
+
+log = logging.getLogger(__name__)
+
+
+class ModelFacts(L.Callback):
+    """Writes ``model.json``: parameters, tokens and FLOPs per sample, peak memory; logs the clock.
+
+    Tokens and FLOPs are those of the first validation sample with the most agents, counted once at the start on
+    tensors without content. Beside every validation stand ``time/steps``, optimiser steps so far, and ``time/wall_s``,
+    seconds of training so far, validations included, pauses between resumed starts excluded.
+
+    Args:
+        file: to write.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.facts: dict[str, Any] = {}
+        self._earlier_seconds = 0.0
+        self._started: float | None = None
+        self._ended = False
+        self._rss_before = peak_rss_bytes()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count, and start the clock."""
+        if trainer.is_global_zero:
+            if pl_module.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(pl_module.device)
+            self.facts = self._count(trainer, pl_module)
+            self._write(trainer)
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return self._earlier_seconds + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the clock."""
+        if not self._ended and not trainer.sanity_checking:
+            pl_module.log_dict({"time/steps": float(trainer.global_step), "time/wall_s": self.seconds})
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the memory's peak so far; a run may be ended from outside."""
+        if self._started is not None and not self._ended and trainer.is_global_zero:
+            self.facts |= peak_memory(pl_module.device, self._rss_before)
+            self._write(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What comes now is no training."""
+        self.on_validation_end(trainer, pl_module)
+        self._ended = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._earlier_seconds = state_dict["seconds"]
+
+    def _count(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        model = pl_module.model
+        assert isinstance(model, nn.Module)
+        facts = count_parameters(model)
+        if trainer.fast_dev_run or (observation := largest_observation(trainer.datamodule)) is None:  # type: ignore[attr-defined]
+            return facts
+        observation = pl_module.with_inputs(observation, 0)  # type: ignore[operator]
+        try:
+            with trainer.precision_plugin.forward_context():
+                return facts | count_sample(model, observation, pl_module.device)
+        except Exception as error:  # a figure for a table must not end a run
+            log.warning("tokens and FLOPs per sample are not known: %s: %s", type(error).__name__, error)
+            return facts
+
+    def _write(self, trainer: L.Trainer) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        temporary = self.file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.facts, indent=2) + "\n")
+        temporary.replace(self.file)
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """Parameters of a model: all, and those that are trained."""
+    parameters = list(model.parameters())
+    return {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    }
+
+
+def largest_observation(datamodule: Any) -> Observation | None:
+    """The first validation sample with the most agents, as a batch of one; ``None`` if none can be read."""
+    dataset = datamodule.dataset("val")
+    for position in (-dataset.num_agents).argsort(kind="stable"):
+        sample = dataset[int(position)]
+        if hasattr(sample, "observation"):
+            return sample.observation.map(lambda tensor: tensor[None])
+    return None
+
+
+def count_sample(model: nn.Module, observation: Observation, device: torch.device) -> dict[str, int]:
+    """Tokens and FLOPs of one pass over a batch of one, in the model's present mode; nothing is computed.
+
+    Returns:
+        ``views``; ``encoder_tokens`` that pass the image encoder (class and register tokens included) and
+        ``multi_view_tokens`` (patches that the views exchange); ``forward_flops``, and ``training_flops`` of forward
+        and backward pass, what gradient checkpointing computes twice included. A multiplication and an addition count
+        as two FLOPs.
+    """
+    tokens = {"encoder_tokens": 0, "multi_view_tokens": 0}
+
+    def count(name: str, tensor: Tensor) -> None:
+        tokens[name] += tensor[..., 0].numel()
+
+    mode = FakeTensorMode()
+    with FakeCopyMode(mode):
+        model = copy.deepcopy(model)  # without what torch.compile attached
+    observation = observation.map(mode.from_tensor)
+    with mode, torch.random.fork_rng(devices=[]):
+        observation = observation.to(device)
+        first_block = next(module for module in model.get_submodule("encoder").modules() if isinstance(module, Block))
+        exchange = model.get_submodule("info_sharing")
+        hooks = [
+            first_block.register_forward_pre_hook(lambda _, inputs: count("encoder_tokens", inputs[0])),
+            exchange.register_forward_pre_hook(lambda _, inputs: count("multi_view_tokens", inputs[0])),
+        ]
+        with WorkCounter() as counter, torch.enable_grad():
+            prediction = model(observation)
+            forward = counter.work.flops
+            for hook in hooks:  # checkpointing calls blocks again
+                hook.remove()
+            outputs = [value for value in vars(prediction).values() if isinstance(value, Tensor)]
+            torch.stack([output.float().sum() for output in outputs if output.requires_grad]).sum().backward()
+    flops = {"forward_flops": forward, "training_flops": counter.work.flops}
+    return {"views": observation.images.shape[1], **tokens, **flops}
+
+
+def peak_memory(device: torch.device, rss_before: int) -> dict[str, int]:
+    """Peak of allocated GPU memory, or of the process's resident memory.
+
+    Args:
+        device: of the model.
+        rss_before: resident peak before the run; the process may have done other things (a sweep), and a peak that
+            stems from those says nothing.
+    """
+    if device.type == "cuda":
+        return {"cuda_peak_allocated_bytes": torch.cuda.max_memory_allocated(device)}
+    peak = peak_rss_bytes()
+    return {"process_peak_rss_bytes": peak} if peak > rss_before else {}
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,33 @@
+"""Rough poses of agents, as a car on the road would report them (numpy)."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from coopmap.config.priors import PriorsConfig
+from coopmap.data.opv2v import AgentMetadata
+from coopmap.geometry.poses import rotation_about_y
+
+
+def rough_pose(
+    metadata: AgentMetadata, priors: PriorsConfig, noise_level: float, rng: np.random.Generator
+) -> Float[np.ndarray, "4 4"]:
+    """``T_world_agent`` as the prior has it.
+
+    Noise moves the agent horizontally and turns it about its own vertical axis: the errors of GPS and compass.
+
+    Args:
+        metadata: of the agent.
+        priors: source and noise.
+        noise_level: factor on the noise.
+        rng: of this agent in this sample; three numbers are drawn whatever the source.
+    """
+    right, forward, turn = rng.standard_normal(3) * noise_level
+    if priors.agent_pose == "gps":
+        return metadata.pose_prior
+    if priors.agent_pose == "truth":
+        return metadata.pose
+    noisy = metadata.pose @ rotation_about_y(np.deg2rad(priors.rot_noise_deg) * turn)
+    noisy[[0, 2], 3] += priors.trans_noise_m * np.array([right, forward])
+    return noisy

@@ -1,0 +1,322 @@
+"""From the decoded files of one agent to the views that a model attends over, in each layout (numpy).
+
+All layouts draw the same random numbers, so that samples of two layouts differ in nothing but the layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from coopmap.config.data import CamerasConfig, DataConfig, PanoramaConfig
+from coopmap.data.augmentation import (
+    draw_tilt,
+    jitter,
+    roll_columns,
+    roll_directions,
+    roll_pose,
+    rotated,
+    vary_exposure,
+)
+from coopmap.data.opv2v import AgentMetadata, VehicleBoxes
+from coopmap.data.panorama_frame import PanoramaFrame
+from coopmap.data.vehicles import vehicle_masks
+from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays, pixel_centers
+from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up, warp_cameras, warp_images
+from coopmap.geometry.poses import rotation_about_y
+from coopmap.geometry.rig import Rig
+from coopmap.geometry.targets import central_geometry, content_geometry
+from coopmap.geometry.warp_cache import WarpCache, rounded_rig
+
+PATCH_SIZE = 14
+"""Pixels per side of the cells on which camera features are aligned with the panorama."""
+
+IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
+"""DINOv2's (ImageNet's) normalisation of RGB in [0, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """Decoded files of one agent in one frame, slot order."""
+
+    metadata: AgentMetadata
+    images: UInt8[np.ndarray, "k h w 3"]
+    depths: Float32[np.ndarray, "k h w"]
+
+
+@dataclass(frozen=True, eq=False)
+class CameraCells:
+    """What the cells of a panorama show in each camera; see the fields ``camera_*`` of Observation."""
+
+    angle: Float32[np.ndarray, "k gh gw"]
+    pose: Float[np.ndarray, "k 4 4"]
+    grid: Float32[np.ndarray, "k gh gw 2"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One view; see Observation and Target for the meaning. ``image`` is that of ``k`` cameras if there are cells."""
+
+    image: Float32[np.ndarray, "*k h w 3"]
+    nominal_rays: Float32[np.ndarray, "h w 3"]
+    rays: Float32[np.ndarray, "h w 3"]
+    depth: Float32[np.ndarray, "h w"]
+    non_ambiguous: Bool[np.ndarray, "h w"]
+    pose: Float[np.ndarray, "4 4"]
+    moving: Bool[np.ndarray, "h w"] | None
+    own_body: Bool[np.ndarray, "h w"] | None
+    cells: CameraCells | None = None
+    rig_pose: Float[np.ndarray, "4 4"] | None = None
+
+
+def panorama_spec(config: PanoramaConfig) -> PanoramaSpec:
+    """The warp that a configuration asks for."""
+    camera = PanoramaCamera(
+        config.height,
+        config.width,
+        np.deg2rad(config.v_fov_deg),
+        np.deg2rad(config.elevation_center_deg),
+        config.projection,
+    )
+    return PanoramaSpec(camera, config.surface, config.radius_m, np.deg2rad(config.feather_deg), config.legacy_crop)
+
+
+def build_views(config: DataConfig, depth_is_dense: bool) -> PanoramaViews | CameraViews:
+    """The maker of views of a layout."""
+    if config.layout == "cameras":
+        return CameraViews(config)
+    kinds = {"panorama": PanoramaViews, "warped": WarpedViews, "grouped": GroupedViews}
+    return kinds[config.layout](config, depth_is_dense)
+
+
+class PanoramaViews:
+    """One panorama per agent.
+
+    Args:
+        config: panorama, layout and augmentation.
+        depth_is_dense: depth is known nearly everywhere.
+    """
+
+    def __init__(self, config: DataConfig, depth_is_dense: bool) -> None:
+        self.config, self.depth_is_dense = config, depth_is_dense
+        self.spec = panorama_spec(config.panorama)
+        self.warps = WarpCache(self.spec, config.cache_dir)
+        self.nominal_rays = camera_rays(self.spec.camera).astype(np.float32)
+
+    def __call__(
+        self, agent: str, record: Record, vehicles: VehicleBoxes | None, rng: np.random.Generator | None
+    ) -> list[View]:
+        """Views of an agent, augmented if there is a generator; with masks of vehicles if their boxes are given."""
+        augmentation = self.config.augmentation
+        frame = self._frame(record.metadata.rig, None if rng is None else draw_tilt(augmentation, rng))
+        images = record.images if rng is None else vary_exposure(record.images, augmentation, rng)
+        image = self._image(images, frame)
+        image = image if rng is None else jitter(image, augmentation, rng)
+        shift = 0
+        if rng is not None and augmentation.yaw_roll:
+            shift = int(rng.integers(self.spec.camera.width))
+        rays, depth = self._geometry(record, frame)
+        masks = _vehicle_masks(frame.in_agent(rays * depth[..., None]), depth, agent, record, vehicles)
+        pose = record.metadata.pose if frame.tilt is None else record.metadata.pose @ frame.tilt
+        rolls_rays = self.config.panorama.geometry == "content"
+        width = self.spec.camera.width
+        return [
+            View(
+                image=self._finish(image, frame, shift),
+                nominal_rays=self.nominal_rays,
+                rays=roll_directions(rays, shift, width) if rolls_rays and shift else rays,
+                depth=roll_columns(depth, shift),
+                non_ambiguous=roll_columns(frame.warp.covered, shift),
+                pose=roll_pose(pose, shift, width),
+                moving=None if masks is None else roll_columns(masks[0], shift),
+                own_body=None if masks is None else roll_columns(masks[1], shift),
+                cells=self._cells(frame, shift),
+            )
+        ]
+
+    def _frame(self, rig: Rig, tilt: Float[np.ndarray, "4 4"] | None) -> PanoramaFrame:
+        """The warp of the agent's own frame is known; that of a tilted one is computed for this view alone."""
+        if tilt is None:
+            return PanoramaFrame(rig, None, self.warps.get(rig))
+        rays = rotated(self.nominal_rays, tilt)
+        return PanoramaFrame(rig, tilt, build_warp(rounded_rig(rig), self.spec, rays))
+
+    def _geometry(
+        self, record: Record, frame: PanoramaFrame
+    ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
+        if self.config.panorama.geometry == "content":
+            return content_geometry(frame.warp, frame.tilted_rig, record.depths, self.nominal_rays)
+        depth = central_geometry(self.spec.camera, frame.tilted_rig, record.depths, self.depth_is_dense)
+        return self.nominal_rays, depth
+
+    def _image(self, images: UInt8[np.ndarray, "k h w 3"], frame: PanoramaFrame) -> UInt8[np.ndarray, "*k hp wp 3"]:
+        """What photometric augmentation is applied to."""
+        return warp_images(frame.warp, images, frame.rig, self.spec)
+
+    def _finish(
+        self, image: UInt8[np.ndarray, "*k hp wp 3"], frame: PanoramaFrame, shift: int
+    ) -> Float32[np.ndarray, "*k h w 3"]:
+        """Normalise and roll; pixels that no camera sees get the mean colour, which says nothing."""
+        return roll_columns(_normalized(image, frame.warp.covered), shift)
+
+    def _cells(self, frame: PanoramaFrame, shift: int) -> CameraCells | None:
+        return None
+
+    def _turned_poses(self, frame: PanoramaFrame, shift: int) -> Float[np.ndarray, "k 4 4"]:
+        """``T_agent_camera`` for the agent frame that was tilted, and turned by the roll."""
+        return rotation_about_y(2 * np.pi * shift / self.spec.camera.width).T @ frame.tilted_rig.agent_from_camera
+
+
+class WarpedViews(PanoramaViews):
+    """The panorama of an agent with its cameras apart: each is warped on its own."""
+
+    def __init__(self, config: DataConfig, depth_is_dense: bool) -> None:
+        super().__init__(config, depth_is_dense)
+        self._looked_up: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def _frame(self, rig: Rig, tilt: Float[np.ndarray, "4 4"] | None) -> PanoramaFrame:
+        return replace(super()._frame(rig, tilt), looked_up=self._look_up(rounded_rig(rig), tilt))
+
+    def _look_up(
+        self, rig: Rig, tilt: Float[np.ndarray, "4 4"] | None
+    ) -> tuple[Float32[np.ndarray, "k h w 2"], Float32[np.ndarray, "k h w"]]:
+        if tilt is not None:
+            return _finite(*look_up(rig, rotated(self.nominal_rays, tilt), self.spec))
+        key = self.warps.key(rig)
+        if key not in self._looked_up:
+            self._looked_up[key] = _finite(*look_up(rig, camera_rays(self.spec.camera), self.spec))
+            if len(self._looked_up) > MAX_LOOK_UPS:
+                self._looked_up.pop(next(iter(self._looked_up)))
+        return self._looked_up[key]
+
+    def _image(self, images: UInt8[np.ndarray, "k h w 3"], frame: PanoramaFrame) -> UInt8[np.ndarray, "k hp wp 3"]:
+        pixel, _ = frame.in_cameras
+        return warp_cameras(pixel, images, frame.rig, self.spec)
+
+    def _finish(
+        self, image: UInt8[np.ndarray, "k hp wp 3"], frame: PanoramaFrame, shift: int
+    ) -> Float32[np.ndarray, "k h w 3"]:
+        _, angle = frame.in_cameras
+        return roll_columns(_normalized(image, np.isfinite(angle)), shift)
+
+    def _cells(self, frame: PanoramaFrame, shift: int) -> CameraCells:
+        _, angle = frame.in_cameras
+        return CameraCells(np.roll(angle, -shift, axis=-1), self._turned_poses(frame, shift))
+
+
+MAX_LOOK_UPS = 8
+"""Rigs whose warps are kept: some 12 MB each at full size."""
+
+
+class GroupedViews(PanoramaViews):
+    """The camera images of an agent as they are, and where the panorama's patches lie in them."""
+
+    def _image(self, images: UInt8[np.ndarray, "k h w 3"], frame: PanoramaFrame) -> UInt8[np.ndarray, "k h w 3"]:
+        return _resized(images, self.config.cameras)
+
+    def _finish(
+        self, image: UInt8[np.ndarray, "k h w 3"], frame: PanoramaFrame, shift: int
+    ) -> Float32[np.ndarray, "k h w 3"]:
+        return _normalized(image)
+
+    def _cells(self, frame: PanoramaFrame, shift: int) -> CameraCells:
+        camera = self.spec.camera
+        patches = replace(camera, height=camera.height // PATCH_SIZE, width=camera.width // PATCH_SIZE)
+        centers = pixel_centers(patches.height, patches.width) + np.array([shift / PATCH_SIZE, 0.0])
+        pixel, angle = look_up(frame.rig, frame.in_agent(patches.unproject(centers)), self.spec)
+        height, width = frame.rig.image_size
+        grid = np.where(np.isfinite(angle)[..., None], 2 * pixel / np.array([width, height]) - 1, OUTSIDE)
+        return CameraCells(angle.astype(np.float32), self._turned_poses(frame, shift), grid.astype(np.float32))
+
+
+OUTSIDE = -2.0
+"""Grid coordinate of a cell that a camera does not see."""
+
+
+class CameraViews:
+    """Every camera a pinhole view of its own, in slot order: the baseline of 4n views."""
+
+    def __init__(self, config: DataConfig) -> None:
+        self.config = config
+
+    def __call__(
+        self, agent: str, record: Record, vehicles: VehicleBoxes | None, rng: np.random.Generator | None
+    ) -> list[View]:
+        """See :meth:`PanoramaViews.__call__`; turning or tilting the agent's frame changes none of these views."""
+        rig, augmentation = record.metadata.rig, self.config.augmentation
+        images = record.images if rng is None else vary_exposure(record.images, augmentation, rng)
+        images = _resized(images, self.config.cameras)
+        images = images if rng is None else jitter(images, augmentation, rng)
+        if rng is not None and augmentation.yaw_roll:
+            rng.integers(self.config.panorama.width)
+        if rng is not None:
+            draw_tilt(augmentation, rng)
+        finished = _normalized(images)
+        return [self._view(agent, record, vehicles, finished[slot], slot) for slot in range(len(rig.intrinsics))]
+
+    def _view(
+        self,
+        agent: str,
+        record: Record,
+        vehicles: VehicleBoxes | None,
+        image: Float32[np.ndarray, "h w 3"],
+        slot: int,
+    ) -> View:
+        """The target of a pixel is the point that the nearest pixel of the full image shows."""
+        rig, size = record.metadata.rig, self.config.cameras
+        height, width = rig.image_size
+        scale = np.array([width / size.width, height / size.height])
+        full = PinholeCamera(rig.intrinsics[slot], height, width)
+        pixels = pixel_centers(size.height, size.width) * scale
+        column, row = np.floor(np.moveaxis(pixels, -1, 0)).astype(np.int64)
+        depth = record.depths[slot][row, column]
+        nominal = full.unproject(pixels).astype(np.float32)
+        shown = full.unproject(np.floor(pixels) + 0.5).astype(np.float32)
+        agent_from_camera = rig.agent_from_camera[slot]
+        points = (shown * depth[..., None]) @ agent_from_camera[:3, :3].T + agent_from_camera[:3, 3]
+        masks = _vehicle_masks(points.astype(np.float32), depth, agent, record, vehicles)
+        return View(
+            image=image,
+            nominal_rays=nominal,
+            rays=np.where(depth[..., None] > 0, shown, nominal),
+            depth=depth,
+            non_ambiguous=np.ones(depth.shape, bool),
+            pose=record.metadata.pose @ agent_from_camera,
+            moving=None if masks is None else masks[0],
+            own_body=None if masks is None else masks[1],
+            rig_pose=agent_from_camera,
+        )
+
+
+def _vehicle_masks(
+    points: Float32[np.ndarray, "h w 3"],
+    depth: Float32[np.ndarray, "h w"],
+    agent: str,
+    record: Record,
+    vehicles: VehicleBoxes | None,
+) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]] | None:
+    """Pixels of moving vehicles and of the agent's own body, from what they show in the agent frame."""
+    return None if vehicles is None else vehicle_masks(points, depth > 0, agent, record.metadata, vehicles)
+
+
+def _finite(
+    pixel: Float[np.ndarray, "k h w 2"], angle: Float[np.ndarray, "k h w"]
+) -> tuple[Float32[np.ndarray, "k h w 2"], Float32[np.ndarray, "k h w"]]:
+    return np.nan_to_num(pixel).astype(np.float32), angle.astype(np.float32)
+
+
+def _resized(images: UInt8[np.ndarray, "k hi wi 3"], size: CamerasConfig) -> UInt8[np.ndarray, "k h w 3"]:
+    return np.stack([cv2.resize(image, (size.width, size.height), interpolation=cv2.INTER_AREA) for image in images])
+
+
+def _normalized(
+    image: UInt8[np.ndarray, "*b 3"], seen: Bool[np.ndarray, "*b"] | None = None
+) -> Float32[np.ndarray, "*b 3"]:
+    normalized = (image.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
+    if seen is not None:
+        normalized[~seen] = 0
+    return normalized

@@ -1,0 +1,99 @@
+"""The charts of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from coopmap.evaluation.records import METHODS, SampleRecord
+from coopmap.evaluation.summary import PairTable, method_column
+
+COLORS = {
+    "model": "#1f6feb",
+    "refined": "#8250df",
+    "training_mean": "#8c959f",
+    "gps": "#d4770a",
+    "gps_icp": "#1a7f37",
+}
+DASHES = {"training_mean": "dot", "gps": "dash", "gps_icp": "dash"}
+AXES = {"trans_m": "translation error (m)", "rot_deg": "rotation error (deg)"}
+FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#1f2328"}
+
+
+def error_distribution(records: Sequence[SampleRecord]) -> go.Figure:
+    """Share of pairs whose error is at most so large, for each method."""
+    pairs = PairTable(records)
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.08)
+    for place, (column, title) in enumerate(AXES.items(), start=1):
+        for method, label in METHODS.items():
+            values = pairs.columns.get(method_column(method, column))
+            if values is None or not np.isfinite(values).any():
+                continue
+            errors = np.sort(values[np.isfinite(values)])
+            line = {
+                "color": COLORS[method],
+                "width": 3 if method == "model" else 2,
+                "dash": DASHES.get(method, "solid"),
+            }
+            share = np.arange(1, len(errors) + 1) / len(errors)
+            name = {"name": label, "legendgroup": method, "showlegend": place == 1}
+            x = np.maximum(errors, 1e-4)
+            figure.add_trace(go.Scatter(x=x, y=share, mode="lines", line=line, line_shape="hv", **name), 1, place)
+        figure.update_xaxes(title=title, type="log", dtick=1, row=1, col=place)
+    figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
+    figure.update_yaxes(title="share of pairs", col=1)
+    return _styled(figure, 400)
+
+
+def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
+    """Mean error with its interval and median, by distance, number of agents and co-visibility."""
+    figure = make_subplots(rows=2, cols=len(breakdown), vertical_spacing=0.16, horizontal_spacing=0.07)
+    for column, (subject, rows) in enumerate(breakdown.items(), start=1):
+        filled = [row for row in rows if row["pairs"]]
+        labels = [f"{row['bin']}<br><span style='color:#656d76'>n={row['pairs']}</span>" for row in filled]
+        for place, (error, title) in enumerate(AXES.items(), start=1):
+            means = [row[error]["mean"] for row in filled]
+            bounds = [row[error]["mean_ci95"] or (mean, mean) for row, mean in zip(filled, means, strict=True)]
+            whiskers = {
+                "type": "data",
+                "symmetric": False,
+                "array": [high - mean for (_, high), mean in zip(bounds, means, strict=True)],
+                "arrayminus": [mean - low for (low, _), mean in zip(bounds, means, strict=True)],
+                "color": "#1f2328",
+                "thickness": 1.2,
+            }
+            first = column == place == 1
+            bars = go.Bar(x=labels, y=means, error_y=whiskers, name="mean", marker_color="#8db8f5", showlegend=first)
+            bars.width = min(0.8, 0.15 + 0.15 * len(filled))
+            medians = go.Scatter(
+                x=labels,
+                y=[row[error]["median"] for row in filled],
+                name="median",
+                mode="markers",
+                marker={"color": "#0a3069", "size": 9, "symbol": "diamond"},
+                showlegend=first,
+            )
+            figure.add_trace(bars, place, column)
+            figure.add_trace(medians, place, column)
+            title_below = subject if place == len(AXES) else None
+            figure.update_xaxes(title=title_below, type="category", tickangle=0, row=place, col=column)
+            top = 1.08 * max((high for _, high in bounds), default=1.0)
+            figure.update_yaxes(title=title if column == 1 else None, range=[0, top], row=place, col=column)
+    return _styled(figure, 620)
+
+
+def _styled(figure: go.Figure, height: int) -> go.Figure:
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    margin = {"l": 60, "r": 16, "t": 36, "b": 48}
+    return figure.update_layout(template="plotly_white", height=height, font=FONT, legend=legend, margin=margin)
+
+
+def as_html(figure: go.Figure, with_library: bool) -> str:
+    """A part of a page; the first on a page brings plotly's script along."""
+    return figure.to_html(
+        full_html=False, include_plotlyjs=with_library, config={"displayModeBar": False, "responsive": True}
+    )

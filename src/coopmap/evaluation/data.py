@@ -1,0 +1,92 @@
+"""The samples of an evaluation: a split, or a list of frames."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from coopmap.config import Config, ConfigError
+from coopmap.data import OPV2VDataModule
+from coopmap.data.budget import BadFrameBudget
+from coopmap.data.dataset import SkippedSample
+from coopmap.data.opv2v.errors import DatasetLayoutError
+from coopmap.data.sampling import EvalBatchSampler
+from coopmap.evaluation.frames import FrameList, find_sample, find_samples, splits_of
+from coopmap.types import Sample, SampleMeta
+
+log = logging.getLogger(__name__)
+
+
+class EvaluationData(OPV2VDataModule):
+    """Serves what is to be evaluated as the validation loader.
+
+    Args:
+        config: data, seed, task and priors.
+        split: what to measure on, and the prefix of the figures.
+        frames: to measure on instead.
+
+    Attributes:
+        num_requested: samples to be measured, on all ranks.
+        num_available: usable frames of the split, of which ``data.max_val_frames`` may take some.
+    """
+
+    def __init__(self, config: Config, split: str, frames: FrameList | None = None) -> None:
+        super().__init__(config.data, config.seed, config.task, config.priors)
+        self.split, self.frames = split, frames
+        self.num_requested = self.num_available = 0
+
+    def val_dataloader(self) -> DataLoader:
+        """Each sample once, over all ranks."""
+        if self.frames is not None:
+            return self._list_loader(self.frames)
+        self.num_available = len(self.dataset(self.split))
+        limit = self.config.max_val_frames if self.split == "val" else None
+        self.num_requested = min(limit or self.num_available, self.num_available)
+        return self._eval_loader(self.split, limit)
+
+    def _list_loader(self, frames: FrameList) -> DataLoader:
+        most = max(frames.frames, key=lambda frame: len(frame.agents))
+        if len(most.agents) > self.config.max_agents:
+            raise ConfigError(
+                f"frames={frames.file}: {most.scenario} {most.frame} has {len(most.agents)} agents, more than "
+                f"data.max_agents={self.config.max_agents}"
+            )
+        split_of = splits_of(frames, self.config.root)
+        samples = find_samples(frames, {name: self.dataset(split) for name, split in split_of.items()})
+        self._budgets[self._current_split()] = BadFrameBudget(frames.name, len(samples), self.config.bad_frame_budget)
+        self.num_requested = self.num_available = len(samples)
+        rank, world_size = self._rank()
+        sampler = EvalBatchSampler(
+            samples.num_agents, np.arange(len(samples)), self.config.max_views_per_gpu, rank, world_size
+        )
+        return self._loader(samples, sampler)
+
+    def split_of(self, scenario: str) -> str:
+        """Split that a sample's scenario is in."""
+        return self.split if self.frames is None else splits_of(self.frames, self.config.root)[scenario]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Files that this rank could not read, with the reason."""
+        budget = self._budgets.get(self._current_split())
+        return list(budget.culprits) if budget is not None else []
+
+    def train_relative_poses(self) -> dict[int, Float[Tensor, "n 4 4"]]:
+        """As in training; empty where there is no training split, as on a machine that holds the test split alone."""
+        try:
+            return super().train_relative_poses()
+        except DatasetLayoutError as error:
+            log.warning("no training split, so no baseline of its mean pose: %s", error)
+            return {}
+
+    def _current_split(self) -> str:
+        return self.split if self.frames is None else "listed frames"
+
+    def read_again(self, meta: SampleMeta) -> Sample | SkippedSample:
+        """A sample that was measured, for the pictures of the report."""
+        sample = find_sample(meta, self.dataset(self.split_of(meta.scenario)))
+        return sample.dataset.evaluation_sample(sample.frame, sample.rows)

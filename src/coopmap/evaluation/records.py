@@ -1,0 +1,260 @@
+"""What is known of each measured sample, and the hook that collects it while Lightning validates."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from coopmap.evaluation.refinement import predict_from_each_agent, refine
+from coopmap.geometry import relative_pose
+from coopmap.metrics import MeanPoseBaseline, agent_poses, pair_errors, pair_figures, predicted_pose, sample_figures
+from coopmap.types import Batch, Observation, Prediction, SampleMeta, SkippedBatch, Target
+
+METHODS = {
+    "model": "model",
+    "refined": "model, refined",
+    "training_mean": "training mean",
+    "gps": "noisy GPS",
+    "gps_icp": "GPS + ICP on LiDAR",
+}
+"""Ways to an answer, in the order of the tables; columns of all but the model begin with the key."""
+
+PAIR_ERRORS = ("trans_m", "rot_deg")
+
+
+@dataclass
+class SampleRecord:
+    """One measured sample.
+
+    Attributes:
+        meta: which.
+        agents: distinct agents, the reference first.
+        figures: by name, of the sample.
+        pairs: by name, one value for each pair of agents ``i < j``.
+        poses: ``T_0_j`` of the agents by method, and under ``true``.
+    """
+
+    meta: SampleMeta
+    agents: tuple[str, ...]
+    figures: dict[str, float]
+    pairs: dict[str, list[float]]
+    poses: dict[str, Float[Tensor, "n 4 4"]] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[str, int, tuple[str, ...]]:
+        """What records are sorted and told apart by."""
+        return self.meta.scenario, int(self.meta.frame), self.meta.agents
+
+    def add_method(self, name: str, pose: Float[Tensor, "n 4 4"], true: Float[Tensor, "n 4 4"] | None = None) -> None:
+        """Add an answer: its poses, and its errors as further figures.
+
+        Args:
+            name: a key of :data:`METHODS`, not ``model``.
+            pose: in any frame common to the agents.
+            true: the truth to compare with; what the record holds by default.
+        """
+        true = self.poses["true"] if true is None else true
+        self.poses[name] = relative_pose(pose[:1], pose).float().cpu()
+        errors = pair_errors(pose[None], true[None].to(pose))
+        for column in PAIR_ERRORS:
+            values = errors[column][0].tolist()
+            self.pairs[f"{name}_{column}"] = values
+            self.figures[f"{name}_{column}"] = sum(values) / len(values) if values else float("nan")
+
+    def sample_row(self) -> dict[str, Any]:
+        """Its row in ``samples.csv``."""
+        return {**self._key(), "agents": " ".join(self.agents), **self.figures}
+
+    def pair_rows(self) -> list[dict[str, Any]]:
+        """Its rows in ``pairs.csv``: agent ids in place of the columns ``i`` and ``j``."""
+        figures = {name: values for name, values in self.pairs.items() if name not in ("i", "j")}
+        ends = zip(self.pairs["i"], self.pairs["j"], strict=True)
+        return [
+            {**self._key(), "agent_i": self.agents[int(i)], "agent_j": self.agents[int(j)]}
+            | {name: values[row] for name, values in figures.items()}
+            for row, (i, j) in enumerate(ends)
+        ]
+
+    def _key(self) -> dict[str, str]:
+        return {"scenario": self.meta.scenario, "frame": self.meta.frame}
+
+
+class InputCount:
+    """How many views came with which geometric input, as the model received them."""
+
+    def __init__(self, has_encoder: Mapping[str, bool]) -> None:
+        self.has_encoder = has_encoder
+        self.views = 0
+        self.given = dict.fromkeys(("rays", "depth", "pose", "rig"), 0)
+
+    def update(self, observation: Observation) -> None:
+        """Count a batch."""
+        batch, num_views = observation.images.shape[:2]
+        self.views += batch * num_views
+        present = {
+            "rays": observation.rays,
+            "depth": observation.depth_prior,
+            "pose": observation.pose_prior,
+            "rig": observation.rig_pose,
+        }
+        for name, value in present.items():
+            if value is not None and self.has_encoder.get(name, False):
+                mask = getattr(observation, f"{name}_given")
+                self.given[name] += batch * num_views if mask is None else int(mask.sum())
+
+
+class RowWriter:
+    """A CSV file that grows while samples are measured, so that a crash leaves what was done."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = file.open("w", newline="")
+        self._writer: csv.DictWriter | None = None
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows; the first decides the columns."""
+        if self._writer is None and rows:
+            self._writer = csv.DictWriter(self._stream, list(rows[0]), extrasaction="ignore")
+            self._writer.writeheader()
+        if self._writer is not None:
+            self._writer.writerows([_readable(row) for row in rows])
+        self._stream.flush()
+
+    def close(self) -> None:
+        """No further rows."""
+        self._stream.close()
+
+
+def write_table(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV file with all columns that any row has, by way of a temporary file."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    temporary = file.with_suffix(".tmp")
+    with temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(columns))
+        writer.writeheader()
+        writer.writerows([_readable(row) for row in rows])
+    temporary.replace(file)
+
+
+def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Six digits are plenty; what is undefined is left empty."""
+    return {
+        name: ("" if value != value else f"{value:.6g}") if isinstance(value, float) else value
+        for name, value in row.items()
+    }
+
+
+class Recorder(L.Callback):
+    """Collects a record of each sample, from what the model saw and answered in the validation loop.
+
+    Args:
+        samples_file: grows with each batch.
+        refined: also refine the poses, which takes as many further passes of the model as there are agents, less one.
+
+    Attributes:
+        records: of this rank, in the order of measurement.
+        inputs: what the model received.
+    """
+
+    def __init__(self, samples_file: Path, refined: bool = False) -> None:
+        self.refined = refined
+        self.records: list[SampleRecord] = []
+        self.inputs = InputCount({})
+        self._writer = RowWriter(samples_file)
+        self._seen: list[tuple[Observation, Prediction]] = []
+        self._hook: Any = None
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen to the model."""
+        model = pl_module.model
+        assert isinstance(model, nn.Module)
+        has_encoder: Any = getattr(getattr(model, "cfg", None), "inputs", None)
+        self.inputs = InputCount(vars(has_encoder) if has_encoder is not None else {})
+        self._hook = model.register_forward_hook(lambda _, given, answer: self._seen.append((given[0], answer)))
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch | SkippedBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Turn what was heard into records."""
+        if isinstance(batch, SkippedBatch):
+            return
+        (observation, prediction), *_ = self._seen
+        self.inputs.update(observation)
+        refined = None
+        if self.refined:
+            with trainer.precision_plugin.forward_context():
+                poses, confidence = predict_from_each_agent(pl_module.model, observation, prediction)  # type: ignore[arg-type]
+            num_agents = poses.shape[1]
+            of_agents = torch.stack([agent_poses(passed, batch.target) for passed in poses.unbind(1)], dim=1)
+            refined = refine(of_agents, confidence.unflatten(2, (num_agents, -1)).mean(dim=-1))
+        self._seen.clear()
+        added = records_of(batch, prediction, refined, pl_module.baseline)  # type: ignore[arg-type]
+        self.records += added
+        self._writer.write([record.sample_row() for record in added])
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop listening."""
+        self._hook.remove()
+        self._writer.close()
+
+
+def records_of(
+    batch: Batch,
+    prediction: Prediction,
+    refined: Float[Tensor, "b n 4 4"] | None = None,
+    baseline: MeanPoseBaseline | None = None,
+) -> list[SampleRecord]:
+    """Records of the samples of a batch; ``refined`` are poses of agents."""
+    target = batch.target
+    figures = {name: column.tolist() for name, column in sample_figures(prediction, target, full=True).items()}
+    pairs = {name: column.tolist() for name, column in pair_figures(prediction, target).items()}
+    true = _in_reference(target.pose, target)
+    answers = {"model": _in_reference(predicted_pose(prediction), target), "true": true}
+    further = {}
+    if refined is not None:
+        further["refined"] = refined
+    if baseline is not None:
+        further["training_mean"] = baseline.predict(true.shape[1], len(true)).to(true)
+    records = []
+    for row, meta in enumerate(batch.metas):
+        record = SampleRecord(
+            meta,
+            tuple(dict.fromkeys(meta.agents)),
+            {name: values[row] for name, values in figures.items()},
+            {name: values[row] for name, values in pairs.items()},
+            {name: pose[row].float().cpu() for name, pose in answers.items()},
+        )
+        for name, pose in further.items():
+            record.add_method(name, pose[row], true[row])
+        records.append(record)
+    return records
+
+
+def _in_reference(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor, "b n 4 4"]:
+    """``T_0_j`` of the agents, double precision."""
+    of_agents = agent_poses(pose, target)
+    return relative_pose(of_agents[:, :1], of_agents)
+
+
+def gathered(records: Sequence[SampleRecord], extra: Any = None) -> tuple[list[SampleRecord], list[Any]]:
+    """Records of all ranks in one order, each sample once, and what else each rank has to tell; a collective call."""
+    shares: list[Any] = [(list(records), extra)]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        shares = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(shares, (list(records), extra))
+    once = {record.order: record for share, _ in shares for record in share}
+    return [once[key] for key in sorted(once)], [extra for _, extra in shares]

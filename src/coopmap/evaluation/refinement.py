@@ -1,0 +1,171 @@
+"""Averages the relative poses that a model predicts with each agent in turn as the reference view.
+
+One pass of the model gives the poses of all views in the frame of its first view. With another view first it gives
+another answer to the same question. The relative poses of all pairs, each asked for from both ends, are averaged on
+SE(3): rotations first (a spectral start, then reweighted least squares in the tangent space of SO(3)), then
+translations (reweighted linear least squares). Both solve the same small linear problem, positions on a graph from
+differences along its edges.
+
+Sources: Arie-Nachimson et al., Global Motion Estimation from Point Matches, 2012 (spectral start); Chatterjee and
+Govindu, Robust Relative Rotation Averaging, 2018 (L1, then a redescending kernel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from coopmap.geometry.se3 import invert, pose_from_quat_trans, relative_pose
+from coopmap.types import Observation, Prediction
+
+L1_STEPS = 8
+KERNEL_STEPS = 8
+KERNEL_WIDTH = 3.0
+"""Residuals beyond this many (robust) standard deviations lose most of their weight."""
+ROTATION_FLOOR_RAD = 2e-3
+TRANSLATION_FLOOR_M = 0.02
+"""Residuals below count as equal: far below what a model can tell."""
+TINY = 1e-12
+
+
+def predict_from_each_agent(
+    model: Callable[[Observation], Prediction], observation: Observation, first: Prediction | None = None
+) -> tuple[Float[Tensor, "b n v 4 4"], Float[Tensor, "b n v"]]:
+    """Run the model with each agent in turn as its first.
+
+    Args:
+        model: observation to prediction.
+        observation: ``v`` views of ``n`` agents, those of one agent one after the other.
+        first: the prediction with the views as they are, if it is there already.
+
+    Returns:
+        Poses of the views as predicted with agent ``i`` as reference at ``[:, i]``, in the original order of views, and
+        the mean confidence of the pixels of each view in that pass.
+    """
+    num_views = observation.images.shape[1]
+    num_agents = num_views if observation.agent is None else int(observation.agent.max()) + 1
+    views = torch.arange(num_views, device=observation.images.device).view(num_agents, -1)
+    poses, confidences = [], []
+    for reference in range(num_agents):
+        forth = torch.cat([views[reference], views[:reference].flatten(), views[reference + 1 :].flatten()])
+        if reference == 0 and first is not None:
+            prediction = first
+        else:
+            prediction = model(observation.map(partial(torch.index_select, dim=1, index=forth)))
+        pose = pose_from_quat_trans(prediction.pose_quat.double(), prediction.pose_trans.double())
+        back = forth.argsort()
+        poses.append(pose.index_select(1, back))
+        confidences.append(prediction.confidence.double().mean(dim=(-2, -1)).index_select(1, back))
+    return torch.stack(poses, dim=1), torch.stack(confidences, dim=1)
+
+
+def refine(poses: Float[Tensor, "b n n 4 4"], confidence: Float[Tensor, "b n n"]) -> Float[Tensor, "b n 4 4"]:
+    """Poses in agent 0's frame that agree best with one pass for each agent.
+
+    A pass counts for the pairs of its own reference: that is what it was asked for. Every pair has two measurements
+    then, one from each end. A measurement weighs as much as the geometric mean of the confidences of its two agents.
+
+    Args:
+        poses: of agent ``j`` with agent ``i`` as reference at ``[:, i, j]``, in any frame common to a pass.
+        confidence: of agent ``j`` in that pass.
+    """
+    agents = torch.arange(poses.shape[2], device=poses.device)
+    relative = relative_pose(poses[:, agents, agents, None], poses)  # a model may place the reference off its origin
+    weight = (confidence[:, agents, agents, None] * confidence).sqrt()
+    return average_relative_poses(relative[:, None], weight[:, None])
+
+
+def average_relative_poses(
+    relative: Float[Tensor, "b p v v 4 4"], weight: Float[Tensor, "b p v v"]
+) -> Float[Tensor, "b v 4 4"]:
+    """Poses in view 0's frame from (several, contradictory) relative poses.
+
+    Args:
+        relative: ``T_i_j`` at ``[..., i, j, :, :]``; the diagonal is ignored.
+        weight: at least 0; 0 where there is no measurement. The graph of all measurements must be connected.
+
+    Returns:
+        ``T_0_j``, float64; exact where the measurements agree with one another.
+    """
+    relative, weight = relative.double(), weight.double()
+    weight = weight * (1 - torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device))
+    rotation = _average_rotations(relative[..., :3, :3], weight)
+    translation = _average_translations(relative[..., :3, 3], rotation, weight)
+    pose = torch.zeros(*rotation.shape[:2], 4, 4, dtype=rotation.dtype, device=rotation.device)
+    pose[..., :3, :3], pose[..., :3, 3], pose[..., 3, 3] = rotation, translation, 1.0
+    return invert(pose[:, :1]) @ pose
+
+
+def _average_rotations(
+    measured: Float[Tensor, "b p v v 3 3"], weight: Float[Tensor, "b p v v"]
+) -> Float[Tensor, "b v 3 3"]:
+    """``R_world_i`` in any world frame, from ``R_i_j``."""
+    rotation = _spectral_rotations(measured, weight)
+    for step in range(L1_STEPS + KERNEL_STEPS):
+        # the identity where a measurement agrees; in world axes, so that corrections of i and j subtract
+        disagreement = rotation[:, None, :, None] @ measured @ rotation[:, None, None].mT
+        residual = roma.rotmat_to_rotvec(disagreement)
+        correction = _positions(residual, _reweighted(residual, weight, ROTATION_FLOOR_RAD, step))
+        rotation = roma.rotvec_to_rotmat(correction) @ rotation
+    return rotation
+
+
+def _spectral_rotations(
+    measured: Float[Tensor, "b p v v 3 3"], weight: Float[Tensor, "b p v v"]
+) -> Float[Tensor, "b v 3 3"]:
+    """The leading eigenvectors of the (degree-normalised) matrix of all relative rotations, projected on rotations."""
+    batch, _, num_views = measured.shape[:3]
+    blocks = (weight[..., None, None] * measured).sum(dim=1)
+    blocks = blocks + blocks.transpose(1, 2).mT  # R_j_i is the transpose of R_i_j
+    degree = (weight.sum(dim=1) + weight.sum(dim=1).mT).sum(dim=-1).clamp(min=TINY).rsqrt()
+    blocks = blocks * (degree[:, :, None] * degree[:, None])[..., None, None]
+    matrix = blocks.permute(0, 1, 3, 2, 4).reshape(batch, 3 * num_views, 3 * num_views)
+    vectors = torch.linalg.eigh(matrix).eigenvectors[..., -3:].reshape(batch, num_views, 3, 3)
+    handedness = torch.linalg.det(vectors).sum(dim=1).sign()  # eigenvectors come with any sign
+    vectors = vectors * torch.where(handedness < 0, -1.0, 1.0)[:, None, None, None]
+    return roma.special_procrustes(vectors).mT
+
+
+def _average_translations(
+    measured: Float[Tensor, "b p v v 3"], rotation: Float[Tensor, "b v 3 3"], weight: Float[Tensor, "b p v v"]
+) -> Float[Tensor, "b v 3"]:
+    difference = (rotation[:, None, :, None] @ measured[..., None])[..., 0]
+    position = _positions(difference, weight)
+    for step in range(L1_STEPS + KERNEL_STEPS):
+        residual = difference - (position[:, None, None] - position[:, None, :, None])
+        position = _positions(difference, _reweighted(residual, weight, TRANSLATION_FLOOR_M, step))
+    return position
+
+
+def _positions(difference: Float[Tensor, "b p v v 3"], weight: Float[Tensor, "b p v v"]) -> Float[Tensor, "b v 3"]:
+    """``x`` with mean 0 that minimises the weighted squares of ``x_j - x_i - difference_ij``."""
+    num_views = weight.shape[-1]
+    mutual = (weight + weight.mT).sum(dim=1)
+    degree = mutual.sum(dim=-1)
+    pull = (weight[..., None] * difference).sum(dim=1)
+    right = pull.sum(dim=1) - pull.sum(dim=2)
+    # a common shift changes nothing; this term, of the size of the others, keeps the mean at 0
+    shift = (degree.mean(dim=-1) / num_views).clamp(min=TINY)[:, None, None]
+    return torch.linalg.solve(torch.diag_embed(degree) - mutual + shift, right)
+
+
+def _reweighted(
+    residual: Float[Tensor, "b p v v 3"], weight: Float[Tensor, "b p v v"], floor: float, step: int
+) -> Float[Tensor, "b p v v"]:
+    """Weights of the next least-squares problem: the L1 norm's, later Geman and McClure's."""
+    length = torch.linalg.vector_norm(residual, dim=-1)
+    if step < L1_STEPS:
+        robust = 1 / length.clamp(min=floor)
+    else:
+        known = torch.where(weight > 0, length, torch.nan)
+        deviation = 1.4826 * known.flatten(1).nanmedian(dim=1).values[:, None, None, None]
+        robust = (
+            (1 + (length / (KERNEL_WIDTH * deviation.nan_to_num().clamp(min=floor))).square()).square().reciprocal()
+        )
+    scaled = weight * robust
+    return scaled / scaled.flatten(1).amax(dim=1).clamp(min=TINY)[:, None, None, None]

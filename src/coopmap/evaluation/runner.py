@@ -1,0 +1,172 @@
+"""Runs an evaluation and writes down what came out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from coopmap.config import Config
+from coopmap.config.evaluate import EvaluateConfig
+from coopmap.evaluation import icp
+from coopmap.evaluation.baselines import add_sensor_baselines
+from coopmap.evaluation.data import EvaluationData
+from coopmap.evaluation.frames import FrameList, read_frame_list
+from coopmap.evaluation.records import Recorder, SampleRecord, gathered, write_table
+from coopmap.evaluation.subject import Subject, open_subject
+from coopmap.evaluation.summary import Conditions, summarise_records
+from coopmap.report import write_json
+from coopmap.training import trainer_options
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Figures of one checkpoint.
+
+    Attributes:
+        name: what was measured.
+        figures: by name as training logs them, ``val/pose_trans_avg`` and so on.
+        summary: content of ``summary.json``.
+        folder: where everything was written.
+        is_first: this process wrote it; other ranks know their own share only.
+    """
+
+    name: str
+    figures: dict[str, float]
+    summary: dict[str, Any]
+    folder: Path
+    is_first: bool = True
+
+    @property
+    def file(self) -> Path:
+        """The figures."""
+        return self.folder / "metrics.json"
+
+
+def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> EvaluationResult:
+    """Measure what is asked for, on as many devices as ``trainer.devices`` says (one by default).
+
+    Args:
+        asked: what, on what, and how.
+        overrides: of the composed or stored configuration.
+
+    Raises:
+        ConfigError: something asked for does not exist or does not fit.
+    """
+    started = time.monotonic()
+    frames = read_frame_list(asked.frames) if asked.frames is not None else None
+    subject = open_subject(asked, overrides)
+    split = "frames" if frames is not None else asked.split or "val"
+    where = frames.name if frames is not None else split
+    data = EvaluationData(subject.config, split, frames)
+    folder = Path(asked.output) if asked.output is not None else _default_folder(subject, split, frames)
+    trainer = _build_trainer(subject.config, overrides)
+    recorder = Recorder(folder / _samples_file(trainer), asked.refine)
+    trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
+
+    log.info("measuring %s on %s, inputs: %s", subject.name, where, _inputs(subject.config))
+    (measured,) = trainer.validate(subject.module, datamodule=data, verbose=False)
+    figures = {name.replace("val/", f"{split}/", 1): float(value) for name, value in measured.items()}
+    notes = _add_baselines(recorder.records, data, asked.icp)
+    records, shares = gathered(recorder.records, (data.unreadable, notes, recorder.inputs))
+
+    inputs = [share[2] for share in shares]
+    conditions = Conditions(
+        origin={**subject.origin, "overrides": list(overrides)},
+        split=split,
+        frames=frames,
+        asked_for=_inputs(subject.config),
+        views=sum(count.views for count in inputs),
+        given={name: sum(count.given[name] for count in inputs) for name in inputs[0].given},
+        num_requested=data.num_requested,
+        num_available=data.num_available,
+        unreadable=sorted({line for share in shares for line in share[0]}),
+        notes={key: text for share in shares for key, text in share[1].items()},
+        seconds=time.monotonic() - started,
+    )
+    summary = summarise_records(records, conditions, seed=subject.config.seed)
+    if trainer.is_global_zero:
+        _write(folder, records, summary, figures, conditions, subject, data)
+    return EvaluationResult(subject.name, figures, summary, folder, trainer.is_global_zero)
+
+
+def _inputs(config: Config) -> str:
+    """What the model is to be given."""
+    return " + ".join([config.task.for_evaluation().describe(), *config.priors.for_evaluation().describe()])
+
+
+def _samples_file(trainer: L.Trainer) -> str:
+    return "samples.csv" if trainer.global_rank == 0 else f"samples.rank{trainer.global_rank}.csv"
+
+
+def _default_folder(subject: Subject, split: str, frames: FrameList | None) -> Path:
+    config = subject.config
+    parts = ["evaluation", frames.name if frames is not None else split]
+    if config.task.for_evaluation().geometric:
+        parts.append(config.task.name)
+    if config.priors.gives_pose:
+        parts.append(config.priors.agent_pose)
+    return subject.folder / "_".join(parts)
+
+
+def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
+    """One device of whatever is here, at the precision of training, unless overrides say otherwise."""
+    asked_for = {override.partition("=")[0] for override in overrides}
+    defaults = {"accelerator": "auto", "devices": 1, "strategy": "auto", "num_nodes": None, "fast_dev_run": None}
+    for name, value in defaults.items():
+        if f"trainer.{name}" not in asked_for:
+            setattr(config.trainer, name, value)
+    return L.Trainer(
+        **trainer_options(config),
+        logger=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        enable_progress_bar=sys.stdout.isatty(),
+    )
+
+
+def _add_baselines(records: list[SampleRecord], data: EvaluationData, with_icp: bool) -> dict[str, str]:
+    """Add what other sensors say; returns what to tell about methods that are absent or incomplete."""
+    notes = {}
+    if not with_icp:
+        notes["gps_icp"] = "not asked for (icp=false)"
+    elif not icp.is_available():
+        notes["gps_icp"] = icp.INSTALL_HINT
+    if records and not any("training_mean" in record.poses for record in records):
+        notes["training_mean"] = "no training split in data.root"
+    if records:
+        indices = [data.dataset(data.split_of(record.meta.scenario)).index for record in records]
+        log.info("GPS%s: %d samples", "" if "gps_icp" in notes else " and ICP", len(records))
+        problems = add_sensor_baselines(records, indices, "gps_icp" not in notes, data.config.num_workers)
+        if problems:
+            notes["gps_icp"] = f"{len(problems)} samples left out, sweeps unreadable: {problems[0]}"
+    return notes
+
+
+def _write(
+    folder: Path,
+    records: Sequence[SampleRecord],
+    summary: dict[str, Any],
+    figures: dict[str, float],
+    conditions: Conditions,
+    subject: Subject,
+    data: EvaluationData,
+) -> None:
+    write_table(folder / "samples.csv", [record.sample_row() for record in records])
+    write_table(folder / "pairs.csv", [row for record in records for row in record.pair_rows()])
+    for share in folder.glob("samples.rank*.csv"):
+        share.unlink()
+    write_json(summary, folder / "summary.json")
+    origin = {**conditions.origin, "split": conditions.split, "inputs": conditions.inputs_received()}
+    write_json({**origin, "figures": figures}, folder / "metrics.json")
+    from coopmap.evaluation.html import write_report  # last: the tables are safe by now
+
+    write_report(folder / "report.html", subject.name, records, summary, conditions, data)

@@ -1,0 +1,86 @@
+"""Mean, median, 90th percentile of figures, with bootstrap intervals that respect how samples hang together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+RESAMPLES = 2000
+CHUNK = 100
+"""Resamples handled at once: memory is this times the number of values."""
+LEVEL = 0.95
+MIN_SCENARIOS = 5
+
+STATISTICS = ("mean", "median", "p90")
+
+
+def clusters(scenarios: Sequence[str], samples: Sequence[object]) -> tuple[Int[np.ndarray, " n"], str]:
+    """Which values are drawn together, and the name of that unit.
+
+    Frames of one scenario show the same streets and the same cars: they are no independent samples. So whole scenarios
+    are drawn where there are at least five, whole samples (with all their pairs) where there are fewer.
+
+    Args:
+        scenarios: of each value.
+        samples: of each value, a hashable key.
+    """
+    if len(set(scenarios)) >= MIN_SCENARIOS:
+        return _numbered(scenarios), "scenarios"
+    return _numbered(samples), "samples"
+
+
+def _numbered(keys: Sequence[object]) -> Int[np.ndarray, " n"]:
+    number: dict[object, int] = {}
+    return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
+
+
+def summarise(
+    values: Float[np.ndarray, " n"], cluster: Int[np.ndarray, " n"], seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, float | int | list[float] | None]:
+    """``count``, ``mean``, ``median``, ``p90`` and, as ``mean_ci95`` and so on, their percentile-bootstrap intervals.
+
+    Values that are NaN (a figure that a sample does not have) are left out. Intervals are ``None`` with fewer than two
+    clusters, all else with no value.
+
+    Args:
+        values: of one figure.
+        cluster: values with the same number are drawn together.
+        seed: same seed, same interval.
+        resamples: bootstrap samples.
+    """
+    known = np.isfinite(values)
+    values, cluster = np.asarray(values, dtype=np.float64)[known], _numbered(cluster[known].tolist())
+    result: dict[str, float | int | list[float] | None] = {"count": len(values)}
+    num_clusters = int(cluster.max(initial=-1)) + 1
+    if not len(values):
+        return result | dict.fromkeys([*STATISTICS, *(f"{name}_ci95" for name in STATISTICS)])
+    order = np.argsort(values, kind="stable")
+    values, cluster = values[order], cluster[order]
+    result |= dict(zip(STATISTICS, _statistics(values, np.ones((1, len(values))))[0].tolist(), strict=True))
+    if num_clusters < 2:
+        return result | dict.fromkeys(f"{name}_ci95" for name in STATISTICS)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=resamples)
+    chunks = [_statistics(values, drawn[i : i + CHUNK, cluster]) for i in range(0, resamples, CHUNK)]
+    low, high = np.quantile(np.concatenate(chunks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return result | {f"{name}_ci95": [low[i].item(), high[i].item()] for i, name in enumerate(STATISTICS)}
+
+
+def _statistics(values: Float[np.ndarray, " n"], times: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r 3"]:
+    """Mean, median and 90th percentile of sorted values of which each occurs the given number of times.
+
+    Quantiles are numpy's default: linear between the two nearest order statistics.
+    """
+    total = times.cumsum(axis=1)
+    count = total[:, -1]
+    columns = [times @ values / count]
+    for share in (0.5, 0.9):
+        place = share * (count - 1)
+        below = np.floor(place)
+        low, high = (
+            values[(total > rank[:, None]).argmax(axis=1)] for rank in (below, np.minimum(below + 1, count - 1))
+        )
+        columns.append(low + (place - below) * (high - low))
+    return np.stack(columns, axis=1)

@@ -1,0 +1,154 @@
+"""What is evaluated: a checkpoint with its configuration, or weights in a configuration composed for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from coopmap.checkpoint_io import read_checkpoint
+from coopmap.config import Config, ConfigError, load_config
+from coopmap.config.checks import require_choice
+from coopmap.config.compose import conf_dir, from_yaml
+from coopmap.config.evaluate import EvaluateConfig
+from coopmap.module import PoseLearner
+from coopmap.training import build_module
+
+IMAGES_ONLY = {"task": "images_only", "priors": "none"}
+"""Choices under which a model gets nothing but images."""
+SHAPE_OF_VIEWS = ("layout", "panorama", "cameras")
+"""Keys of ``data`` that say what the model looks at; a checkpoint's own are kept."""
+
+
+@dataclass
+class Subject:
+    """A model that is ready to be measured.
+
+    Attributes:
+        config: what it is measured with.
+        module: model, objective, and where the checkpoint has it the training mean.
+        name: for titles.
+        origin: where it comes from, in words, for ``metrics.json`` and the report; entries that are unknown are left
+            out.
+        folder: results go beside or below it.
+    """
+
+    config: Config
+    module: PoseLearner
+    name: str
+    origin: dict[str, Any]
+    folder: Path
+
+
+def open_subject(asked: EvaluateConfig, overrides: Sequence[str]) -> Subject:
+    """Build what is asked for.
+
+    Raises:
+        ConfigError: a file is missing, weights do not fit, or an override is wrong.
+    """
+    if asked.weights is not None:
+        return _from_weights(asked.weights, overrides)
+    return _from_checkpoint(_find_checkpoint(asked), overrides)
+
+
+def _find_checkpoint(asked: EvaluateConfig) -> Path:
+    from coopmap.run_folder import RunFolder
+
+    if asked.checkpoint is not None:
+        return Path(asked.checkpoint)
+    assert asked.run is not None
+    run = RunFolder(Path(asked.run))
+    if not run.path.is_dir():
+        raise ConfigError(f"run={run.path}: there is no such folder")
+    return run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
+
+
+def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
+    content = read_checkpoint(checkpoint)
+    record = content["coopmap"]
+    trained_with = from_yaml(record["config"])
+    config = stored_config(record["config"], overrides)
+    config.model.weights = None  # the checkpoint holds them all
+    module = build_module(config)
+    module.load_state_dict(content["state_dict"])
+    module.on_load_checkpoint(content)
+    with checkpoint.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    origin = {
+        "checkpoint": str(checkpoint),
+        "step": content["global_step"],
+        "sha256": sha256,
+        "git_revision": record.get("git_revision"),
+        "trained_with": " + ".join([trained_with.task.describe(), *trained_with.priors.describe()]),
+        **_licence_of(record),
+    }
+    name = f"{config.experiment}, step {content['global_step']}"
+    return Subject(config, module, name, _known(origin), checkpoint.absolute().parents[1])
+
+
+def _licence_of(record: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says about the weights that its training started from."""
+    weights = record.get("weights")
+    if not isinstance(weights, dict):
+        return {}
+    return {f"started_from_{key}": weights.get(key) for key in ("source", "revision", "license")}
+
+
+def stored_config(text: str, overrides: Sequence[str]) -> Config:
+    """A stored configuration, images only unless ``task`` or ``priors`` is named, with overrides on top.
+
+    ``task=CHOICE`` and ``priors=CHOICE`` replace what the model was given in training, ``data=CHOICE`` where samples
+    come from; the model and the shape of its views stay as they were trained.
+    """
+    keys = dict(override.partition("=")[::2] for override in overrides)
+    stored = OmegaConf.create(text)
+    assert isinstance(stored, DictConfig)
+    for group, choice in IMAGES_ONLY.items():
+        if group in keys or not _is_named(group, keys):
+            stored[group] = _choice(group, keys.get(group, choice))
+    if "data" in keys:
+        composed = load_config([override for override in overrides if override.startswith(("data=", "data."))])
+        shape = {key: stored.data[key] for key in SHAPE_OF_VIEWS if key in stored.data}
+        stored.data = OmegaConf.merge(OmegaConf.structured(composed.data), shape)
+    single = [override for override in overrides if override.partition("=")[0] not in ("data", *IMAGES_ONLY)]
+    if "data.root" in keys and not {"data", "data.town"} & set(keys):
+        single.append("data.town=null")  # never render the training run's town into a folder of one's own
+    return from_yaml(OmegaConf.to_yaml(stored), single)
+
+
+def _is_named(group: str, keys: Iterable[str]) -> bool:
+    return any(key == group or key.startswith(f"{group}.") for key in keys)
+
+
+def _choice(group: str, name: str) -> Any:
+    """The section that a choice of a group holds, without what it says about the rest of the configuration."""
+    folder = conf_dir() / group
+    require_choice(group, name, sorted(file.stem for file in folder.glob("*.yaml")))
+    content = OmegaConf.load(folder / f"{name}.yaml")
+    assert isinstance(content, DictConfig)
+    return content.get(group, content)
+
+
+def _from_weights(weights: str, overrides: Sequence[str]) -> Subject:
+    keys = [override.partition("=")[0] for override in overrides]
+    unnamed = [f"{group}={choice}" for group, choice in IMAGES_ONLY.items() if not _is_named(group, keys)]
+    config = load_config([*overrides, *unnamed])
+    if not config.data.root:
+        raise ConfigError("data.root is not set: give data.root=/path/to/opv2v, or data=town for the synthetic town")
+    try:
+        module = build_module(replace(config, resume=None, model=replace(config.model, weights=weights)))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("model.weights=", "weights=")) from error
+    loaded = module.record.get("weights") or {}
+    origin = {"weights": loaded.get("source", weights), "left_out": ", ".join(loaded.get("left_out", ())) or None}
+    origin |= {key: loaded.get(key) for key in ("revision", "sha256", "license", "num_parameters")}
+    name = Path(weights).stem if Path(weights).exists() else weights.replace("/", "_").replace("@", "_")
+    return Subject(config, module, weights, _known(origin), Path("outputs") / name)
+
+
+def _known(origin: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in origin.items() if value is not None}

@@ -1,0 +1,62 @@
+"""From views to agents: the same thing for panoramas, four cameras to a car in the 4n baseline."""
+
+from __future__ import annotations
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from coopmap.geometry import invert, transform_points
+from coopmap.types import Target
+
+
+def views_per_agent(target: Target) -> int:
+    """How many views each agent has; those of one agent follow one another.
+
+    Raises:
+        ValueError: if the agents of a batch differ in it.
+    """
+    if target.agent is None:
+        return 1
+    views = target.agent.shape[1]
+    each = views // (int(target.agent.max()) + 1)
+    expected = torch.arange(views, device=target.agent.device) // max(each, 1)
+    if not torch.equal(target.agent, expected.expand_as(target.agent)):
+        raise ValueError(f"expected the same number of views for every agent, agent after agent: {target.agent}")
+    return each
+
+
+def agent_poses(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor, "b n 4 4"]:
+    """Poses of the agents in double precision, from poses of their views in any frame common to a sample.
+
+    Each view says where its agent is, by the rig's calibration; the answers are averaged: translations by their mean,
+    rotations by the one nearest to the mean matrix. Where views are agents, the poses themselves.
+    """
+    pose = pose.detach().double()
+    each = views_per_agent(target)
+    if target.rig_pose is not None:
+        pose = pose @ invert(target.rig_pose.double())
+    if each == 1:
+        return pose
+    batch, views = pose.shape[:2]
+    mean = pose.view(batch, views // each, each, 4, 4).mean(dim=2)
+    # procrustes on what is not finite is an error; an undefined prediction must stay one
+    finite = mean.isfinite().flatten(2).all(dim=2)[..., None, None]
+    eye = torch.eye(3, dtype=mean.dtype, device=mean.device)
+    rotation = roma.special_procrustes(torch.where(finite, mean[..., :3, :3], eye))
+    pose = mean.clone()
+    pose[..., :3, :3] = torch.where(finite, rotation, torch.nan)
+    return pose
+
+
+def in_agent_frame(points: Float[Tensor, "b v n 3"], target: Target) -> Float[Tensor, "b v n 3"]:
+    """Points of the views' frames in those of their agents."""
+    return points if target.rig_pose is None else transform_points(target.rig_pose, points)
+
+
+def in_reference_agent(points: Float[Tensor, "b v h w 3"], target: Target) -> Float[Tensor, "b v h w 3"]:
+    """Points of view 0's frame in that of its agent."""
+    if target.rig_pose is None:
+        return points
+    return transform_points(target.rig_pose[:, :1], points.flatten(2, 3)).view_as(points)

@@ -1,0 +1,25 @@
+"""Means that know what is undefined, and ranges to sort values by."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def mean_where(values: Float[Tensor, "b *n"], mask: Bool[Tensor, "b *n"]) -> Float[Tensor, " b"]:
+    """Mean of each sample's masked values in double precision, NaN where there are none."""
+    total = torch.where(mask, values, 0.0).flatten(1).sum(dim=1, dtype=torch.float64)
+    return total / mask.flatten(1).sum(dim=1)
+
+
+def bin_label(low: float, high: float, unit: str) -> str:
+    """Name of the range [low, high): ``10_20m``, or ``over_80m`` without an upper end."""
+    return f"over_{low:g}{unit}" if math.isinf(high) else f"{low:g}_{high:g}{unit}"
+
+
+def in_bin(values: Float[Tensor, "*n"], low: float, high: float) -> Bool[Tensor, "*n"]:
+    """Which values lie in [low, high)."""
+    return (values >= low) & (values < high)

@@ -1,0 +1,64 @@
+"""Correction of rough poses by what the images show, before the poses are encoded."""
+
+from __future__ import annotations
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose
+from coopmap.models.layers import LayerNorm
+
+TRANS_UNIT_M = 10.0
+"""Translations are told to the network in this unit; corrections come out in it."""
+
+
+class PoseCorrection(nn.Module):
+    """Predicts ``T_rough_corrected`` of each view from the rough pose and the image tokens of the view and of view 0.
+
+    The last layer starts at zero: at first nothing is corrected. View 0, whose frame all poses are expressed in, stays
+    where it is.
+
+    Args:
+        dim: width of the image tokens.
+        hidden_dim: width of the network.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int = 256) -> None:
+        super().__init__()
+        self.norm = LayerNorm(dim)
+        self.image = nn.Linear(2 * dim, hidden_dim)
+        self.pose = nn.Linear(7, hidden_dim)
+        self.mlp = nn.Sequential(nn.GELU(), nn.Linear(hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 6))
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, pose: Float[Tensor, "b v 4 4"], patches: Float[Tensor, "b v n c"]) -> Float[Tensor, "b v 4 4"]:
+        """Corrected ``T_view0_view``.
+
+        Args:
+            pose: rough ``T_world_view`` in any frame; identity where it is not given.
+            patches: image features.
+        """
+        rough = relative_pose(pose[:, :1], pose)
+        quat, trans = quat_trans_from_pose(rough)
+        seen = self.norm(patches.mean(dim=2))
+        pair = torch.cat([seen, seen[:, :1].expand_as(seen)], dim=-1)
+        hidden = self.image(pair) + self.pose(torch.cat([quat, trans / TRANS_UNIT_M], dim=-1))
+        turn, shift = self.mlp(hidden).split(3, dim=-1)
+        turn = torch.cat([torch.zeros_like(turn[:, :1]), turn[:, 1:]], dim=1)
+        shift = torch.cat([torch.zeros_like(shift[:, :1]), shift[:, 1:]], dim=1)
+        rotation = roma.special_gramschmidt(torch.stack(_rotated_axes(turn), dim=-1))
+        correction = torch.cat([rotation, TRANS_UNIT_M * shift[..., None]], dim=-1)
+        bottom = pose.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*pose.shape[:2], 1, 4)
+        return rough @ torch.cat([correction, bottom], dim=-2)
+
+
+def _rotated_axes(turn: Float[Tensor, "*b 3"]) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b 3"]]:
+    """First two columns of ``I + [turn]x``; smooth at zero, where an axis-angle map has no gradient."""
+    x, y, z = turn.unbind(-1)
+    one = torch.ones_like(x)
+    return torch.stack([one, z, -y], dim=-1), torch.stack([-z, one, x], dim=-1)

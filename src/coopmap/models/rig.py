@@ -1,0 +1,85 @@
+"""The rig as a hard constraint: a car's cameras keep their calibrated relative pose, whatever the network answers.
+
+View 0, the front camera of the reference car, defines the frame of a prediction. Its pose is the identity by
+definition, so the pose of its car is known from calibration alone, and what the network says of the reference car's
+cameras plays no part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from coopmap.geometry.rig import SLOTS
+from coopmap.geometry.se3 import pose_from_quat_trans, quat_trans_from_pose, transform_points
+from coopmap.types import Observation, Prediction
+
+
+class _Poses(NamedTuple):
+    """Rigid transforms as unit quaternions and translations."""
+
+    quat: Float[Tensor, "*b 4"]
+    trans: Float[Tensor, "*b 3"]
+
+    def __matmul__(self, other: _Poses) -> _Poses:
+        return _Poses(roma.quat_product(self.quat, other.quat), self.trans + roma.quat_action(self.quat, other.trans))
+
+    def inverse(self) -> _Poses:
+        quat = roma.quat_conjugation(self.quat)
+        return _Poses(quat, -roma.quat_action(quat, self.trans))
+
+
+def constrain_to_rig(prediction: Prediction, observation: Observation) -> Prediction:
+    """Replace the poses of single cameras by one pose per car, composed with its rig.
+
+    Each camera of a car says where the car is; translations are averaged, and rotations as quaternions. The reference
+    car stands where view 0, the identity, has it. ``points_world`` follows; everything in the cameras' own frames
+    stays.
+
+    Raises:
+        ValueError: if the views are not the cameras of cars (``data.layout=cameras``).
+    """
+    with torch.autocast(prediction.pose_trans.device.type, enabled=False):
+        rig = _rig(observation)
+        agents = _agents(prediction, rig)
+        reference = _Poses(rig.quat[:, :1, 0], rig.trans[:, :1, 0]).inverse()
+        quat, trans = (torch.cat([ours, theirs[:, 1:]], dim=1) for ours, theirs in zip(reference, agents, strict=True))
+        cameras = _Poses(quat[:, :, None], trans[:, :, None]) @ rig
+        quat, trans = (part.flatten(1, 2) for part in cameras)
+        points = prediction.points_view
+        moved = transform_points(pose_from_quat_trans(quat, trans), points.flatten(2, 3)).view_as(points)
+    return replace(prediction, pose_quat=quat, pose_trans=trans, points_world=moved)
+
+
+def _rig(observation: Observation) -> _Poses:
+    """``T_agent_camera`` as ``b n k``; views come in slot order, one car after the other."""
+    rig, cameras = observation.rig_pose, len(SLOTS)
+    if rig is None:
+        raise ValueError("model.rig_constraint=true needs single cameras and their rig: expected data.layout=cameras")
+    if rig.shape[1] % cameras:
+        raise ValueError(f"expected {cameras} cameras for every car, one car after the other; got {rig.shape[1]} views")
+    return _Poses(*quat_trans_from_pose(rig.unflatten(1, (-1, cameras))))
+
+
+def _agents(prediction: Prediction, rig: _Poses) -> _Poses:
+    """``T_view0_agent`` of each car, from the poses of its cameras."""
+    cars = rig.quat.shape[1:3]
+    cameras = _Poses(prediction.pose_quat.unflatten(1, cars), prediction.pose_trans.unflatten(1, cars))
+    estimates = cameras @ rig.inverse()
+    return _Poses(mean_quat(estimates.quat), estimates.trans.mean(dim=2))
+
+
+def mean_quat(quat: Float[Tensor, "*b k 4"]) -> Float[Tensor, "*b 4"]:
+    """Mean rotation: normalised sum of unit quaternions, each with the sign that is nearer to the first.
+
+    For a small spread this is the chordal mean (Markley et al., 2007); unlike an eigenvector or a singular value
+    decomposition it has finite gradients where all are the same.
+    """
+    nearer = torch.where((quat * quat[..., :1, :]).sum(dim=-1, keepdim=True) < 0, -quat, quat)
+    total = nearer.sum(dim=-2)
+    return total / total.norm(dim=-1, keepdim=True).clamp(min=1e-8)

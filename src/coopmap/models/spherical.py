@@ -1,0 +1,52 @@
+"""Where on the sphere each patch looks, as a feature of the patch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+HARMONICS = 4
+"""Multiples of azimuth and elevation up to this one: 90 degrees of azimuth per period, the width of a camera."""
+NUM_FEATURES = 3 + 4 * HARMONICS
+HIDDEN_DIM = 128
+
+
+def direction_features(directions: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b f"]:
+    """Unit vector, and sines and cosines of multiples of azimuth and elevation.
+
+    All are continuous around the horizon: the +-180 degree seam is nowhere special.
+    """
+    x, y, z = directions.unbind(-1)
+    angles = torch.stack([torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))], dim=-1)
+    multiples = (angles[..., None] * torch.arange(1, HARMONICS + 1, device=angles.device)).flatten(-2)
+    return torch.cat([directions, multiples.sin(), multiples.cos()], dim=-1)
+
+
+def patch_directions(rays: Float[Tensor, "*b h w 3"], patch_size: int) -> Float[Tensor, "*b n 3"]:
+    """Unit direction of the middle of each patch: that of the mean of its rays."""
+    maps = rays.flatten(0, -4).permute(0, 3, 1, 2)
+    mean = F.avg_pool2d(maps, patch_size).flatten(2).transpose(1, 2)
+    return F.normalize(mean, dim=-1).unflatten(0, rays.shape[:-3])
+
+
+class SphericalEncoding(nn.Module):
+    """Learnt feature of the direction of each patch; zero at first.
+
+    Args:
+        dim: width of the patch tokens that it is added to.
+        patch_size: side of a patch in pixels.
+    """
+
+    def __init__(self, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.hidden = nn.Linear(NUM_FEATURES, HIDDEN_DIM)
+        self.output = nn.Linear(HIDDEN_DIM, dim)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, rays: Float[Tensor, "*b h w 3"]) -> Float[Tensor, "*b n dim"]:
+        features = direction_features(patch_directions(rays, self.patch_size))
+        return self.output(F.gelu(self.hidden(features)))

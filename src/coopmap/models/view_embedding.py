@@ -1,0 +1,30 @@
+"""Which car and which slot a view belongs to, for models that attend over single cameras."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from coopmap.geometry.rig import SLOTS
+from coopmap.types import Observation
+
+
+class ViewEmbedding(nn.Module):
+    """Learnt features of slot (front, left, rear, right) and car (reference or other), zero at first."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.slot = nn.Parameter(torch.zeros(len(SLOTS), dim))
+        self.agent = nn.Parameter(torch.zeros(2, dim))
+
+    def forward(self, observation: Observation) -> Float[Tensor, "b v c"]:
+        """One feature per view.
+
+        Raises:
+            ValueError: if the views are not single cameras.
+        """
+        if observation.slot is None or observation.agent is None:
+            raise ValueError("model.view_embedding=true needs single cameras as views: expected data.layout=cameras")
+        is_other = (observation.agent != observation.agent[:, :1]).long()
+        return self.slot[observation.slot.long()] + self.agent[is_other]

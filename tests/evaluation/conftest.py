@@ -1,0 +1,79 @@
+"""A tiny town on disk, and checkpoints of an untrained model on it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from coopmap import load_config
+from coopmap.config.synth import ScenarioCounts, tiny_town
+from coopmap.synthetic import render_town
+from coopmap.training import build_module
+
+TINY = (
+    "machine=laptop",
+    "data.panorama.height=28",
+    "data.panorama.width=112",
+    "data.num_workers=0",
+    "data.max_views_per_gpu=4",
+    "model.encoder.dim=24",
+    "model.encoder.depth=1",
+    "model.encoder.num_heads=2",
+    "model.info_sharing.dim=24",
+    "model.info_sharing.depth=3",
+    "model.info_sharing.num_heads=2",
+    "model.heads.layer_dims=[8,8,8,8]",
+    "model.heads.feature_dim=8",
+    "model.heads.pose_dim=8",
+    "model.heads.scale_dim=8",
+)
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a rendered town (``town``) and its depth (``depth``); GPS is off by a metre and a degree."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    scenarios = ScenarioCounts(train=1, validate=1, test=1)
+    noise = {"gps_noise_m": 1.0, "gps_noise_deg": 1.0}
+    render_town(tiny_town(str(folder / "town"), str(folder / "depth"), scenarios=scenarios, agents_min=3, **noise))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(town: Path) -> list[str]:
+    """Overrides of a tiny model on the town."""
+    return [*TINY, f"data.root={town / 'town'}", f"data.depth_root={town / 'depth'}"]
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes the checkpoint of an untrained model, as a run of so configured would have it."""
+
+    def make(*overrides: str) -> Path:
+        torch.manual_seed(0)
+        module = build_module(load_config([*tiny, *overrides]))
+        file = tmp_path_factory.mktemp("run") / "checkpoints" / "best.ckpt"
+        file.parent.mkdir()
+        content = {"state_dict": module.state_dict(), "global_step": 3}
+        module.on_save_checkpoint(content)
+        torch.save(content, file)
+        return file
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
+    """Of a model that sees images only."""
+    return make_checkpoint()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)

@@ -1,0 +1,194 @@
+import csv
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coopmap.config import ConfigError
+from coopmap.data.budget import BadFrameBudgetError
+from coopmap.evaluate import evaluate
+from coopmap.evaluation import icp
+
+MakeCheckpoint = Callable[..., Path]
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def column(rows: list[dict[str, str]], name: str) -> list[float]:
+    return [float(row[name]) for row in rows]
+
+
+def test_tables_summary_and_figures_agree(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "samples.rank1.csv").write_text("of an earlier evaluation")
+    result = evaluate(checkpoint, output=tmp_path, refine=True)
+    samples, pairs = rows_of(tmp_path / "samples.csv"), rows_of(tmp_path / "pairs.csv")
+    assert len(samples) == result.summary["samples"] == 2
+    assert [row["agents"].count(" ") for row in samples] == [2, 2]
+    assert len(pairs) == result.summary["pairs"] == 6
+    for method, prefix in (
+        ("model", ""),
+        ("refined", "refined_"),
+        ("training_mean", "training_mean_"),
+        ("gps", "gps_"),
+    ):
+        mean = sum(column(pairs, f"{prefix}trans_m")) / 6
+        assert result.summary["methods"][method]["trans_m"]["mean"] == pytest.approx(mean, rel=1e-5)
+        assert sum(column(samples, f"{prefix}trans_m")) / 2 == pytest.approx(mean, rel=1e-5)
+    logged = json.loads((tmp_path / "metrics.json").read_text())
+    assert logged["figures"]["val/trans_m_mean"] == pytest.approx(sum(column(pairs, "trans_m")) / 6, rel=1e-5)
+    assert logged["inputs"] == "images"
+    assert len(logged["sha256"]) == 64
+    assert json.loads((tmp_path / "summary.json").read_text())["bootstrap"]["drawn"] == "samples"
+    assert sum(row["pairs"] for row in result.summary["breakdown"]["distance (m)"]) == 6
+    assert not (tmp_path / "samples.rank1.csv").exists()
+
+
+def test_priors_are_given_only_when_named(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    posed = make_checkpoint("task=posed")
+    alone = evaluate(posed, output=tmp_path / "alone", icp=False)
+    assert alone.summary["inputs"] == "images"
+    assert alone.summary["trained_with"] == "images + poses"
+    given = evaluate(posed, overrides=["task=posed"], icp=False)
+    assert given.summary["inputs"] == "images + poses"
+    assert given.folder == posed.parents[1] / "evaluation_val_posed"
+    assert given.figures["val/trans_m_mean"] != alone.figures["val/trans_m_mean"]
+    assert "images + poses" in (given.folder / "report.html").read_text()
+
+
+def test_weights_are_measured_as_the_checkpoint_that_holds_them(
+    checkpoint: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    of_run = evaluate(checkpoint, output=tmp_path / "run", icp=False)
+    of_weights = evaluate(weights=str(checkpoint), overrides=tiny, output=tmp_path / "weights", icp=False)
+    assert of_weights.figures == pytest.approx(of_run.figures, rel=1e-6, nan_ok=True)
+    assert of_weights.summary["sha256"] == of_run.summary["sha256"]
+
+
+def test_listed_frames_of_two_splits_with_agents_in_the_given_order(
+    checkpoint: Path, town: Path, tmp_path: Path
+) -> None:
+    frames = []
+    for folder in ("validate", "test"):
+        agent = sorted((town / "town" / folder).glob("*/[0-9]*"))
+        frame = sorted(agent[0].glob("*.yaml"))[0].stem
+        frames.append({"scenario": agent[0].parent.name, "frame": frame, "agents": [agent[2].name, agent[0].name]})
+    file = tmp_path / "list.json"
+    published = [{"name": "others <1>", "trans_m": 2.0, "rot_deg": 1.0}]
+    file.write_text(json.dumps({"name": "few & <far>", "frames": frames, "published": published}))
+    result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", icp=False)
+    rows = rows_of(tmp_path / "out" / "samples.csv")
+    by_scenario = {frame["scenario"]: " ".join(frame["agents"]) for frame in frames}
+    assert {row["scenario"]: row["agents"] for row in rows} == by_scenario
+    assert "frames/trans_m_mean" in result.figures
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "few &amp; &lt;far&gt;" in page
+    assert "others &lt;1&gt;" in page
+    assert "<far>" not in page
+    assert "src='http" not in page
+    assert 'src="http' not in page
+
+
+def test_unreadable_frames_are_told_and_counted(checkpoint: Path, town: Path, tmp_path: Path) -> None:
+    root = tmp_path / "town"
+    shutil.copytree(town / "town", root)
+    shutil.rmtree(root / "train")
+    victim = sorted(root.glob("validate/*/*/*_camera0.png"))[0]
+    victim.write_bytes(victim.read_bytes()[:100])
+    changed = [f"data.root={root}", f"data.depth_root={town / 'depth'}"]
+    with pytest.raises(BadFrameBudgetError, match=victim.name):
+        evaluate(checkpoint, overrides=changed, output=tmp_path / "strict", icp=False)
+    result = evaluate(checkpoint, overrides=[*changed, "data.bad_frame_budget=0.5"], output=tmp_path / "out", icp=False)
+    assert result.summary["samples"] == 1
+    assert result.summary["requested_samples"] == 2
+    assert [victim.name in line for line in result.summary["unreadable"]] == [True]
+    assert "1 unreadable" in (tmp_path / "out" / "report.html").read_text()
+    # the training split is gone as well: no baseline of its mean, and a word about it
+    assert "training_mean" not in result.summary["methods"]
+    assert result.summary["notes"]["training_mean"] == "no training split in data.root"
+
+
+def test_what_was_done_survives_a_crash(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("coopmap.evaluation.runner.add_sensor_baselines", crash)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(checkpoint, output=tmp_path)
+    assert len(rows_of(tmp_path / "samples.csv")) == 2
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_a_missing_registration_library_is_named(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(icp, "is_available", lambda: False)
+    result = evaluate(checkpoint, output=tmp_path)
+    assert result.summary["notes"]["gps_icp"] == "not installed: pip install coopmap[icp]"
+    assert "pip install coopmap[icp]" in (tmp_path / "report.html").read_text()
+
+
+def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "coopmap.evaluate",
+        f"checkpoint={checkpoint}",
+        "icp=false",
+        "evaluate.refine=true",
+    ]
+    done = subprocess.run(
+        [*command, f"output={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("model, refined") == 1
+    alone = evaluate(checkpoint, output=tmp_path / "one", icp=False, refine=True)
+    two = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert two["samples"] == 2
+    assert two["figures"].keys() == alone.summary["figures"].keys()
+    for name, figure in alone.summary["figures"].items():
+        expected = (
+            None if figure["mean"] is None or math.isnan(figure["mean"]) else pytest.approx(figure["mean"], rel=1e-5)
+        )
+        assert two["figures"][name]["mean"] == expected, name
+    assert (
+        rows_of(tmp_path / "two" / "samples.csv")[0]["frame"] == rows_of(tmp_path / "one" / "samples.csv")[0]["frame"]
+    )
+    assert not list((tmp_path / "two").glob("*.rank*"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "give one of run=RUN_FOLDER, checkpoint=FILE and weights="),
+        ({"run": "/nowhere"}, "run=/nowhere: there is no such folder"),
+        ({"weights": "/nowhere.pt"}, "weights=/nowhere.pt: no such file or folder"),
+        ({"run": "a", "frames": "/nowhere.json"}, "frames=/nowhere.json: there is no such file"),
+        ({"run": "a", "split": "vall"}, "split=vall: expected one of val, test"),
+        ({"run": "a", "split": "val", "frames": "b"}, "split=val and frames=b: give one of them"),
+    ],
+)
+def test_mistakes_are_named(keys: dict[str, str], message: str, tiny: list[str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        evaluate(overrides=tiny, **keys)
+    assert message in str(raised.value)
+
+
+def test_figures_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    cameras = make_checkpoint("data.layout=cameras", "data.max_views_per_gpu=16")
+    result = evaluate(cameras, output=tmp_path, icp=False, refine=True)
+    pairs = rows_of(tmp_path / "pairs.csv")
+    assert len(pairs) == 6
+    assert {row["agent_i"] for row in pairs} < set(rows_of(tmp_path / "samples.csv")[0]["agents"].split())
+    assert all(math.isfinite(value) for value in column(pairs, "refined_trans_m"))
+    assert result.summary["inputs"] == "images"

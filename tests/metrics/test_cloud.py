@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+
+from coopmap.metrics import CloudError, CloudFilter
+from coopmap.metrics.cloud import cloud_figures, nearest_distance, occupied
+
+
+def rays_to(points):
+    points = torch.tensor(points, dtype=torch.float32)
+    return torch.nn.functional.normalize(points, dim=-1)[None, None, None], points.norm(dim=-1)[None, None, None]
+
+
+def compare(records, predicted, true, **options):
+    """Clouds of one view; the numbers of points must be equal."""
+    rays, depth = rays_to(true)
+    target = records.target(depth, rays=rays)
+    points = torch.tensor(predicted, dtype=torch.float32)[None, None, None]
+    prediction = records.replace(records.prediction(target), points_view=points, points_world=points)
+    return {name: value.item() for name, value in cloud_figures(prediction, target, **options).items()}
+
+
+def test_four_points_worked_out_by_hand(records):
+    true = [[0.2, 0, 5.2], [0.2, 0, 10.2], [0.2, 0, 15.2], [0.2, 0, 20.2]]
+    predicted = [[0.3, 0, 5.2], [0.2, 0, 11.2], [0.2, 0, 15.2], [0.2, 0, 15.3]]
+    # to the truth: 0.1, 1, 0, 0.1; to the prediction: 0.1, 1, 0, 4.9; cells: 2 of 5 shared
+    result = compare(records, predicted, true)
+    assert result == pytest.approx(
+        {
+            "chamfer_m": (1.2 + 6.0) / 8,
+            "chamfer_pred_to_true_m": 1.2 / 4,
+            "chamfer_true_to_pred_m": 6.0 / 4,
+            "bev_iou": 2 / 5,
+        },
+        rel=1e-4,
+    )
+
+
+def test_the_filter_keeps_a_disc_around_the_reference_agent_and_a_band_above_its_ground(records):
+    keep = CloudFilter()
+    # 1.9 m above the ground: y = 1.9 is the road, y = -2.3 is 4.2 m above it
+    points = torch.tensor(
+        [[0, 1.9, 5], [0, 2.8, 5], [0, 3.0, 5], [0, -2.2, 5], [0, -2.4, 5], [85, 0, 84], [85, 0, 85.0]]
+    )
+    assert keep.keeps(points).tolist() == [True, True, False, True, False, True, False]
+    assert not keep.keeps(points * torch.nan).any()
+    # far and high points of either cloud do not matter
+    true = [[0.2, 0, 5], [0.2, 0, 10], [0.2, -9, 15], [0.2, 0, 300]]
+    predicted = [[0.2, 0, 5], [0.2, 0, 10], [0.2, -20, 15], [0.2, 0, 500]]
+    assert compare(records, predicted, true)["chamfer_m"] == pytest.approx(0, abs=1e-3)
+    assert compare(records, predicted, true, keep=CloudFilter(max_height_m=99.0))["chamfer_m"] > 1
+
+
+def test_a_perfect_prediction_and_a_shifted_one(records):
+    prediction, target = records.scene(0, height=32, width=64)
+    perfect = cloud_figures(records.prediction(target), target)
+    assert perfect["chamfer_m"].max() < 1e-2
+    assert perfect["bev_iou"].min() > 0.99
+    off = cloud_figures(prediction, target)
+    assert off["chamfer_m"].min() > 0.3
+    again = cloud_figures(prediction, target)
+    assert all(torch.equal(off[name], again[name]) for name in off)
+
+
+def test_empty_clouds_are_undefined_and_do_not_count(records):
+    metric = CloudError()
+    target = records.target(torch.zeros(1, 2, 2, 2))
+    metric.update(records.prediction(target), target)
+    assert all(value.isnan() for value in metric.compute().values())
+    rays, depth = rays_to([[0.2, 0, 5], [0.2, 0, 9]])
+    target = records.target(depth, rays=rays)
+    metric.update(records.prediction(target), target)
+    result = metric.compute()
+    assert result["bev_iou"] == 1
+    assert result["chamfer_m"] < 1e-3
+
+
+def test_nearest_distances_do_not_depend_on_the_chunks():
+    generator = torch.Generator().manual_seed(0)
+    queries, references = torch.randn(3000, 3, generator=generator), torch.randn(500, 3, generator=generator)
+    expected = (queries[::100, None] - references).norm(dim=-1).min(dim=1).values
+    torch.testing.assert_close(nearest_distance(queries, references)[::100], expected, atol=1e-3, rtol=1e-4)
+
+
+def test_cells_of_half_a_metre():
+    points = torch.tensor([[0.1, 0, 0.1], [0.4, 5, 0.4], [0.6, 0, 0.1], [-0.1, 0, 0.1], [119.9, 0, -119.9]])
+    grid = occupied(points, 120.0).view(480, 480)
+    assert grid.sum() == 4
+    assert grid[240, 240]
+    assert grid[241, 240]
+    assert grid[239, 240]
+    assert grid[479, 0]
+    assert math.isclose(occupied(points, 0.5).numel(), 4)

@@ -1,0 +1,87 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coopmap.geometry import pose_from_quat_trans
+from coopmap.metrics import TrajectoryError
+from coopmap.metrics.trajectory import trajectory_figures
+
+
+def poses_at(*positions):
+    pose = torch.eye(4).repeat(1, len(positions), 1, 1)
+    pose[0, :, :3, 3] = torch.tensor(positions)
+    return pose
+
+
+def motion(seed):
+    generator = torch.Generator().manual_seed(seed)
+    quat = torch.nn.functional.normalize(torch.randn(4, generator=generator), dim=-1)
+    return pose_from_quat_trans(quat, 30 * torch.randn(3, generator=generator))
+
+
+def figures(predicted, true):
+    return {name: value.item() for name, value in trajectory_figures(predicted, true).items()}
+
+
+def test_two_agents_keep_half_the_error_of_their_distance_after_a_rigid_alignment():
+    result = figures(poses_at([0.0, 0, 0], [0.0, 0, 13]), poses_at([0.0, 0, 0], [5.0, 0, 0]))
+    assert result["ate_none_m"] == pytest.approx(math.hypot(13, 5) / math.sqrt(2))
+    assert result["ate_se3_m"] == pytest.approx((13 - 5) / 2, rel=1e-6)
+    assert math.isnan(result["ate_sim3_m"])
+
+
+def test_each_alignment_removes_what_it_can():
+    generator = torch.Generator().manual_seed(0)
+    true = poses_at(*(20 * torch.randn(4, 3, generator=generator)).tolist())
+    turned = motion(1) @ true
+    turned[..., :3, :3] = torch.eye(3)  # so that the reference agent's frame does not undo the rotation
+    larger = turned.clone()
+    larger[..., :3, 3] *= 1.5
+    rigid, similar = figures(turned, true), figures(larger, true)
+    assert rigid["ate_none_m"] > 5
+    assert rigid["ate_se3_m"] < 1e-4
+    assert rigid["ate_sim3_m"] < 1e-4
+    assert similar["ate_none_m"] > 5
+    assert similar["ate_se3_m"] > 1
+    assert similar["ate_sim3_m"] < 1e-4
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**31))
+def test_more_freedom_never_hurts_and_frames_do_not_matter(seed):
+    generator = torch.Generator().manual_seed(seed)
+    true = poses_at(*(20 * torch.randn(4, 3, generator=generator)).tolist())
+    predicted = true.clone()
+    predicted[..., :3, 3] += torch.randn(4, 3, generator=generator)
+    result = figures(predicted, true)
+    assert result["ate_sim3_m"] <= result["ate_se3_m"] + 1e-6
+    assert result["ate_se3_m"] <= result["ate_none_m"] + 1e-6
+    moved = figures(motion(seed) @ predicted, motion(seed + 1) @ true)
+    assert moved == pytest.approx(result, rel=1e-3, abs=1e-3)
+
+
+def test_degenerate_positions_are_finite_and_undefined_ones_stay_undefined():
+    true = poses_at([0.0, 0, 0], [0.0, 0, 10], [0.0, 0, 20])
+    line = figures(poses_at([0.0, 0, 0], [0.0, 0, 20], [0.0, 0, 40]), true)
+    assert line["ate_se3_m"] == pytest.approx(math.sqrt(2 / 3) * 10, rel=1e-6)
+    assert line["ate_sim3_m"] == pytest.approx(0, abs=1e-6)
+    together = figures(poses_at([1.0, 0, 0], [1.0, 0, 0], [1.0, 0, 0]), true)
+    assert together["ate_se3_m"] == pytest.approx(math.sqrt(200 / 3))
+    assert together["ate_sim3_m"] == pytest.approx(math.sqrt(200 / 3))
+    undefined = torch.cat([true * torch.nan, true])
+    result = trajectory_figures(undefined, torch.cat([true, true]))
+    assert all(value[0].isnan() and value[1] < 1e-9 for value in result.values())
+
+
+def test_single_agents_do_not_count(records):
+    metric = TrajectoryError()
+    single = records.target(torch.ones(1, 1, 2, 2))
+    metric.update(records.prediction(single), single)
+    assert metric.compute() == {}
+    pair = records.target(torch.ones(1, 2, 2, 2), pose=poses_at([0.0, 0, 0], [3.0, 0, 0]))
+    metric.update(records.prediction(pair, pose=poses_at([0.0, 0, 0], [5.0, 0, 0])), pair)
+    result = {name: value.item() for name, value in metric.compute().items()}
+    assert result == pytest.approx({"ate_none_m": math.sqrt(2), "ate_se3_m": 1.0})

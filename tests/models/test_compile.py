@@ -1,0 +1,108 @@
+"""``model.compile``: the same numbers, the same names."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from torch._inductor import cpp_builder, exc
+
+from coopmap.config.checks import ConfigError
+from coopmap.models import MapAnything
+from coopmap.models.compilation import compile_blocks
+from coopmap.models.layers import Block
+
+from .support import load_config, make_observation
+from .test_mapanything import assert_equal, objective
+
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler for CPUs needs g++")
+
+
+@pytest.fixture(autouse=True)
+def _forget_compiled_code():
+    yield
+    torch._dynamo.reset()
+
+
+def pair(checkpointing: bool, backend: str) -> tuple[MapAnything, MapAnything]:
+    """A model and its compiled twin."""
+    parts = dict.fromkeys(("encoder", "info_sharing", "heads"), checkpointing)
+    config = load_config("mapanything_tiny", {"checkpointing": parts})
+    eager, compiled = MapAnything(config), MapAnything(config)
+    compile_blocks(compiled, backend)
+    compiled.load_state_dict(eager.state_dict())  # names are the same, before the first call
+    return eager, compiled
+
+
+def assert_same_training_step(eager: MapAnything, compiled: MapAnything, views: int) -> None:
+    observation = make_observation(2, views)
+    predictions = []
+    for model in (eager, compiled):
+        model.zero_grad()
+        predictions.append(model(observation))
+        objective(predictions[-1]).backward()
+    assert_equal(*predictions)
+    gradients = dict(compiled.named_parameters())
+    for name, parameter in eager.named_parameters():
+        largest = parameter.grad.abs().max().item()
+        torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=0, atol=1e-4 * largest + 1e-6, msg=name)
+
+
+def check(checkpointing: bool, backend: str) -> None:
+    eager, compiled = pair(checkpointing, backend)
+    for views in (2, 3):
+        assert_same_training_step(eager, compiled, views)
+    assert list(compiled.state_dict()) == list(eager.state_dict())
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_steps_are_the_same(checkpointing):
+    """All of the way through PyTorch's compiler but for machine code."""
+    check(checkpointing, "aot_eager")
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_steps_are_the_same_in_machine_code(checkpointing):
+    check(checkpointing, "inductor")
+
+
+def test_blocks_are_compiled_whole_and_once_for_all_sizes():
+    _, compiled = pair(False, "aot_eager")
+    torch._dynamo.utils.counters.clear()
+    for views in (2, 3, 4):
+        objective(compiled(make_observation(2, views))).backward()
+    counters = torch._dynamo.utils.counters
+    assert counters["stats"]["unique_graphs"] == 1  # all blocks of the tiny model have one shape
+    assert not counters["graph_break"]
+
+
+def test_autocast_reaches_compiled_blocks():
+    eager, compiled = pair(False, "aot_eager")
+    dtypes = []
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for model in (eager, compiled):
+            hook = model.encoder.model.blocks[0].mlp.fc1.register_forward_hook(
+                lambda *call: dtypes.append(call[2].dtype)
+            )
+            prediction = model(make_observation(1, 2))
+            hook.remove()
+            assert prediction.depth.isfinite().all()
+    assert dtypes == [torch.bfloat16] * 2
+
+
+def test_only_blocks_are_compiled():
+    _, compiled = pair(False, "aot_eager")
+    for module in compiled.modules():
+        assert (module._compiled_call_impl is not None) == isinstance(module, Block)
+
+
+def test_missing_compiler_is_said_at_the_start(tiny, monkeypatch):
+    def none() -> str:
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
+    with pytest.raises(ConfigError, match=r"model\.compile=true.*install g\+\+"):
+        compile_blocks(tiny)

@@ -1,0 +1,101 @@
+"""What each preset trains, and that everything it trains learns."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import nn
+
+from coopmap import build_model, load_config
+from coopmap.adaptation import adapt
+from coopmap.config import ConfigError
+from coopmap.config.train import AdaptationConfig
+from coopmap.models.lora import add_lora, merge_lora, merged_state
+from coopmap.types import Observation, Prediction
+
+CHECKPOINTING = "model.checkpointing={encoder: true, info_sharing: true, heads: true}"
+
+
+def observation() -> Observation:
+    generator = torch.Generator().manual_seed(0)
+    return Observation(torch.randn(1, 2, 3, 28, 56, generator=generator), torch.zeros(1, 2, 28, 56, 3))
+
+
+def adapted(preset: str, *overrides: str) -> nn.Module:
+    config = load_config(["machine=laptop", f"optim/train={preset}", *overrides])
+    torch.manual_seed(0)
+    model = build_model(config)
+    adapt(model, config.optim.train)
+    return model
+
+
+def objective(prediction: Prediction) -> torch.Tensor:
+    return sum(getattr(prediction, field.name).square().mean() for field in fields(Prediction))
+
+
+def trained_parts(model: nn.Module) -> set[str]:
+    return {name.partition(".")[0] for name, value in model.named_parameters() if value.requires_grad}
+
+
+@pytest.mark.parametrize("overrides", [(), (CHECKPOINTING,)], ids=["plain", "checkpointing"])
+@pytest.mark.parametrize("preset", ["full", "heads", "encoder_frozen", "lora"])
+def test_every_trained_parameter_receives_a_gradient_and_no_other_does(preset: str, overrides: tuple[str, ...]) -> None:
+    model = adapted(preset, *overrides)
+    objective(model(observation())).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    silent = [
+        name
+        for name, parameter in model.named_parameters()
+        # the product of a zero and a random matrix has a gradient with respect to the zero one alone
+        if parameter.requires_grad and not name.endswith(".down") and not parameter.grad.any()
+    ]
+    assert silent == []
+
+
+def test_parts_that_presets_train() -> None:
+    heads = {"dpt_feature_head", "dpt_regressor_head", "pose_head", "scale_head"}
+    everything = trained_parts(adapted("full"))
+    assert heads < everything
+    assert trained_parts(adapted("heads")) == heads
+    assert trained_parts(adapted("encoder_frozen")) == everything - {"encoder"}
+    low_rank = adapted("lora")
+    updates = {name.rpartition(".")[2] for name, value in low_rank.encoder.named_parameters() if value.requires_grad}
+    assert updates == {"up", "down"}
+    assert trained_parts(low_rank) == everything
+
+
+@torch.no_grad()
+def test_low_rank_updates_change_nothing_at_first_and_merge_exactly() -> None:
+    plain, model = adapted("full").eval(), adapted("lora").eval()
+    before = model(observation())
+    assert torch.equal(before.depth, plain(observation()).depth)
+    for name, parameter in model.named_parameters():
+        if name.endswith(".up"):
+            parameter.normal_(std=0.1)
+    changed = model(observation())
+    assert (changed.depth - before.depth).abs().max() > 1e-3
+    merged = merged_state(model.state_dict())
+    assert merged.keys() == plain.state_dict().keys()
+    plain.load_state_dict(merged)
+    torch.testing.assert_close(plain(observation()).depth, changed.depth)
+    merge_lora(model)
+    assert model.state_dict().keys() == merged.keys()
+    torch.testing.assert_close(model(observation()).depth, changed.depth)
+
+
+def test_low_rank_by_hand() -> None:
+    layer = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(2))
+    assert add_lora([layer], rank=1, alpha=3.0) == 1
+    update = layer.parametrizations.weight[0]
+    with torch.no_grad():
+        update.up.copy_(torch.tensor([[1.0], [2.0]]))
+        update.down.copy_(torch.tensor([[1.0, -1.0]]))
+    torch.testing.assert_close(layer.weight, torch.tensor([[4.0, -3.0], [6.0, -5.0]]))
+
+
+def test_unknown_part_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.train\.frozen=encodr"):
+        adapt(adapted("full"), AdaptationConfig(frozen=["encodr"]))
