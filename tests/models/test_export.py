@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_model
+
+from coopmap import load_config as load_whole_config
+from coopmap.config import Config, ConfigError
+from coopmap.config.compose import to_yaml
+from coopmap.export import export
+from coopmap.models import MapAnything, load_weights
+from coopmap.models.upstream import NotUpstreamError, released_tensors, upstream_config
+
+from .support import ALL_INPUTS, golden_json, load_config, make_observation
+
+STAND_IN = (
+    "model=mapanything_v1",
+    "model.encoder.dim=384",
+    "model.encoder.num_heads=6",
+    "model.encoder.depth=1",
+    "model.info_sharing.dim=32",
+    "model.info_sharing.num_heads=2",
+    "model.info_sharing.depth=3",
+    "model.info_sharing.intermediate_layers=[0,1]",
+    "model.heads.layer_dims=[8,8,8,8]",
+    "model.heads.feature_dim=8",
+    "model.heads.scale_dim=16",
+)
+ORIGIN = {
+    "source": "facebook/map-anything-v1",
+    "revision": "0123456789abcdef0123456789abcdef01234567",
+    "sha256": "f" * 64,
+    "license": "cc-by-nc-4.0",
+}
+
+
+def stand_in(*overrides: str) -> Config:
+    """A model that upstream can build, small enough for a test."""
+    return load_whole_config([*STAND_IN, *overrides])
+
+
+def save_checkpoint(path: Path, config: Config, model: MapAnything, weights: dict[str, Any] | None = None) -> Path:
+    """A checkpoint as a run writes it."""
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    record = {"config": to_yaml(config), "git_revision": "abc", "weights": weights, "mean_poses": {}}
+    torch.save({"state_dict": state, "global_step": 7, "optimizer_states": [], "coopmap": record}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole() -> MapAnything:
+    """A trained model with all geometric inputs."""
+    torch.manual_seed(1)
+    return MapAnything(stand_in("model.inputs={rays: true, depth: true, pose: true}").model).eval()
+
+
+@pytest.fixture(scope="module")
+def released(whole: MapAnything, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its export."""
+    folder = tmp_path_factory.mktemp("export")
+    config = stand_in("model.inputs={rays: true, depth: true, pose: true}")
+    return export(save_checkpoint(folder / "best.ckpt", config, whole, ORIGIN), folder / "released")
+
+
+@torch.no_grad()
+def assert_same_output(first: MapAnything, second: MapAnything) -> None:
+    observation = make_observation(1, 2, 28, 42)
+    expected, actual = first(observation), second(observation)
+    for name in ("points_world", "pose_quat", "scale", "confidence", "mask_logits"):
+        torch.testing.assert_close(getattr(actual, name), getattr(expected, name), rtol=0, atol=0)
+
+
+def test_an_export_reloads_to_the_same_output(whole, released):
+    torch.manual_seed(2)
+    model = MapAnything(whole.cfg).eval()
+    report = load_weights(model, released)
+    assert not report.mismatch
+    assert report.left_out == ()
+    assert report.license == "cc-by-nc-4.0"
+    assert_same_output(whole, model)
+
+
+def test_what_upstream_calls_to_load_finds_every_name(whole, released):
+    torch.manual_seed(2)
+    model = MapAnything(whole.cfg).eval()
+    missing, unexpected = load_model(model, released / "model.safetensors", strict=True)
+    assert not missing
+    assert not unexpected
+    assert_same_output(whole, model)
+
+
+def test_the_file_holds_each_tensor_once_under_its_first_name(whole, released):
+    with safe_open(released / "model.safetensors", "pt") as file:
+        names, metadata = set(file.keys()), file.metadata()
+    assert names == set(released_tensors(whole)[0])
+    assert metadata.pop("format") == "pt"
+    assert set(metadata.values()) < names
+    assert names | set(metadata) == set(whole.state_dict())
+    assert "dense_head.0.input_process.0.1.weight" in names
+    assert not any(name.startswith(("dpt_feature_head.", "dpt_regressor_head.")) for name in names)
+
+
+@pytest.mark.parametrize("choice", ["mapanything_v1", "mapanything_v11"])
+def test_names_of_an_export_are_those_of_the_release(choice):
+    with torch.device("meta"):
+        tensors, _ = released_tensors(MapAnything(load_config(choice, ALL_INPUTS)))
+    golden = golden_json(f"{choice}.parameters.json")["parameters"]
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    assert shapes == {name: facts["shape"] for name, facts in golden.items()}
+
+
+def test_names_shapes_and_aliases_add_up_to_the_size_of_the_released_file():
+    with torch.device("meta"):
+        tensors, aliases = released_tensors(MapAnything(load_config("mapanything_v11", ALL_INPUTS)))
+    header: dict[str, Any] = {"__metadata__": aliases}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + 4 * tensor.numel()
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    length = len(json.dumps(header, separators=(",", ":")))
+    padded = length + -length % 8
+    assert 8 + padded + end == 4_914_062_480  # bytes of both V1.1 releases
+
+
+UNICEPTION_DEFAULTS = {
+    "dim": 768,
+    "num_heads": 12,
+    "mlp_ratio": 4.0,
+    "qkv_bias": True,
+    "qk_norm": False,
+    "init_values": None,
+    "pretrained_checkpoint_path": None,
+    "layer_dims": [96, 192, 384, 768],
+    "hidden_dim": 196,
+    "use_register_tokens_from_encoder": False,
+    "info_sharing_mlp_layer_str": "mlp",
+    "torch_hub_force_reload": False,
+}
+
+
+def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in node.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
+
+
+@pytest.mark.parametrize("choice", ["mapanything_v1", "mapanything_v11"])
+def test_configuration_is_upstreams(choice):
+    golden = flat(golden_json(f"{choice}.config.json"))
+    ours = flat(upstream_config(load_config(choice)))
+    del golden["info_sharing_config.module_args.name"]  # a label
+    assert {name: ours[name] for name in golden} == golden
+    further = {name.rpartition(".")[2]: value for name, value in ours.items() if name not in golden}
+    assert further.pop("name").startswith("aat_")
+    assert further == {name: UNICEPTION_DEFAULTS[name] for name in further}
+
+
+def test_written_configuration_keeps_infinite_bounds(whole, released):
+    written = json.loads((released / "config.json").read_text())
+    assert written == upstream_config(whole.cfg)
+    assert written["pred_head_config"]["dpt_adaptor"]["depth_vmax"] == math.inf
+    assert written["encoder_config"]["keep_first_n_layers"] == 1
+    assert written["geometric_input_config"]["depth_prob"] == 1
+
+
+def test_whoever_may_read_the_configuration_may_read_the_weights(released):
+    modes = {(released / name).stat().st_mode for name in ("config.json", "README.md", "model.safetensors")}
+    assert len(modes) == 1
+
+
+def test_model_card_names_licence_origin_and_run(released):
+    card = (released / "README.md").read_text()
+    assert card.startswith("---\nlicense: cc-by-nc-4.0\nbase_model: facebook/map-anything-v1\n")
+    assert ORIGIN["revision"] in card
+    assert ORIGIN["sha256"] in card
+    assert "| checkpoint | best.ckpt, step 7 |" in card
+
+
+def test_tiny_model_is_refused_with_every_reason():
+    with pytest.raises(NotUpstreamError) as error:
+        upstream_config(load_config("mapanything_tiny"))
+    for key in ("encoder.dim=192", "encoder.pos_embed_grid=24", "encoder.layer_scale=null", "heads.pose_dim=192"):
+        assert f"model.{key}: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"encoder": {"num_registers": 4}}, "encoder.num_registers=4"),
+        ({"encoder": {"depth": 25}}, "encoder.depth=25"),
+        ({"encoder": {"mlp": "swiglu"}}, "encoder.mlp=swiglu"),
+        ({"encoder": {"num_heads": 8}}, "encoder.num_heads=8"),
+    ],
+)
+def test_encoders_that_dinov2_does_not_have_are_refused(change, key):
+    with pytest.raises(
+        NotUpstreamError, match=rf"upstream cannot build model=mapanything_v1:\n  model\.{key}: [^\n]*$"
+    ):
+        upstream_config(load_config("mapanything_v1", change))
+
+
+def test_encoders_that_the_model_lacks_are_lent_or_the_export_is_refused(whole, released, tmp_path):
+    torch.manual_seed(3)
+    config = stand_in("model.inputs.rays=true")
+    model = MapAnything(config.model).eval()
+    checkpoint = save_checkpoint(tmp_path / "last.ckpt", config, model)
+    with pytest.raises(ConfigError, match=r"without depth_encoder, .*cam_trans_scale_encoder.*give weights="):
+        export(checkpoint, tmp_path / "refused")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
+
+    folder = export(checkpoint, tmp_path / "lent", weights=str(released), licence="mit")
+    loaded = MapAnything(whole.cfg)
+    load_weights(loaded, folder)
+    for part, origin in (("ray_dirs_encoder", model), ("pose_head", model), ("depth_encoder", whole)):
+        actual, expected = (getattr(owner, part).state_dict() for owner in (loaded, origin))
+        assert all(torch.equal(actual[name], expected[name]) for name in expected)
+    written = json.loads((folder / "config.json").read_text())["geometric_input_config"]
+    assert (written["overall_prob"], written["ray_dirs_prob"], written["depth_prob"], written["cam_prob"]) == (
+        1,
+        1,
+        0,
+        0,
+    )
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\nlibrary_name")
+    assert f"| encoders of geometric inputs lent by | {released}" in card
+    again = MapAnything(config.model).eval()
+    assert load_weights(again, folder).left_out == (
+        "cam_rot_encoder",
+        "cam_trans_encoder",
+        "cam_trans_scale_encoder",
+        "depth_encoder",
+        "depth_scale_encoder",
+    )
+    assert_same_output(model, again)
+
+
+def test_parts_that_upstream_does_not_know_are_refused(whole, tmp_path):
+    config = stand_in("model.inputs={rays: true, depth: true, pose: true}")
+    path = tmp_path / "last.ckpt"
+    state = {f"model.{name}": value for name, value in whole.state_dict().items()}
+    state["model.view_fusion.weight"] = torch.ones(2)
+    torch.save({"state_dict": state, "coopmap": {"config": to_yaml(config)}}, path)
+    with pytest.raises(ConfigError, match="upstream does not know: view_fusion"):
+        export(path, tmp_path / "released")
+
+
+def test_an_existing_folder_is_left_alone(released):
+    before = sorted(entry.name for entry in released.iterdir())
+    with pytest.raises(ConfigError, match="exists already"):
+        export(released.parent / "best.ckpt", released)
+    assert (
+        sorted(entry.name for entry in released.iterdir())
+        == before
+        == ["README.md", "config.json", "model.safetensors"]
+    )
+
+
+@pytest.mark.parametrize("content", [None, b"no archive"])
+def test_what_is_no_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / "last.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"last\.ckpt"):
+        export(path, tmp_path / "released")
+
+
+def test_weights_alone_are_no_checkpoint_of_a_run(tmp_path):
+    torch.save({"model": {"a": torch.ones(1)}}, tmp_path / "upstream.pth")
+    with pytest.raises(ConfigError, match="not a checkpoint of a coopmap run"):
+        export(tmp_path / "upstream.pth", tmp_path / "released")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["output=x"], "give either run=RUN_FOLDER or checkpoint=FILE"),
+        (["checkpoint=a.ckpt"], "give output=FOLDER"),
+        (["chekpoint=a.ckpt", "output=x"], "did you mean checkpoint?"),
+    ],
+)
+def test_command_line_explains_mistakes(arguments, message):
+    done = subprocess.run([sys.executable, "-m", "coopmap.export", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_command_line_exports_a_run(whole, tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    config = stand_in("model.inputs={rays: true, depth: true, pose: true}")
+    save_checkpoint(run / "checkpoints/last.ckpt", config, whole)
+    command = [sys.executable, "-m", "coopmap.export", f"run={run}", f"output={tmp_path / 'out'}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "the licence is unknown" in done.stdout
+    model = MapAnything(whole.cfg)
+    load_weights(model, tmp_path / "out")
+    assert torch.equal(model.scale_token, whole.scale_token)
