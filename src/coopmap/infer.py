@@ -1,0 +1,169 @@
+"""``python -m coopmap.infer run=FOLDER|checkpoint=FILE|weights=ID images=FOLDER|frame=PATH output=FOLDER [key=value]``.
+
+Points, depth and poses from a folder of images or from a frame of an OPV2V-layout dataset.
+
+  run                    run folder; its best checkpoint is taken
+  checkpoint             checkpoint file; it carries its configuration
+  weights                weights alone: hub id owner/name[@revision], file or folder
+  model                  their architecture, a choice of conf/model (mapanything_v1)
+  images                 folder of .jpg and .png files, the reference view first in natural order
+  frame                  ROOT/test/SCENARIO/FRAME
+  agents                 agents of the frame, such as 641,650, the reference first; default: as in evaluation
+  output                 folder for predictions.npz, points.ply, cameras.json, overview.png and scene.html
+  camera_model           of the images: pinhole (default), or cyl: 360-degree panoramas, 4 times as wide as high
+  size                   longest side of the images in pixels (518; cyl: as the model was trained)
+  precision              auto (default: bf16 on GPUs, fp32 on CPUs), fp32 or bf16
+  device                 auto (default), cpu, cuda, cuda:1, ...
+  edges                  leave out pixels between front and back surfaces (true)
+  edge_depth_ratio       relative spread of depth in 3 x 3 pixels from which on that is assumed (0.03) ...
+  edge_normal_deg        ... where neighbouring normals differ by this angle, too (5)
+  confidence_percentile  leave out this share of each view's pixels, the least confident (0)
+  max_points             points of the point cloud (500000)
+  key=value              changes to the configuration, such as data.panorama.surface=sphere
+
+From Python: ``result = infer(model, build_dataset(cfg, "val")[0].observation)``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coopmap.cli import user_errors_end_quietly
+from coopmap.config import Config, ConfigError
+from coopmap.config.errors import nearest_key
+from coopmap.config.infer import InferConfig, InferenceOptions
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+    from torch import Tensor, nn
+
+    from coopmap.inference import Inference, Views
+    from coopmap.types import Observation, Prediction
+
+log = logging.getLogger(__name__)
+
+OWN_KEYS = tuple(field.name for field in fields(InferConfig))
+
+
+def infer(
+    model: nn.Module | Callable[[Observation], Prediction],
+    observation: Observation,
+    options: InferenceOptions | None = None,
+    covered: Bool[Tensor, "v h w"] | None = None,
+) -> Inference:
+    """Run a model on one sample's views and clean up its answer; see :func:`coopmap.inference.infer`."""
+    from coopmap.inference import infer as run
+
+    return run(model, observation, options, covered)
+
+
+def main() -> None:
+    """Command line."""
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    with user_errors_end_quietly():
+        asked, overrides = parse(arguments)
+        from coopmap.run_folder import log_to
+
+        log_to(None)
+        _run(asked, overrides)
+
+
+def parse(arguments: Sequence[str]) -> tuple[InferConfig, list[str]]:
+    """This program's own keys, and changes to the configuration (dotted keys).
+
+    Raises:
+        ConfigError: an unknown key, or a wrong value.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ValidationError
+
+    own = OmegaConf.structured(InferConfig)
+    overrides = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument}: expected key=value")
+        if key in OWN_KEYS:
+            try:
+                own[key] = value
+            except ValidationError as error:
+                raise ConfigError(f"{argument}: {str(error).splitlines()[0]}") from None
+        elif "." in key:
+            overrides.append(argument)
+        else:
+            near = nearest_key(key, OWN_KEYS)
+            hint = f"did you mean {near}?" if near else f"no such key; there are {', '.join(OWN_KEYS)}"
+            raise ConfigError(f"{key}: {hint}")
+    config = OmegaConf.to_object(own)
+    assert isinstance(config, InferConfig)
+    return config, overrides
+
+
+def _run(asked: InferConfig, overrides: Sequence[str]) -> None:
+    from coopmap.inference import write_outputs
+    from coopmap.inference.loading import choose_device, load_released, load_run
+    from coopmap.inference.report import print_result
+
+    device = choose_device(asked.device)
+    if asked.weights is not None:
+        origin = asked.weights
+        model, config = load_released(asked.weights, asked.model, overrides)
+    else:
+        checkpoint = _find_checkpoint(asked)
+        origin = str(checkpoint)
+        model, config = load_run(checkpoint, overrides)
+    views = _read_views(asked, config)
+    result = infer(model.to(device), views.observation, _options(asked, views.camera_model), views.covered)
+    print_result(views, result, origin)
+    assert asked.output is not None
+    for file in write_outputs(asked.output, views, result, asked.max_points, origin):
+        print(f"written to {file}")
+
+
+def _find_checkpoint(asked: InferConfig) -> Path:
+    from coopmap.run_folder import RunFolder
+
+    if asked.checkpoint is not None:
+        return Path(asked.checkpoint)
+    run = RunFolder(Path(asked.run or ""))
+    if not run.path.is_dir():
+        raise ConfigError(f"run={run.path}: there is no such folder")
+    return run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
+
+
+def _read_views(asked: InferConfig, config: Config) -> Views:
+    """Views with the inputs that the model has always had; ground truth never is one."""
+    from coopmap.inference import read_frame, read_images_of_folder
+
+    task = config.task.for_evaluation()
+    if task.depth or task.pose:
+        log.warning("the model was trained with %s; here it gets images and calibration only", config.task.describe())
+    if asked.frame is not None:
+        agents = [agent.strip() for agent in (asked.agents or "").split(",") if agent.strip()]
+        return read_frame(asked.frame, config.data, agents, with_rays=bool(task.rays))
+    if config.data.layout in ("grouped", "warped"):
+        raise ConfigError(
+            f"images={asked.images}: this model fuses the camera images of a car (data.layout={config.data.layout}); "
+            "give it frame=ROOT/SPLIT/SCENARIO/FRAME"
+        )
+    if task.rays:
+        log.warning("the model was trained with calibrated rays; the images come without calibration")
+    default_size = config.data.panorama.width if asked.camera_model == "cyl" else 518
+    return read_images_of_folder(asked.images or "", asked.camera_model, asked.size or default_size)
+
+
+def _options(asked: InferConfig, camera_model: str) -> InferenceOptions:
+    names = [field.name for field in fields(InferenceOptions)]
+    return InferenceOptions(**{name: getattr(asked, name) for name in names} | {"camera_model": camera_model})
+
+
+if __name__ == "__main__":
+    main()

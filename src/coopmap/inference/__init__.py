@@ -1,0 +1,16 @@
+"""From images to points, depth and poses: reading inputs, running a model, cleaning up, writing files."""
+
+from coopmap.config.infer import InferenceOptions
+from coopmap.inference.inputs import Views, read_frame, read_images_of_folder
+from coopmap.inference.outputs import write_outputs
+from coopmap.inference.runner import Inference, infer
+
+__all__ = [
+    "Inference",
+    "InferenceOptions",
+    "Views",
+    "infer",
+    "read_frame",
+    "read_images_of_folder",
+    "write_outputs",
+]

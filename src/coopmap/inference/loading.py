@@ -1,0 +1,64 @@
+"""The model of a run, or of weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from coopmap import build_model
+from coopmap.checkpoint_io import read_checkpoint
+from coopmap.config import Config, ConfigError, load_config
+from coopmap.config.compose import from_yaml
+from coopmap.models import MapAnything, load_weights
+
+
+def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[MapAnything, Config]:
+    """Model and configuration of a training checkpoint.
+
+    Args:
+        checkpoint: file.
+        overrides: changes to the stored configuration.
+
+    Raises:
+        ConfigError: no such checkpoint, a wrong override, or one after which the weights do not fit.
+    """
+    content = read_checkpoint(checkpoint)
+    config = from_yaml(content["coopmap"]["config"], overrides)
+    config.model.weights = None  # the checkpoint holds them all
+    model = MapAnything(config.model)
+    try:
+        load_weights(model, content["state_dict"])
+    except ValueError as error:
+        raise ConfigError(f"{checkpoint}: {error}") from error
+    return model, config
+
+
+def load_released(weights: str, model: str | None = None, overrides: Sequence[str] = ()) -> tuple[MapAnything, Config]:
+    """A model of weights alone, and the default configuration with it.
+
+    Args:
+        weights: hub id, file or folder.
+        model: architecture, a choice of ``conf/model``.
+        overrides: changes to the default configuration.
+    """
+    config = load_config([f"model={model or 'mapanything_v1'}", "data=panorama", *overrides])
+    config.model.weights = weights
+    return build_model(config), config
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto`` or the name of a device.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
+    return chosen

@@ -1,0 +1,164 @@
+"""Files that a result is handed on in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from coopmap.geometry.calibration import PinholeCalibration
+from coopmap.inference.inputs import Views
+from coopmap.inference.runner import Inference
+from coopmap.report import write_json
+from coopmap.viz.overview import draw_overview
+from coopmap.viz.scene import draw_scene, write_scene
+
+PAGE_POINTS = 60_000
+"""Points of the page that is looked at in a browser."""
+
+
+def write_outputs(
+    folder: Path | str, views: Views, result: Inference, max_points: int = 500_000, origin: str = ""
+) -> list[Path]:
+    """Write ``predictions.npz``, ``points.ply``, ``cameras.json``, ``overview.png`` and ``scene.html``.
+
+    Args:
+        folder: is made if it does not exist.
+        views: what went into the model.
+        result: what came out.
+        max_points: of the point cloud; a larger one is thinned out at random.
+        origin: of the weights, recorded in the files.
+    """
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    mask = result.mask.numpy()
+    kept = thin_out(np.flatnonzero(mask), max_points)
+    points = result.points_world.numpy().reshape(-1, 3)[kept]
+    colours = views.images.reshape(-1, 3)[kept]
+    files = [folder / name for name in ("predictions.npz", "points.ply", "cameras.json", "overview.png", "scene.html")]
+    np.savez(files[0], **arrays(views, result))  # type: ignore[arg-type]
+    view = (kept // mask[0].size).astype(np.uint8 if len(mask) < 256 else np.uint16)
+    write_ply(files[1], points, colours, view, f"points in the frame of view 0 ({views.names[0]}), metres; {origin}")
+    write_json(describe_cameras(views, result, origin), files[2])
+    overview = draw_overview(views.images, result.depth.numpy(), mask, views.names)
+    cv2.imwrite(str(files[3]), cv2.cvtColor(overview, cv2.COLOR_RGB2BGR))
+    shown = thin_out(np.arange(len(kept)), PAGE_POINTS)
+    figure = draw_scene(
+        points[shown],
+        colours[shown],
+        result.pose.numpy(),
+        views.names,
+        views.title,
+        corners=result.rays.numpy()[:, [0, 0, -1, -1], [0, -1, -1, 0]] if views.camera_model == "pinhole" else None,
+        true_pose=None if views.true_pose is None else views.true_pose.numpy(),
+    )
+    write_scene(figure, files[4])
+    return files
+
+
+def arrays(views: Views, result: Inference) -> dict[str, np.ndarray]:
+    """What ``predictions.npz`` holds; see ``docs/inference.md``."""
+    content = {
+        "rays": result.rays.numpy(),
+        "depth": result.depth.numpy(),
+        "points_world": result.points_world.numpy(),
+        "pose": result.pose.numpy(),
+        "confidence": result.confidence.numpy(),
+        "mask": result.mask.numpy(),
+        "non_ambiguous": result.non_ambiguous.numpy(),
+        "scale": result.prediction.scale.numpy()[0],
+        "images": views.images,
+        "names": np.array(views.names),
+    }
+    camera = result.camera
+    if isinstance(camera, PinholeCalibration):
+        content |= {"intrinsics": camera.intrinsics}
+    else:
+        content |= {
+            "v_fov": camera.v_fov,
+            "elevation_center": camera.elevation_center,
+            "yaw": camera.yaw,
+            "projection": np.array(camera.projection),
+        }
+    content["ray_residual"] = camera.residual
+    if views.true_pose is not None:
+        content["true_pose"] = views.true_pose.numpy()
+    return content
+
+
+def describe_cameras(views: Views, result: Inference, origin: str = "") -> dict[str, Any]:
+    """What ``cameras.json`` holds: pose and parameters of every view, with units."""
+    height, width = views.images.shape[1:3]
+    return {
+        "units": {"length": "metre", "angle": "degree", "image": "pixel, centre of the first at (0.5, 0.5)"},
+        "axes": "OpenCV: x right, y down, z forward",
+        "pose": "T_view0_view: maps points of the view into the frame of view 0",
+        "weights": origin,
+        "camera_model": views.camera_model,
+        "width": width,
+        "height": height,
+        "views": [
+            {
+                "name": name,
+                "pose": result.pose[i].double().numpy().tolist(),
+                **_parameters(views, result, i),
+                "ray_residual_deg": _degrees(result.camera.residual[i]),
+                "pixels_kept": round(float(result.mask[i].float().mean()), 4),
+            }
+            for i, name in enumerate(views.names)
+        ],
+    }
+
+
+def _parameters(views: Views, result: Inference, i: int) -> dict[str, Any]:
+    """Camera parameters of a view; NaN (null in the file) where no camera of the model fits the rays."""
+    camera = result.camera
+    if isinstance(camera, PinholeCalibration):
+        parameters = {"intrinsics": camera.intrinsics[i].tolist()}
+        if views.source_from_view is not None:
+            in_file = views.source_from_view[i] @ camera.intrinsics[i]
+            parameters |= {"intrinsics_of_file": in_file.tolist()}
+        return parameters
+    return {
+        "projection": camera.projection[i],
+        "v_fov_deg": _degrees(camera.v_fov[i]),
+        "elevation_center_deg": _degrees(camera.elevation_center[i]),
+        "yaw_deg": _degrees(camera.yaw[i]),
+    }
+
+
+def _degrees(radians: float) -> float:
+    return float(np.rad2deg(radians))
+
+
+def thin_out(indices: np.ndarray, limit: int) -> np.ndarray:
+    """At most ``limit`` of the indices, at random but the same every time, in order."""
+    if len(indices) <= limit:
+        return indices
+    return np.sort(np.random.default_rng(0).choice(indices, limit, replace=False, shuffle=False))
+
+
+def write_ply(
+    file: Path,
+    points: Float[np.ndarray, "n 3"] | Float32[np.ndarray, "n 3"],
+    colours: UInt8[np.ndarray, "n 3"],
+    view: np.ndarray,
+    comment: str = "",
+) -> None:
+    """Binary little-endian PLY with position, colour and number of the view of every point."""
+    vertices = np.empty(
+        len(points),
+        [("xyz", "<f4", 3), ("rgb", "u1", 3), ("view", view.dtype.newbyteorder("<"))],  # packed: no gaps
+    )
+    vertices["xyz"], vertices["rgb"], vertices["view"] = points, colours, view
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines += [f"comment {' '.join(comment.encode('ascii', 'replace').decode().split())}"] if comment else []
+    lines += [f"element vertex {len(points)}", *(f"property float {axis}" for axis in "xyz")]
+    lines += [f"property uchar {channel}" for channel in ("red", "green", "blue")]
+    lines += [f"property {'uchar' if view.dtype.itemsize == 1 else 'ushort'} view", "end_header", ""]
+    with file.open("wb") as stream:
+        stream.write("\n".join(lines).encode())
+        vertices.tofile(stream)

@@ -1,0 +1,111 @@
+"""Which pixels of a prediction to believe.
+
+Regressed depth does not jump at the outline of an object: it slides from front to back over a pixel or two, and these
+pixels float in the air. They are where depth changes fast *and* the surface bends; a road seen at a grazing angle has
+the first without the second, a room's corner the second without the first. (Upstream's
+``postprocess_model_outputs_for_inference``, ``depth_edge``, ``normals_edge`` and ``points_to_normals``; here the
+columns of a panorama wrap around.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+RADIUS = 1
+"""Neighbourhood of 3 x 3 pixels."""
+
+
+def confident(
+    confidence: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], percentile: float
+) -> Bool[Tensor, "v h w"]:
+    """Pixels of ``mask`` without the least confident ``percentile`` per cent of them, view by view."""
+    if percentile <= 0:
+        return mask
+    ascending = torch.where(mask, confidence, math.inf).flatten(1).sort(dim=1).values
+    rank = (mask.sum(dim=(1, 2)) * percentile / 100).long()
+    threshold = ascending.gather(1, rank[:, None])
+    return mask & (confidence >= threshold[:, :, None])
+
+
+def surface_edges(
+    points: Float[Tensor, "v h w 3"],
+    depth: Float[Tensor, "v h w"],
+    mask: Bool[Tensor, "v h w"],
+    wraps: bool,
+    depth_ratio: float = 0.03,
+    normal_deg: float = 5.0,
+) -> Bool[Tensor, "v h w"]:
+    """Pixels at which depth jumps and the surface bends.
+
+    Args:
+        points: in any one frame per view.
+        depth: that separates the surfaces: range for panoramas, z for perspective views.
+        mask: pixels to look at; others count neither as edge nor as neighbour.
+        wraps: the last column is next to the first.
+        depth_ratio: spread of depth within 3 x 3 pixels, relative to the middle one.
+        normal_deg: angle between the normals of neighbouring pixels.
+    """
+    return depth_edges(depth, mask, wraps, depth_ratio) & normal_edges(points, mask, wraps, normal_deg)
+
+
+def depth_edges(
+    depth: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], wraps: bool, ratio: float
+) -> Bool[Tensor, "v h w"]:
+    """Pixels in whose neighbourhood depth spreads over more than ``ratio`` times their own."""
+    highest = _max_around(depth.masked_fill(~mask, -math.inf), wraps)
+    lowest = -_max_around((-depth).masked_fill(~mask, -math.inf), wraps)
+    return mask & (highest - lowest > ratio * depth)
+
+
+def normal_edges(
+    points: Float[Tensor, "v h w 3"], mask: Bool[Tensor, "v h w"], wraps: bool, limit_deg: float
+) -> Bool[Tensor, "v h w"]:
+    """Pixels next to a bend of more than ``limit_deg`` between neighbours' normals."""
+    normals, known = point_normals(points, mask, wraps)
+    around = _neighbours(normals.movedim(-1, 1), wraps)  # v 3 9 h w
+    known_around = _neighbours(known[:, None].float(), wraps)[:, 0] > 0  # v 9 h w
+    cosine = (around * normals.movedim(-1, 1)[:, :, None]).sum(1)
+    bends = known_around & known[:, None] & (cosine < math.cos(math.radians(limit_deg)))
+    return _max_around(bends.any(1).float(), wraps) > 0
+
+
+def point_normals(
+    points: Float[Tensor, "v h w 3"], mask: Bool[Tensor, "v h w"], wraps: bool
+) -> tuple[Float[Tensor, "v h w 3"], Bool[Tensor, "v h w"]]:
+    """Unit normals, averaged over the up to four triangles that a pixel forms with its neighbours in ``mask``.
+
+    Returns:
+        Normals (zero where there is no triangle), and where there is one.
+    """
+    around = _neighbours(points.movedim(-1, 1), wraps)
+    known = (_neighbours(mask[:, None].float(), wraps)[:, 0] > 0) & mask[:, None]
+    ring = [1, 3, 7, 5]  # up, left, down, right: counter-clockwise as seen in the image
+    side = around[:, :, ring] - points.movedim(-1, 1)[:, :, None]
+    valid = known[:, ring] & known[:, ring].roll(-1, dims=1)
+    triangle = F.normalize(torch.linalg.cross(side, side.roll(-1, dims=2), dim=1), dim=1, eps=1e-12)
+    normals = F.normalize((triangle * valid[:, None]).sum(2), dim=1, eps=1e-12)
+    return normals.movedim(1, -1), valid.any(1)
+
+
+def _pad(maps: Float[Tensor, "v c h w"], wraps: bool, fill: float) -> Float[Tensor, "v c h+2 w+2"]:
+    """One more pixel on each side: ``fill`` above and below, the opposite columns or ``fill`` left and right."""
+    if wraps:
+        maps = torch.cat([maps[..., -RADIUS:], maps, maps[..., :RADIUS]], dim=-1)
+        return F.pad(maps, (0, 0, RADIUS, RADIUS), value=fill)
+    return F.pad(maps, (RADIUS,) * 4, value=fill)
+
+
+def _max_around(maps: Float[Tensor, "v h w"], wraps: bool) -> Float[Tensor, "v h w"]:
+    return F.max_pool2d(_pad(maps[:, None], wraps, -math.inf), 2 * RADIUS + 1, stride=1)[:, 0]
+
+
+def _neighbours(maps: Float[Tensor, "v c h w"], wraps: bool) -> Float[Tensor, "v c 9 h w"]:
+    """The 3 x 3 values around every pixel, row by row; zero outside."""
+    size = 2 * RADIUS + 1
+    windows = _pad(maps, wraps, 0.0).unfold(2, size, 1).unfold(3, size, 1)  # v c h w 3 3
+    return windows.flatten(4).movedim(4, 2)

@@ -1,0 +1,137 @@
+"""One forward pass and everything that follows from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from coopmap.config.infer import InferenceOptions
+from coopmap.geometry.calibration import PanoramaCalibration, PinholeCalibration, fit_panorama, fit_pinhole
+from coopmap.geometry.se3 import invert, pose_from_quat_trans, transform_points
+from coopmap.inference.postprocess import confident, surface_edges
+from coopmap.types import Observation, Prediction
+
+log = logging.getLogger(__name__)
+
+MANY_EDGES = 0.3
+"""Of a clean prediction, more than this share of pixels passes the edge filter."""
+EDGE_VIEWS = 4
+"""Views per pass of the edge filter, which holds nine neighbours of every pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """Result for one set of views, on the CPU, float32; lengths in metres.
+
+    Attributes:
+        prediction: the model's own answer, a batch of one.
+        rays: unit rays in each view's frame.
+        depth: range along the rays.
+        pose: ``T_view0_view``; the identity for view 0.
+        points_world: points in the frame of view 0.
+        confidence: at least 1.
+        mask: pixels to believe.
+        non_ambiguous: pixels that the model says show something.
+        camera: intrinsics of perspective views, or parameters of panoramas, recovered from ``rays``.
+    """
+
+    prediction: Prediction
+    rays: Float[Tensor, "v h w 3"]
+    depth: Float[Tensor, "v h w"]
+    pose: Float[Tensor, "v 4 4"]
+    points_world: Float[Tensor, "v h w 3"]
+    confidence: Float[Tensor, "v h w"]
+    mask: Bool[Tensor, "v h w"]
+    non_ambiguous: Bool[Tensor, "v h w"]
+    camera: PinholeCalibration | PanoramaCalibration
+
+
+def infer(
+    model: nn.Module | Callable[[Observation], Prediction],
+    observation: Observation,
+    options: InferenceOptions | None = None,
+    covered: Bool[Tensor, "v h w"] | None = None,
+) -> Inference:
+    """Run a model on one set of views and clean up its answer.
+
+    Poses and points are given relative to view 0 as predicted: the model's own pose of view 0, close to the identity
+    in a trained one, is divided out.
+
+    Args:
+        model: on any device; it is put into evaluation mode.
+        observation: of one sample, without batch dimension, as datasets give it.
+        options: see :class:`InferenceOptions`.
+        covered: pixels of panoramas that some camera shows; others are left out, whatever the model says.
+
+    Raises:
+        ValueError: if the observation has a batch dimension, or the image size does not suit the model.
+    """
+    options = options or InferenceOptions()
+    if observation.rays.ndim != 4:
+        shape = " x ".join(map(str, observation.images.shape))
+        raise ValueError(f"images are {shape}; expected those of one sample, without batch dimension")
+    prediction = _predict(model, observation.map(lambda tensor: tensor[None]), options.precision)
+    return _postprocess(prediction, options, covered)
+
+
+def _predict(
+    model: nn.Module | Callable[[Observation], Prediction], observation: Observation, precision: str
+) -> Prediction:
+    device = observation.images.device
+    if isinstance(model, nn.Module):
+        model.eval()
+        device = next((parameter.device for parameter in model.parameters()), device)
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "fp32"
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        prediction = model(observation.to(device))
+    return prediction.map(lambda tensor: tensor.float().cpu().clone())  # outside inference mode: plain tensors
+
+
+def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Bool[Tensor, "v h w"] | None) -> Inference:
+    single = prediction.map(lambda tensor: tensor[0])
+    pose = pose_from_quat_trans(single.pose_quat, single.pose_trans)
+    view0_from_frame = invert(pose[:1])
+    pose = view0_from_frame @ pose
+    pose[0] = torch.eye(4)
+    points = transform_points(pose, single.points_view.flatten(1, 2)).view_as(single.points_view)
+
+    non_ambiguous = single.mask_logits > 0  # sigmoid above one half
+    shown = non_ambiguous if covered is None else non_ambiguous & covered.cpu()
+    mask = confident(single.confidence, shown, options.confidence_percentile)
+    wraps = options.camera_model == "cyl"
+    if options.edges:
+        candidates = int(mask.sum())
+        depth = single.depth if wraps else single.points_view[..., 2]
+        limits = options.edge_depth_ratio, options.edge_normal_deg
+        groups = [slice(start, start + EDGE_VIEWS) for start in range(0, len(mask), EDGE_VIEWS)]
+        edges = [surface_edges(single.points_view[g], depth[g], mask[g], wraps, *limits) for g in groups]
+        mask = mask & ~torch.cat(edges)
+        if (kept := int(mask.sum())) < MANY_EDGES * candidates:
+            log.warning(
+                "the edge filter leaves %.0f %% of the pixels, so depth is rough; edges=false keeps all, larger "
+                "edge_depth_ratio and edge_normal_deg more of them",
+                100 * kept / candidates,
+            )
+    rays, usable = single.rays.numpy(), _enough(non_ambiguous).numpy()
+    return Inference(
+        prediction=prediction,
+        rays=single.rays,
+        depth=single.depth,
+        pose=pose,
+        points_world=points,
+        confidence=single.confidence,
+        mask=mask,
+        non_ambiguous=non_ambiguous,
+        camera=fit_panorama(rays, usable) if wraps else fit_pinhole(rays, usable),
+    )
+
+
+def _enough(mask: Bool[Tensor, "v h w"], share: float = 0.05) -> Bool[Tensor, "v h w"]:
+    """The mask, or all pixels of a view in which the mask leaves too few to find a camera by."""
+    return mask | (mask.float().mean(dim=(1, 2)) < share)[:, None, None]

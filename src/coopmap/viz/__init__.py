@@ -1,0 +1,1 @@
+"""Pictures: what views show and what was predicted for them."""

@@ -1,0 +1,148 @@
+"""A page to turn a point cloud and its cameras around in."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+AXIS_COLOURS = {"right": "#d62728", "down": "#2ca02c", "forward": "#1f77b4"}
+VIEW_COLOURS = ("#111111", "#e6550d", "#756bb1", "#31a354", "#3182bd", "#c51b8a", "#8c6d31", "#636363")
+SHOWN_QUANTILES = 5, 95
+"""Percentiles of the points that the axes span, so that a few far ones do not shrink the rest to a dot."""
+
+
+def draw_scene(
+    points: Float[np.ndarray, "n 3"],
+    colours: UInt8[np.ndarray, "n 3"],
+    pose: Float[np.ndarray, "v 4 4"],
+    names: Sequence[str],
+    title: str,
+    corners: Float[np.ndarray, "v 4 3"] | None = None,
+    true_pose: Float[np.ndarray, "v 4 4"] | None = None,
+) -> go.Figure:
+    """Point cloud, a set of axes for every view (and a frustum for perspective ones), names; metres, upright.
+
+    Args:
+        points: in the frame of view 0, OpenCV axes.
+        colours: of the points, RGB.
+        pose: ``T_view0_view``.
+        names: of the views.
+        title: of the page.
+        corners: rays through the corners of perspective views, in order around the image.
+        true_pose: ground truth, drawn as open diamonds.
+    """
+    import plotly.graph_objects as go
+
+    low, high = _extent(points, pose if true_pose is None else np.concatenate([pose, true_pose]))
+    size = 0.06 * float(np.max(high - low))
+    inside = ((points >= low) & (points <= high)).all(-1)
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scatter3d(
+            **_upright(points[inside]),
+            mode="markers",
+            marker={"size": 1.5, "color": [f"rgb({r},{g},{b})" for r, g, b in colours[inside].tolist()]},
+            name="points",
+            hoverinfo="skip",
+        )
+    )
+    for axis, (label, colour) in enumerate(AXIS_COLOURS.items()):
+        ends = pose[:, :3, 3] + size * pose[:, :3, axis]
+        line = _upright(_segments(pose[:, :3, 3], ends))
+        figure.add_trace(go.Scatter3d(**line, mode="lines", line={"color": colour, "width": 5}, name=label))
+    if corners is not None:
+        figure.add_trace(_frusta(pose, corners, size))
+    figure.add_trace(
+        go.Scatter3d(
+            **_upright(pose[:, :3, 3]),
+            mode="markers+text",
+            marker={"size": 5, "color": [VIEW_COLOURS[i % len(VIEW_COLOURS)] for i in range(len(pose))]},
+            text=[html.escape(name) for name in names],
+            textposition="top center",
+            textfont={"color": "#111111", "size": 13},
+            name="views",
+        )
+    )
+    if true_pose is not None and len(true_pose) > 1:
+        figure.add_trace(
+            go.Scatter3d(
+                **_upright(true_pose[1:, :3, 3]),
+                mode="markers",
+                marker={"size": 6, "symbol": "diamond-open", "color": "#d62728"},
+                text=[f"{html.escape(name)}, true position" for name in names[1:]],
+                name="true positions",
+            )
+        )
+        errors = _upright(_segments(pose[1:, :3, 3], true_pose[1:, :3, 3]))
+        figure.add_trace(go.Scatter3d(**errors, mode="lines", line={"color": "#d62728", "width": 1}, name="errors"))
+    span = dict(zip("xyz", _upright(np.stack([low, high])).values(), strict=True))
+    figure.update_layout(
+        title={"text": html.escape(title), "font": {"size": 16}},
+        template="plotly_white",
+        legend={"itemsizing": "constant"},
+        margin={"l": 0, "r": 0, "b": 0, "t": 48},
+        scene={
+            **{
+                f"{axis}axis": {"title": name, "range": sorted(span[axis].tolist())}
+                for axis, name in zip("xyz", ("right (m)", "forward (m)", "up (m)"), strict=True)
+            },
+            "aspectmode": "manual",
+            "aspectratio": _aspect(span),
+            "camera": {"eye": {"x": 0.0, "y": -1.2, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}},
+        },
+    )
+    return figure
+
+
+def write_scene(figure: go.Figure, file: Path) -> None:
+    """Write a page that needs nothing else, network included."""
+    figure.write_html(file, include_plotlyjs=True, full_html=True, default_height="95vh")
+
+
+def _upright(points: Float[np.ndarray, "n 3"]) -> dict[str, Float[np.ndarray, " n"]]:
+    """Right, forward and up of OpenCV's right, down and forward."""
+    return {"x": points[:, 0], "y": points[:, 2], "z": -points[:, 1]}
+
+
+def _extent(
+    points: Float[np.ndarray, "n 3"], pose: Float[np.ndarray, "v 4 4"]
+) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
+    """Box around all views and nearly all points, with a margin."""
+    corners = [pose[:, :3, 3]]
+    if len(points):
+        corners.append(np.percentile(points, SHOWN_QUANTILES, axis=0))
+    stacked = np.concatenate(corners)
+    low, high = stacked.min(0), stacked.max(0)
+    margin = 0.05 * max(float((high - low).max()), 1.0)
+    return low - margin, high + margin
+
+
+def _aspect(span: dict[str, Any]) -> dict[str, float]:
+    """The same length of a metre along all axes."""
+    lengths = {axis: float(np.ptp(ends)) for axis, ends in span.items()}
+    longest = max(lengths.values())
+    return {axis: 1.35 * length / longest for axis, length in lengths.items()}
+
+
+def _segments(starts: Float[np.ndarray, "n 3"], ends: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "m 3"]:
+    """Lines in one trace, separated by NaN."""
+    gaps = np.full_like(starts, np.nan)
+    return np.stack([starts, ends, gaps], axis=1).reshape(-1, 3)
+
+
+def _frusta(pose: Float[np.ndarray, "v 4 4"], corners: Float[np.ndarray, "v 4 3"], size: float) -> go.Scatter3d:
+    import plotly.graph_objects as go
+
+    ends = pose[:, None, :3, 3] + size * np.einsum("vij,vkj->vki", pose[:, :3, :3], corners)
+    starts = np.broadcast_to(pose[:, None, :3, 3], ends.shape)
+    edges = [(starts, ends), (ends, np.roll(ends, -1, axis=1))]
+    lines = np.concatenate([_segments(a.reshape(-1, 3), b.reshape(-1, 3)) for a, b in edges])
+    return go.Scatter3d(**_upright(lines), mode="lines", line={"color": "#444444", "width": 2}, name="image corners")

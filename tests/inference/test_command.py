@@ -1,0 +1,179 @@
+"""The command on the town, with an untrained model, down to the files that it leaves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from coopmap import infer as program
+from coopmap.geometry.cameras import PanoramaCamera, camera_rays
+from coopmap.inference.outputs import write_ply
+from coopmap.models import MapAnything
+from coopmap.types import Observation, Prediction
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["infer", *map(str, arguments)])
+    program.main()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three views, one of them with a name that is no good HTML."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "a & b").mkdir()
+    for name in ("1.png", "2 <b>.png", "10.png"):
+        image = cv2.resize(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8), (80, 60), interpolation=cv2.INTER_CUBIC)
+        assert cv2.imwrite(str(tmp_path / "a & b" / name), image)
+    return tmp_path / "a & b"
+
+
+def test_folder_of_images(checkpoint: Path, folder: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    own = [f"run={checkpoint.parents[1]}", f"images={folder}", f"output={output}", "size=84", "edges=false"]
+    command = [sys.executable, "-m", "coopmap.infer", *own, "max_points=2000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for text in ("views relative to 1.png", "2 <b>.png", "forward (m)", "rotation (deg)", "fx", f"{output}/points.ply"):
+        assert text in done.stdout
+    assert "error (m)" not in done.stdout  # no truth is known
+
+    with np.load(output / "predictions.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    assert arrays["names"].tolist() == ["1.png", "2 <b>.png", "10.png"]
+    assert arrays["images"].shape == (3, 56, 84, 3)
+    assert arrays["depth"].shape == arrays["mask"].shape == arrays["confidence"].shape == (3, 56, 84)
+    assert arrays["intrinsics"].shape == (3, 3, 3)
+    np.testing.assert_array_equal(arrays["pose"][0], np.eye(4))
+    points = (arrays["rays"] * arrays["depth"][..., None]).reshape(3, -1, 3) @ arrays["pose"][:, :3, :3].swapaxes(1, 2)
+    points = (points + arrays["pose"][:, None, :3, 3]).reshape(arrays["points_world"].shape)
+    np.testing.assert_allclose(arrays["points_world"], points, rtol=1e-4, atol=1e-3)
+
+    cloud = trimesh.load(output / "points.ply")
+    assert len(cloud.vertices) == min(2000, arrays["mask"].sum())
+    known = {tuple(point) for point in arrays["points_world"][arrays["mask"]].tolist()}
+    assert {tuple(point) for point in cloud.vertices.astype(np.float32).tolist()} <= known
+
+    cameras = json.loads((output / "cameras.json").read_text())
+    assert [view["name"] for view in cameras["views"]] == arrays["names"].tolist()
+    np.testing.assert_allclose([view["pose"] for view in cameras["views"]], arrays["pose"], rtol=1e-6)
+    assert cameras["weights"] == str(checkpoint)
+
+    page = (output / "scene.html").read_text()
+    assert "a &amp; b: 3 images" in page or "a \\u0026amp; b: 3 images" in page
+    assert "2 <b>.png" not in page
+    assert "<script src=" not in page  # nothing is fetched
+    overview = cv2.imread(str(output / "overview.png"))
+    assert overview.shape[1] > 3 * 640
+
+
+def test_frame_with_errors_beside_the_poses(
+    checkpoint: Path, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    run(monkeypatch, f"checkpoint={checkpoint}", f"frame={frame}", f"output={tmp_path}", "edges=false")
+    printed = capsys.readouterr().out
+    with np.load(tmp_path / "predictions.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    assert "intrinsics" not in arrays
+    assert {"v_fov", "elevation_center", "yaw", "projection", "ray_residual", "true_pose"} <= set(arrays)
+    assert len(arrays["names"]) >= 2
+    for i, name in enumerate(arrays["names"][1:], start=1):
+        off = np.linalg.norm(arrays["pose"][i, :3, 3] - arrays["true_pose"][i, :3, 3])
+        assert any(str(name) in line and f"{off:.2f}" in line for line in printed.splitlines())
+    cameras = json.loads((tmp_path / "cameras.json").read_text())
+    assert cameras["camera_model"] == "cyl"
+    assert not any("intrinsics" in view for view in cameras["views"])
+
+
+def test_truth_and_calibration_do_not_reach_the_model(
+    checkpoint: Path, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen, forward = [], MapAnything.forward
+
+    def spy(self: MapAnything, observation: Observation) -> Prediction:
+        seen.append(observation)
+        return forward(self, observation)
+
+    monkeypatch.setattr(MapAnything, "forward", spy)
+    run(monkeypatch, f"checkpoint={checkpoint}", f"frame={frame}", f"output={tmp_path}")
+    (observation,) = seen
+    assert observation.depth_prior is None
+    assert observation.pose_prior is None
+    assert not observation.rays_given.any()
+
+
+def test_stored_configuration_can_be_changed(
+    checkpoint: Path, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    own = [f"checkpoint={checkpoint}", f"frame={frame}", f"output={tmp_path}"]
+    run(monkeypatch, *own, "data.panorama.width=56", "data.panorama.height=14", "confidence_percentile=50")
+    with np.load(tmp_path / "predictions.npz", allow_pickle=False) as arrays:
+        assert arrays["depth"].shape[1:] == (14, 56)
+        assert (arrays["mask"].mean((1, 2)) <= 0.5).all()
+
+
+def test_weights_alone_and_panoramas_from_a_folder(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    (tmp_path / "in").mkdir()
+    rays = camera_rays(PanoramaCamera(28, 112, np.deg2rad(90)))
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), (127 + 120 * rays).astype(np.uint8))
+    images = [f"images={tmp_path / 'in'}", "camera_model=cyl", f"output={tmp_path / 'out'}"]
+    run(monkeypatch, f"checkpoint={checkpoint}", *images)
+    with np.load(tmp_path / "out" / "predictions.npz", allow_pickle=False) as arrays:
+        assert arrays["depth"].shape == (1, 28, 112)  # as the model was trained
+    with pytest.raises(SystemExit):
+        run(monkeypatch, f"weights={checkpoint}", "model=mapanything_tiny", *images)
+    assert "does not fit the model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["imges=x"], "imges: did you mean images?"),
+        (["run"], "run: expected key=value"),
+        (["qqq=1"], "qqq: no such key; there are camera_model, "),
+        (["images=a", "output=b"], "give one of run=RUN_FOLDER, checkpoint=FILE and weights=HUB_ID|FILE|FOLDER"),
+        (["run=a", "weights=b", "images=a", "output=b"], "give one of run=RUN_FOLDER, checkpoint=FILE and weights="),
+        (["run=/nowhere", "output=b"], "give either images=FOLDER or frame=ROOT/SPLIT/SCENARIO/FRAME"),
+        (["run=/nowhere", "images=a"], "give output=FOLDER for the results"),
+        (["run=/nowhere", "images=a", "output=b"], "run=/nowhere: there is no such folder"),
+        (["run=a", "images=a", "output=b", "agents=3"], "agents=3: goes with frame=... only"),
+        (["run=a", "frame=a", "output=b", "size=300"], "size=300: goes with images=... only"),
+        (["run=a", "images=a", "output=b", "size=big"], "size=big: "),
+        (["run=a", "images=a", "output=b", "precision=fp16"], "precision=fp16: expected one of auto, fp32, bf16"),
+        (["run=a", "images=a", "output=b", "model=mapanything_v1"], "model=mapanything_v1: goes with weights=..."),
+        (["checkpoint=/nowhere.ckpt", "images=a", "output=b"], "/nowhere.ckpt: there is no such checkpoint"),
+        (["checkpoint=a", "images=a", "output=b", "device=gpu"], "device=gpu: "),
+    ],
+)
+def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+
+
+def test_help_names_every_key(monkeypatch, capsys):
+    run(monkeypatch, "--help")
+    text = capsys.readouterr().out
+    assert [key for key in program.OWN_KEYS if f"\n  {key} " not in text] == []
+
+
+def test_empty_and_wide_point_clouds(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    points, colours = rng.standard_normal((70, 3)).astype(np.float32), rng.integers(0, 255, (70, 3), dtype=np.uint8)
+    write_ply(tmp_path / "some.ply", points, colours, np.arange(70, dtype=np.uint16) * 9, "two\nlines é")
+    cloud = trimesh.load(tmp_path / "some.ply")
+    np.testing.assert_array_equal(cloud.vertices.astype(np.float32), points)
+    np.testing.assert_array_equal(cloud.colors[:, :3], colours)
+    write_ply(tmp_path / "none.ply", points[:0], colours[:0], np.zeros(0, np.uint8))
+    assert (tmp_path / "none.ply").read_bytes().endswith(b"end_header\n")
