@@ -1,0 +1,1 @@
+"""Several runs side by side: figures over seeds, costs, curves."""

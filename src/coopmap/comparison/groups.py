@@ -1,0 +1,130 @@
+"""Runs that differ in their seed alone, and what their figures say together."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from coopmap.comparison.runs import Run
+from coopmap.config import ConfigError
+from coopmap.run_folder import VOLATILE_KEYS
+
+NEUTRAL_KEYS = (*VOLATILE_KEYS, "seed", "data.cache_dir", "data.keep_in_memory")
+"""Settings that do not make another experiment."""
+
+MAX_SHOWN_SETTINGS = 3
+
+
+def number(value: float) -> str:
+    """Four significant digits, without an exponent."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and spread over the runs of a group.
+
+    Attributes:
+        values: one per run.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Arithmetic mean."""
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (n - 1); ``None`` for a single value."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def text(self, factor: float = 1.0, exact: bool = False) -> str:
+        """Mean ± standard deviation, in another unit if ``factor`` says so; ``exact``: no ± 0."""
+        mean = number(factor * self.mean)
+        if self.std is None or (self.std == 0 and exact):
+            return mean
+        spread = factor * self.std
+        return f"{mean} ± {spread:.0f}" if spread >= 100 else f"{mean} ± {spread:.2g}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one experiment.
+
+    Attributes:
+        label: what it is called in tables and curves.
+        runs: in order of their seeds.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+
+    def spread(self, read: Callable[[Run], float | None]) -> Spread | None:
+        """Values of the runs that have one; ``None`` if there is none."""
+        values = tuple(value for run in self.runs if (value := read(run)) is not None)
+        return Spread(values) if values else None
+
+
+def group_runs(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Group]:
+    """Put runs together.
+
+    Args:
+        runs: with at least one validation each.
+        by: keys of the configuration: runs in which these are equal make a group. None: all keys but
+            :data:`NEUTRAL_KEYS`.
+
+    Raises:
+        ConfigError: a key of ``by`` is in no configuration.
+    """
+    for key in by:
+        if not any(key in run.settings for run in runs):
+            raise ConfigError(f"by={key}: no run has such a key in its config.yaml")
+    members: dict[tuple[Any, ...], list[Run]] = {}
+    keys = by or _telling_keys(runs)
+    for run in sorted(runs, key=lambda run: (run.experiment, str(run.path))):
+        members.setdefault(tuple(_hashable(run.settings.get(key)) for key in keys), []).append(run)
+    groups = [sorted(group, key=lambda run: (str(run.seed), str(run.path))) for group in members.values()]
+    labels = _labels([group[0] for group in groups], by)
+    return [Group(label, tuple(group)) for label, group in zip(labels, groups, strict=True)]
+
+
+def _telling_keys(runs: Iterable[Run]) -> list[str]:
+    keys = {key for run in runs for key in run.settings}
+    return sorted(key for key in keys if not any(key == name or key.startswith(name + ".") for name in NEUTRAL_KEYS))
+
+
+def differing_keys(runs: Sequence[Run]) -> list[str]:
+    """Settings in which the runs differ, the neutral ones left out."""
+    return [key for key in _telling_keys(runs) if len({_hashable(run.settings.get(key)) for run in runs}) > 1]
+
+
+def _hashable(value: Any) -> Any:
+    return repr(value) if isinstance(value, list | dict) else value
+
+
+def _labels(firsts: Sequence[Run], by: Sequence[str]) -> list[str]:
+    """Names of groups, each once: the experiment, and the settings that set it apart from others of that name."""
+    labels: list[str] = []
+    for run in firsts:
+        others = [other for other in firsts if other.experiment == run.experiment]
+        keys = [key for key in by or differing_keys(others) if key != "experiment"]
+        shown = [f"{key}={_text(run.settings.get(key))}" for key in keys[: None if by else MAX_SHOWN_SETTINGS]]
+        if len(keys) > len(shown):
+            shown.append(f"{len(keys) - len(shown)} more")
+        settings = ", ".join(shown)
+        label = f"{run.experiment} ({settings})" if shown else run.experiment
+        if by and "experiment" not in by:
+            label = settings
+        same = labels.count(label) + sum(existing.startswith(f"{label} #") for existing in labels)
+        labels.append(f"{label} #{same + 1}" if same else label)
+    return labels
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,173 @@
+"""Finished and unfinished runs, read from their folders."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from coopmap.config import ConfigError
+from coopmap.loggers import read_metrics
+
+STEPS, SECONDS = "time/steps", "time/wall_s"
+"""Columns of the two clocks that stand beside every validation."""
+
+Validation = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder says.
+
+    Attributes:
+        path: the folder.
+        settings: the resolved configuration, by dotted key.
+        validations: figures of every validation with both clocks, in order.
+        starts: command, revision and host of every start.
+        facts: content of ``model.json``; empty for runs that have none.
+        step_seconds: median of the logged times per step, ``None`` without any.
+        is_finished: training went to its end.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    validations: Sequence[Validation]
+    starts: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Any]
+    step_seconds: float | None
+    is_finished: bool
+
+    @property
+    def experiment(self) -> str:
+        """Name of the experiment."""
+        return str(self.settings.get("experiment", self.path.parent.name))
+
+    @property
+    def seed(self) -> Any:
+        """Its seed."""
+        return self.settings.get("seed")
+
+    @property
+    def name(self) -> str:
+        """Short and telling: the experiment's folder and the run's."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @cached_property
+    def zero_shot(self) -> Validation:
+        """Figures before the first step; empty if they were not measured."""
+        return next((entry for entry in self.validations if entry[STEPS] == 0), {})
+
+    @cached_property
+    def best(self) -> Validation:
+        """Figures of the best checkpoint: those where the monitored figure is lowest. Step 0 has no checkpoint."""
+        monitor = self.settings.get("checkpoint.monitor", "val/pose_trans_avg")
+        trained = [entry for entry in self.validations if entry[STEPS] > 0 and monitor in entry]
+        return min(trained, key=lambda entry: entry[monitor], default={})
+
+    @cached_property
+    def last(self) -> Validation:
+        """Figures of the last validation."""
+        return self.validations[-1]
+
+    def points(self, clock: str, measure: str) -> list[tuple[float, float]]:
+        """Values of a measure along a clock, :data:`STEPS` or :data:`SECONDS`."""
+        return [(entry[clock], entry[measure]) for entry in self.validations if clock in entry and measure in entry]
+
+    def value_at(self, clock: str, time: float, measure: str) -> float | None:
+        """Value at a time, linear between two validations; ``None`` outside of them."""
+        return interpolate(self.points(clock, measure), time)
+
+
+def interpolate(points: Sequence[tuple[float, float]], x: float) -> float | None:
+    """Value at ``x``, linear between neighbours; ``None`` outside."""
+    for place, (right, value) in enumerate(points):
+        if right == x:
+            return value
+        if right > x:
+            if place == 0:
+                return None
+            left, before = points[place - 1]
+            return before + (value - before) * (x - left) / (right - left)
+    return None
+
+
+def find_runs(arguments: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """Run folders among and below the arguments: folders, or patterns that the shell did not expand.
+
+    Returns:
+        Folders of runs that have figures, each once, and of those that ended before they had any.
+
+    Raises:
+        ConfigError: an argument leads to no run.
+    """
+    folders: dict[Path, bool] = {}
+    for argument in arguments:
+        places = [Path(argument)] if Path(argument).exists() else [Path(place) for place in sorted(glob.glob(argument))]
+        if not places:
+            raise ConfigError(f"{argument}: there is no such folder")
+        found = {folder.resolve(): has for place in places for folder, has in _runs_below(place)}
+        if not found:
+            raise ConfigError(
+                f"{argument}: holds no run; a run folder has config.yaml and metrics.csv (runs/EXPERIMENT/RUN)"
+            )
+        folders |= found
+    return [folder for folder, has in folders.items() if has], [folder for folder, has in folders.items() if not has]
+
+
+def _runs_below(place: Path) -> Iterator[tuple[Path, bool]]:
+    """Run folders with whether they have figures."""
+    for folder, below, files in os.walk(place):
+        below.sort()
+        if "train.log" in files or {"config.yaml", "metrics.csv"} <= set(files):
+            yield Path(folder), {"config.yaml", "metrics.csv"} <= set(files)
+            below.clear()
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run folder.
+
+    Raises:
+        ConfigError: a file in it cannot be read.
+    """
+    try:
+        rows = read_metrics(folder / "metrics.csv")
+        settings = flatten(yaml.safe_load((folder / "config.yaml").read_text()))
+        starts, facts = _json(folder / "starts.json", []), _json(folder / "model.json", {})
+    except (ValueError, KeyError, yaml.YAMLError) as error:  # JSON's errors are ValueErrors
+        raise ConfigError(f"{folder}: cannot be read as a run: {error}") from None
+    validations = [
+        {STEPS: row["step"], **row} for row in rows if any(name.startswith("val/") for name in row)
+    ]  # runs without this clock have Lightning's, which is one less after the first step
+    steps = [row["time/step_s"] for row in rows if "time/step_s" in row]
+    return Run(
+        path=folder,
+        settings=settings,
+        validations=sorted(validations, key=lambda entry: entry[STEPS]),
+        starts=starts,
+        facts=facts,
+        step_seconds=statistics.median(steps) if steps else None,
+        is_finished=(folder / "metrics.json").is_file(),
+    )
+
+
+def _json(file: Path, default: Any) -> Any:
+    return json.loads(file.read_text()) if file.is_file() else default
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested mappings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+from coopmap.comparison.caveats import caveats
+from coopmap.comparison.groups import group_runs
+from coopmap.comparison.runs import Run, read_run
+
+from .conftest import MakeRun, validation
+
+ROWS = [validation(0, 0.0, 9.0, 20.0), validation(10, 4.0, 3.0, 8.0)]
+FACTS = {"parameters": 7}
+
+
+def warnings_of(runs: list[Run], by: tuple[str, ...] = ()) -> list[str]:
+    return caveats(group_runs(runs, by), [], by)
+
+
+def four(make_run: MakeRun, last: dict[str, Any] | None = None, rows: Any = ROWS) -> list[Run]:
+    """Two experiments of two seeds; ``last`` are options of the fourth run."""
+    runs = [
+        make_run("a", 0, ROWS, facts=FACTS),
+        make_run("a", 1, ROWS, facts=FACTS),
+        make_run("b", 0, ROWS, facts=FACTS),
+    ]
+    return [read_run(run) for run in [*runs, make_run("b", 1, rows, **({"facts": FACTS} | (last or {})))]]
+
+
+def test_nothing_to_say_about_a_fair_comparison(make_run: MakeRun) -> None:
+    assert warnings_of(four(make_run)) == []
+
+
+def test_unfinished_and_shorter_runs(make_run: MakeRun) -> None:
+    rows = [*ROWS[:1], validation(5, 2.0, 4.0, 9.0)]
+    assert warnings_of(four(make_run, {"finished": False}, rows)) == [
+        "b/seed1 is unfinished: figures up to step 5",
+        "last validated step differs: 10 in 3 runs; 5 in b/seed1",
+    ]
+
+
+def test_runs_without_figures(make_run: MakeRun) -> None:
+    groups = group_runs(four(make_run))
+    assert caveats(groups, [Path("/runs/b/seed2")]) == ["b/seed2 has no validation and is left out"]
+
+
+def test_another_dataset(make_run: MakeRun) -> None:
+    found = warnings_of(four(make_run, {"settings": {"data": {"root": "/other"}}}))
+    assert found[0] == "dataset (data.root) differs: /data in 3 runs; /other in b/seed1"
+
+
+def test_another_revision_and_uncommitted_changes(make_run: MakeRun) -> None:
+    found = warnings_of(four(make_run, {"start": {"git_revision": "fedcba9876543210", "git_dirty": True}}))
+    assert found == ["code differs: revision 01234567 in 3 runs; revision fedcba98 with uncommitted changes in b/seed1"]
+
+
+def test_another_machine(make_run: MakeRun) -> None:
+    found = warnings_of(four(make_run, {"start": {"host": "z"}}))
+    assert found == ["host differs: a in 3 runs; z in b/seed1; step and wall times do not compare"]
+
+
+def test_another_objective(make_run: MakeRun) -> None:
+    runs = [
+        read_run(make_run(name, 0, ROWS, facts=FACTS, settings={"loss": {"weights": {"pose_trans": weight}}}))
+        for name, weight in (("a", 1.0), ("b", 3.0))
+    ]
+    expected = "objective differs (loss.weights.pose_trans): pose_trans_avg does not compare, metres and degrees do"
+    assert expected in warnings_of(runs)
+
+
+def test_seeds_that_differ_repeat_or_are_alone(make_run: MakeRun) -> None:
+    first, again = make_run("a", 0, ROWS, facts=FACTS), make_run("a", 0, ROWS, name="again", facts=FACTS)
+    other = make_run("b", 1, ROWS, facts=FACTS)
+    assert warnings_of([read_run(run) for run in (first, again, other)]) == [
+        "a: several runs of seed 0; they are no independent repeats",
+        "seeds differ: 0 (a); 1 (b)",
+    ]
+    assert warnings_of([read_run(first)]) == ["one run each: nothing says how much of a difference is chance"]
+
+
+def test_pooled_settings(make_run: MakeRun) -> None:
+    runs = [read_run(make_run("a", seed, ROWS, facts=FACTS, settings={"optim": {"lr": seed}})) for seed in (0, 1)]
+    assert warnings_of(runs, ("experiment",)) == ["a: its runs also differ in optim.lr"]
+
+
+def test_missing_records(make_run: MakeRun) -> None:
+    rows = [{"step": 10, "val/pose_trans_avg": 3.0}]
+    assert warnings_of(four(make_run, {"facts": None}, rows)) == [
+        "b/seed1: no validation before the first step (callbacks.validate_at_start)",
+        "b/seed1: no model.json, so that parameters, tokens, FLOPs and memory are not known",
+        "b/seed1: no wall time beside the validations",
+    ]
