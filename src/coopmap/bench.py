@@ -1,0 +1,33 @@
+"""``python -m coopmap.bench NAME [key=value ...]``: measure speed and memory; ``NAME --help`` lists the options."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+BENCHMARKS = {
+    "model": "time, FLOPs and memory of the model's parts beside what the device can do",
+    "loss": "time and memory of the objective",
+    "fusion": "training step with every way to fuse a car's cameras, beside 4n camera views",
+}
+"""Modules of :mod:`coopmap.benchmarks` with a ``main(arguments)``, and what they measure."""
+
+
+def main() -> None:
+    """Hand the command line to the benchmark it names."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(f"{__doc__}\n")
+        print("\n".join(f"  {name:8} {purpose}" for name, purpose in BENCHMARKS.items()))
+        return
+    if name not in BENCHMARKS:
+        print(f"error: no benchmark {name!r}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        raise SystemExit(2)
+    from coopmap.cli import user_errors_end_quietly
+
+    with user_errors_end_quietly():
+        import_module(f"coopmap.benchmarks.{name}").main(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Counts the work of a program without doing it: matrix FLOPs, bytes of all other operations, peak tensor memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Work:
+    """Amounts of work.
+
+    Attributes:
+        flops: of matrix products, convolutions and attention; a multiplication and an addition count as two. The
+            backward pass of fused attention recomputes its scores, which counts.
+        num_bytes: what all other operations read and write when each runs by itself.
+    """
+
+    flops: int = 0
+    num_bytes: int = 0
+
+    def __sub__(self, other: Work) -> Work:
+        return Work(self.flops - other.flops, self.num_bytes - other.num_bytes)
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.flops + other.flops, self.num_bytes + other.num_bytes)
+
+
+class WorkCounter(TorchDispatchMode):
+    """Adds up :class:`Work` and follows the memory of live tensors while it is entered.
+
+    Entered inside ``FakeTensorMode`` it counts models of any size in seconds: nothing is computed or allocated.
+    Memory inside a kernel (workspaces) and losses of the allocator are not seen.
+
+    Attributes:
+        work: so far.
+        live_bytes, peak_bytes: storages alive now, and at most. Those from before count from :meth:`watch` on.
+        attention: names of the attention operations that ran.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work = Work()
+        self.live_bytes = self.peak_bytes = 0
+        self.attention: set[str] = set()
+        self._storages: dict[int, weakref.finalize] = {}
+
+    def forget_all(self) -> None:
+        """Start following memory anew."""
+        for finalizer in self._storages.values():
+            finalizer.detach()
+        self._storages.clear()
+        self.live_bytes = self.peak_bytes = 0
+
+    def watch(self, *tensors: Tensor) -> None:
+        """Count the storages of ``tensors`` as long as they live."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key in self._storages:
+                continue
+            size = storage.nbytes()
+            self._storages[key] = weakref.finalize(storage, self._forget, key, size)
+            self.live_bytes += size
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+    def _forget(self, key: int, size: int) -> None:
+        del self._storages[key]
+        self.live_bytes -= size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        results = list(_tensors(result))
+        packet = func.overloadpacket
+        if "attention" in str(packet):
+            self.attention.add(str(packet))
+        if packet in flop_registry:
+            self.work += Work(flops=flop_registry[packet](*args, **kwargs, out_val=result))
+        elif packet in CPU_ATTENTION:
+            shapes = [tensor.shape for tensor in args if isinstance(tensor, Tensor)]
+            self.work += Work(flops=CPU_ATTENTION[packet](*shapes[: 4 if "backward" in str(packet) else 3]))
+        elif not _is_free(func, results, args):
+            tensors = [*results, *_tensors((args, kwargs))]
+            self.work += Work(num_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+        self.watch(*results)
+        return result
+
+
+def hollow(model: nn.Module, device: torch.device | str) -> None:
+    """Give a model that was built on the meta device parameters and buffers without content on ``device``.
+
+    To be called in ``FakeTensorMode``, in which initialisation would fail: it looks at random numbers.
+    """
+    for module in model.modules():
+        for name, value in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(torch.empty(value.shape, dtype=value.dtype, device=device)))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))
+
+
+CPU_ATTENTION: dict[Any, Callable[..., int]] = {
+    aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop_count,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop_count,
+}
+"""Formulas that PyTorch's registry lacks."""
+
+ALLOCATIONS = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided)
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _is_free(func: Any, results: list[Tensor], args: Any) -> bool:
+    """Whether an operation moves no data: it looks at its argument in another way, or only allocates."""
+    if func.overloadpacket in ALLOCATIONS:
+        return True
+    writes = any(
+        argument.alias_info is not None and argument.alias_info.is_write for argument in func._schema.arguments
+    )
+    sources = {tensor.untyped_storage()._cdata for tensor in _tensors(args)}
+    return not writes and all(tensor.untyped_storage()._cdata in sources for tensor in results)

@@ -1,0 +1,89 @@
+"""What the device can do: rate of large matrix multiplications and of copies, measured, not looked up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+REPEATS = 3
+"""Runs per probe, of which the fastest counts."""
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what was launched on ``device``."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def best_seconds(run: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
+    """Shortest of several runs, which other load on the machine disturbs least."""
+    seconds = []
+    for _ in range(repeats):
+        synchronize(device)
+        started = time.perf_counter()
+        run()
+        synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+@dataclass
+class Floor:
+    """Rates of one device, best of the probes since :meth:`restart`.
+
+    Other programs take their share of a machine, and it varies: restart before each thing to measure, and probe before
+    and after each of its runs.
+
+    Attributes:
+        device: where.
+        dtype: of the matrices.
+        flops_per_s: multiply and add of a square matrix product count as two operations.
+        bytes_per_s: bytes read plus bytes written by a copy that no cache holds.
+        best_flops_per_s, best_bytes_per_s: over all probes.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    flops_per_s: float = field(default=0.0, init=False)
+    bytes_per_s: float = field(default=0.0, init=False)
+    best_flops_per_s: float = field(default=0.0, init=False)
+    best_bytes_per_s: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        size = 8192 if self.device.type == "cuda" else 2048
+        self._left, self._right = (torch.randn(size, size, device=self.device, dtype=self.dtype) for _ in range(2))
+        self._product = torch.empty_like(self._left)
+        self._source = torch.zeros(1 << 28, dtype=torch.uint8, device=self.device)
+        self._copy = torch.zeros_like(self._source)
+        for _ in range(2):  # the first finds threads, kernels and clocks cold
+            self.probe()
+
+    def restart(self) -> None:
+        """Forget what was measured under another load, and probe."""
+        self.flops_per_s = self.bytes_per_s = 0.0
+        self.probe()
+
+    @torch.no_grad()
+    def probe(self) -> None:
+        """Measure both rates once more."""
+        product_seconds = best_seconds(lambda: torch.mm(self._left, self._right, out=self._product), self.device)
+        copy_seconds = best_seconds(lambda: self._copy.copy_(self._source), self.device)
+        self.flops_per_s = max(self.flops_per_s, 2 * len(self._left) ** 3 / product_seconds)
+        self.bytes_per_s = max(self.bytes_per_s, 2 * self._source.numel() / copy_seconds)
+        self.best_flops_per_s = max(self.best_flops_per_s, self.flops_per_s)
+        self.best_bytes_per_s = max(self.best_bytes_per_s, self.bytes_per_s)
+
+    def seconds(self, flops: float, num_bytes: float) -> float:
+        """Time for matrix products and then everything else at the measured rates."""
+        return flops / self.flops_per_s + num_bytes / self.bytes_per_s
+
+    def describe(self) -> str:
+        """The best rates in words."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"{self.best_flops_per_s / 1e12:.3g} TFLOP/s ({dtype} {len(self._left)} x {len(self._left)} product), "
+            f"{self.best_bytes_per_s / 1e9:.3g} GB/s (copy, read + written)"
+        )

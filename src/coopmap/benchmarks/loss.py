@@ -1,0 +1,308 @@
+"""``python -m coopmap.bench loss``: time and memory of the objective, forward and backward, for more and more views.
+
+Options (key=value):
+  loss=[overall,pose_dense]  which objectives (conf/loss); `all` has every term switched on
+  batch=2 height=252 width=1008
+  views=[2,4,8]              views per sample, measured in turn within each repetition; ratios are to the first
+  repeats=5                  repetitions, of which the fastest counts (after one to warm up)
+  device=auto                auto, cpu or cuda
+  threads=null               CPU threads; null leaves it to PyTorch
+  output=null                write a .md or .json file as well
+
+Peak memory is what lives beside the inputs (prediction and target), the gradients of the prediction included.
+Operations are those that PyTorch dispatches, views of tensors left out; on CUDA kernels are counted as well, and
+`waits`, the times the host waited for the device. On the CPU time is that of all threads together, which other load on
+the machine disturbs little, and freed memory is kept for the next allocation, as it is on CUDA.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from coopmap.benchmarks.counting import WorkCounter
+from coopmap.benchmarks.floor import synchronize
+from coopmap.benchmarks.report import Report, Table, check_output
+from coopmap.config.checks import ConfigError, require, require_choice
+from coopmap.config.compose import conf_dir
+from coopmap.config.loss import LossConfig, LossWeights
+from coopmap.geometry import pose_from_quat_trans, transform_points
+from coopmap.losses import Criterion
+from coopmap.losses.normalised import truth_in_view0
+from coopmap.types import Prediction, Target
+
+EVERY_TERM = "all"
+COLUMNS = {
+    "loss": "loss",
+    "views": "views",
+    "forward_ms": "forward ms",
+    "backward_ms": "backward ms",
+    "ns_per_pixel": "ns / pixel",
+    "ratio": "ratio",
+    "input_mib": "input MiB",
+    "kept_mib": "kept MiB",
+    "peak_mib": "peak MiB",
+    "peak_ratio": "peak / input",
+    "operations": "operations",
+    "kernels": "kernels",
+    "waits": "waits",
+}
+
+
+@dataclass
+class Options:
+    """Options of the command line; see the module's text."""
+
+    loss: list[str] = field(default_factory=lambda: ["overall", "pose_dense"])
+    batch: int = 2
+    views: list[int] = field(default_factory=lambda: [2, 4, 8])
+    height: int = 252
+    width: int = 1008
+    repeats: int = 5
+    device: str = "auto"
+    threads: int | None = None
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        has_gpu = torch.cuda.is_available()
+        require_choice("device", self.device, ("auto", "cpu", "cuda"))
+        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, and none is visible")
+        if self.device == "auto":
+            self.device = "cuda" if has_gpu else "cpu"
+        shipped = sorted(file.stem for file in (conf_dir() / "loss").glob("*.yaml"))
+        for name in self.loss:
+            require_choice("loss", name, [*shipped, EVERY_TERM])
+        require(bool(self.views) and min(self.views, default=0) > 0, "views", self.views, "numbers above 0")
+        for name in ("batch", "height", "width", "repeats"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
+        if self.output is not None:
+            check_output(Path(self.output))
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Options:
+        """Read ``key=value`` arguments; a single value will do for a list."""
+        given = OmegaConf.from_dotlist(list(arguments))
+        for key in ("loss", "views"):
+            if key in given and not OmegaConf.is_list(given[key]):
+                given[key] = [given[key]]
+        try:
+            options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from error
+        assert isinstance(options, cls)
+        return options
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, print, and write the results if asked to."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(__doc__)
+        return
+    report = measure(Options.parse(arguments))
+    report.print()
+
+
+def measure(options: Options) -> Report:
+    """Time, memory and operations of each objective for each number of views."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    shape = f"{options.batch} x views x {options.height} x {options.width}"
+    report = Report({"device": name, "shape": shape, "torch": torch.__version__})
+    table = Table("Objective, forward and backward", COLUMNS)
+    scenes = {views: make_scene(options, views, device) for views in options.views}
+    for loss in options.loss:
+        criterion = Criterion(loss_config(loss))
+        seconds = _time_side_by_side(criterion, scenes, options.repeats, device)
+        first = None
+        for views, (prediction, target) in scenes.items():
+            forward, backward = seconds[views]
+            per_pixel = (forward + backward) / target.depth.numel()
+            first = first or per_pixel
+            input_bytes = sum(tensor.nbytes for tensor in [*_tensors(prediction), *_tensors(target)])
+            kept, peak, operations = _count(criterion, prediction, target)
+            row = {
+                "loss": loss,
+                "views": views,
+                "forward_ms": 1e3 * forward,
+                "backward_ms": 1e3 * backward,
+                "ns_per_pixel": 1e9 * per_pixel,
+                "ratio": per_pixel / first,
+                "input_mib": input_bytes / 2**20,
+                "kept_mib": kept / 2**20,
+                "peak_mib": peak / 2**20,
+                "peak_ratio": peak / input_bytes,
+                "operations": operations,
+            }
+            if device.type == "cuda":
+                row["kernels"] = _count_kernels(criterion, prediction, target)
+                row["waits"] = count_waits(criterion, prediction, target)
+            table.rows.append(row)
+    report.tables.append(table)
+    if options.output is not None:
+        report.write(Path(options.output))
+    return report
+
+
+def loss_config(name: str) -> LossConfig:
+    """A choice of ``conf/loss``, or every term at once."""
+    if name == EVERY_TERM:
+        weights = LossWeights(**{term.name: 1.0 for term in fields(LossWeights)})
+        return LossConfig(weights=weights, pose_terms="both", normals="dense", mask_pos_weight="auto")
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base=None):
+        values = compose(overrides=[f"+loss={name}"]).loss
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LossConfig), values))
+    assert isinstance(config, LossConfig)
+    return config
+
+
+def make_scene(options: Options, views: int, device: torch.device) -> tuple[Prediction, Target]:
+    """Street-like depth below the horizon, known for two thirds of the covered pixels, and a prediction a bit off."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = (options.batch, views, options.height, options.width)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    depth = 2 + 40 * uniform(*pixels)
+    rays = normalize(uniform(*pixels, 3) - 0.5, dim=-1)
+    valid = uniform(*pixels) < 0.67
+    quat = normalize(uniform(options.batch, views, 4) - 0.5, dim=-1)
+    pose = pose_from_quat_trans(quat, 60 * uniform(options.batch, views, 3) - 30)
+    samples = torch.ones(options.batch, dtype=torch.bool)
+    target = Target(
+        rays=rays,
+        depth=depth * valid,
+        valid=valid,
+        non_ambiguous=torch.ones_like(valid),
+        pose=pose,
+        is_metric=samples,
+        is_synthetic=torch.arange(options.batch) % 2 == 0,
+        agent=torch.arange(views).div(2, rounding_mode="floor").expand(options.batch, views),
+        rig_pose=pose,
+    ).to(device)
+    truth = truth_in_view0(target)
+    guess = (depth * (0.9 + 0.2 * uniform(*pixels))).to(device)
+    points = truth.rays * guess[..., None]
+    prediction = Prediction(
+        rays=truth.rays.clone(),
+        depth=guess,
+        pose_trans=truth.trans + 1.0,
+        pose_quat=truth.quat.clone(),
+        scale=torch.full((options.batch,), 10.0, device=device),
+        confidence=(1 + uniform(*pixels)).to(device),
+        mask_logits=(uniform(*pixels) - 0.5).to(device),
+        points_view=points,
+        points_world=transform_points(pose_from_quat_trans(truth.quat, truth.trans), points.flatten(2, 3)).view_as(
+            points
+        ),
+    )
+    return prediction, target
+
+
+def _time_side_by_side(
+    criterion: Criterion, scenes: dict[int, tuple[Prediction, Target]], repeats: int, device: torch.device
+) -> dict[int, tuple[float, float]]:
+    """Seconds forward and backward by number of views: the fastest of several rounds through all of them."""
+    rounds = [{views: _time(criterion, *scene, device) for views, scene in scenes.items()} for _ in range(repeats + 1)]
+    return {views: min((each[views] for each in rounds[1:]), key=sum) for views in scenes}
+
+
+def _time(criterion: Criterion, prediction: Prediction, target: Target, device: torch.device) -> tuple[float, float]:
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    leaves = _leaves(prediction)
+    synchronize(device)
+    started = clock()
+    total, _ = criterion(leaves, target, teacher=prediction)
+    synchronize(device)
+    between = clock()
+    total.backward()
+    synchronize(device)
+    return between - started, clock() - between
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory instead of fetching every large map from the system, page by page, again."""
+    with suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+
+
+def _count(criterion: Criterion, prediction: Prediction, target: Target) -> tuple[int, int, int]:
+    """Bytes kept between forward and backward pass, bytes at the fullest moment, operations dispatched."""
+    leaves = _leaves(prediction)
+    with OperationCounter() as counter:
+        total, _ = criterion(leaves, target, teacher=prediction)
+        kept = counter.live_bytes
+        total.backward()
+    return kept, counter.peak_bytes, counter.operations
+
+
+class OperationCounter(WorkCounter):
+    """Follows memory and counts operations; views of tensors are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += not func.is_view
+        result = func(*args, **(kwargs or {}))
+        inputs = {tensor.untyped_storage()._cdata for tensor in _tensors_of(args)}
+        self.watch(*(tensor for tensor in _tensors_of(result) if tensor.untyped_storage()._cdata not in inputs))
+        return result
+
+
+def _count_kernels(criterion: Criterion, prediction: Prediction, target: Target) -> int:
+    from torch.profiler import ProfilerActivity, profile
+
+    leaves = _leaves(prediction)
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as recorded:
+        criterion(leaves, target, teacher=prediction)[0].backward()
+        torch.cuda.synchronize()
+    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
+
+
+def count_waits(criterion: Criterion, prediction: Prediction, target: Target) -> int:
+    """How often the host waits for CUDA, by PyTorch's own account."""
+    leaves = _leaves(prediction)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            criterion(leaves, target, teacher=prediction)[0].backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
+
+
+def _leaves(prediction: Prediction) -> Prediction:
+    return prediction.map(lambda tensor: tensor.detach().requires_grad_())
+
+
+def _tensors(record: Prediction | Target) -> list[Tensor]:
+    return [value for each in fields(record) if isinstance(value := getattr(record, each.name), Tensor)]
+
+
+def _tensors_of(tree: Any) -> list[Tensor]:
+    from torch.utils._pytree import tree_leaves
+
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
