@@ -1,6 +1,8 @@
 """What each preset trains, and that everything it trains learns."""
 
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,10 @@ from coopmap import build_model, load_config
 from coopmap.adaptation import adapt
 from coopmap.config import ConfigError
 from coopmap.config.train import AdaptationConfig
+from coopmap.evaluate import evaluate
+from coopmap.inference.loading import load_run
 from coopmap.models.lora import add_lora, merge_lora, merged_state
+from coopmap.train import train
 from coopmap.types import Observation, Prediction
 
 CHECKPOINTING = "model.checkpointing={encoder: true, info_sharing: true, heads: true}"
@@ -82,6 +87,27 @@ def test_low_rank_updates_change_nothing_at_first_and_merge_exactly() -> None:
     merge_lora(model)
     assert model.state_dict().keys() == merged.keys()
     torch.testing.assert_close(model(observation()).depth, changed.depth)
+
+
+def test_a_run_with_low_rank_updates_is_evaluated_and_loaded_like_any_other(
+    overrides: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    chosen = overrides("optim/train=lora", "optim.train.lora_rank=2", "trainer.max_epochs=1", "optim.lr=0.1")
+    result = train(load_config(chosen), chosen)
+    checkpoint = result.run.path / "checkpoints" / "last.ckpt"
+    measured = evaluate(checkpoint, output=tmp_path / "evaluation").figures
+    model, _ = load_run(checkpoint)
+    batch = next(iter(result.datamodule.val_dataloader()))
+    with torch.no_grad():
+        expected = result.module.eval()(result.module.with_inputs(batch.observation, 0))
+        assert torch.equal(model.encoder.model.blocks[0].mlp.fc1.weight, adapted_weight(result.module.model))
+        torch.testing.assert_close(model.eval()(batch.observation).depth, expected.depth, rtol=1e-4, atol=1e-4)
+    last = result.validations[-1]
+    assert measured["val/pose_trans_avg"] == pytest.approx(last["val/pose_trans_avg"], rel=1e-4)
+
+
+def adapted_weight(model: nn.Module) -> torch.Tensor:
+    return model.encoder.model.blocks[0].mlp.fc1.weight
 
 
 def test_low_rank_by_hand() -> None:

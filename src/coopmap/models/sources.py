@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from coopmap.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, EncoderKind, fetch, read_config, read_license
+from coopmap.models.lora import merged_state
 from coopmap.models.torchfile import TensorRef, TorchFile
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -168,9 +169,10 @@ def _candidates(content: Any) -> Iterator[dict]:
 def _weights(tensors: Mapping[str, Tensor], source: str, **provenance: Any) -> Weights:
     """Give the tensors MapAnything's names.
 
-    Lightning and DDP put a prefix before every name, ``torch.compile`` one before the names of what it compiled.
+    Lightning and DDP put a prefix before every name, ``torch.compile`` one before the names of what it compiled;
+    low-rank updates are added to their weights.
     """
-    named = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+    named = merged_state({name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()})
     if DINOV2_ONLY in named:
         named = {f"encoder.model.{name}": tensor for name, tensor in named.items() if name != DINOV2_ONLY}
         return Weights(named, source, is_backbone=True, **provenance)
