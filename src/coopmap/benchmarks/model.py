@@ -202,7 +202,11 @@ def measure_passes(
 
 
 def case_rows(case: Case, counted: Count, seconds: dict[str, float], peak: float | None, floor: Floor) -> list[dict]:
-    """One row for the whole pass and one for each part."""
+    """One row for the whole pass and one for each part.
+
+    With checkpointing a part is computed again when the gradient reaches it, partly on either side of the moment that
+    would separate it from the next: there is no time of single parts then.
+    """
     config = case.config()
     num_tokens = case.views * (case.height // config.encoder.patch_size) * (case.width // config.encoder.patch_size)
     total = sum(counted.parts.values(), start=Work())
@@ -216,7 +220,7 @@ def case_rows(case: Case, counted: Count, seconds: dict[str, float], peak: float
             "allocator_gb": None if peak is None else peak / 1e9,
         }
     ]
-    for part in FORWARD:
+    for part in FORWARD if not case.checkpointing else ():
         both = [name for name in (part, f"{part}, backward") if name in seconds]
         work = sum((counted.parts[name] for name in both), start=Work())
         row = beside_floor(work, sum(seconds[name] for name in both), floor)
