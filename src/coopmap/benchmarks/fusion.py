@@ -1,0 +1,346 @@
+"""``python -m coopmap.bench fusion``: a training step with every way to fuse a car's cameras, beside 4n camera views.
+
+Options (key=value):
+  model=tiny            tiny at the sizes of the synthetic town, or v1 at full size
+  agents=2              cars per sample, 1 to 6
+  repeats=5             rounds through all variants, of which the fastest counts
+  device=auto           auto, cpu or cuda
+  precision=32-true     32-true or bf16-mixed
+  threads=null          CPU threads; null leaves it to PyTorch
+  output=null           write a .md or .json file as well
+  data.*, model.*, ...  keys of the configuration, for all variants: model.checkpointing.heads=true
+
+Variants are experiments (conf/experiment) with all that these configure: sizes, model, objective, optimiser. Each takes
+steps on one sample of a small town that is rendered for the purpose. Time on the CPU is that of all threads together,
+which other load on the machine disturbs little. Peak memory is that of weights, gradients, optimiser state, sample and
+activations: counted on tensors without content on the CPU, the allocator's on CUDA.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+
+from coopmap import build_dataset, build_loss, build_model
+from coopmap.adaptation import adapt
+from coopmap.benchmarks.counting import WorkCounter
+from coopmap.benchmarks.floor import synchronize
+from coopmap.benchmarks.model import PRECISIONS, available_bytes
+from coopmap.benchmarks.report import Report, Table, check_output
+from coopmap.callbacks.model_facts import count_parameters, count_sample
+from coopmap.config import Config, ConfigError, load_config
+from coopmap.config.checks import require, require_choice
+from coopmap.config.synth import ScenarioCounts, tiny_town
+from coopmap.optim import build_optimizer
+from coopmap.types import Observation, Sample, Target, TensorRecord
+
+BASELINE = "four_camera"
+VARIANTS = (
+    BASELINE,
+    "four_camera_rig",
+    "cyl_posefix",
+    "fusion_mean",
+    "fusion_concat",
+    "fusion_conv3d",
+    "fusion_conv_gru",
+    "fusion_cross_attention",
+)
+"""Experiments to measure."""
+
+MODELS = {"tiny": ("machine=laptop",), "v1": ("machine=gpu", "model=mapanything_v1")}
+"""Overrides that choose an architecture and the sizes of images that it is meant for."""
+
+TIMED_STEPS = 3
+"""Steps per round and variant, after one to warm up."""
+
+FIGURES = {
+    "variant": "variant",
+    "views": "views",
+    "encoder_tokens": "encoder tokens",
+    "multi_view_tokens": "multi-view tokens",
+    "m_parameters": "params (M)",
+    "gflop": "GFLOP",
+    "forward_ms": "forward (ms)",
+    "backward_ms": "backward (ms)",
+    "optimizer_ms": "AdamW (ms)",
+    "step_ms": "step (ms)",
+    "peak_mb": "peak (MB)",
+}
+RATIOS = {
+    key: FIGURES[key].partition(" (")[0]
+    for key in ("variant", "encoder_tokens", "multi_view_tokens", "m_parameters", "gflop", "step_ms", "peak_mb")
+}
+
+
+@dataclass
+class Options:
+    """Options of the command line; see the module's text."""
+
+    model: str = "tiny"
+    agents: int = 2
+    repeats: int = 5
+    device: str = "auto"
+    precision: str = "32-true"
+    threads: int | None = None
+    output: str | None = None
+    overrides: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        has_gpu = torch.cuda.is_available()
+        require_choice("device", self.device, ("auto", "cpu", "cuda"))
+        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, and none is visible")
+        if self.device == "auto":
+            self.device = "cuda" if has_gpu else "cpu"
+        require_choice("model", self.model, list(MODELS))
+        require(1 <= self.agents <= 6, "agents", self.agents, "1 to 6 cars")
+        require(self.repeats > 0, "repeats", self.repeats, "at least 1")
+        require_choice("precision", self.precision, list(PRECISIONS))
+        if self.output is not None:
+            check_output(Path(self.output))
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Options:
+        """Read ``key=value`` arguments; keys with a dot are of the configuration.
+
+        Raises:
+            ConfigError: naming the argument.
+        """
+        overrides = [argument for argument in arguments if "." in argument.partition("=")[0]]
+        given = OmegaConf.from_dotlist([argument for argument in arguments if argument not in overrides])
+        try:
+            options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given, {"overrides": overrides}))
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{str(error).splitlines()[0]} (--help lists the options)") from None
+        assert isinstance(options, cls)
+        return options
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which model and objective run."""
+        return torch.autocast(self.device, PRECISIONS[self.precision], enabled=self.precision != "32-true")
+
+    def clock(self) -> float:
+        """Seconds, when all is done that was launched before."""
+        synchronize(torch.device(self.device))
+        return time.perf_counter() if self.device == "cuda" else time.process_time()
+
+    def config(self, variant: str, town: Path) -> Config:
+        """Configuration of an experiment on a town of these options."""
+        return load_config(
+            [
+                *MODELS[self.model],
+                f"experiment={variant}",
+                f"data.root={town / 'data'}",
+                f"data.depth_root={town / 'depth'}",
+                "data.cache_dir=null",
+                "data.communication_range_m=1000",
+                f"data.min_agents={self.agents}",
+                f"data.max_agents={self.agents}",
+                f"data.max_views_per_gpu={self.agents}",
+                *self.overrides,
+            ]
+        )
+
+
+@contextmanager
+def small_town(agents: int) -> Iterator[Path]:
+    """A folder, for a while, with ``data`` and ``depth`` of one frame."""
+    from coopmap.synthetic import render_town
+
+    with tempfile.TemporaryDirectory(prefix="coopmap-bench-") as folder:
+        town = Path(folder)
+        counts = ScenarioCounts(train=0, validate=1, test=0)
+        changes = {"scenarios": counts, "frames": 1, "agents_min": agents, "agents_max": agents}
+        render_town(tiny_town(str(town / "data"), str(town / "depth"), **changes))
+        yield town
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An experiment, and the batch of one sample that it takes steps on."""
+
+    name: str
+    config: Config
+    observation: Observation
+    target: Target
+
+    @classmethod
+    def load(cls, name: str, config: Config) -> Variant:
+        """Read the first validation sample."""
+        sample = build_dataset(config, "val")[0]
+        assert isinstance(sample, Sample), sample
+        observation, target = (record.map(lambda x: x[None]) for record in (sample.observation, sample.target))
+        assert isinstance(observation, Observation)
+        assert isinstance(target, Target)
+        return cls(name, config, observation, target)
+
+    def build_model(self, device: str) -> nn.Module:
+        """The network, ready to be trained."""
+        with torch.device(device):
+            model = build_model(self.config)
+        adapt(model, self.config.optim.train)
+        return model.to(device)
+
+
+class Step:
+    """A training step of a variant."""
+
+    def __init__(
+        self, model: nn.Module, config: Config, observation: Observation, target: Target, options: Options
+    ) -> None:
+        self.model, self.observation, self.target, self.options = model, observation, target, options
+        self.criterion = build_loss(config)
+        self.optimizer = build_optimizer(model, config.optim)
+
+    def __call__(self) -> tuple[float, float, float]:
+        """Take it; seconds of forward pass and objective, of backward pass, and of the optimiser's update."""
+        clock = self.options.clock
+        self.optimizer.zero_grad()
+        started = clock()
+        with self.options.autocast():
+            total, _ = self.criterion(self.model(self.observation), self.target)
+        forward = clock()
+        total.backward()
+        backward = clock()
+        self.optimizer.step()
+        return forward - started, backward - forward, clock() - backward
+
+
+def count(variant: Variant, options: Options) -> dict[str, Any]:
+    """What does not vary from run to run; nothing is computed."""
+    model = variant.build_model(options.device)
+    with options.autocast():
+        facts = count_sample(model, variant.observation, torch.device(options.device))
+    return {
+        "variant": variant.name,
+        "views": facts["views"],
+        "encoder_tokens": facts["encoder_tokens"],
+        "multi_view_tokens": facts["multi_view_tokens"],
+        "m_parameters": count_parameters(model)["parameters"] / 1e6,
+        "gflop": facts["training_flops"] / 1e9,
+        "peak_mb": count_peak_bytes(model, variant, options) / 1e6,
+    }
+
+
+def count_peak_bytes(model: nn.Module, variant: Variant, options: Options) -> int:
+    """Most memory that tensors take in a step, when the optimiser has its state."""
+    mode = FakeTensorMode()
+    with FakeCopyMode(mode):
+        model = copy.deepcopy(model)
+    records = [record.map(mode.from_tensor) for record in (variant.observation, variant.target)]
+    with mode, WorkCounter() as counter:
+        observation, target = (record.to(options.device) for record in records)
+        assert isinstance(observation, Observation)
+        assert isinstance(target, Target)
+        step = Step(model, variant.config, observation, target, options)
+        counter.forget_all()
+        counter.watch(*model.parameters(), *model.buffers(), *_tensors(observation), *_tensors(target))
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        step.optimizer.step()
+        step()
+        return counter.peak_bytes
+
+
+def _tensors(record: TensorRecord) -> list[Tensor]:
+    return [value for value in vars(record).values() if isinstance(value, Tensor)]
+
+
+@dataclass
+class Timing:
+    """The fastest step so far, in seconds, and the allocator's peak in bytes (CUDA only)."""
+
+    seconds: tuple[float, float, float] = (float("inf"),) * 3
+    peak_bytes: int = 0
+
+    def add_round(self, variant: Variant, options: Options) -> None:
+        """Take some steps with a fresh model, the only one that is in memory."""
+        observation, target = variant.observation.to(options.device), variant.target.to(options.device)
+        step = Step(variant.build_model(options.device), variant.config, observation, target, options)
+        step()
+        if options.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self.seconds = min(self.seconds, *(step() for _ in range(TIMED_STEPS)), key=sum)
+        if options.device == "cuda":
+            self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated())
+
+    def columns(self) -> dict[str, float]:
+        """Values of the columns that were measured."""
+        names = ("forward_ms", "backward_ms", "optimizer_ms")
+        milliseconds = dict(zip(names, (1e3 * seconds for seconds in self.seconds), strict=True))
+        peak = {"peak_mb": self.peak_bytes / 1e6} if self.peak_bytes else {}
+        return {**milliseconds, "step_ms": sum(milliseconds.values()), **peak}
+
+
+def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
+    """Measure all :data:`VARIANTS`; ``say`` is told what is going on."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    with small_town(options.agents) as town:
+        variants = [Variant.load(name, options.config(name, town)) for name in VARIANTS]
+    rows = {}
+    for variant in variants:
+        rows[variant.name] = count(variant, options)
+        say(f"{variant.name}: {rows[variant.name]['gflop']:.3g} GFLOP, {rows[variant.name]['peak_mb']:.0f} MB")
+    available = available_bytes(options.device)
+    fitting = [each for each in variants if available is None or 1e6 * rows[each.name]["peak_mb"] < 0.9 * available]
+    timings = {variant.name: Timing() for variant in fitting}
+    for number in range(options.repeats):
+        say(f"round {number + 1} of {options.repeats}")
+        for variant in fitting:
+            timings[variant.name].add_round(variant, options)
+    for name, timing in timings.items():
+        rows[name] |= timing.columns()
+    figures, ratios = Table("Training step", FIGURES), Table(f"Ratios to {BASELINE}", RATIOS)
+    figures.rows += rows.values()
+    ratios.rows += [ratios_to(rows[BASELINE], row) for row in rows.values()]
+    notes = {"sample": describe_sample(variants, options), **describe(options)}
+    if left_out := [variant.name for variant in variants if variant not in fitting]:
+        notes["not timed, too large for the memory that is free"] = ", ".join(left_out)
+    return Report(notes, [figures, ratios])
+
+
+def ratios_to(baseline: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """A row of ratios."""
+    numbers = [key for key in RATIOS if key != "variant" and key in row and key in baseline]
+    return {"variant": row["variant"], **{key: row[key] / baseline[key] for key in numbers}}
+
+
+def describe_sample(variants: Sequence[Variant], options: Options) -> str:
+    """Sizes of what is seen."""
+    data = variants[0].config.data
+    return (
+        f"{options.agents} cars; panoramas of {data.panorama.height} x {data.panorama.width}, "
+        f"cameras of {data.cameras.height} x {data.cameras.width} pixels"
+    )
+
+
+def describe(options: Options) -> dict[str, str]:
+    """Where and how it was measured."""
+    name = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+    settings = " ".join([f"model={options.model}", f"precision={options.precision}", *options.overrides])
+    return {"device": f"{name}, PyTorch {torch.__version__}", "settings": settings}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Command line."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(__doc__)
+        return
+    options = Options.parse(arguments)
+    report = benchmark(options)
+    report.print()
+    if options.output is not None:
+        report.write(Path(options.output))
+        print(f"written to {options.output}")
