@@ -25,12 +25,3 @@ def tiny_config() -> ModelConfig:
 def tiny(tiny_config: ModelConfig) -> MapAnything:
     torch.manual_seed(0)
     return MapAnything(tiny_config)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors: on a busy machine, waiting for a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

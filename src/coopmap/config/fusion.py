@@ -15,6 +15,7 @@ FUSION_LAYOUTS = {
     "cross_attention": ("grouped",),
 }
 """Kinds of fusion, and the data layouts (``data.layout``) that each works on."""
+INJECTIONS = ("none", "pose_token", "late")
 
 
 @dataclass
@@ -24,15 +25,18 @@ class FusionConfig:
     Attributes:
         kind: ``none`` (views are panoramas or single cameras already), ``mean``, ``concat``, ``conv3d``, ``conv_gru``
             or ``cross_attention``.
+        injection: tell the multi-view transformer the cameras' poses: ``none``, ``pose_token`` (poses fused into one
+            token per car) or ``late`` (poses ask the car's patch tokens).
         directions: tell the block where each cell of the panorama and each camera look, and which slot a camera is.
         shared_blocks: encoder blocks that run on each camera before its features are fused (``mean``, ``conv_gru``,
             ``cross_attention``).
-        dim: width inside the block (``conv3d``, ``conv_gru``, ``cross_attention``).
-        num_heads: attention heads (``cross_attention``).
+        dim: width inside the block (``conv3d``, ``conv_gru``, ``cross_attention``) and of the tokens of injected poses.
+        num_heads: attention heads (``cross_attention``, ``injection=late``).
         radius: attend to the (2 radius + 1)^2 patches around what a cell shows in a camera (``cross_attention``).
     """
 
     kind: str = "none"
+    injection: str = "none"
     directions: bool = True
     shared_blocks: int = 0
     dim: int = 128
@@ -41,6 +45,13 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         require_choice("model.fusion.kind", self.kind, tuple(FUSION_LAYOUTS))
+        require_choice("model.fusion.injection", self.injection, INJECTIONS)
+        require(
+            self.injection == "none" or self.kind != "none",
+            "model.fusion.injection",
+            self.injection,
+            "none with model.fusion.kind=none, which knows of no camera poses",
+        )
         require(self.shared_blocks >= 0, "model.fusion.shared_blocks", self.shared_blocks, "a number of blocks")
         require(
             self.shared_blocks == 0 or self.kind in ("mean", "conv_gru", "cross_attention"),

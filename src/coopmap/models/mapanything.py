@@ -14,15 +14,23 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.config.model import ModelConfig
-from coopmap.geometry.se3 import pose_from_quat_trans, quat_trans_from_pose, transform_points
+from coopmap.geometry.se3 import pose_from_quat_trans, transform_points
 from coopmap.models.dinov2 import DinoV2Encoder, EncoderOutput
-from coopmap.models.fusion import build_fusion, group_cameras
+from coopmap.models.fusion import build_fusion, build_injection, group_cameras
 from coopmap.models.heads import DENSE_CHANNELS, DenseHead, DPTFeature, DPTRegressor, PoseHead, ScaleHead
 from coopmap.models.info_sharing import AlternatingAttention
 from coopmap.models.initialization import initialize_from_scratch
 from coopmap.models.layers import LayerNorm
 from coopmap.models.pose_correction import PoseCorrection
-from coopmap.models.priors import DenseEncoder, GlobalEncoder, normalize_depth, normalize_translations, pose_in_view0
+from coopmap.models.priors import (
+    POSE_NUMBERS,
+    DenseEncoder,
+    GlobalEncoder,
+    encode_poses,
+    normalize_depth,
+    normalize_translations,
+    pose_in_view0,
+)
 from coopmap.models.rig import constrain_to_rig
 from coopmap.models.spherical import SphericalEncoding
 from coopmap.models.view_embedding import ViewEmbedding
@@ -70,9 +78,11 @@ class MapAnything(nn.Module):
         if cfg.spherical_encoding:
             self.spherical_encoding = SphericalEncoding(dim, patch_size)
         if cfg.inputs.rig:
-            self.rig_encoder = GlobalEncoder(7, dim)
+            self.rig_encoder = GlobalEncoder(POSE_NUMBERS, dim)
         if cfg.pose_correction:
             self.pose_correction = PoseCorrection(dim)
+        if self.fusion is not None:
+            self.fusion.injection = build_injection(cfg.fusion, dim)
 
     def forward(self, observation: Observation) -> Prediction:
         """Predict the geometry of a batch.
@@ -136,6 +146,8 @@ class MapAnything(nn.Module):
         step, which DDP needs.
         """
         inputs = self.cfg.inputs
+        if self.fusion is not None and self.fusion.injection is not None:
+            patches = patches + self.fusion.injection(observation, patches)
         if self.cfg.spherical_encoding:
             patches = patches + self.spherical_encoding(observation.rays)
         if inputs.rays:
@@ -146,8 +158,7 @@ class MapAnything(nn.Module):
         if inputs.pose and (observation.pose_prior is not None or self.training):
             patches = patches + self._pose_features(observation, patches)[:, :, None]
         if inputs.rig and observation.rig_pose is not None:
-            quat, trans = quat_trans_from_pose(observation.rig_pose)
-            rig = self.rig_encoder(torch.cat([quat, trans], dim=-1))
+            rig = self.rig_encoder(encode_poses(observation.rig_pose))
             patches = patches + _where(observation.rig_given, rig)[:, :, None]
         return patches
 

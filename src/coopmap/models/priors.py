@@ -88,3 +88,16 @@ def normalize_translations(
 def pose_in_view0(pose: Float[Tensor, "*b v 4 4"]) -> tuple[Float[Tensor, "*b v 4"], Float[Tensor, "*b v 3"]]:
     """Quaternions (``w >= 0``) and translations of ``T_view0_view`` from ``T_world_view``."""
     return quat_trans_from_pose(relative_pose(pose[..., :1, :, :], pose))
+
+
+POSE_NUMBERS = 9
+"""Numbers that our own networks are told a pose in, see :func:`encode_poses`."""
+
+
+def encode_poses(pose: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 9"]:
+    """Right-hand and optical axis, and position in metres.
+
+    No quaternions: a half turn, such as the rear camera's, has two, and noise of the last digit decides which has
+    ``w >= 0``. Two axes are continuous (Zhou et al., arXiv 1812.07035).
+    """
+    return torch.cat([pose[..., :3, 0], pose[..., :3, 2], pose[..., :3, 3]], dim=-1)

@@ -9,9 +9,10 @@ from coopmap.models.fusion.concat import ConcatFusion
 from coopmap.models.fusion.conv3d import Conv3dFusion
 from coopmap.models.fusion.conv_gru import ConvGRUFusion
 from coopmap.models.fusion.cross_attention import CrossAttentionFusion
+from coopmap.models.fusion.injection import build_injection
 from coopmap.models.fusion.mean import MeanFusion
 
-__all__ = ["Cameras", "Fusion", "build_fusion", "group_cameras"]
+__all__ = ["Cameras", "Fusion", "build_fusion", "build_injection", "group_cameras"]
 
 
 def build_fusion(cfg: FusionConfig, dim: int, patch_size: int) -> Fusion | None:

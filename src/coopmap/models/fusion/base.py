@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from coopmap.models.dinov2 import PatchEmbed, VisionTransformer
 from coopmap.models.fusion.cameras import Cameras
+from coopmap.models.fusion.injection import PoseInjection
 from coopmap.models.layers import run
 
 
@@ -25,10 +26,16 @@ class Fusion(nn.Module, ABC):
     Attributes:
         layout: data layout (``data.layout``) that it works on.
         first_block: encoder block that continues with its tokens.
+        injection: tells the panorama's tokens behind the encoder the poses of the cameras.
     """
 
     layout: str
     first_block: int = 0
+    injection: PoseInjection | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.injection = None
 
     @abstractmethod
     def forward(
