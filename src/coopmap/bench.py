@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from coopmap.arguments import asks_for_help
+from coopmap.cli import user_errors_end_quietly
+
 BENCHMARKS = {
     "model": "time, FLOPs and memory of the model's parts beside what the device can do",
     "loss": "time and memory of the objective",
@@ -23,10 +26,12 @@ def main() -> None:
     if name not in BENCHMARKS:
         print(f"error: no benchmark {name!r}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
         raise SystemExit(2)
-    from coopmap.cli import user_errors_end_quietly
-
     with user_errors_end_quietly():
-        import_module(f"coopmap.benchmarks.{name}").main(arguments)
+        benchmark = import_module(f"coopmap.benchmarks.{name}")
+        if asks_for_help(arguments):
+            print(benchmark.__doc__)
+        else:
+            benchmark.main(arguments)
 
 
 if __name__ == "__main__":

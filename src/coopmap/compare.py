@@ -11,10 +11,9 @@ variant costs, and curves over steps and wall time.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from coopmap.cli import user_errors_end_quietly
+from coopmap.arguments import run_program, split_arguments
 from coopmap.config import ConfigError
 from coopmap.config.errors import nearest_key
 
@@ -23,38 +22,30 @@ OWN_KEYS = ("output", "by")
 
 def main() -> None:
     """Command line."""
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    with user_errors_end_quietly():
-        places, own = _split_arguments(arguments)
-        from coopmap.comparison.compare import compare
-        from coopmap.comparison.tables import print_table
-
-        comparison = compare(places, own.get("output"), [key for key in own.get("by", "").split(",") if key])
-        for table in comparison.tables[:-1]:
-            print_table(table)
-        for warning in comparison.warnings:
-            print(f"note: {warning}")
-        for file in comparison.files:
-            print(f"written to {file}")
+    run_program(__doc__, _run)
 
 
-def _split_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Places of runs, and this program's keys."""
-    places, own = [], {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key in OWN_KEYS and equals:
-            own[key] = value
-        elif equals and "/" not in key and (hint := nearest_key(key, OWN_KEYS)):
-            raise ConfigError(f"{key}: did you mean {hint}?")
-        else:
-            places.append(argument)
+def _run(arguments: Sequence[str]) -> None:
+    places = [argument for argument in arguments if _is_place(argument)]
+    own, _ = split_arguments([argument for argument in arguments if argument not in places], OWN_KEYS)
     if not places:
         raise ConfigError("name at least one run folder, or a folder that holds runs")
-    return places, own
+    from coopmap.comparison.compare import compare
+    from coopmap.comparison.tables import print_table
+
+    comparison = compare(places, own.get("output"), [key for key in own.get("by", "").split(",") if key])
+    for table in comparison.tables[:-1]:
+        print_table(table)
+    for warning in comparison.warnings:
+        print(f"note: {warning}")
+    for file in comparison.files:
+        print(f"written to {file}")
+
+
+def _is_place(argument: str) -> bool:
+    """Whether an argument names runs; these may hold an ``=``."""
+    key, equals, _ = argument.partition("=")
+    return not equals or "/" in key or nearest_key(key, OWN_KEYS) is None
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ Details: docs/evaluation.md.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coopmap.cli import user_errors_end_quietly
-from coopmap.config import ConfigError
+from coopmap.arguments import run_program, split_arguments
+from coopmap.config import Config, ConfigError
+from coopmap.config.compose import config_groups
 from coopmap.config.errors import nearest_key
 from coopmap.config.evaluate import EvaluateConfig
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from coopmap.evaluation.runner import EvaluationResult
 
 OWN_KEYS = tuple(field.name for field in fields(EvaluateConfig))
-OWN_PREFIX = "evaluate."
 
 
 def evaluate(
@@ -65,58 +64,44 @@ def evaluate(
 
 def main() -> None:
     """Command line."""
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    with user_errors_end_quietly():
-        asked, overrides = split_arguments(arguments)
-        from coopmap.evaluation.runner import run_evaluation
-        from coopmap.evaluation.tables import print_methods
-        from coopmap.run_folder import is_other_rank, log_to
-
-        log_to(None)
-        result = run_evaluation(asked, overrides)
-        if not is_other_rank():
-            print_methods(result.summary, result.name)
-            print(f"written to {result.folder}: report.html, samples.csv, pairs.csv, summary.json, metrics.json")
+    run_program(__doc__, _run)
 
 
-def split_arguments(arguments: Sequence[str]) -> tuple[EvaluateConfig, list[str]]:
+def _run(arguments: Sequence[str]) -> None:
+    asked, overrides = parse(arguments)
+    from coopmap.evaluation.runner import run_evaluation
+    from coopmap.evaluation.tables import print_methods
+    from coopmap.run_folder import is_other_rank, log_to
+
+    log_to(None)
+    result = run_evaluation(asked, overrides)
+    if not is_other_rank():
+        print_methods(result.summary, result.name)
+        print(f"written to {result.folder}: report.html, samples.csv, pairs.csv, summary.json, metrics.json")
+
+
+def parse(arguments: Sequence[str]) -> tuple[EvaluateConfig, list[str]]:
     """This program's own keys (``refine=true`` or ``evaluate.refine=true``), and overrides of the configuration.
 
     Raises:
         ConfigError: an argument is no ``key=value``, or a key or value of its own is wrong.
     """
-    own: dict[str, Any] = {}
-    overrides = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        name = key.removeprefix(OWN_PREFIX)
-        if not equals:
-            raise ConfigError(f"{argument}: expected key=value")
-        if name in OWN_KEYS:
-            own[name] = _flag(argument, value) if name in ("refine", "icp") else value
-        elif name != key or ("." not in key and _is_typo(key)):
-            hint = nearest_key(name, OWN_KEYS)
-            raise ConfigError(f"{key}: did you mean {hint}?" if hint else f"{key}: no such key")
-        else:
-            overrides.append(argument)
-    return EvaluateConfig(**own), overrides
+    own, overrides = split_arguments(arguments, OWN_KEYS, _is_override, prefix="evaluate.")
+    values: dict[str, Any] = {
+        name: _flag(name, value) if name in ("refine", "icp") else value for name, value in own.items()
+    }
+    return EvaluateConfig(**values), overrides
 
 
-def _is_typo(key: str) -> bool:
-    """Whether a key looks like one of this program's rather than a group or key of the configuration."""
-    from coopmap.config import Config
-    from coopmap.config.compose import config_groups
-
+def _is_override(key: str) -> bool:
+    """Whether a key is a group or key of the configuration, or at least looks like none of this program's."""
     known = [*config_groups(), *(field.name for field in fields(Config))]
-    return key not in known and nearest_key(key, OWN_KEYS) is not None
+    return "." in key or key in known or nearest_key(key, OWN_KEYS) is None
 
 
-def _flag(argument: str, value: str) -> bool:
+def _flag(name: str, value: str) -> bool:
     if value.lower() not in ("true", "false"):
-        raise ConfigError(f"{argument}: expected true or false")
+        raise ConfigError(f"{name}={value}: expected true or false")
     return value.lower() == "true"
 
 

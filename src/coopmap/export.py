@@ -15,17 +15,16 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coopmap.cli import user_errors_end_quietly
+from coopmap.arguments import run_program, split_arguments
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml
-from coopmap.config.errors import nearest_key
 from coopmap.config.model import InputsConfig
+from coopmap.run_folder import find_checkpoint, log_to
 
 if TYPE_CHECKING:
     from coopmap.models import MapAnything
@@ -207,43 +206,17 @@ def _origin(record: dict[str, Any]) -> str | None:
 
 def main() -> None:
     """Command line."""
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    with user_errors_end_quietly():
-        given = _parse(arguments)
-        if "output" not in given:
-            raise ConfigError("give output=FOLDER")
-        from coopmap.run_folder import log_to
-
-        log_to(None)
-        checkpoint = _find_checkpoint(given)
-        folder = export(checkpoint, given["output"], given.get("weights"), given.get("licence"))
-        print(f"{checkpoint} written to {folder}")
+    run_program(__doc__, _run)
 
 
-def _find_checkpoint(given: dict[str, str]) -> Path:
-    from coopmap.run_folder import RunFolder
-
-    if ("run" in given) == ("checkpoint" in given):
-        raise ConfigError("give either run=RUN_FOLDER or checkpoint=FILE")
-    if "checkpoint" in given:
-        return Path(given["checkpoint"])
-    run = RunFolder(Path(given["run"]))
-    return run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
-
-
-def _parse(arguments: Sequence[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key not in KEYS or not equals:
-            near = nearest_key(key, KEYS)
-            hint = f"; did you mean {near}?" if near and near != key else ""
-            raise ConfigError(f"{argument}: expected one of {', '.join(f'{name}=...' for name in KEYS)}{hint}")
-        given[key] = value
-    return given
+def _run(arguments: Sequence[str]) -> None:
+    given, _ = split_arguments(arguments, KEYS)
+    if "output" not in given:
+        raise ConfigError("give output=FOLDER")
+    log_to(None)
+    checkpoint = find_checkpoint(given.get("run"), given.get("checkpoint"))
+    folder = export(checkpoint, given["output"], given.get("weights"), given.get("licence"))
+    print(f"{checkpoint} written to {folder}")
 
 
 if __name__ == "__main__":

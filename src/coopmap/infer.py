@@ -27,15 +27,12 @@ From Python: ``result = infer(model, build_dataset(cfg, "val")[0].observation)``
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coopmap.cli import user_errors_end_quietly
+from coopmap.arguments import run_program, split_arguments
 from coopmap.config import Config, ConfigError
-from coopmap.config.errors import nearest_key
 from coopmap.config.infer import InferConfig, InferenceOptions
 
 if TYPE_CHECKING:
@@ -64,16 +61,7 @@ def infer(
 
 def main() -> None:
     """Command line."""
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    with user_errors_end_quietly():
-        asked, overrides = parse(arguments)
-        from coopmap.run_folder import log_to
-
-        log_to(None)
-        _run(asked, overrides)
+    run_program(__doc__, _run)
 
 
 def parse(arguments: Sequence[str]) -> tuple[InferConfig, list[str]]:
@@ -85,39 +73,32 @@ def parse(arguments: Sequence[str]) -> tuple[InferConfig, list[str]]:
     from omegaconf import OmegaConf
     from omegaconf.errors import ValidationError
 
-    own = OmegaConf.structured(InferConfig)
-    overrides = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise ConfigError(f"{argument}: expected key=value")
-        if key in OWN_KEYS:
-            try:
-                own[key] = value
-            except ValidationError as error:
-                raise ConfigError(f"{argument}: {str(error).splitlines()[0]}") from None
-        elif "." in key:
-            overrides.append(argument)
-        else:
-            near = nearest_key(key, OWN_KEYS)
-            hint = f"did you mean {near}?" if near else f"no such key; there are {', '.join(OWN_KEYS)}"
-            raise ConfigError(f"{key}: {hint}")
-    config = OmegaConf.to_object(own)
+    own, overrides = split_arguments(arguments, OWN_KEYS, is_override=lambda key: "." in key)
+    typed = OmegaConf.structured(InferConfig)
+    for key, value in own.items():
+        try:
+            typed[key] = value
+        except ValidationError as error:
+            raise ConfigError(f"{key}={value}: {str(error).splitlines()[0]}") from None
+    config = OmegaConf.to_object(typed)
     assert isinstance(config, InferConfig)
     return config, overrides
 
 
-def _run(asked: InferConfig, overrides: Sequence[str]) -> None:
+def _run(arguments: Sequence[str]) -> None:
+    asked, overrides = parse(arguments)
     from coopmap.inference import write_outputs
     from coopmap.inference.loading import choose_device, load_released, load_run
     from coopmap.inference.report import print_result
+    from coopmap.run_folder import find_checkpoint, log_to
 
+    log_to(None)
     device = choose_device(asked.device)
     if asked.weights is not None:
         origin = asked.weights
         model, config = load_released(asked.weights, asked.model, overrides)
     else:
-        checkpoint = _find_checkpoint(asked)
+        checkpoint = find_checkpoint(asked.run, asked.checkpoint)
         origin = str(checkpoint)
         model, config = load_run(checkpoint, overrides)
     views = _read_views(asked, config)
@@ -126,17 +107,6 @@ def _run(asked: InferConfig, overrides: Sequence[str]) -> None:
     assert asked.output is not None
     for file in write_outputs(asked.output, views, result, asked.max_points, origin):
         print(f"written to {file}")
-
-
-def _find_checkpoint(asked: InferConfig) -> Path:
-    from coopmap.run_folder import RunFolder
-
-    if asked.checkpoint is not None:
-        return Path(asked.checkpoint)
-    run = RunFolder(Path(asked.run or ""))
-    if not run.path.is_dir():
-        raise ConfigError(f"run={run.path}: there is no such folder")
-    return run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
 
 
 def _read_views(asked: InferConfig, config: Config) -> Views:

@@ -1,6 +1,6 @@
 """A tiny town on disk, and checkpoints of an untrained model on it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,24 +10,6 @@ from coopmap import load_config
 from coopmap.config.synth import ScenarioCounts, tiny_town
 from coopmap.synthetic import render_town
 from coopmap.training import build_module
-
-TINY = (
-    "machine=laptop",
-    "data.panorama.height=28",
-    "data.panorama.width=112",
-    "data.num_workers=0",
-    "data.max_views_per_gpu=4",
-    "model.encoder.dim=24",
-    "model.encoder.depth=1",
-    "model.encoder.num_heads=2",
-    "model.info_sharing.dim=24",
-    "model.info_sharing.depth=3",
-    "model.info_sharing.num_heads=2",
-    "model.heads.layer_dims=[8,8,8,8]",
-    "model.heads.feature_dim=8",
-    "model.heads.pose_dim=8",
-    "model.heads.scale_dim=8",
-)
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +23,10 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(town: Path) -> list[str]:
+def tiny(tiny_model: tuple[str, ...], town: Path) -> list[str]:
     """Overrides of a tiny model on the town."""
-    return [*TINY, f"data.root={town / 'town'}", f"data.depth_root={town / 'depth'}"]
+    loading = ("data.num_workers=0", "data.max_views_per_gpu=4")
+    return [*tiny_model, *loading, f"data.root={town / 'town'}", f"data.depth_root={town / 'depth'}"]
 
 
 @pytest.fixture(scope="session")
@@ -67,13 +50,3 @@ def make_checkpoint(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -
 def checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
     """Of a model that sees images only."""
     return make_checkpoint()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-    torch.set_num_threads(before)

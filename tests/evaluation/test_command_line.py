@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from coopmap.evaluate import split_arguments
+from coopmap.evaluate import parse
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_mistakes_are_named(arguments: list[str], message: str, monkeypatch: pyt
 
 
 def test_own_keys_and_overrides_are_told_apart() -> None:
-    asked, overrides = split_arguments(
+    asked, overrides = parse(
         ["run=a", "evaluate.refine=true", "icp=False", "data.root=/x", "task=posed", "seed=3", "trainer.devices=2"]
     )
     assert (asked.run, asked.refine, asked.icp, asked.split) == ("a", True, False, None)

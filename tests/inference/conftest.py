@@ -1,6 +1,5 @@
 """An untrained tiny model and its checkpoint."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,11 @@ from coopmap.config.compose import to_yaml
 from coopmap.config.synth import TownConfig
 from coopmap.models import MapAnything
 
-TINY = (
-    "machine=laptop",
-    "data.panorama.height=28",
-    "data.panorama.width=112",
-    "data.max_agents=3",
-    "model.encoder.dim=24",
-    "model.encoder.depth=1",
-    "model.encoder.num_heads=2",
-    "model.info_sharing.dim=24",
-    "model.info_sharing.depth=3",
-    "model.info_sharing.num_heads=2",
-    "model.heads.layer_dims=[8,8,8,8]",
-    "model.heads.feature_dim=8",
-    "model.heads.pose_dim=8",
-    "model.heads.scale_dim=8",
-)
-
 
 @pytest.fixture(scope="session")
-def config(town: TownConfig) -> Config:
-    return load_config([*TINY, f"data.root={town.root}", f"data.depth_root={town.depth_root}"])
+def config(tiny_model: tuple[str, ...], town: TownConfig) -> Config:
+    roots = (f"data.root={town.root}", f"data.depth_root={town.depth_root}")
+    return load_config([*tiny_model, "data.max_agents=3", *roots])
 
 
 @pytest.fixture(scope="session")
@@ -57,11 +40,3 @@ def frame(town: TownConfig) -> Path:
     scenario = next(path for path in sorted(Path(town.root, "validate").iterdir()) if path.is_dir())
     frames = sorted(path.stem for path in scenario.glob("*/*[0-9].yaml"))
     return scenario / max(frames, key=frames.count)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coopmap.config import Config, ConfigError, load_config
-from coopmap.run_folder import RunFolder, differences, open_run
+from coopmap.run_folder import RunFolder, differences, find_checkpoint, open_run
 
 
 @pytest.fixture
@@ -119,3 +119,17 @@ def test_log_goes_to_the_run_folder(tmp_path: Path) -> None:
     log_to(None)
     logging.getLogger("coopmap.anything").info("not in the file")
     assert (tmp_path / "train.log").read_text().split("  ")[1:] == ["hello\n"]
+
+
+def test_a_run_stands_for_its_best_checkpoint_and_before_there_is_one_for_its_last(config: Config) -> None:
+    run = make_run(config, "run")
+    assert find_checkpoint(str(run.path), None) == run.last_checkpoint
+    run.best_checkpoint.write_bytes(b"")
+    assert find_checkpoint(str(run.path), None) == run.best_checkpoint
+    assert find_checkpoint(None, "a.ckpt") == Path("a.ckpt")
+
+
+@pytest.mark.parametrize("given", [(None, None), ("run", "a.ckpt")])
+def test_one_of_run_and_checkpoint_is_asked_for(given: tuple[str | None, str | None]) -> None:
+    with pytest.raises(ConfigError, match=r"^give either run=RUN_FOLDER or checkpoint=FILE$"):
+        find_checkpoint(*given)

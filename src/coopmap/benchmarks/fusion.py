@@ -22,14 +22,12 @@ import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
@@ -37,10 +35,11 @@ from coopmap import build_dataset, build_loss, build_model
 from coopmap.adaptation import adapt
 from coopmap.benchmarks.counting import WorkCounter
 from coopmap.benchmarks.floor import synchronize
-from coopmap.benchmarks.model import PRECISIONS, available_bytes
-from coopmap.benchmarks.report import Report, Table, check_output
+from coopmap.benchmarks.model import available_bytes
+from coopmap.benchmarks.options import PrecisionOptions
+from coopmap.benchmarks.report import Report, Table
 from coopmap.callbacks.model_facts import count_parameters, count_sample
-from coopmap.config import Config, ConfigError, load_config
+from coopmap.config import Config, load_config
 from coopmap.config.checks import require, require_choice
 from coopmap.config.synth import ScenarioCounts, tiny_town
 from coopmap.optim import build_optimizer
@@ -85,50 +84,24 @@ RATIOS = {
 
 
 @dataclass
-class Options:
+class Options(PrecisionOptions):
     """Options of the command line; see the module's text."""
 
     model: str = "tiny"
     agents: int = 2
-    repeats: int = 5
-    device: str = "auto"
-    precision: str = "32-true"
-    threads: int | None = None
-    output: str | None = None
     overrides: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        has_gpu = torch.cuda.is_available()
-        require_choice("device", self.device, ("auto", "cpu", "cuda"))
-        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, and none is visible")
-        if self.device == "auto":
-            self.device = "cuda" if has_gpu else "cpu"
+        super().__post_init__()
         require_choice("model", self.model, list(MODELS))
         require(1 <= self.agents <= 6, "agents", self.agents, "1 to 6 cars")
-        require(self.repeats > 0, "repeats", self.repeats, "at least 1")
-        require_choice("precision", self.precision, list(PRECISIONS))
-        if self.output is not None:
-            check_output(Path(self.output))
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Options:
-        """Read ``key=value`` arguments; keys with a dot are of the configuration.
-
-        Raises:
-            ConfigError: naming the argument.
-        """
+        """Read ``key=value`` arguments; keys with a dot are of the configuration."""
         overrides = [argument for argument in arguments if "." in argument.partition("=")[0]]
-        given = OmegaConf.from_dotlist([argument for argument in arguments if argument not in overrides])
-        try:
-            options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given, {"overrides": overrides}))
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{str(error).splitlines()[0]} (--help lists the options)") from None
-        assert isinstance(options, cls)
-        return options
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which model and objective run."""
-        return torch.autocast(self.device, PRECISIONS[self.precision], enabled=self.precision != "32-true")
+        options = super().parse([argument for argument in arguments if argument not in overrides])
+        return replace(options, overrides=overrides)
 
     def clock(self) -> float:
         """Seconds, when all is done that was launched before."""
@@ -285,8 +258,7 @@ class Timing:
 
 def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
     """Measure all :data:`VARIANTS`; ``say`` is told what is going on."""
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    options.set_threads()
     with small_town(options.agents) as town:
         variants = [Variant.load(name, options.config(name, town)) for name in VARIANTS]
     rows = {}
@@ -335,12 +307,5 @@ def describe(options: Options) -> dict[str, str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Command line."""
-    if any(argument in ("-h", "--help") for argument in arguments):
-        print(__doc__)
-        return
     options = Options.parse(arguments)
-    report = benchmark(options)
-    report.print()
-    if options.output is not None:
-        report.write(Path(options.output))
-        print(f"written to {options.output}")
+    options.show(benchmark(options))

@@ -23,19 +23,18 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from coopmap.benchmarks.counting import WorkCounter
 from coopmap.benchmarks.floor import synchronize
-from coopmap.benchmarks.report import Report, Table, check_output
-from coopmap.config.checks import ConfigError, require, require_choice
+from coopmap.benchmarks.options import BenchmarkOptions
+from coopmap.benchmarks.report import Report, Table
+from coopmap.config.checks import require, require_choice
 from coopmap.config.compose import conf_dir
 from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.geometry import pose_from_quat_trans, transform_points
@@ -62,7 +61,7 @@ COLUMNS = {
 
 
 @dataclass
-class Options:
+class Options(BenchmarkOptions):
     """Options of the command line; see the module's text."""
 
     loss: list[str] = field(default_factory=lambda: ["overall", "pose_dense"])
@@ -70,54 +69,26 @@ class Options:
     views: list[int] = field(default_factory=lambda: [2, 4, 8])
     height: int = 252
     width: int = 1008
-    repeats: int = 5
-    device: str = "auto"
-    threads: int | None = None
-    output: str | None = None
 
     def __post_init__(self) -> None:
-        has_gpu = torch.cuda.is_available()
-        require_choice("device", self.device, ("auto", "cpu", "cuda"))
-        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, and none is visible")
-        if self.device == "auto":
-            self.device = "cuda" if has_gpu else "cpu"
+        super().__post_init__()
         shipped = sorted(file.stem for file in (conf_dir() / "loss").glob("*.yaml"))
         for name in self.loss:
             require_choice("loss", name, [*shipped, EVERY_TERM])
         require(bool(self.views) and min(self.views, default=0) > 0, "views", self.views, "numbers above 0")
-        for name in ("batch", "height", "width", "repeats"):
+        for name in ("batch", "height", "width"):
             require(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
-        if self.output is not None:
-            check_output(Path(self.output))
-
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Options:
-        """Read ``key=value`` arguments; a single value will do for a list."""
-        given = OmegaConf.from_dotlist(list(arguments))
-        for key in ("loss", "views"):
-            if key in given and not OmegaConf.is_list(given[key]):
-                given[key] = [given[key]]
-        try:
-            options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from error
-        assert isinstance(options, cls)
-        return options
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure, print, and write the results if asked to."""
-    if any(argument in ("-h", "--help") for argument in arguments):
-        print(__doc__)
-        return
-    report = measure(Options.parse(arguments))
-    report.print()
+    """Command line."""
+    options = Options.parse(arguments)
+    options.show(measure(options))
 
 
 def measure(options: Options) -> Report:
     """Time, memory and operations of each objective for each number of views."""
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    options.set_threads()
     device = torch.device(options.device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -154,8 +125,6 @@ def measure(options: Options) -> Report:
                 row["waits"] = count_waits(criterion, prediction, target)
             table.rows.append(row)
     report.tables.append(table)
-    if options.output is not None:
-        report.write(Path(options.output))
     return report
 
 

@@ -17,35 +17,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from coopmap.benchmarks.counting import Work, WorkCounter, hollow
 from coopmap.benchmarks.floor import Floor, best_seconds, synchronize
+from coopmap.benchmarks.options import PRECISIONS, PrecisionOptions
 from coopmap.benchmarks.parts import FORWARD, block_inputs, run_pass
-from coopmap.benchmarks.report import Report, Table, check_output
+from coopmap.benchmarks.report import Report, Table
 from coopmap.config import conf_dir
-from coopmap.config.checks import ConfigError, require, require_choice
+from coopmap.config.checks import require, require_choice
 from coopmap.config.model import CheckpointingConfig, ModelConfig
 from coopmap.models import MapAnything
 from coopmap.models.compilation import compile_blocks
 from coopmap.types import Observation
 
 MODELS = {"tiny": "mapanything_tiny", "v1": "mapanything_v1", "v11": "mapanything_v11"}
-PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 SHORTEST_SECONDS = 0.1
 """Blocks that are quicker than this are run several times per measurement."""
 
 
 @dataclass
-class Options:
+class Options(PrecisionOptions):
     """Options of the command line; see the module's text."""
 
     model: list[str] = field(default_factory=list)
@@ -53,49 +51,15 @@ class Options:
     height: int = 252
     width: int = 1008
     repeats: int = 3
-    device: str = "auto"
-    precision: str = "32-true"
     compile: bool = False
     whole: bool = True
-    threads: int | None = None
-    output: str | None = None
 
     def __post_init__(self) -> None:
-        has_gpu = torch.cuda.is_available()
-        require_choice("device", self.device, ("auto", "cpu", "cuda"))
-        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, and none is visible")
-        if self.device == "auto":
-            self.device = "cuda" if has_gpu else "cpu"
+        super().__post_init__()
         self.model = self.model or (list(MODELS) if self.device == "cuda" else ["tiny", "v1"])
         for name in self.model:
             require_choice("model", name, list(MODELS))
         require(bool(self.views) and min(self.views, default=0) > 0, "views", self.views, "numbers above 0")
-        require(self.repeats > 0, "repeats", self.repeats, "at least 1")
-        require_choice("precision", self.precision, list(PRECISIONS))
-        if self.output is not None:
-            check_output(Path(self.output))
-
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Options:
-        """Read ``key=value`` arguments; a single value will do for a list.
-
-        Raises:
-            ConfigError: naming the argument.
-        """
-        given = OmegaConf.from_dotlist(list(arguments))
-        for key in ("model", "views"):
-            if key in given and not OmegaConf.is_list(given[key]):
-                given[key] = [given[key]]
-        try:
-            options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{str(error).splitlines()[0]} (--help lists the options)") from None
-        assert isinstance(options, cls)
-        return options
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which the model runs."""
-        return torch.autocast(self.device, PRECISIONS[self.precision], enabled=self.precision != "32-true")
 
 
 @dataclass(frozen=True)
@@ -314,8 +278,7 @@ def attention_kernels(model: MapAnything, case: Case, options: Options) -> list[
 
 def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
     """Measure all :func:`cases`; ``say`` is told what is going on."""
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    options.set_threads()
     floor = Floor(torch.device(options.device), PRECISIONS[options.precision])
     blocks, passes = Table("Transformer blocks", BLOCK_COLUMNS), Table("Whole model", PASS_COLUMNS)
     report = Report(tables=[blocks, passes] if options.whole else [blocks])
@@ -357,12 +320,5 @@ def describe_device(options: Options) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Command line."""
-    if any(argument in ("-h", "--help") for argument in arguments):
-        print(__doc__)
-        return
     options = Options.parse(arguments)
-    report = benchmark(options)
-    report.print()
-    if options.output is not None:
-        report.write(Path(options.output))
-        print(f"written to {options.output}")
+    options.show(benchmark(options))

@@ -16,6 +16,7 @@ from coopmap.config.checks import require_choice
 from coopmap.config.compose import conf_dir, from_yaml
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.module import PoseLearner
+from coopmap.run_folder import find_checkpoint
 from coopmap.training import build_module
 
 IMAGES_ONLY = {"task": "images_only", "priors": "none"}
@@ -52,19 +53,7 @@ def open_subject(asked: EvaluateConfig, overrides: Sequence[str]) -> Subject:
     """
     if asked.weights is not None:
         return _from_weights(asked.weights, overrides)
-    return _from_checkpoint(_find_checkpoint(asked), overrides)
-
-
-def _find_checkpoint(asked: EvaluateConfig) -> Path:
-    from coopmap.run_folder import RunFolder
-
-    if asked.checkpoint is not None:
-        return Path(asked.checkpoint)
-    assert asked.run is not None
-    run = RunFolder(Path(asked.run))
-    if not run.path.is_dir():
-        raise ConfigError(f"run={run.path}: there is no such folder")
-    return run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
+    return _from_checkpoint(find_checkpoint(asked.run, asked.checkpoint), overrides)
 
 
 def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
