@@ -16,6 +16,7 @@ from coopmap.evaluate import evaluate
 from coopmap.inference.loading import load_run
 from coopmap.models.lora import add_lora, merge_lora, merged_state
 from coopmap.train import train
+from coopmap.training import build_datamodule, build_module
 from coopmap.types import Observation, Prediction
 
 CHECKPOINTING = "model.checkpointing={encoder: true, info_sharing: true, heads: true}"
@@ -120,6 +121,24 @@ def test_low_rank_by_hand() -> None:
         update.up.copy_(torch.tensor([[1.0], [2.0]]))
         update.down.copy_(torch.tensor([[1.0, -1.0]]))
     torch.testing.assert_close(layer.weight, torch.tensor([[4.0, -3.0], [6.0, -5.0]]))
+
+
+@pytest.mark.parametrize("more", [(), (CHECKPOINTING,)], ids=["plain", "checkpointing"])
+def test_fusion_only_trains_the_block_and_the_heads(overrides: Callable[..., list[str]], more: tuple[str, ...]) -> None:
+    chosen = "optim/train=fusion_only", "experiment=fusion_cross_attention", "model.fusion.radius=1"
+    config = load_config(overrides(*chosen, *more))
+    module, data = build_module(config), build_datamodule(config)
+    heads = {"dpt_feature_head", "dpt_regressor_head", "pose_head", "scale_head"}
+    assert trained_parts(module.model) == heads | {"fusion"}
+    nn.init.normal_(module.model.fusion.output.weight, std=0.02)  # behind zeros nothing learns in the first step
+    objective(module.model(next(iter(data.val_dataloader())).observation)).backward()
+    for name, parameter in module.model.named_parameters():
+        assert (parameter.grad is not None and bool(parameter.grad.any())) == parameter.requires_grad, name
+
+
+def test_fusion_only_needs_a_fusion_block() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.train\.only=fusion"):
+        adapted("fusion_only")
 
 
 def test_unknown_part_is_named() -> None:
