@@ -44,62 +44,87 @@ def draw_scene(
     low, high = _extent(points, pose if true_pose is None else np.concatenate([pose, true_pose]))
     size = 0.06 * float(np.max(high - low))
     inside = ((points >= low) & (points <= high)).all(-1)
-    figure = go.Figure()
-    figure.add_trace(
-        go.Scatter3d(
-            **_upright(points[inside]),
-            mode="markers",
-            marker={"size": 1.5, "color": [f"rgb({r},{g},{b})" for r, g, b in colours[inside].tolist()]},
-            name="points",
-            hoverinfo="skip",
-        )
-    )
-    for axis, (label, colour) in enumerate(AXIS_COLOURS.items()):
-        ends = pose[:, :3, 3] + size * pose[:, :3, axis]
-        line = _upright(_segments(pose[:, :3, 3], ends))
-        figure.add_trace(go.Scatter3d(**line, mode="lines", line={"color": colour, "width": 5}, name=label))
+    traces = [_cloud(points[inside], colours[inside]), *_axes(pose, size)]
     if corners is not None:
-        figure.add_trace(_frusta(pose, corners, size))
-    figure.add_trace(
-        go.Scatter3d(
-            **_upright(pose[:, :3, 3]),
-            mode="markers+text",
-            marker={"size": 5, "color": [VIEW_COLOURS[i % len(VIEW_COLOURS)] for i in range(len(pose))]},
-            text=[html.escape(name) for name in names],
-            textposition="top center",
-            textfont={"color": "#111111", "size": 13},
-            name="views",
-        )
-    )
+        traces.append(_frusta(pose, corners, size))
+    traces.append(_views(pose, names))
     if true_pose is not None and len(true_pose) > 1:
-        figure.add_trace(
-            go.Scatter3d(
-                **_upright(true_pose[1:, :3, 3]),
-                mode="markers",
-                marker={"size": 6, "symbol": "diamond-open", "color": "#d62728"},
-                text=[f"{html.escape(name)}, true position" for name in names[1:]],
-                name="true positions",
-            )
-        )
-        errors = _upright(_segments(pose[1:, :3, 3], true_pose[1:, :3, 3]))
-        figure.add_trace(go.Scatter3d(**errors, mode="lines", line={"color": "#d62728", "width": 1}, name="errors"))
-    span = dict(zip("xyz", _upright(np.stack([low, high])).values(), strict=True))
+        traces += _truth(pose, true_pose, names)
+    figure = go.Figure(traces)
     figure.update_layout(
         title={"text": html.escape(title), "font": {"size": 16}},
         template="plotly_white",
         legend={"itemsizing": "constant"},
         margin={"l": 0, "r": 0, "b": 0, "t": 48},
-        scene={
-            **{
-                f"{axis}axis": {"title": name, "range": sorted(span[axis].tolist())}
-                for axis, name in zip("xyz", ("right (m)", "forward (m)", "up (m)"), strict=True)
-            },
-            "aspectmode": "manual",
-            "aspectratio": _aspect(span),
-            "camera": {"eye": {"x": 0.0, "y": -1.2, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}},
-        },
+        scene=_box(low, high),
     )
     return figure
+
+
+def _cloud(points: Float[np.ndarray, "n 3"], colours: UInt8[np.ndarray, "n 3"]) -> go.Scatter3d:
+    import plotly.graph_objects as go
+
+    return go.Scatter3d(
+        **_upright(points),
+        mode="markers",
+        marker={"size": 1.5, "color": [f"rgb({r},{g},{b})" for r, g, b in colours.tolist()]},
+        name="points",
+        hoverinfo="skip",
+    )
+
+
+def _axes(pose: Float[np.ndarray, "v 4 4"], size: float) -> list[go.Scatter3d]:
+    """Right, down and forward of every view, ``size`` metres long."""
+    import plotly.graph_objects as go
+
+    traces = []
+    for axis, (label, colour) in enumerate(AXIS_COLOURS.items()):
+        line = _upright(_segments(pose[:, :3, 3], pose[:, :3, 3] + size * pose[:, :3, axis]))
+        traces.append(go.Scatter3d(**line, mode="lines", line={"color": colour, "width": 5}, name=label))
+    return traces
+
+
+def _views(pose: Float[np.ndarray, "v 4 4"], names: Sequence[str]) -> go.Scatter3d:
+    """Positions with names."""
+    import plotly.graph_objects as go
+
+    return go.Scatter3d(
+        **_upright(pose[:, :3, 3]),
+        mode="markers+text",
+        marker={"size": 5, "color": [VIEW_COLOURS[i % len(VIEW_COLOURS)] for i in range(len(pose))]},
+        text=[html.escape(name) for name in names],
+        textposition="top center",
+        textfont={"color": "#111111", "size": 13},
+        name="views",
+    )
+
+
+def _truth(
+    pose: Float[np.ndarray, "v 4 4"], true_pose: Float[np.ndarray, "v 4 4"], names: Sequence[str]
+) -> list[go.Scatter3d]:
+    """True positions of all views but the reference, and lines from the predicted ones to them."""
+    import plotly.graph_objects as go
+
+    positions = go.Scatter3d(
+        **_upright(true_pose[1:, :3, 3]),
+        mode="markers",
+        marker={"size": 6, "symbol": "diamond-open", "color": "#d62728"},
+        text=[f"{html.escape(name)}, true position" for name in names[1:]],
+        name="true positions",
+    )
+    errors = _upright(_segments(pose[1:, :3, 3], true_pose[1:, :3, 3]))
+    return [positions, go.Scatter3d(**errors, mode="lines", line={"color": "#d62728", "width": 1}, name="errors")]
+
+
+def _box(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"]) -> dict[str, Any]:
+    """Axes in metres with one scale, seen from behind and above."""
+    span = dict(zip("xyz", _upright(np.stack([low, high])).values(), strict=True))
+    axes = {
+        f"{axis}axis": {"title": name, "range": sorted(span[axis].tolist())}
+        for axis, name in zip("xyz", ("right (m)", "forward (m)", "up (m)"), strict=True)
+    }
+    camera = {"eye": {"x": 0.0, "y": -1.2, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}}
+    return {**axes, "aspectmode": "manual", "aspectratio": _aspect(span), "camera": camera}
 
 
 def write_scene(figure: go.Figure, file: Path) -> None:
