@@ -5,6 +5,7 @@ All layouts draw the same random numbers, so that samples of two layouts differ 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -120,7 +121,7 @@ class PanoramaViews:
         if rng is not None and augmentation.yaw_roll:
             shift = int(rng.integers(self.spec.camera.width))
         rays, depth = self._geometry(record, frame)
-        masks = _vehicle_masks(frame.in_agent(rays * depth[..., None]), depth, agent, record, vehicles)
+        masks = _vehicle_masks(lambda: frame.in_agent(rays * depth[..., None]), depth, agent, record, vehicles)
         pose = record.metadata.pose if frame.tilt is None else record.metadata.pose @ frame.tilt
         rolls_rays = self.config.panorama.geometry == "content"
         width = self.spec.camera.width
@@ -161,7 +162,7 @@ class PanoramaViews:
         self, image: UInt8[np.ndarray, "*k hp wp 3"], frame: PanoramaFrame, shift: int
     ) -> Float32[np.ndarray, "*k h w 3"]:
         """Normalise and roll; pixels that no camera sees get the mean colour, which says nothing."""
-        return roll_columns(_normalized(image, frame.warp.covered), shift)
+        return roll_columns(normalized(image, frame.warp.covered), shift)
 
     def _cells(self, frame: PanoramaFrame, shift: int) -> CameraCells | None:
         return None
@@ -201,7 +202,7 @@ class WarpedViews(PanoramaViews):
         self, image: UInt8[np.ndarray, "k hp wp 3"], frame: PanoramaFrame, shift: int
     ) -> Float32[np.ndarray, "k h w 3"]:
         _, angle = frame.in_cameras
-        return roll_columns(_normalized(image, np.isfinite(angle)), shift)
+        return roll_columns(normalized(image, np.isfinite(angle)), shift)
 
     def _cells(self, frame: PanoramaFrame, shift: int) -> CameraCells:
         _, angle = frame.in_cameras
@@ -221,7 +222,7 @@ class GroupedViews(PanoramaViews):
     def _finish(
         self, image: UInt8[np.ndarray, "k h w 3"], frame: PanoramaFrame, shift: int
     ) -> Float32[np.ndarray, "k h w 3"]:
-        return _normalized(image)
+        return normalized(image)
 
     def _cells(self, frame: PanoramaFrame, shift: int) -> CameraCells:
         camera = self.spec.camera
@@ -255,7 +256,7 @@ class CameraViews:
             rng.integers(self.config.panorama.width)
         if rng is not None:
             draw_tilt(augmentation, rng)
-        finished = _normalized(images)
+        finished = normalized(images)
         return [self._view(agent, record, vehicles, finished[slot], slot) for slot in range(len(rig.intrinsics))]
 
     def _view(
@@ -277,8 +278,12 @@ class CameraViews:
         nominal = full.unproject(pixels).astype(np.float32)
         shown = full.unproject(np.floor(pixels) + 0.5).astype(np.float32)
         agent_from_camera = rig.agent_from_camera[slot]
-        points = (shown * depth[..., None]) @ agent_from_camera[:3, :3].T + agent_from_camera[:3, 3]
-        masks = _vehicle_masks(points.astype(np.float32), depth, agent, record, vehicles)
+
+        def points() -> Float32[np.ndarray, "h w 3"]:
+            moved = (shown * depth[..., None]) @ agent_from_camera[:3, :3].T + agent_from_camera[:3, 3]
+            return moved.astype(np.float32)
+
+        masks = _vehicle_masks(points, depth, agent, record, vehicles)
         return View(
             image=image,
             nominal_rays=nominal,
@@ -293,14 +298,17 @@ class CameraViews:
 
 
 def _vehicle_masks(
-    points: Float32[np.ndarray, "h w 3"],
+    points: Callable[[], Float32[np.ndarray, "h w 3"]],
     depth: Float32[np.ndarray, "h w"],
     agent: str,
     record: Record,
     vehicles: VehicleBoxes | None,
 ) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]] | None:
-    """Pixels of moving vehicles and of the agent's own body, from what they show in the agent frame."""
-    return None if vehicles is None else vehicle_masks(points, depth > 0, agent, record.metadata, vehicles)
+    """Pixels of moving vehicles and of the agent's own body, from what they show in the agent frame.
+
+    Training seldom asks for them, so the points are computed on demand.
+    """
+    return None if vehicles is None else vehicle_masks(points(), depth > 0, agent, record.metadata, vehicles)
 
 
 def _finite(
@@ -313,10 +321,11 @@ def _resized(images: UInt8[np.ndarray, "k hi wi 3"], size: CamerasConfig) -> UIn
     return np.stack([cv2.resize(image, (size.width, size.height), interpolation=cv2.INTER_AREA) for image in images])
 
 
-def _normalized(
+def normalized(
     image: UInt8[np.ndarray, "*b 3"], seen: Bool[np.ndarray, "*b"] | None = None
 ) -> Float32[np.ndarray, "*b 3"]:
-    normalized = (image.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
+    """8-bit RGB as DINOv2 expects it; zero, the mean colour, where nothing is seen."""
+    values = (image.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
     if seen is not None:
-        normalized[~seen] = 0
-    return normalized
+        values[~seen] = 0
+    return values

@@ -100,7 +100,8 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
 
 def _inputs(config: Config) -> str:
     """What the model is to be given."""
-    return " + ".join([config.task.for_evaluation().describe(), *config.priors.for_evaluation().describe()])
+    task, priors = config.task.for_evaluation().describe(), config.priors.for_evaluation().describe()
+    return " + ".join([task.removesuffix(" only"), *priors]) if priors else task
 
 
 def _samples_file(trainer: L.Trainer) -> str:

@@ -30,7 +30,7 @@ from coopmap.data.opv2v import (
     read_image,
 )
 from coopmap.data.pose_table import PoseTable
-from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
+from coopmap.data.views import IMAGE_MEAN, IMAGE_STD, normalized
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.geometry.rig import SLOTS
 from coopmap.geometry.se3 import relative_pose
@@ -216,8 +216,7 @@ def fit_image(
 
 
 def _normalised(images: UInt8[np.ndarray, "v h w 3"]) -> Float[Tensor, "v 3 h w"]:
-    values = (images.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
-    return torch.from_numpy(values).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(normalized(images)).permute(0, 3, 1, 2).contiguous()
 
 
 def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = (), with_rays: bool = False) -> Views:
