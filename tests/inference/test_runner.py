@@ -11,7 +11,7 @@ from coopmap.geometry.calibration import PanoramaCalibration, PinholeCalibration
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays
 from coopmap.inference import InferenceOptions, infer
 from coopmap.models import MapAnything
-from coopmap.models.mapanything import decode
+from coopmap.models.decoding import decode
 from coopmap.types import Observation, Prediction
 
 HEIGHT, WIDTH = 28, 56

@@ -14,6 +14,7 @@ import shutil
 import socket
 import zipfile
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,8 +158,23 @@ def test_encoders_of_inputs_that_are_left_out_are_reported_not_errors(model):
         "ray_dirs_encoder",
     )
     torch.testing.assert_close(model.scale_token, whole.scale_token)
-    with pytest.raises(WeightsMismatchError, match=r"missing \(.*\n  cam_rot_encoder"):
-        load_weights(whole, model.state_dict())
+
+
+@torch.no_grad()
+def test_weights_of_images_alone_start_a_model_with_inputs_that_at_first_answers_as_it_did(model):
+    whole = micro(1, inputs={"rays": True, "depth": True, "pose": True, "rig": True}, pose_correction=True).eval()
+    assert not load_weights(whole, model.state_dict()).mismatch
+    observation = make_observation(1, 2, 28, 42)
+    given = replace(
+        observation,
+        depth_prior=torch.rand(1, 2, 28, 42),
+        pose_prior=torch.eye(4).repeat(1, 2, 1, 1),
+        rig_pose=torch.eye(4).repeat(1, 2, 1, 1),
+    )
+    torch.testing.assert_close(whole(given).depth, model.eval()(observation).depth, rtol=1e-6, atol=1e-6)
+    incomplete = {name: value for name, value in whole.state_dict().items() if name != "depth_encoder.norm_layer.bias"}
+    with pytest.raises(WeightsMismatchError, match=r"missing \(1\):\n  depth_encoder.norm_layer.bias"):
+        load_weights(whole, incomplete)
 
 
 def test_parts_that_public_models_lack_may_be_missing_as_a_whole(trained, model):

@@ -167,6 +167,7 @@ class ModelConfig:
         name: label for logs and tables.
         initialization: ``released`` (as the public code initialises) or ``scratch`` (learns faster without weights).
         pose_correction: correct rough poses by what the images show before they are encoded.
+        pose_update: answer with the rough pose moved towards what the images say, by learnt gains, where there is one.
         spherical_encoding: tell each patch of a panorama in which direction it looks (zero at first).
         fusion: how a car's cameras become one panorama, where the data keeps them apart.
         rig_constraint: predict one pose per car and compose it with its calibrated rig, instead of one per camera
@@ -190,6 +191,7 @@ class ModelConfig:
     rig_constraint: bool = False
     view_embedding: bool = False
     pose_correction: bool = False
+    pose_update: bool = False
     spherical_encoding: bool = False
     initialization: str = "released"
     weights: str | None = None
@@ -197,12 +199,13 @@ class ModelConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        require(
-            self.inputs.pose or not self.pose_correction,
-            "model.pose_correction",
-            self.pose_correction,
-            "false without model.inputs.pose: there is nothing to correct",
-        )
+        for key in ("pose_correction", "pose_update"):
+            require(
+                self.inputs.pose or not getattr(self, key),
+                f"model.{key}",
+                getattr(self, key),
+                "false without model.inputs.pose: there is no rough pose",
+            )
         require_choice("model.initialization", self.initialization, INITIALIZATIONS)
         require(
             self.fusion.shared_blocks <= self.encoder.depth,

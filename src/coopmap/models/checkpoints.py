@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +18,14 @@ from coopmap.config.model import SUBMODULES
 from coopmap.models.hub import DINOV2_SIZES, EncoderKind, WeightsMismatchError, different_encoder
 from coopmap.models.mapanything import MapAnything
 from coopmap.models.naming import canonical_names
+from coopmap.models.priors import DenseEncoder, GlobalEncoder, silence
 from coopmap.models.sources import Weights, read_weights
 
 logger = logging.getLogger(__name__)
 
 MAX_LISTED = 20
 PRIOR_ENCODERS = tuple(name for name in SUBMODULES if name.endswith("_encoder"))
+REQUIRED_PARTS = set(SUBMODULES) - set(PRIOR_ENCODERS)
 ENCODER_BLOCK = re.compile(r"encoder\.model\.blocks\.(\d+)\.(.+)")
 ENCODER_TAIL = re.compile(r"encoder\.model\.(blocks\.\d+|norm)(?=\.)")
 
@@ -76,12 +78,13 @@ class LoadedWeights:
 
 
 class _Match(NamedTuple):
-    """Tensors of the weights beside those of the model, by canonical name."""
+    """Tensors of the weights beside those of the model, by canonical name; ``new`` are parts that the weights lack."""
 
     given: Mapping[str, Tensor]
     own: Mapping[str, Tensor]
     mismatch: Mismatch
     left_out: tuple[str, ...]
+    new: Collection[str]
 
 
 def load_weights(
@@ -93,10 +96,10 @@ def load_weights(
     """Load weights into ``model``; see :func:`~coopmap.models.sources.read_weights` for what ``source`` may be.
 
     Shared tensors may come under one of their names or all. Encoders of geometric inputs that the configuration leaves
-    out (``model.inputs``) are skipped and reported in ``left_out``; parts that no public model has may be missing as a
-    whole and then keep their initial values. An official DINOv2 backbone fills the encoder; when it has as many blocks
-    as encoder and multi-view transformer together, its last blocks start the latter (upstream's DINO initialisation of
-    V1.1).
+    out (``model.inputs``) are skipped and reported in ``left_out``. Such encoders, and parts that no public model has,
+    may be missing as a whole; they then start from their initial values and, the encoders, without influence. An
+    official DINOv2 backbone fills the encoder; when it has as many blocks as encoder and multi-view transformer
+    together, its last blocks start the latter (upstream's DINO initialisation of V1.1).
 
     Args:
         model: on any device; a model on the meta device takes over the tensors as they are, memory-mapped on the CPU.
@@ -126,6 +129,8 @@ def load_weights(
         if name in match.own and name not in match.mismatch.misshaped
     }
     _copy(model, loaded, canonical)
+    if not (weights.is_backbone or submodules):
+        _silence_encoders(model, match.new)
     report = LoadedWeights(
         source=weights.source,
         revision=weights.revision,
@@ -154,9 +159,9 @@ def _match(weights: Weights, model: MapAnything, canonical: Mapping[str, str], s
         left_out = {_part(name) for name in tensors} & {name for name in PRIOR_ENCODERS if not hasattr(model, name)}
         tensors = {name: tensor for name, tensor in tensors.items() if _part(name) not in left_out}
     given = _by_canonical_name(tensors, canonical)
-    new = {_part(name) for name in own} - set(SUBMODULES) - {_part(name) for name in given}
+    new = {_part(name) for name in own} - REQUIRED_PARTS - {_part(name) for name in given}
     if new:
-        logger.info("%s: no part of public models, keeps its initial values", ", ".join(sorted(new)))
+        logger.info("%s: not in these weights, trained from the start", ", ".join(sorted(new)))
     wanted = {name for name in wanted if _part(name) not in new}
     if submodules:
         wanted = {name for name in wanted if _part(name) in submodules}
@@ -167,7 +172,7 @@ def _match(weights: Weights, model: MapAnything, canonical: Mapping[str, str], s
         misshaped=sorted(name for name in set(given) & set(own) if given[name].shape != own[name].shape),
     )
     return _Match(
-        given, {name: own[name] for name in wanted | set(given) if name in own}, mismatch, tuple(sorted(left_out))
+        given, {name: own[name] for name in wanted | set(given) if name in own}, mismatch, tuple(sorted(left_out)), new
     )
 
 
@@ -224,6 +229,14 @@ def _copy(model: MapAnything, loaded: Mapping[str, Tensor], canonical: Mapping[s
         loaded = {name: tensor.to(state[name].dtype) for name, tensor in loaded.items()}
     aliased = {alias: loaded[first] for alias, first in canonical.items() if first in loaded}
     model.load_state_dict(aliased, strict=False, assign=assign)
+
+
+def _silence_encoders(model: MapAnything, parts: Collection[str]) -> None:
+    """What trained weights do not know must not disturb what they know."""
+    for part in parts:
+        module = getattr(model, part)
+        if isinstance(module, DenseEncoder | GlobalEncoder):
+            silence(module)
 
 
 def _explain(weights: Weights, match: _Match) -> str:

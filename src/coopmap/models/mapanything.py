@@ -14,18 +14,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.config.model import ModelConfig
-from coopmap.geometry.se3 import pose_from_quat_trans, transform_points
+from coopmap.geometry.se3 import relative_pose
+from coopmap.models.decoding import decode
 from coopmap.models.dinov2 import DinoV2Encoder, EncoderOutput
 from coopmap.models.fusion import build_fusion, build_injection, group_cameras
-from coopmap.models.heads import DENSE_CHANNELS, DenseHead, DPTFeature, DPTRegressor, PoseHead, ScaleHead
+from coopmap.models.heads import DenseHead, DPTFeature, DPTRegressor, PoseHead, ScaleHead
 from coopmap.models.info_sharing import AlternatingAttention
 from coopmap.models.initialization import initialize_from_scratch
 from coopmap.models.layers import LayerNorm
 from coopmap.models.pose_correction import PoseCorrection
+from coopmap.models.pose_update import PoseUpdate
 from coopmap.models.priors import (
     POSE_NUMBERS,
     DenseEncoder,
     GlobalEncoder,
+    RoughPoses,
     encode_poses,
     normalize_depth,
     normalize_translations,
@@ -81,6 +84,8 @@ class MapAnything(nn.Module):
             self.rig_encoder = GlobalEncoder(POSE_NUMBERS, dim)
         if cfg.pose_correction:
             self.pose_correction = PoseCorrection(dim)
+        if cfg.pose_update:
+            self.pose_update = PoseUpdate(shared_dim)
         if self.fusion is not None:
             self.fusion.injection = build_injection(cfg.fusion, dim)
 
@@ -104,7 +109,8 @@ class MapAnything(nn.Module):
         with torch.autocast(
             images.device.type, enabled=False
         ):  # norms of the prior encoders overflow in half precision
-            fused = self.fusion_norm_layer(self._add_priors(patches, observation))
+            patches, rough = self._add_priors(patches, observation)
+            fused = self.fusion_norm_layer(patches)
         tokens = fused
         if self.view_embedding is not None:
             view_features = self.view_embedding(observation)[:, :, None]
@@ -116,6 +122,10 @@ class MapAnything(nn.Module):
             dense = self.dense_head(levels, (height, width)).unflatten(0, (batch, num_views))
             trans, quat = (output.unflatten(0, (batch, num_views)) for output in self.pose_head(levels[-1]))
             prediction = decode(dense, trans, quat, self.scale_head(scale_token))
+            if self.cfg.pose_update and rough is not None:
+                features = levels[-1].mean(dim=(-2, -1)).unflatten(0, (batch, num_views))
+                pose, known = relative_pose(rough.pose[:, :1], rough.pose), rough.known_from_view0
+                prediction = self.pose_update(prediction, pose, known, features)
             return constrain_to_rig(prediction, observation) if self.cfg.rig_constraint else prediction
 
     def _encode(self, observation: Observation) -> EncoderOutput:
@@ -139,13 +149,17 @@ class MapAnything(nn.Module):
             )
         return height // patch_size, width // patch_size
 
-    def _add_priors(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
+    def _add_priors(
+        self, patches: Float[Tensor, "b v n c"], observation: Observation
+    ) -> tuple[Float[Tensor, "b v n c"], RoughPoses | None]:
         """Add the features of the geometric inputs to the image features, where they are given.
+
+        Also returns the rough poses, corrected if the model corrects them.
 
         In training an absent prior is encoded all the same and has no weight: every parameter then takes part in every
         step, which DDP needs.
         """
-        inputs = self.cfg.inputs
+        inputs, rough = self.cfg.inputs, None
         if self.fusion is not None and self.fusion.injection is not None:
             patches = patches + self.fusion.injection(observation, patches)
         if self.cfg.spherical_encoding:
@@ -156,11 +170,12 @@ class MapAnything(nn.Module):
         if inputs.depth and (observation.depth_prior is not None or self.training):
             patches = patches + self._depth_features(observation)
         if inputs.pose and (observation.pose_prior is not None or self.training):
-            patches = patches + self._pose_features(observation, patches)[:, :, None]
+            rough = self._rough_poses(observation, patches)
+            patches = patches + self._pose_features(rough)[:, :, None]
         if inputs.rig and observation.rig_pose is not None:
             rig = self.rig_encoder(encode_poses(observation.rig_pose))
             patches = patches + _where(observation.rig_given, rig)[:, :, None]
-        return patches
+        return patches, rough
 
     def _depth_features(self, observation: Observation) -> Float[Tensor, "b v n c"]:
         depth = observation.depth_prior
@@ -171,54 +186,24 @@ class MapAnything(nn.Module):
         scale = _where(observation.depth_is_metric, self.depth_scale_encoder(log_mean))
         return _where(given, self.depth_encoder(depth[:, :, None]) + scale[:, :, None])
 
-    def _pose_features(self, observation: Observation, patches: Float[Tensor, "b v n c"]) -> Float[Tensor, "b v c"]:
-        pose, given = observation.pose_prior, observation.pose_given
+    def _rough_poses(self, observation: Observation, patches: Float[Tensor, "b v n c"]) -> RoughPoses:
+        pose = observation.pose_prior
+        there = torch.full(patches.shape[:2], pose is not None, device=patches.device)
         if pose is None:
-            pose = torch.eye(4, device=observation.images.device).expand(*observation.images.shape[:2], 4, 4)
-            given = pose.new_zeros(pose.shape[:2], dtype=torch.bool)
+            pose = torch.eye(4, device=patches.device).expand(*there.shape, 4, 4)
         if self.cfg.pose_correction:
             pose = self.pose_correction(pose, patches)
-        quat, trans = pose_in_view0(pose)
-        trans, log_mean = normalize_translations(_where(given, trans))  # unknown ones must not count in the mean
-        scale = _where(observation.pose_is_metric, self.cam_trans_scale_encoder(log_mean).expand(*quat.shape[:2], -1))
-        return _where(given, self.cam_rot_encoder(quat) + self.cam_trans_encoder(trans) + scale)
+        return RoughPoses(pose, _and(observation.pose_given, there), _and(observation.pose_is_metric, there))
 
-
-def decode(
-    dense: Float[Tensor, "b v 6 h w"],
-    trans: Float[Tensor, "b v 3"],
-    quat: Float[Tensor, "b v 4"],
-    log_scale: Float[Tensor, " b"],
-) -> Prediction:
-    """Turn raw head outputs into metric geometry (upstream's adaptors)."""
-    rays, log_depth, log_confidence, mask_logits = dense.split(DENSE_CHANNELS, dim=2)
-    rays = _normalize(rays.movedim(2, -1))
-    scale = log_scale.exp().clamp(min=1e-8)
-    depth = log_depth[:, :, 0].exp() * scale[:, None, None, None]
-    quat = _normalize(quat)
-    trans = trans * scale[:, None, None]
-    points_view = rays * depth[..., None]
-    pose = pose_from_quat_trans(quat, trans)
-    points_world = transform_points(pose, points_view.flatten(2, 3)).unflatten(2, depth.shape[-2:])
-    return Prediction(
-        rays=rays,
-        depth=depth,
-        pose_trans=trans,
-        pose_quat=quat,
-        scale=scale,
-        confidence=1 + log_confidence[:, :, 0].exp(),
-        mask_logits=mask_logits[:, :, 0],
-        points_view=points_view,
-        points_world=points_world,
-    )
+    def _pose_features(self, rough: RoughPoses) -> Float[Tensor, "b v c"]:
+        quat, trans = pose_in_view0(rough.pose)
+        trans, log_mean = normalize_translations(_where(rough.given, trans))  # unknown ones must not count in the mean
+        scale = _where(rough.is_metric, self.cam_trans_scale_encoder(log_mean).expand(*quat.shape[:2], -1))
+        return _where(rough.given, self.cam_rot_encoder(quat) + self.cam_trans_encoder(trans) + scale)
 
 
 def _as_maps(tokens: Float[Tensor, "b v n c"], grid: tuple[int, int]) -> Float[Tensor, "bv c h w"]:
     return tokens.float().flatten(0, 1).unflatten(1, grid).permute(0, 3, 1, 2)
-
-
-def _normalize(vectors: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-8)
 
 
 def _where(given: Bool[Tensor, "b v"] | None, features: Float[Tensor, "b v *c"]) -> Float[Tensor, "b v *c"]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose
@@ -32,6 +33,8 @@ class ResidualBlock(nn.Module):
 class DenseEncoder(nn.Module):
     """Patch features of a map with ``channels`` values per pixel."""
 
+    norm_layer: nn.LayerNorm
+
     def __init__(self, channels: int, dim: int, patch_size: int, hidden_dims: Sequence[int] = (588, 768, 1024)) -> None:
         super().__init__()
         first, second, third = hidden_dims
@@ -50,6 +53,8 @@ class DenseEncoder(nn.Module):
 class GlobalEncoder(nn.Module):
     """Feature of a vector that holds for a whole view."""
 
+    norm_layer: nn.LayerNorm
+
     def __init__(self, channels: int, dim: int, hidden_dims: Sequence[int] = (128, 256, 512)) -> None:
         super().__init__()
         # Upstream grew the sequence by wrapping it once per layer, and its parameter names show it.
@@ -62,6 +67,12 @@ class GlobalEncoder(nn.Module):
 
     def forward(self, vectors: Float[Tensor, "*b channels"]) -> Float[Tensor, "*b dim"]:
         return self.norm_layer(self.encoder(vectors))
+
+
+def silence(encoder: DenseEncoder | GlobalEncoder) -> None:
+    """Let an encoder begin without influence: its last layer, the norm, starts at zero and learns from there."""
+    nn.init.zeros_(encoder.norm_layer.weight)
+    nn.init.zeros_(encoder.norm_layer.bias)
 
 
 def normalize_depth(depth: Float[Tensor, "*b h w"]) -> tuple[Float[Tensor, "*b h w"], Float[Tensor, "*b 1"]]:
@@ -88,6 +99,26 @@ def normalize_translations(
 def pose_in_view0(pose: Float[Tensor, "*b v 4 4"]) -> tuple[Float[Tensor, "*b v 4"], Float[Tensor, "*b v 3"]]:
     """Quaternions (``w >= 0``) and translations of ``T_view0_view`` from ``T_world_view``."""
     return quat_trans_from_pose(relative_pose(pose[..., :1, :, :], pose))
+
+
+class RoughPoses(NamedTuple):
+    """Rough poses of views as the model uses them.
+
+    Attributes:
+        pose: ``T_world_view`` in any frame; anything where it is not given.
+        given: views that have one.
+        is_metric: views whose rough pose is in metres.
+    """
+
+    pose: Float[Tensor, "b v 4 4"]
+    given: Bool[Tensor, "b v"]
+    is_metric: Bool[Tensor, "b v"]
+
+    @property
+    def known_from_view0(self) -> Bool[Tensor, "b v"]:
+        """Views whose pose relative to view 0 is known in metres."""
+        known = self.given & self.is_metric
+        return known & known[:, :1]
 
 
 POSE_NUMBERS = 9

@@ -7,7 +7,6 @@ cameras plays no part.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import roma
@@ -16,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.geometry.rig import SLOTS
-from coopmap.geometry.se3 import pose_from_quat_trans, quat_trans_from_pose, transform_points
+from coopmap.geometry.se3 import quat_trans_from_pose
+from coopmap.models.decoding import with_poses
 from coopmap.types import Observation, Prediction
 
 
@@ -51,9 +51,7 @@ def constrain_to_rig(prediction: Prediction, observation: Observation) -> Predic
         quat, trans = (torch.cat([ours, theirs[:, 1:]], dim=1) for ours, theirs in zip(reference, agents, strict=True))
         cameras = _Poses(quat[:, :, None], trans[:, :, None]) @ rig
         quat, trans = (part.flatten(1, 2) for part in cameras)
-        points = prediction.points_view
-        moved = transform_points(pose_from_quat_trans(quat, trans), points.flatten(2, 3)).view_as(points)
-    return replace(prediction, pose_quat=quat, pose_trans=trans, points_world=moved)
+        return with_poses(prediction, quat, trans)
 
 
 def _rig(observation: Observation) -> _Poses:

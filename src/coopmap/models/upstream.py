@@ -81,8 +81,9 @@ def _obstacles(cfg: ModelConfig) -> Iterator[str]:
         yield "model.encoder.layer_scale=null: DINOv2 has LayerScale"
     if encoder.num_registers:
         yield f"model.encoder.num_registers={encoder.num_registers}: such models resize position embeddings otherwise"
-    if cfg.pose_correction:
-        yield "model.pose_correction=true: upstream has no such part"
+    for key in ("pose_correction", "pose_update"):
+        if getattr(cfg, key):
+            yield f"model.{key}=true: upstream has no such part"
     if cfg.heads.pose_dim != 4 * encoder.patch_size**2:
         yield f"model.heads.pose_dim={cfg.heads.pose_dim}: upstream has four times the squared patch size"
 

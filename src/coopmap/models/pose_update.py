@@ -1,0 +1,132 @@
+"""Rough poses and what the images say, weighed against each other.
+
+A network that is told a rough pose and asked for a pose learns to repeat what it was told, errors included, and to look
+away from the images. Here its answer is taken for a measurement, and the rough pose moves towards it by gains between
+0 (keep the rough pose) and 1 (believe the images): the update step of a Kalman filter, with learnt gains in place of
+covariances that nobody knows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from coopmap.geometry.se3 import pose_from_quat_trans, quat_trans_from_pose, relative_pose
+from coopmap.models.decoding import with_poses
+from coopmap.models.layers import LayerNorm
+from coopmap.models.priors import POSE_NUMBERS, encode_poses
+from coopmap.types import Prediction
+
+TRANS_UNIT_M = 10.0
+"""Translations are told to the network in this unit."""
+
+NUM_GAINS = 6
+"""Position along, below and across the line of sight; rotation about the view's own axes."""
+
+
+class PoseUpdate(nn.Module):
+    """Moves the rough pose of each view towards the network's answer, both seen from view 0.
+
+    A view's gains come from its features, its rough pose, its innovation (what separates the answer from the rough
+    pose), and the mean of the same over the sample's views: how far answers and rough poses disagree on the whole
+    tells how rough the poses are. The last layer starts at zero: at first every gain is one half.
+
+    Args:
+        dim: width of the features of a view.
+        hidden_dim: width of the network.
+    """
+
+    units: Tensor
+
+    def __init__(self, dim: int, hidden_dim: int = 128) -> None:
+        super().__init__()
+        self.norm = LayerNorm(dim)
+        self.image = nn.Linear(dim, hidden_dim)
+        self.geometry = nn.Linear(2 * POSE_NUMBERS + 2, hidden_dim)
+        self.mlp = nn.Sequential(nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, NUM_GAINS))
+        units = torch.cat([torch.ones(POSE_NUMBERS - 3), torch.full((3,), TRANS_UNIT_M)])
+        self.register_buffer("units", units, persistent=False)
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(
+        self,
+        prediction: Prediction,
+        rough: Float[Tensor, "b v 4 4"],
+        known: Bool[Tensor, "b v"],
+        features: Float[Tensor, "b v c"],
+    ) -> Prediction:
+        """The prediction with updated poses where a rough pose is known, as it was elsewhere.
+
+        Args:
+            prediction: of the network.
+            rough: ``T_view0_view``, metric; anything where it is not known.
+            known: views whose rough pose, relative to view 0, is known in metres.
+            features: of the views, from which the network answered.
+        """
+        base = pose_from_quat_trans(prediction.pose_quat[:, :1], prediction.pose_trans[:, :1])
+        answer = relative_pose(base, pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans))
+        innovation = relative_pose(rough, answer)
+        shift_gain, turn_gain = self._gains(rough, innovation, known, features).split(3, dim=-1)
+        moved = _moved_part_way(rough, innovation, shift_gain, turn_gain)
+        quat, trans = quat_trans_from_pose(base @ moved)
+        here = known[..., None]
+        return with_poses(
+            prediction,
+            torch.where(here, quat, prediction.pose_quat),
+            torch.where(here, trans, prediction.pose_trans),
+        )
+
+    def _gains(
+        self,
+        rough: Float[Tensor, "b v 4 4"],
+        innovation: Float[Tensor, "b v 4 4"],
+        known: Bool[Tensor, "b v"],
+        features: Float[Tensor, "b v c"],
+    ) -> Float[Tensor, "b v 6"]:
+        turn, shift = innovation[..., :3, :3], innovation[..., :3, 3]
+        one_minus_cos = (3 - turn.diagonal(dim1=-2, dim2=-1).sum(dim=-1)) / 2
+        sizes = torch.stack([torch.log1p(shift.square().sum(dim=-1)), one_minus_cos], dim=-1)
+        geometry = torch.cat([encode_poses(rough) / self.units, encode_poses(innovation) / self.units, sizes], dim=-1)
+        hidden = F.gelu(self.image(self.norm(features)) + self.geometry(geometry))
+        weights = known[..., None].to(hidden)
+        mean = (weights * hidden).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True).clamp(min=1)
+        return torch.sigmoid(self.mlp(torch.cat([hidden, mean.expand_as(hidden)], dim=-1)))
+
+
+def _moved_part_way(
+    rough: Float[Tensor, "b v 4 4"],
+    innovation: Float[Tensor, "b v 4 4"],
+    shift_gain: Float[Tensor, "b v 3"],
+    turn_gain: Float[Tensor, "b v 3"],
+) -> Float[Tensor, "b v 4 4"]:
+    """``T_view0_view`` after a part of the innovation: none of it at gains of 0, all of it at 1.
+
+    Rotations are scaled in the vector part of their quaternion, which has no singularity below half a turn.
+    """
+    rotation = rough[..., :3, :3]
+    axes = _line_of_sight_axes(rough[..., :3, 3]).mT @ rotation  # rows: unit vectors in the view's own frame
+    along_axes = (axes @ innovation[..., :3, 3:]).squeeze(-1)
+    shift = torch.einsum("bvij,bvi->bvj", axes, shift_gain * along_axes)
+    turn, _ = quat_trans_from_pose(innovation)
+    turn = F.normalize(torch.cat([turn_gain * turn[..., :3], turn[..., 3:]], dim=-1), dim=-1)
+    return rough @ pose_from_quat_trans(turn, shift)
+
+
+def _line_of_sight_axes(trans: Float[Tensor, "b v 3"]) -> Float[Tensor, "b v 3 3"]:
+    """Columns: level line of sight from view 0 to the view, down, and across.
+
+    Errors differ between them: images tell directions better than distances, and GPS errs sideways and not in height.
+    View 0 sees itself in no direction; the columns of its level axes are zero, so that it stays where it is.
+    """
+    x, z = trans[..., 0], trans[..., 2]
+    length = (x.square() + z.square()).clamp(min=1e-12).sqrt()
+    x, z, zero = x / length, z / length, torch.zeros_like(x)
+    along = torch.stack([x, zero, z], dim=-1)
+    down = torch.stack([zero, zero + 1, zero], dim=-1)
+    across = torch.stack([z, zero, -x], dim=-1)
+    return torch.stack([along, down, across], dim=-1)
