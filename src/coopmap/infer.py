@@ -119,15 +119,31 @@ def _read_views(asked: InferConfig, config: Config) -> Views:
     if asked.frame is not None:
         agents = [agent.strip() for agent in (asked.agents or "").split(",") if agent.strip()]
         return read_frame(asked.frame, config.data, agents, with_rays=bool(task.rays))
-    if config.data.layout in ("grouped", "warped"):
-        raise ConfigError(
-            f"images={asked.images}: this model fuses the camera images of a car (data.layout={config.data.layout}); "
-            "give it frame=ROOT/SPLIT/SCENARIO/FRAME"
-        )
+    _check_images(asked, config)
     if task.rays:
         log.warning("the model was trained with calibrated rays; the images come without calibration")
     default_size = config.data.panorama.width if asked.camera_model == "cyl" else 518
     return read_images_of_folder(asked.images or "", asked.camera_model, asked.size or default_size)
+
+
+def _check_images(asked: InferConfig, config: Config) -> None:
+    """Whether the model can do with images alone, of the kind that they are."""
+    model, images = config.model, f"images={asked.images}"
+    if config.data.layout in ("grouped", "warped"):
+        raise ConfigError(
+            f"{images}: this model fuses the camera images of a car (data.layout={config.data.layout}); "
+            "give it frame=ROOT/SPLIT/SCENARIO/FRAME"
+        )
+    if model.rig_constraint or model.view_embedding:
+        raise ConfigError(
+            f"{images}: this model was trained on cars with calibrated rigs (model.rig_constraint, "
+            "model.view_embedding); give it frame=ROOT/SPLIT/SCENARIO/FRAME"
+        )
+    if (model.heads.circular or model.spherical_encoding) and asked.camera_model == "pinhole":
+        raise ConfigError(
+            f"{images}: this model takes its views for 360-degree panoramas (model.heads.circular, "
+            "model.spherical_encoding); give it panoramas and camera_model=cyl"
+        )
 
 
 def _options(asked: InferConfig, camera_model: str) -> InferenceOptions:

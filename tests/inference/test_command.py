@@ -11,6 +11,8 @@ import pytest
 import trimesh
 
 from coopmap import infer as program
+from coopmap import load_config
+from coopmap.config import ConfigError
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.inference.outputs import write_ply
 from coopmap.models import MapAnything
@@ -160,6 +162,20 @@ def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["experiment=fusion_mean"], "fuses the camera images of a car"),
+        (["experiment=four_camera_rig"], "cars with calibrated rigs"),
+        (["experiment=cyl_panorama_aware"], "360-degree panoramas"),
+    ],
+)
+def test_models_that_need_more_than_loose_photographs_say_so(overrides, message):
+    asked, _ = program.parse(["run=a", "images=photos", "output=b"])
+    with pytest.raises(ConfigError, match=f"images=photos: this model .*{message}"):
+        program._read_views(asked, load_config(["machine=laptop", *overrides]))
 
 
 def test_help_names_every_key(monkeypatch, capsys):
