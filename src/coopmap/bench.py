@@ -1,4 +1,7 @@
-"""``python -m coopmap.bench NAME [key=value ...]``: measure speed and memory; ``NAME --help`` lists the options."""
+"""``python -m coopmap.bench NAME [key=value ...]``: measure speed, memory, or what rough poses bring.
+
+``NAME --help`` lists the options.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ BENCHMARKS = {
     "model": "time, FLOPs and memory of the model's parts beside what the device can do",
     "loss": "time and memory of the objective",
     "fusion": "training step with every way to fuse a car's cameras, beside 4n camera views",
+    "priors": "pose error out over pose error in, by level of noise of the rough poses that runs are given",
 }
 """Modules of :mod:`coopmap.benchmarks` with a ``main(arguments)``, and what they measure."""
 
@@ -20,7 +24,7 @@ def main() -> None:
     """Hand the command line to the benchmark it names."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
-        print(f"{__doc__}\n")
+        print(__doc__)
         print("\n".join(f"  {name:8} {purpose}" for name, purpose in BENCHMARKS.items()))
         return
     if name not in BENCHMARKS:

@@ -192,3 +192,32 @@ def test_figures_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCheckp
     assert {row["agent_i"] for row in pairs} < set(rows_of(tmp_path / "samples.csv")[0]["agents"].split())
     assert all(math.isfinite(value) for value in column(pairs, "refined_trans_m"))
     assert result.summary["inputs"] == "images"
+
+
+def test_rough_poses_stand_beside_the_answer_to_them(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("priors=gps")
+    result = evaluate(checkpoint, overrides=["priors=gps"], output=tmp_path / "gps", icp=False)
+    pairs = rows_of(tmp_path / "gps" / "pairs.csv")
+    for name in ("trans_m", "rot_deg"):
+        assert column(pairs, f"prior_{name}") == pytest.approx(column(pairs, f"gps_{name}"), rel=1e-3, abs=1e-3)
+        mean = sum(column(pairs, f"prior_{name}")) / len(pairs)
+        assert result.summary["methods"]["prior"][name]["mean"] == pytest.approx(mean, rel=1e-5)
+    assert "prior_trans_m" in rows_of(tmp_path / "gps" / "samples.csv")[0]
+    assert "<tr class='prior'><th>rough poses, as given</th>" in (tmp_path / "gps" / "report.html").read_text()
+
+    without = evaluate(checkpoint, output=tmp_path / "without", icp=False)
+    assert "prior" not in without.summary["methods"]
+    assert "as given" not in (tmp_path / "without" / "report.html").read_text()
+
+
+def test_rough_poses_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    noise = ["priors=noisy", "priors.trans_noise_m=1", "priors.rot_noise_deg=2"]
+    found = {}
+    for layout in ("panorama", "cameras"):
+        checkpoint = make_checkpoint("priors=noisy", f"data.layout={layout}", "data.max_views_per_gpu=16")
+        evaluate(checkpoint, overrides=noise, output=tmp_path / layout, icp=False)
+        rows = rows_of(tmp_path / layout / "pairs.csv")
+        found[layout] = [*column(rows, "prior_trans_m"), *column(rows, "prior_rot_deg")]
+    assert len(found["cameras"]) == 12
+    assert min(found["cameras"]) > 0.01
+    assert found["cameras"] == pytest.approx(found["panorama"], rel=1e-3, abs=1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from coopmap.comparison.groups import Group
@@ -50,17 +50,22 @@ def page(title: str, groups: Sequence[Group], warnings: Sequence[str], tables: S
         f"<h1>{escape(title)}</h1>",
         f"<p>{count} run{'s' * (count != 1)} in {len(groups)} group{'s' * (len(groups) != 1)}.</p>",
         _caveats(warnings),
-        *(f"<h2>{escape(table.title)}</h2><p>{escape(table.note)}</p>{_table(table)}" for table in shown),
+        *(f"<h2>{escape(table.title)}</h2><p>{escape(table.note)}</p>{table_html(table)}" for table in shown),
         "<h2>Curves</h2><p>Thick: mean over seeds. Thin: single runs. Dashed: before training. Dotted: always the "
         "training mean. A click on a name hides it, a double click shows it alone.</p>",
         curves,
-        f"<details><summary>{escape(folded.title)}</summary>{_table(folded)}</details>",
+        f"<details><summary>{escape(folded.title)}</summary>{table_html(folded)}</details>",
         f"<details><summary>Runs</summary>{_runs(groups)}</details>",
     ]
+    return document(title, parts)
+
+
+def document(title: str, parts: Iterable[str], style: str = "") -> str:
+    """Parts of HTML, the empty ones left out, as a page of this style with some more."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     body = "\n".join(part for part in parts if part)
-    document = f"<head>{head}<style>{STYLE}</style></head><body><main>\n{body}\n</main></body>"
-    return f'<!doctype html>\n<html lang="en">{document}</html>\n'
+    content = f"<head>{head}<style>{STYLE}{style}</style></head><body><main>\n{body}\n</main></body>"
+    return f'<!doctype html>\n<html lang="en">{content}</html>\n'
 
 
 def _caveats(warnings: Sequence[str]) -> str:
@@ -68,7 +73,8 @@ def _caveats(warnings: Sequence[str]) -> str:
     return f'<div class="caveats"><strong>Before you compare</strong><ul>{items}</ul></div>' if warnings else ""
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """The table; all text is escaped."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in table.columns)
     rows = []
     for section in table.sections:

@@ -59,7 +59,7 @@ class Section:
     Attributes:
         title: empty for a table without sections.
         rows: cells as text.
-        lowest: (row, column) of the lowest means, when there is something to compare.
+        lowest: (row, column) of the cells to mark: the lowest means, when there is something to compare.
     """
 
     title: str

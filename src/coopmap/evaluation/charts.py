@@ -15,11 +15,12 @@ from coopmap.evaluation.summary import PairTable, method_column
 COLORS = {
     "model": "#1f6feb",
     "refined": "#8250df",
+    "prior": "#bf3989",
     "training_mean": "#8c959f",
     "gps": "#d4770a",
     "gps_icp": "#1a7f37",
 }
-DASHES = {"training_mean": "dot", "gps": "dash", "gps_icp": "dash"}
+DASHES = {"prior": "dash", "training_mean": "dot", "gps": "dash", "gps_icp": "dash"}
 AXES = {"trans_m": "translation error (m)", "rot_deg": "rotation error (deg)"}
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#1f2328"}
 

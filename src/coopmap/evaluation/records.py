@@ -21,6 +21,7 @@ from coopmap.types import Batch, Observation, Prediction, SampleMeta, SkippedBat
 METHODS = {
     "model": "model",
     "refined": "model, refined",
+    "prior": "rough poses, as given",
     "training_mean": "training mean",
     "gps": "noisy GPS",
     "gps_icp": "GPS + ICP on LiDAR",
@@ -202,7 +203,8 @@ class Recorder(L.Callback):
             of_agents = torch.stack([agent_poses(passed, batch.target) for passed in poses.unbind(1)], dim=1)
             refined = refine(of_agents, confidence.unflatten(2, (num_agents, -1)).mean(dim=-1))
         self._seen.clear()
-        added = records_of(batch, prediction, refined, pl_module.baseline)  # type: ignore[arg-type]
+        received = observation if self.inputs.has_encoder.get("pose", False) else None
+        added = records_of(batch, prediction, refined, pl_module.baseline, received)  # type: ignore[arg-type]
         self.records += added
         self._writer.write([record.sample_row() for record in added])
 
@@ -217,8 +219,17 @@ def records_of(
     prediction: Prediction,
     refined: Float[Tensor, "b n 4 4"] | None = None,
     baseline: MeanPoseBaseline | None = None,
+    received: Observation | None = None,
 ) -> list[SampleRecord]:
-    """Records of the samples of a batch; ``refined`` are poses of agents."""
+    """Records of the samples of a batch.
+
+    Args:
+        batch: the samples.
+        prediction: for them.
+        refined: poses of agents.
+        baseline: the training mean.
+        received: what a model that uses rough poses was given.
+    """
     target = batch.target
     figures = {name: column.tolist() for name, column in sample_figures(prediction, target, full=True).items()}
     pairs = {name: column.tolist() for name, column in pair_figures(prediction, target).items()}
@@ -227,6 +238,9 @@ def records_of(
     further = {}
     if refined is not None:
         further["refined"] = refined
+    has_prior = _has_prior(received, len(true))
+    if received is not None and received.pose_prior is not None:
+        further["prior"] = _in_reference(received.pose_prior, target)
     if baseline is not None:
         further["training_mean"] = baseline.predict(true.shape[1], len(true)).to(true)
     records = []
@@ -239,9 +253,18 @@ def records_of(
             {name: pose[row].float().cpu() for name, pose in answers.items()},
         )
         for name, pose in further.items():
-            record.add_method(name, pose[row], true[row])
+            if name != "prior" or has_prior[row]:
+                record.add_method(name, pose[row], true[row])
         records.append(record)
     return records
+
+
+def _has_prior(received: Observation | None, num_samples: int) -> list[bool]:
+    """Which samples came with a rough pose of every view."""
+    if received is None or received.pose_prior is None:
+        return [False] * num_samples
+    given: list[bool] = [True] * num_samples if received.pose_given is None else received.pose_given.all(1).tolist()
+    return given
 
 
 def _in_reference(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor, "b n 4 4"]:

@@ -39,6 +39,7 @@ td small, th small { display: block; color: var(--soft); font-size: 11.5px; font
 .methods tr.model { background: #ddf4ff; }
 .methods tr.model th { box-shadow: inset 4px 0 var(--blue); font-weight: 700; }
 .methods tr.refined th { box-shadow: inset 4px 0 #8250df; }
+.methods tr.prior th { box-shadow: inset 4px 0 #bf3989; }
 .methods tr.absent td { text-align: left; color: var(--soft); }
 .methods tr.published { color: #57606a; font-style: italic; }
 .figures th { padding-left: 0; }

@@ -1,0 +1,191 @@
+"""Levels of noise on rough poses, what a model made of each, and the table of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from coopmap.comparison.groups import Group, Spread
+from coopmap.comparison.runs import Run
+from coopmap.comparison.tables import Section, Table
+from coopmap.config.checks import ConfigError
+from coopmap.evaluation.records import PAIR_ERRORS
+
+SWEEPS = ("metres and degrees", "metres alone", "degrees alone")
+SMALLEST_IN = {"trans_m": 1e-3, "rot_deg": 1e-3}
+"""Below these errors of what goes in, there is nothing to divide by."""
+DASH = "\u2013"
+NO_PRIOR = "no prior"
+COLUMNS = [
+    "noise (m, deg)",
+    "in: translation (m)",
+    "out",
+    "out / in",
+    "in: rotation (deg)",
+    "out",
+    "out / in",
+]
+
+
+@dataclass(frozen=True)
+class Level:
+    """Standard deviations of the noise: along either horizontal axis, and in yaw."""
+
+    trans_m: float
+    rot_deg: float
+
+    @classmethod
+    def parse(cls, text: str) -> Level:
+        """Read ``metres/degrees``.
+
+        Raises:
+            ConfigError: the text is something else.
+        """
+        try:
+            trans_m, rot_deg = map(float, text.split("/"))
+        except ValueError:
+            trans_m = rot_deg = math.nan
+        if not all(math.isfinite(value) and value >= 0 for value in (trans_m, rot_deg)):
+            raise ConfigError(f"levels={text}: expected metres/degrees, both at least 0, as in levels=0.5/1,2/4")
+        return cls(trans_m, rot_deg)
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """Which of :data:`SWEEPS` it is a level of; no noise at all is where each begins."""
+        if self.trans_m == self.rot_deg == 0:
+            return SWEEPS
+        return (SWEEPS[0 if self.trans_m and self.rot_deg else 1 if self.trans_m else 2],)
+
+    def __str__(self) -> str:
+        return f"{self.trans_m:g}, {self.rot_deg:g}"
+
+
+BOTH = ("0/0", "0.5/1", "1/2", "2/4", "3/6", "5/10")
+METRES = ("0.5/0", "1/0", "2/0", "3/0", "5/0")
+DEGREES = ("0/1", "0/2", "0/4", "0/6", "0/10")
+DEFAULT_LEVELS = (*BOTH, *METRES, *DEGREES)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Mean errors over all pairs of agents, of one run at one level.
+
+    Attributes:
+        run: whose best checkpoint answered.
+        level: of noise; ``None`` without rough poses.
+        given: errors of the rough poses, by the names of :data:`PAIR_ERRORS`; empty without.
+        answered: errors of the model.
+        samples, pairs: number of them.
+    """
+
+    run: Run
+    level: Level | None
+    given: Mapping[str, float]
+    answered: Mapping[str, float]
+    samples: int
+    pairs: int
+
+    def ratio(self, error: str) -> float | None:
+        """Error out over error in; ``None`` where next to nothing goes in."""
+        given = self.given.get(error)
+        return None if given is None or given < SMALLEST_IN[error] else self.answered[error] / given
+
+    def row(self, group: str) -> dict[str, Any]:
+        """Its row in ``priors.csv``."""
+        level = self.level
+        row = {
+            "group": group,
+            "run": str(self.run.path),
+            "seed": self.run.seed,
+            "trans_noise_m": "" if level is None else level.trans_m,
+            "rot_noise_deg": "" if level is None else level.rot_deg,
+        }
+        for error in PAIR_ERRORS:
+            row |= {f"in_{error}": self.given.get(error, math.nan), f"out_{error}": self.answered[error]}
+            ratio = self.ratio(error)
+            row[f"ratio_{error}"] = math.nan if ratio is None else ratio
+        return {**row, "samples": self.samples, "pairs": self.pairs}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What all runs of a group made of one level; values are spreads over the runs.
+
+    Attributes:
+        level: of noise; ``None`` without rough poses.
+        given, answered, ratio: by the names of :data:`PAIR_ERRORS`; ``None`` where there is no such thing.
+    """
+
+    level: Level | None
+    given: Mapping[str, Spread | None]
+    answered: Mapping[str, Spread]
+    ratio: Mapping[str, Spread | None]
+
+    @classmethod
+    def of(cls, measurements: Sequence[Measurement]) -> Outcome:
+        """Put the runs' measurements of a level together."""
+        given: dict[str, Spread | None] = {}
+        ratio: dict[str, Spread | None] = {}
+        for error in PAIR_ERRORS:
+            given[error] = _spread([each.given.get(error) for each in measurements])
+            ratio[error] = _spread([each.ratio(error) for each in measurements])
+        answered = {error: Spread(tuple(each.answered[error] for each in measurements)) for error in PAIR_ERRORS}
+        return cls(measurements[0].level, given, answered, ratio)
+
+    def cells(self) -> list[str]:
+        """Its row in the table."""
+        cells = [NO_PRIOR if self.level is None else str(self.level)]
+        for error in PAIR_ERRORS:
+            given, ratio = self.given[error], self.ratio[error]
+            nothing = DASH if given is None else "0"
+            cells += [
+                nothing if given is None or given.mean < SMALLEST_IN[error] else given.text(exact=True),
+                self.answered[error].text(),
+                DASH if ratio is None else ratio.text(),
+            ]
+        return cells
+
+    def better(self) -> set[int]:
+        """Columns of ratios below 1."""
+        ratios = {COLUMNS.index("out / in") + 3 * place: self.ratio[error] for place, error in enumerate(PAIR_ERRORS)}
+        return {column for column, ratio in ratios.items() if ratio is not None and ratio.mean < 1}
+
+
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    known = tuple(value for value in values if value is not None)
+    return Spread(known) if known and len(known) == len(values) else None
+
+
+def outcomes(measurements: Sequence[Measurement]) -> list[Outcome]:
+    """What each level came to, in the order in which levels were measured."""
+    levels = dict.fromkeys(each.level for each in measurements)
+    return [Outcome.of([each for each in measurements if each.level == level]) for level in levels]
+
+
+def noise_table(group: Group, measured: Sequence[Outcome]) -> Table:
+    """A row per level, sweep by sweep; the answer without a prior ends the first."""
+    sections: dict[str, list[Outcome]] = {}
+    for outcome in measured:
+        if outcome.level is not None:
+            sections.setdefault(outcome.level.sweeps[0], []).append(outcome)
+    for outcome in measured:
+        if outcome.level is None:
+            sections.setdefault(next(iter(sections), SWEEPS[0]), []).append(outcome)
+    runs = ", ".join(f"{run.name} (seed {run.seed})" for run in group.runs)
+    spread = "Mean ± sample standard deviation over runs. " if len(group.runs) > 1 else ""
+    return Table(
+        group.label,
+        f"{spread}Errors of the relative poses between agents, mean over pairs: in, of the rough poses; out, of the "
+        f"answer. Ratios below 1 are marked. Measured: {runs}.",
+        COLUMNS,
+        [
+            Section(
+                title if len(sections) > 1 else "",
+                [each.cells() for each in rows],
+                {(row, column) for row, each in enumerate(rows) for column in each.better()},
+            )
+            for title, rows in sections.items()
+        ],
+    )

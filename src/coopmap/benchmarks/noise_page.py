@@ -1,0 +1,138 @@
+"""Error of the answer over error of the rough poses, as a picture on one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from coopmap.benchmarks.noise import NO_PRIOR, SWEEPS, Outcome
+from coopmap.comparison.curves import COLOURS
+from coopmap.comparison.page import document, table_html
+from coopmap.comparison.tables import Table
+from coopmap.evaluation.charts import as_html
+
+Measured = Mapping[str, Sequence[Outcome]]
+"""Outcomes by label of their group."""
+
+PANELS = {"trans_m": ("translation", "m", 1), "rot_deg": ("rotation", "deg", 2)}
+"""Kind of error: its name, its unit, and the sweep (beside both together) that has this noise alone."""
+
+DASHES, SYMBOLS = ("solid", "dash", "dot"), ("circle", "square", "diamond")
+"""By sweep."""
+
+GREY, BETTER = "#8c959f", "rgba(0, 158, 115, 0.08)"
+
+ONLY_FIGURES = "main:has(> #figures:target) > :not(#figures) { display: none; }"
+"""``priors.html#figures`` shows the figures alone, for a picture of them."""
+
+
+def noise_page(title: str, facts: str, tables: Iterable[Table], measured: Measured) -> str:
+    """The whole page.
+
+    Args:
+        title: heading.
+        facts: what was measured on, as a sentence.
+        tables: one per group.
+        measured: the same as numbers.
+    """
+    key = (
+        "Above: the answer's error over that of the rough poses that went in; below the diagonal (green) the answer is "
+        "better than what was given. Below: the ratio of both over the noise. Bars: standard deviation over runs."
+    )
+    parts = [
+        f"<h1>{escape(title)}</h1><p>{escape(facts)}</p>",
+        f'<div id="figures">{as_html(noise_figure(measured), with_library=True)}</div>',
+        f"<p>{escape(key)}</p>",
+        *(f"<h2>{escape(table.title)}</h2><p>{escape(table.note)}</p>{table_html(table)}" for table in tables),
+    ]
+    return document(title, parts, ONLY_FIGURES)
+
+
+def noise_figure(measured: Measured) -> go.Figure:
+    """Error out over error in, and below their ratio over the noise, of translation and rotation."""
+    figure = make_subplots(rows=2, cols=2, horizontal_spacing=0.08, vertical_spacing=0.16, row_heights=[0.56, 0.44])
+    shown: set[str] = set()
+    for column, error in enumerate(PANELS, 1):
+        _draw_references(figure, error, column, measured)
+        for number, (label, outcomes) in enumerate(measured.items()):
+            for sweep, name in enumerate(SWEEPS):
+                levels = [each for each in outcomes if each.level is not None and name in each.level.sweeps]
+                if not any(each.ratio[error] for each in levels):
+                    continue
+                style = _style(f"{label}: {name}" if len(measured) > 1 else name, number, sweep, len(measured) > 1)
+                for row, trace in enumerate(_traces(levels, error, sweep), 1):
+                    figure.add_trace(
+                        go.Scatter({**trace, **style, "showlegend": style["name"] not in shown}), row, column
+                    )
+                    shown.add(style["name"])
+    return figure.update_layout(
+        template="plotly_white",
+        height=760,
+        margin={"l": 60, "r": 20, "t": 60, "b": 50},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.03, "x": 0},
+    )
+
+
+def _style(name: str, group: int, sweep: int, by_group: bool) -> dict[str, Any]:
+    """Colours tell groups apart where there are several, else sweeps."""
+    colour = COLOURS[(group if by_group else sweep) % len(COLOURS)]
+    return {
+        "name": escape(name, quote=False),  # Plotly reads some HTML
+        "legendgroup": name,
+        "mode": "lines+markers",
+        "cliponaxis": False,
+        "line": {"color": colour, "dash": DASHES[sweep], "width": 2.5},
+        "marker": {"color": colour, "symbol": SYMBOLS[sweep], "size": 8},
+    }
+
+
+def _traces(outcomes: Sequence[Outcome], error: str, sweep: int) -> list[dict[str, Any]]:
+    """Of a sweep: out over in, and the ratio over the noise where the sweep has noise of this kind."""
+    _, unit, alone = PANELS[error]
+    over = [(given.mean, each.answered[error], each) for each in outcomes if (given := each.given[error])]
+    traces = [_trace(sorted(over, key=lambda point: point[0]), f"in %{{x:.3g}} {unit}, out %{{y:.3g}} {unit}")]
+    if sweep in (0, alone):
+        ratios = [(getattr(each.level, error), ratio, each) for each in outcomes if (ratio := each.ratio[error])]
+        traces.append(_trace(sorted(ratios, key=lambda point: point[0]), "out / in %{y:.3g}"))
+    return traces
+
+
+def _trace(points: Sequence[tuple[float, Any, Outcome]], text: str) -> dict[str, Any]:
+    return {
+        "x": [x for x, _, _ in points],
+        "y": [spread.mean for _, spread, _ in points],
+        "error_y": {"type": "data", "array": [spread.std or 0.0 for _, spread, _ in points], "thickness": 1.2},
+        "customdata": [str(each.level) for _, _, each in points],
+        "hovertemplate": f"noise %{{customdata}}: {text}",
+    }
+
+
+def _draw_references(figure: go.Figure, error: str, column: int, measured: Measured) -> None:
+    """Axes, the line on which the answer is as good as what was given, and the answer without any."""
+    name, unit, _ = PANELS[error]
+    outcomes = [each for group in measured.values() for each in group]
+    even = {"color": GREY, "dash": "dash", "width": 1.5}
+    end = 1.05 * max((given.mean for each in outcomes if (given := each.given[error])), default=1.0)
+    top = 1.08 * max(end, *(each.answered[error].mean for each in outcomes if each.level is not None))
+    diagonal = {"x": [0, end], "y": [0, end], "mode": "lines", "line": even}
+    label = {"name": "out = in", "legendgroup": "out = in", "showlegend": column == 1, "hoverinfo": "skip"}
+    figure.add_trace(go.Scatter({**diagonal, **label, "fill": "tozeroy", "fillcolor": BETTER}), 1, column)
+    for number, group in enumerate(measured.values()):
+        colour = COLOURS[number % len(COLOURS)] if len(measured) > 1 else GREY
+        for without in (each.answered[error].mean for each in group if each.level is None):
+            if without < top:
+                note = {"text": NO_PRIOR, "font_color": colour, "showarrow": False, "yshift": 9, "xanchor": "left"}
+                line = {"color": colour, "dash": "dot", "width": 1.5}
+                figure.add_hline(without, line=line, annotation={**note, "x": 0.02}, row=1, col=column)
+    everywhere = {"row": 2, "col": column, "exclude_empty_subplots": False}
+    figure.add_hrect(0, 1, fillcolor=BETTER, line_width=0, layer="below", **everywhere)
+    figure.add_hline(1, line=even, **everywhere)
+    figure.update_xaxes(title_text=f"{name} error in ({unit})", range=[0, end], row=1, col=column)
+    figure.update_yaxes(title_text=f"{name} error out ({unit})", range=[0, top], row=1, col=column)
+    figure.update_xaxes(title_text=f"noise ({unit})", rangemode="tozero", row=2, col=column)
+    figure.update_yaxes(title_text="out / in", rangemode="tozero", row=2, col=column)
