@@ -11,8 +11,7 @@ from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_a
 from coopmap.models import MapAnything
 from coopmap.models.decoding import decode, with_poses
 from coopmap.models.pose_update import PoseUpdate
-from coopmap.models.priors import RoughPoses
-from coopmap.types import Prediction
+from coopmap.types import Observation, Prediction
 
 from .support import load_config, make_observation
 from .test_mapanything import FIELDS, objective
@@ -28,8 +27,11 @@ def make_prediction(seed: int = 0) -> Prediction:
     return decode(dense, trans, quat, torch.randn(2, generator=generator))
 
 
-def rough_poses() -> torch.Tensor:
-    pose = poses(2, 3)
+def seen(pose: torch.Tensor) -> Observation:
+    return dataclasses.replace(make_observation(*pose.shape[:2], 14, 14), pose_prior=pose)
+
+
+def in_view0(pose: torch.Tensor) -> torch.Tensor:
     return relative_pose(pose[:, :1], pose)
 
 
@@ -42,23 +44,21 @@ def update_with_gain(gain: float) -> PoseUpdate:
 
 @pytest.mark.parametrize("gain", [0.0, 1.0])
 def test_a_gain_of_zero_keeps_the_rough_pose_and_one_takes_the_answer(gain):
-    prediction, rough = make_prediction(), rough_poses()
-    updated = update_with_gain(gain)(prediction, rough, ALL, torch.randn(2, 3, DIM))
+    prediction, rough = make_prediction(), poses(2, 3)
+    updated = update_with_gain(gain)(prediction, seen(rough), torch.randn(2, 3, DIM))
     pose, answer = (pose_from_quat_trans(each.pose_quat, each.pose_trans) for each in (updated, prediction))
-    torch.testing.assert_close(pose[:, 0], answer[:, 0], atol=1e-5, rtol=0)  # the frame of all stays the answer's
-    expected = answer if gain else answer[:, :1] @ rough
-    torch.testing.assert_close(pose, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(pose, in_view0(answer if gain else rough), atol=1e-4, rtol=0)
 
 
 def test_half_a_gain_ends_half_way():
-    prediction, rough = make_prediction(), rough_poses()
+    prediction, rough = make_prediction(), in_view0(poses(2, 3))
     near = rough.clone()
     turn = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.1, 0.0]))
     near[:, 1:, :3, :3] = near[:, 1:, :3, :3] @ turn
     near[:, 1:, :3, 3] += torch.tensor([1.0, 0.2, -2.0])
     quat = roma.rotmat_to_unitquat(near[..., :3, :3])
     answer = with_poses(prediction, quat, near[..., :3, 3])
-    updated = update_with_gain(0.5)(answer, rough, ALL, torch.randn(2, 3, DIM))
+    updated = update_with_gain(0.5)(answer, seen(poses(2, 3)), torch.randn(2, 3, DIM))
     shift = (updated.pose_trans - rough[..., :3, 3])[:, 1:]
     torch.testing.assert_close(shift, torch.tensor([0.5, 0.1, -1.0]).expand(2, 2, 3), atol=1e-4, rtol=0)
     turned = relative_pose(rough, pose_from_quat_trans(updated.pose_quat, updated.pose_trans))[:, 1:]
@@ -68,14 +68,19 @@ def test_half_a_gain_ends_half_way():
     torch.testing.assert_close(updated.points_world, points + moved[..., None, None, :3, 3], atol=1e-4, rtol=1e-4)
 
 
-def test_views_without_a_rough_pose_keep_the_answer_to_the_bit():
+def test_samples_without_rough_poses_keep_the_answer_to_the_bit_and_views_their_place_from_view0():
     prediction, known = make_prediction(), ALL.clone()
     known[0], known[1, 2] = False, False
-    updated = update_with_gain(0.3)(prediction, rough_poses(), known, torch.randn(2, 3, DIM))
+    observation = dataclasses.replace(seen(poses(2, 3)), pose_given=known)
+    updated = update_with_gain(0.3)(prediction, observation, torch.randn(2, 3, DIM))
     for field in FIELDS:
         assert torch.equal(getattr(updated, field)[0], getattr(prediction, field)[0]), field
-    assert torch.equal(updated.pose_trans[1, 2], prediction.pose_trans[1, 2])
-    assert not torch.equal(updated.pose_trans[1, 1], prediction.pose_trans[1, 1])
+    pose, answer = (
+        in_view0(pose_from_quat_trans(each.pose_quat, each.pose_trans))[1] for each in (updated, prediction)
+    )
+    torch.testing.assert_close(updated.pose_trans[1, 0], torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pose[2], answer[2], atol=1e-4, rtol=0)
+    assert not torch.allclose(pose[1], answer[1], atol=1e-2)
 
 
 def test_it_learns_whom_to_believe():
@@ -94,7 +99,7 @@ def test_it_learns_whom_to_believe():
         rough[:, 1:, :3, 3] += level * torch.randn(2, 2, 3, generator=generator)
         answer[:, 1:, :3, 3] += 2 * torch.randn(2, 2, 3, generator=generator)
         quat = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(2, 3, 4)
-        updated = update(with_poses(template, quat, answer[..., :3, 3]), rough, ALL, features)
+        updated = update(with_poses(template, quat, answer[..., :3, 3]), seen(rough), features)
         error = [
             (trans - true[..., :3, 3])[:, 1:].norm(dim=-1).mean()
             for trans in (updated.pose_trans, rough[..., :3, 3], answer[..., :3, 3])
@@ -110,8 +115,7 @@ def test_it_learns_whom_to_believe():
 @pytest.fixture(scope="module")
 def model() -> MapAnything:
     torch.manual_seed(0)
-    overrides = {"inputs": {"pose": True}, "pose_correction": True, "pose_update": True}
-    return MapAnything(load_config("mapanything_tiny", overrides))
+    return MapAnything(load_config("mapanything_tiny", {"inputs": {"pose": True}, "pose_update": True}))
 
 
 @torch.no_grad()
@@ -127,13 +131,16 @@ def test_absent_priors_leave_the_model_bit_identical(model):
             assert torch.equal(getattr(answer, field), getattr(expected, field)), field
 
 
+@torch.no_grad()
 def test_a_relative_pose_takes_two_that_are_metric():
-    given = torch.tensor([[True, False, True], [False, True, True]])
-    is_metric = torch.tensor([[True, True, True], [True, True, True]])
-    known = RoughPoses(poses(2, 3), given, is_metric).known_from_view0
-    assert known.tolist() == [[True, False, True], [False, False, False]]
-    is_metric[0, 2] = False
-    assert RoughPoses(poses(2, 3), given, is_metric).known_from_view0[0].tolist() == [True, False, False]
+    prediction, observation = make_prediction(), seen(poses(2, 3))
+    given = torch.tensor([[True, True, True], [False, True, True]])
+    is_metric = torch.tensor([[True, True, False], [True, True, True]])
+    observation = dataclasses.replace(observation, pose_given=given, pose_is_metric=is_metric)
+    updated = update_with_gain(0.3)(prediction, observation, torch.randn(2, 3, DIM))
+    pose, answer = (in_view0(pose_from_quat_trans(each.pose_quat, each.pose_trans)) for each in (updated, prediction))
+    moved = (pose - answer).abs().amax(dim=(-2, -1)) > 1e-3
+    assert moved[:, 1:].tolist() == [[True, False], [False, False]]
 
 
 @pytest.mark.parametrize("given", ["none", "absent", "all"])
@@ -149,6 +156,47 @@ def test_every_parameter_takes_part_in_every_step(model, given):
     assert all(value.grad.isfinite().all() for value in model.parameters())
 
 
-def test_it_needs_the_encoder_of_poses():
-    with pytest.raises(ConfigError, match=r"model\.pose_update.*model\.inputs\.pose"):
-        load_config("mapanything_tiny", {"pose_update": True})
+@torch.no_grad()
+def test_the_network_answers_from_the_images(model):
+    """Rough poses change nothing but poses: what the network says of depth and rays does not know them."""
+    observation = make_observation(2, 3, 28, 42)
+    without, told = model.eval()(observation), model(dataclasses.replace(observation, pose_prior=poses(2, 3)))
+    for field in set(FIELDS) - {"pose_trans", "pose_quat", "points_world"}:
+        assert torch.equal(getattr(without, field), getattr(told, field)), field
+    assert not any("cam_" in name for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"pose_update": True}, r"model\.pose_update.*model\.inputs\.pose"),
+        ({"inputs": {"pose": True}, "pose_update": True, "pose_correction": True}, "does not encode rough poses"),
+    ],
+)
+def test_what_it_goes_with(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config("mapanything_tiny", overrides)
+
+
+@torch.no_grad()
+def test_updated_cars_keep_their_rig(model):
+    rig = poses(1, 4).repeat(1, 2, 1, 1)
+    observation = dataclasses.replace(
+        make_observation(1, 8, 28, 42),
+        pose_prior=poses(1, 2).repeat_interleave(4, dim=1) @ rig,
+        rig_pose=rig,
+        agent=torch.arange(8)[None] // 4,
+        slot=torch.arange(8)[None] % 4,
+    )
+    overrides = {"inputs": {"pose": True}, "pose_update": True, "rig_constraint": True}
+    rigid = MapAnything(load_config("mapanything_tiny", overrides)).eval()
+    rigid.load_state_dict(model.state_dict())
+    answer = rigid(observation)
+    pose = pose_from_quat_trans(answer.pose_quat, answer.pose_trans).unflatten(1, (2, 4))
+    expected = rig.unflatten(1, (2, 4))
+    torch.testing.assert_close(
+        relative_pose(pose[:, :, :1], pose), relative_pose(expected[:, :, :1], expected), atol=1e-3, rtol=0
+    )
+    torch.testing.assert_close(pose[:, 0, 0], torch.eye(4)[None], atol=1e-5, rtol=0)
+    without = rigid(dataclasses.replace(observation, pose_prior=None))
+    assert not torch.allclose(without.pose_trans[:, 4:], answer.pose_trans[:, 4:], atol=0.1)

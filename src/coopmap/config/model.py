@@ -167,7 +167,7 @@ class ModelConfig:
         name: label for logs and tables.
         initialization: ``released`` (as the public code initialises) or ``scratch`` (learns faster without weights).
         pose_correction: correct rough poses by what the images show before they are encoded.
-        pose_update: answer with the rough pose moved towards what the images say, by learnt gains, where there is one.
+        pose_update: do not encode rough poses, but move them towards what the images say, by learnt gains.
         spherical_encoding: tell each patch of a panorama in which direction it looks (zero at first).
         fusion: how a car's cameras become one panorama, where the data keeps them apart.
         rig_constraint: predict one pose per car and compose it with its calibrated rig, instead of one per camera
@@ -206,6 +206,12 @@ class ModelConfig:
                 getattr(self, key),
                 "false without model.inputs.pose: there is no rough pose",
             )
+        require(
+            not (self.pose_correction and self.pose_update),
+            "model.pose_correction",
+            self.pose_correction,
+            "false with model.pose_update, which does not encode rough poses",
+        )
         require_choice("model.initialization", self.initialization, INITIALIZATIONS)
         require(
             self.fusion.shared_blocks <= self.encoder.depth,

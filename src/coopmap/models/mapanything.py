@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.config.model import ModelConfig
-from coopmap.geometry.se3 import relative_pose
 from coopmap.models.decoding import decode
 from coopmap.models.dinov2 import DinoV2Encoder, EncoderOutput
 from coopmap.models.fusion import build_fusion, build_injection, group_cameras
@@ -28,7 +27,6 @@ from coopmap.models.priors import (
     POSE_NUMBERS,
     DenseEncoder,
     GlobalEncoder,
-    RoughPoses,
     encode_poses,
     normalize_depth,
     normalize_translations,
@@ -53,7 +51,8 @@ class MapAnything(nn.Module):
         if cfg.inputs.depth:
             self.depth_encoder = DenseEncoder(1, dim, patch_size)
             self.depth_scale_encoder = GlobalEncoder(1, dim)
-        if cfg.inputs.pose:
+        self.encodes_poses = cfg.inputs.pose and not cfg.pose_update
+        if self.encodes_poses:
             self.cam_rot_encoder = GlobalEncoder(4, dim)
             self.cam_trans_encoder = GlobalEncoder(3, dim)
             self.cam_trans_scale_encoder = GlobalEncoder(1, dim)
@@ -109,8 +108,7 @@ class MapAnything(nn.Module):
         with torch.autocast(
             images.device.type, enabled=False
         ):  # norms of the prior encoders overflow in half precision
-            patches, rough = self._add_priors(patches, observation)
-            fused = self.fusion_norm_layer(patches)
+            fused = self.fusion_norm_layer(self._add_priors(patches, observation))
         tokens = fused
         if self.view_embedding is not None:
             view_features = self.view_embedding(observation)[:, :, None]
@@ -122,10 +120,9 @@ class MapAnything(nn.Module):
             dense = self.dense_head(levels, (height, width)).unflatten(0, (batch, num_views))
             trans, quat = (output.unflatten(0, (batch, num_views)) for output in self.pose_head(levels[-1]))
             prediction = decode(dense, trans, quat, self.scale_head(scale_token))
-            if self.cfg.pose_update and rough is not None:
+            if self.cfg.pose_update and (observation.pose_prior is not None or self.training):
                 features = levels[-1].mean(dim=(-2, -1)).unflatten(0, (batch, num_views))
-                pose, known = relative_pose(rough.pose[:, :1], rough.pose), rough.known_from_view0
-                prediction = self.pose_update(prediction, pose, known, features)
+                prediction = self.pose_update(prediction, observation, features)
             return constrain_to_rig(prediction, observation) if self.cfg.rig_constraint else prediction
 
     def _encode(self, observation: Observation) -> EncoderOutput:
@@ -149,17 +146,13 @@ class MapAnything(nn.Module):
             )
         return height // patch_size, width // patch_size
 
-    def _add_priors(
-        self, patches: Float[Tensor, "b v n c"], observation: Observation
-    ) -> tuple[Float[Tensor, "b v n c"], RoughPoses | None]:
+    def _add_priors(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
         """Add the features of the geometric inputs to the image features, where they are given.
-
-        Also returns the rough poses, corrected if the model corrects them.
 
         In training an absent prior is encoded all the same and has no weight: every parameter then takes part in every
         step, which DDP needs.
         """
-        inputs, rough = self.cfg.inputs, None
+        inputs = self.cfg.inputs
         if self.fusion is not None and self.fusion.injection is not None:
             patches = patches + self.fusion.injection(observation, patches)
         if self.cfg.spherical_encoding:
@@ -169,13 +162,12 @@ class MapAnything(nn.Module):
             patches = patches + _where(observation.rays_given, rays)
         if inputs.depth and (observation.depth_prior is not None or self.training):
             patches = patches + self._depth_features(observation)
-        if inputs.pose and (observation.pose_prior is not None or self.training):
-            rough = self._rough_poses(observation, patches)
-            patches = patches + self._pose_features(rough)[:, :, None]
+        if self.encodes_poses and (observation.pose_prior is not None or self.training):
+            patches = patches + self._pose_features(observation, patches)[:, :, None]
         if inputs.rig and observation.rig_pose is not None:
             rig = self.rig_encoder(encode_poses(observation.rig_pose))
             patches = patches + _where(observation.rig_given, rig)[:, :, None]
-        return patches, rough
+        return patches
 
     def _depth_features(self, observation: Observation) -> Float[Tensor, "b v n c"]:
         depth = observation.depth_prior
@@ -186,20 +178,17 @@ class MapAnything(nn.Module):
         scale = _where(observation.depth_is_metric, self.depth_scale_encoder(log_mean))
         return _where(given, self.depth_encoder(depth[:, :, None]) + scale[:, :, None])
 
-    def _rough_poses(self, observation: Observation, patches: Float[Tensor, "b v n c"]) -> RoughPoses:
-        pose = observation.pose_prior
-        there = torch.full(patches.shape[:2], pose is not None, device=patches.device)
+    def _pose_features(self, observation: Observation, patches: Float[Tensor, "b v n c"]) -> Float[Tensor, "b v c"]:
+        pose, given = observation.pose_prior, observation.pose_given
         if pose is None:
-            pose = torch.eye(4, device=patches.device).expand(*there.shape, 4, 4)
+            pose = torch.eye(4, device=observation.images.device).expand(*observation.images.shape[:2], 4, 4)
+            given = pose.new_zeros(pose.shape[:2], dtype=torch.bool)
         if self.cfg.pose_correction:
             pose = self.pose_correction(pose, patches)
-        return RoughPoses(pose, _and(observation.pose_given, there), _and(observation.pose_is_metric, there))
-
-    def _pose_features(self, rough: RoughPoses) -> Float[Tensor, "b v c"]:
-        quat, trans = pose_in_view0(rough.pose)
-        trans, log_mean = normalize_translations(_where(rough.given, trans))  # unknown ones must not count in the mean
-        scale = _where(rough.is_metric, self.cam_trans_scale_encoder(log_mean).expand(*quat.shape[:2], -1))
-        return _where(rough.given, self.cam_rot_encoder(quat) + self.cam_trans_encoder(trans) + scale)
+        quat, trans = pose_in_view0(pose)
+        trans, log_mean = normalize_translations(_where(given, trans))  # unknown ones must not count in the mean
+        scale = _where(observation.pose_is_metric, self.cam_trans_scale_encoder(log_mean).expand(*quat.shape[:2], -1))
+        return _where(given, self.cam_rot_encoder(quat) + self.cam_trans_encoder(trans) + scale)
 
 
 def _as_maps(tokens: Float[Tensor, "b v n c"], grid: tuple[int, int]) -> Float[Tensor, "bv c h w"]:

@@ -1,9 +1,9 @@
 """Rough poses and what the images say, weighed against each other.
 
 A network that is told a rough pose and asked for a pose learns to repeat what it was told, errors included, and to look
-away from the images. Here its answer is taken for a measurement, and the rough pose moves towards it by gains between
-0 (keep the rough pose) and 1 (believe the images): the update step of a Kalman filter, with learnt gains in place of
-covariances that nobody knows.
+away from the images. So here it is not told: it answers from the images, its answer is taken for a measurement, and the
+rough pose moves towards it by gains between 0 (keep the rough pose) and 1 (believe the images). This is the update step
+of a Kalman filter, with learnt gains in place of covariances that nobody knows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from coopmap.geometry.se3 import pose_from_quat_trans, quat_trans_from_pose, rel
 from coopmap.models.decoding import with_poses
 from coopmap.models.layers import LayerNorm
 from coopmap.models.priors import POSE_NUMBERS, encode_poses
-from coopmap.types import Prediction
+from coopmap.types import Observation, Prediction
 
 TRANS_UNIT_M = 10.0
 """Translations are told to the network in this unit."""
@@ -53,32 +53,29 @@ class PoseUpdate(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(
-        self,
-        prediction: Prediction,
-        rough: Float[Tensor, "b v 4 4"],
-        known: Bool[Tensor, "b v"],
-        features: Float[Tensor, "b v c"],
-    ) -> Prediction:
-        """The prediction with updated poses where a rough pose is known, as it was elsewhere.
+    def forward(self, prediction: Prediction, observation: Observation, features: Float[Tensor, "b v c"]) -> Prediction:
+        """The prediction with updated poses where rough poses are known; samples without any stay as they were.
+
+        In a sample with rough poses, those of the other views become what they are from view 0: the network's own pose
+        of view 0, near the identity once it is trained, is divided out.
 
         Args:
-            prediction: of the network.
-            rough: ``T_view0_view``, metric; anything where it is not known.
-            known: views whose rough pose, relative to view 0, is known in metres.
+            prediction: of the network, from images.
+            observation: with rough poses, of which those count that are metric and whose view 0 has one, too.
             features: of the views, from which the network answered.
         """
-        base = pose_from_quat_trans(prediction.pose_quat[:, :1], prediction.pose_trans[:, :1])
-        answer = relative_pose(base, pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans))
-        innovation = relative_pose(rough, answer)
+        rough, known = _rough_poses(observation)
+        answer = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans)
+        in_view0 = relative_pose(answer[:, :1], answer)
+        innovation = relative_pose(rough, in_view0)
         shift_gain, turn_gain = self._gains(rough, innovation, known, features).split(3, dim=-1)
         moved = _moved_part_way(rough, innovation, shift_gain, turn_gain)
-        quat, trans = quat_trans_from_pose(base @ moved)
-        here = known[..., None]
+        quat, trans = quat_trans_from_pose(torch.where(known[..., None, None], moved, in_view0))
+        any_known = known[:, 1:].any(dim=1)[:, None, None]
         return with_poses(
             prediction,
-            torch.where(here, quat, prediction.pose_quat),
-            torch.where(here, trans, prediction.pose_trans),
+            torch.where(any_known, quat, prediction.pose_quat),
+            torch.where(any_known, trans, prediction.pose_trans),
         )
 
     def _gains(
@@ -96,6 +93,18 @@ class PoseUpdate(nn.Module):
         weights = known[..., None].to(hidden)
         mean = (weights * hidden).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True).clamp(min=1)
         return torch.sigmoid(self.mlp(torch.cat([hidden, mean.expand_as(hidden)], dim=-1)))
+
+
+def _rough_poses(observation: Observation) -> tuple[Float[Tensor, "b v 4 4"], Bool[Tensor, "b v"]]:
+    """``T_view0_view``, and for which views it is known in metres."""
+    pose, (batch, num_views) = observation.pose_prior, observation.rays.shape[:2]
+    if pose is None:
+        nowhere = torch.eye(4, device=observation.rays.device).expand(batch, num_views, 4, 4)
+        return nowhere, torch.zeros(batch, num_views, dtype=torch.bool, device=nowhere.device)
+    known = torch.ones(batch, num_views, dtype=torch.bool, device=pose.device)
+    for mask in (observation.pose_given, observation.pose_is_metric):
+        known = known if mask is None else known & mask
+    return relative_pose(pose[:, :1], pose), known & known[:, :1]
 
 
 def _moved_part_way(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose
@@ -99,26 +98,6 @@ def normalize_translations(
 def pose_in_view0(pose: Float[Tensor, "*b v 4 4"]) -> tuple[Float[Tensor, "*b v 4"], Float[Tensor, "*b v 3"]]:
     """Quaternions (``w >= 0``) and translations of ``T_view0_view`` from ``T_world_view``."""
     return quat_trans_from_pose(relative_pose(pose[..., :1, :, :], pose))
-
-
-class RoughPoses(NamedTuple):
-    """Rough poses of views as the model uses them.
-
-    Attributes:
-        pose: ``T_world_view`` in any frame; anything where it is not given.
-        given: views that have one.
-        is_metric: views whose rough pose is in metres.
-    """
-
-    pose: Float[Tensor, "b v 4 4"]
-    given: Bool[Tensor, "b v"]
-    is_metric: Bool[Tensor, "b v"]
-
-    @property
-    def known_from_view0(self) -> Bool[Tensor, "b v"]:
-        """Views whose pose relative to view 0 is known in metres."""
-        known = self.given & self.is_metric
-        return known & known[:, :1]
 
 
 POSE_NUMBERS = 9

@@ -1,8 +1,9 @@
 """The rig as a hard constraint: a car's cameras keep their calibrated relative pose, whatever the network answers.
 
-View 0, the front camera of the reference car, defines the frame of a prediction. Its pose is the identity by
-definition, so the pose of its car is known from calibration alone, and what the network says of the reference car's
-cameras plays no part.
+View 0, the front camera of the reference car, defines the frame of a prediction: its pose is the identity, and that of
+its car is known from calibration. Where the other cars are follows from where the network puts them relative to the
+reference car, all four cameras of each counting alike; in which frame it does so plays no part. (A network trained from
+random weights on relative poses first learns a frame of its own.)
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class _Poses(NamedTuple):
 def constrain_to_rig(prediction: Prediction, observation: Observation) -> Prediction:
     """Replace the poses of single cameras by one pose per car, composed with its rig.
 
-    Each camera of a car says where the car is; translations are averaged, and rotations as quaternions. The reference
-    car stands where view 0, the identity, has it. ``points_world`` follows; everything in the cameras' own frames
-    stays.
+    Each camera of a car says where the car is; translations are averaged, and rotations as quaternions. Then all cars
+    are moved together, so that the reference car stands where view 0, the identity, has it. ``points_world`` follows;
+    everything in the cameras' own frames stays.
 
     Raises:
         ValueError: if the views are not the cameras of cars (``data.layout=cameras``).
@@ -47,8 +48,9 @@ def constrain_to_rig(prediction: Prediction, observation: Observation) -> Predic
     with torch.autocast(prediction.pose_trans.device.type, enabled=False):
         rig = _rig(observation)
         agents = _agents(prediction, rig)
-        reference = _Poses(rig.quat[:, :1, 0], rig.trans[:, :1, 0]).inverse()
-        quat, trans = (torch.cat([ours, theirs[:, 1:]], dim=1) for ours, theirs in zip(reference, agents, strict=True))
+        view0 = _Poses(rig.quat[:, :1, 0], rig.trans[:, :1, 0])
+        reference = _Poses(agents.quat[:, :1], agents.trans[:, :1])
+        quat, trans = view0.inverse() @ (reference.inverse() @ agents)
         cameras = _Poses(quat[:, :, None], trans[:, :, None]) @ rig
         quat, trans = (part.flatten(1, 2) for part in cameras)
         return with_poses(prediction, quat, trans)
@@ -65,7 +67,7 @@ def _rig(observation: Observation) -> _Poses:
 
 
 def _agents(prediction: Prediction, rig: _Poses) -> _Poses:
-    """``T_view0_agent`` of each car, from the poses of its cameras."""
+    """Pose of each car in the network's frame, from the poses of its cameras."""
     cars = rig.quat.shape[1:3]
     cameras = _Poses(prediction.pose_quat.unflatten(1, cars), prediction.pose_trans.unflatten(1, cars))
     estimates = cameras @ rig.inverse()
