@@ -64,6 +64,8 @@ class Observation(TensorRecord):
         rays: calibrated (nominal) unit rays of the pixels, in the view's own frame.
         depth_prior: measured range along ``rays``, 0 = unknown; ``None`` when there is no such sensor.
         pose_prior: rough ``T_world_view`` (GPS, say); ``None`` when there is none.
+        pose_sigma: standard deviation that the source of ``pose_prior`` states: metres along either horizontal axis,
+            radians of yaw; ``None`` = exact.
         rays_given, depth_given, pose_given, rig_given: views whose rays, depth, pose or rig pose the model may use;
             ``None`` means all.
         depth_is_metric, pose_is_metric: views whose prior is in metres; ``None`` means all.
@@ -81,6 +83,7 @@ class Observation(TensorRecord):
     rays: Float[Tensor, "b v h w 3"]
     depth_prior: Float[Tensor, "b v h w"] | None = None
     pose_prior: Float[Tensor, "b v 4 4"] | None = None
+    pose_sigma: Float[Tensor, "b v 2"] | None = None
     rays_given: Bool[Tensor, "b v"] | None = None
     depth_given: Bool[Tensor, "b v"] | None = None
     pose_given: Bool[Tensor, "b v"] | None = None

@@ -64,3 +64,23 @@ def test_gps_and_cameras(config_of):
     torch.testing.assert_close(cameras.observation.pose_prior, expected, atol=1e-3, rtol=0)
     metres, _ = agent_errors(agents)
     assert 0.01 < metres.max() < 20
+
+
+def test_the_accuracy_that_sources_state(config_of):
+    """Of noisy poses that of their noise, in training that of the sample; of GPS the configured one; truth is exact."""
+    noise = {"trans_noise_m": 4.0, "rot_noise_deg": 6.0}
+    largest = torch.tensor([4.0, np.deg2rad(6.0)], dtype=torch.float32)
+    for source, factor in (("noisy", 1.0), ("gps", 1.0), ("truth", 0.0)):
+        sample = build_split(config_of(), "val", priors=PriorsConfig(agent_pose=source, **noise))[0]
+        expected = (factor * largest).expand(len(sample.meta.agents), 2)
+        torch.testing.assert_close(sample.observation.pose_sigma, expected, atol=1e-6, rtol=0)
+    dataset = build_split(config_of(), "train", priors=PriorsConfig(agent_pose="noisy", **noise))
+    levels, errors = [], []
+    for seed in range(40):
+        drawn = dataset[SampleRequest(int(dataset.frames[0]), 2, seed)]
+        level = drawn.observation.pose_sigma / largest
+        torch.testing.assert_close(level, level[:1, :1].expand_as(level))
+        levels.append(level[0, 0].item())
+        errors.append(agent_errors(drawn)[0].mean().item())
+    assert min(levels) < 0.2 < 0.8 < max(levels)
+    assert np.corrcoef(levels, errors)[0, 1] > 0.5

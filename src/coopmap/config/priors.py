@@ -18,7 +18,8 @@ class PriorsConfig:
         agent_pose: where rough agent poses come from: ``none``, ``gps`` (the car's own ``predicted_ego_pos``),
             ``noisy`` (ground truth plus Gaussian noise) or ``truth``.
         trans_noise_m: standard deviation of ``noisy`` poses along either horizontal axis. In training that of a sample
-            is drawn uniformly between zero and this value; in evaluation it is this value.
+            is drawn uniformly between zero and this value; in evaluation it is this value. Of ``gps`` poses it is
+            what the receiver states: nothing is added to them.
         rot_noise_deg: the same for yaw.
         rig: tell the model the calibrated pose of each camera in its car.
         absent_sample: probability that a training sample comes without a prior; drawn for each prior.

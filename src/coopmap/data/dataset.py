@@ -14,7 +14,7 @@ from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.opv2v import DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
-from coopmap.data.pose_prior import rough_pose
+from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import SampleRequest
 from coopmap.data.vehicles import vehicles_around
@@ -137,7 +137,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         if self.task.may_give("depth"):
             given["depth_prior"] = target.depth.clone()
         if self.priors.gives_pose:
-            given["pose_prior"] = self._rough_poses(frame, records, views, rng)
+            given["pose_prior"], given["pose_sigma"] = self._rough_poses(frame, records, views, rng)
         elif self.task.may_give("pose"):
             given["pose_prior"] = target.pose.clone()
         observation = replace(_observation(views, len(agents)), **given)
@@ -147,8 +147,8 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
 
     def _rough_poses(
         self, frame: int, records: dict[str, Record], views: list[View], rng: np.random.Generator | None
-    ) -> Float[Tensor, "v 4 4"]:
-        """What the views' poses would be if the agents were where the prior has them.
+    ) -> tuple[Float[Tensor, "v 4 4"], Float[Tensor, "v 2"]]:
+        """What the views' poses would be if the agents were where the prior has them, and how accurate that is.
 
         Noise has random numbers of its own: samples with and without a prior differ in nothing else. In evaluation it
         depends on the frame alone.
@@ -160,7 +160,8 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             rough = rough_pose(record.metadata, self.priors, noise_level, noise)
             moved = rough @ np.linalg.inv(record.metadata.pose)
             poses += [moved @ view.pose for view in views[number * per_agent : (number + 1) * per_agent]]
-        return _stacked(poses)
+        sigma = torch.tensor(stated_sigma(self.priors, noise_level), dtype=torch.float32)
+        return _stacked(poses), sigma.expand(len(views), 2)
 
     def _target(self, views: list[View], num_agents: int) -> Target:
         depth = torch.from_numpy(np.stack([view.depth for view in views]))

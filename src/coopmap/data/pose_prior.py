@@ -31,3 +31,12 @@ def rough_pose(
     noisy = metadata.pose @ rotation_about_y(np.deg2rad(priors.rot_noise_deg) * turn)
     noisy[[0, 2], 3] += priors.trans_noise_m * np.array([right, forward])
     return noisy
+
+
+def stated_sigma(priors: PriorsConfig, noise_level: float) -> tuple[float, float]:
+    """Standard deviation that comes with rough poses: metres along either horizontal axis, radians of yaw.
+
+    Receivers state it; that of ``gps`` is the configured one.
+    """
+    level = {"noisy": noise_level, "gps": 1.0}.get(priors.agent_pose, 0.0)
+    return level * priors.trans_noise_m, level * float(np.deg2rad(priors.rot_noise_deg))

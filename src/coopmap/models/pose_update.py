@@ -8,6 +8,8 @@ of a Kalman filter, with learnt gains in place of covariances that nobody knows.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -22,6 +24,11 @@ from coopmap.types import Observation, Prediction
 TRANS_UNIT_M = 10.0
 """Translations are told to the network in this unit."""
 
+SIGMA_UNITS_M_RAD = 1.0, math.radians(2.0)
+"""Unit of accuracies: what is told is their logarithm, not below that of :data:`SMALLEST_SIGMA` units."""
+
+SMALLEST_SIGMA = 0.1
+
 NUM_GAINS = 6
 """Position along, below and across the line of sight; rotation about the view's own axes."""
 
@@ -29,9 +36,9 @@ NUM_GAINS = 6
 class PoseUpdate(nn.Module):
     """Moves the rough pose of each view towards the network's answer, both seen from view 0.
 
-    A view's gains come from its features, its rough pose, its innovation (what separates the answer from the rough
-    pose), and the mean of the same over the sample's views: how far answers and rough poses disagree on the whole
-    tells how rough the poses are. The last layer starts at zero: at first every gain is one half.
+    A view's gains come from its features, its rough pose and the accuracy stated for it, its innovation (what separates
+    the answer from the rough pose), and the mean of the same over the sample's views: how far answers and rough poses
+    disagree on the whole tells how good either are. The last layer starts at zero: at first every gain is one half.
 
     Args:
         dim: width of the features of a view.
@@ -39,15 +46,17 @@ class PoseUpdate(nn.Module):
     """
 
     units: Tensor
+    sigma_units: Tensor
 
     def __init__(self, dim: int, hidden_dim: int = 128) -> None:
         super().__init__()
         self.norm = LayerNorm(dim)
         self.image = nn.Linear(dim, hidden_dim)
-        self.geometry = nn.Linear(2 * POSE_NUMBERS + 2, hidden_dim)
+        self.geometry = nn.Linear(2 * POSE_NUMBERS + 4, hidden_dim)
         self.mlp = nn.Sequential(nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, NUM_GAINS))
         units = torch.cat([torch.ones(POSE_NUMBERS - 3), torch.full((3,), TRANS_UNIT_M)])
         self.register_buffer("units", units, persistent=False)
+        self.register_buffer("sigma_units", torch.tensor(SIGMA_UNITS_M_RAD), persistent=False)
         last = self.mlp[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
@@ -64,11 +73,11 @@ class PoseUpdate(nn.Module):
             observation: with rough poses, of which those count that are metric and whose view 0 has one, too.
             features: of the views, from which the network answered.
         """
-        rough, known = _rough_poses(observation)
+        rough, sigma, known = _rough_poses(observation)
         answer = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans)
         in_view0 = relative_pose(answer[:, :1], answer)
         innovation = relative_pose(rough, in_view0)
-        shift_gain, turn_gain = self._gains(rough, innovation, known, features).split(3, dim=-1)
+        shift_gain, turn_gain = self._gains(rough, sigma, innovation, known, features).split(3, dim=-1)
         moved = _moved_part_way(rough, innovation, shift_gain, turn_gain)
         quat, trans = quat_trans_from_pose(torch.where(known[..., None, None], moved, in_view0))
         any_known = known[:, 1:].any(dim=1)[:, None, None]
@@ -81,6 +90,7 @@ class PoseUpdate(nn.Module):
     def _gains(
         self,
         rough: Float[Tensor, "b v 4 4"],
+        sigma: Float[Tensor, "b v 2"],
         innovation: Float[Tensor, "b v 4 4"],
         known: Bool[Tensor, "b v"],
         features: Float[Tensor, "b v c"],
@@ -88,23 +98,27 @@ class PoseUpdate(nn.Module):
         turn, shift = innovation[..., :3, :3], innovation[..., :3, 3]
         one_minus_cos = (3 - turn.diagonal(dim1=-2, dim2=-1).sum(dim=-1)) / 2
         sizes = torch.stack([torch.log1p(shift.square().sum(dim=-1)), one_minus_cos], dim=-1)
-        geometry = torch.cat([encode_poses(rough) / self.units, encode_poses(innovation) / self.units, sizes], dim=-1)
+        poses = torch.cat([encode_poses(rough) / self.units, encode_poses(innovation) / self.units], dim=-1)
+        geometry = torch.cat([poses, sizes, torch.log(sigma / self.sigma_units + SMALLEST_SIGMA)], dim=-1)
         hidden = F.gelu(self.image(self.norm(features)) + self.geometry(geometry))
         weights = known[..., None].to(hidden)
         mean = (weights * hidden).sum(dim=1, keepdim=True) / weights.sum(dim=1, keepdim=True).clamp(min=1)
         return torch.sigmoid(self.mlp(torch.cat([hidden, mean.expand_as(hidden)], dim=-1)))
 
 
-def _rough_poses(observation: Observation) -> tuple[Float[Tensor, "b v 4 4"], Bool[Tensor, "b v"]]:
-    """``T_view0_view``, and for which views it is known in metres."""
-    pose, (batch, num_views) = observation.pose_prior, observation.rays.shape[:2]
+def _rough_poses(
+    observation: Observation,
+) -> tuple[Float[Tensor, "b v 4 4"], Float[Tensor, "b v 2"], Bool[Tensor, "b v"]]:
+    """``T_view0_view``, its accuracy, and for which views it is known in metres."""
+    pose, sigma, shape = observation.pose_prior, observation.pose_sigma, observation.rays.shape[:2]
+    known = torch.full(shape, pose is not None, device=observation.rays.device)
     if pose is None:
-        nowhere = torch.eye(4, device=observation.rays.device).expand(batch, num_views, 4, 4)
-        return nowhere, torch.zeros(batch, num_views, dtype=torch.bool, device=nowhere.device)
-    known = torch.ones(batch, num_views, dtype=torch.bool, device=pose.device)
+        pose = torch.eye(4, device=known.device).expand(*shape, 4, 4)
+    if sigma is None:
+        sigma = pose.new_zeros(*shape, 2)
     for mask in (observation.pose_given, observation.pose_is_metric):
         known = known if mask is None else known & mask
-    return relative_pose(pose[:, :1], pose), known & known[:, :1]
+    return relative_pose(pose[:, :1], pose), sigma, known & known[:, :1]
 
 
 def _moved_part_way(
