@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from coopmap.metrics import CloudError, CloudFilter
-from coopmap.metrics.cloud import cloud_figures, nearest_distance, occupied
+from coopmap.metrics.cloud import _nearest, cloud_figures, nearest_distance, occupied
 
 
 def rays_to(points):
@@ -76,11 +76,16 @@ def test_empty_clouds_are_undefined_and_do_not_count(records):
     assert result["chamfer_m"] < 1e-3
 
 
-def test_nearest_distances_do_not_depend_on_the_chunks():
+def test_nearest_distances_are_exact_far_from_the_origin():
     generator = torch.Generator().manual_seed(0)
-    queries, references = torch.randn(3000, 3, generator=generator), torch.randn(500, 3, generator=generator)
-    expected = (queries[::100, None] - references).norm(dim=-1).min(dim=1).values
-    torch.testing.assert_close(nearest_distance(queries, references)[::100], expected, atol=1e-3, rtol=1e-4)
+    references = 100 * torch.rand(5000, 3, generator=generator)
+    queries = references[:2500] + 0.001 * torch.rand(2500, 3, generator=generator)
+    expected = torch.cdist(queries.double(), references.double(), compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+    with torch.autocast("cpu", torch.bfloat16):  # as validation runs
+        found = nearest_distance(queries, references)
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=0)
+    distances = (queries - references[_nearest(queries, references)]).norm(dim=1)  # as on a GPU
+    torch.testing.assert_close(distances.double(), expected, atol=1e-4, rtol=0)
 
 
 def test_cells_of_half_a_metre():

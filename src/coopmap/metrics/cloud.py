@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from coopmap.losses.normalised import truth_in_view0
@@ -19,6 +19,8 @@ CELL_M = 0.5
 CLOUD_NAMES = ("chamfer_m", "chamfer_pred_to_true_m", "chamfer_true_to_pred_m", "bev_iou")
 
 _CHUNK = 1024
+_CHUNK_ON_CPU = 16
+"""Queries at a time whose distances stay in a CPU's cache, which makes it four times as fast."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,25 @@ def _compare(predicted: Float[Tensor, "n 3"], true: Float[Tensor, "m 3"], radius
 
 
 def nearest_distance(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Float[Tensor, " n"]:
-    """Distance of each query to its nearest reference; memory for 1,024 queries at a time."""
-    return torch.cat([torch.cdist(part, references).min(dim=1).values for part in queries.split(_CHUNK)])
+    """Distance of each query to its nearest reference, to rounding."""
+    with torch.autocast(queries.device.type, enabled=False):
+        nearest = (
+            _nearest_on_cpu(queries, references) if queries.device.type == "cpu" else _nearest(queries, references)
+        )
+        return (queries - references[nearest]).norm(dim=1)
+
+
+def _nearest(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Int[Tensor, " n"]:
+    mode = "donot_use_mm_for_euclid_dist"  # products may run in TF32 on a GPU, which is off by metres here
+    parts = [torch.cdist(part, references, compute_mode=mode).argmin(dim=1) for part in queries.split(_CHUNK)]
+    return torch.cat(parts)
+
+
+def _nearest_on_cpu(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Int[Tensor, " n"]:
+    """By ``|r|^2 - 2 q.r``, a matrix product: quick; of references that are about equally near it may take either."""
+    weights = torch.cat([-2 * references.T, references.square().sum(dim=1)[None]])
+    homogeneous = torch.cat([queries, torch.ones_like(queries[:, :1])], dim=1)
+    return torch.cat([(part @ weights).min(dim=1).indices for part in homogeneous.split(_CHUNK_ON_CPU)])
 
 
 def occupied(points: Float[Tensor, "n 3"], radius_m: float) -> Bool[Tensor, " cells"]:
