@@ -4,6 +4,7 @@ Options (key=value):
   runs=FOLDER[,...]     runs that were trained with rough poses: run folders, folders that hold runs, or patterns
   levels=0.5/1,2/4      noise as metres/degrees (standard deviations); default: both together from 0/0 to 5/10, metres
                         alone up to 5, degrees alone up to 10
+  by=experiment         put runs together in which these keys are equal; default: in all but the seed
   split=val             val, test, train or test_culvercity
   output=FOLDER         default: priors, in the folder that holds all the runs
   data.*, trainer.*     changes to the stored configurations: data.root=/data/opv2v data.num_workers=8
@@ -43,7 +44,7 @@ from coopmap.config.evaluate import SPLITS, EvaluateConfig
 from coopmap.evaluation.records import PAIR_ERRORS, RowWriter
 from coopmap.run_folder import find_checkpoint, log_to
 
-OWN_KEYS = ("runs", "levels", "split", "output")
+OWN_KEYS = ("runs", "levels", "by", "split", "output")
 SWEPT = ("priors", "priors.agent_pose", "priors.trans_noise_m", "priors.rot_noise_deg")
 NAMES = ("priors.csv", "priors.md", "priors.html")
 TITLE = "Rough poses in, better poses out?"
@@ -55,6 +56,7 @@ class Options:
 
     runs: tuple[str, ...]
     levels: tuple[Level, ...]
+    by: tuple[str, ...] = ()
     split: str = "val"
     output: str | None = None
     overrides: tuple[str, ...] = ()
@@ -77,13 +79,14 @@ class Options:
             ConfigError: naming the argument.
         """
         own, overrides = split_arguments(arguments, OWN_KEYS, _is_override)
-        runs, levels = (
+        runs, levels, by = (
             [text for text in own.get(key, default).split(",") if text]
-            for key, default in (("runs", ""), ("levels", ",".join(DEFAULT_LEVELS)))
+            for key, default in (("runs", ""), ("levels", ",".join(DEFAULT_LEVELS)), ("by", ""))
         )
         return cls(
             tuple(runs),
             tuple(dict.fromkeys(map(Level.parse, levels))),
+            tuple(by),
             own.get("split", "val"),
             own.get("output"),
             tuple(overrides),
@@ -94,8 +97,8 @@ def _is_override(key: str) -> bool:
     return "." in key or key in (*config_groups(), *(field.name for field in fields(Config)))
 
 
-def find_groups(places: Sequence[str]) -> list[Group]:
-    """The runs to measure, put together by experiment.
+def find_groups(places: Sequence[str], by: Sequence[str] = ()) -> list[Group]:
+    """The runs to measure, put together as :func:`~coopmap.comparison.groups.group_runs` does.
 
     Raises:
         ConfigError: there is none, or one has no checkpoint or takes no rough poses.
@@ -115,7 +118,7 @@ def find_groups(places: Sequence[str]) -> list[Group]:
             )
         if not find_checkpoint(str(run.path), None).is_file():
             raise ConfigError(f"runs={run.path}: there is no checkpoint in it")
-    return group_runs(runs)
+    return group_runs(runs, by)
 
 
 def measure(run: Run, level: Level | None, options: Options) -> Measurement:
@@ -196,7 +199,7 @@ def benchmark(options: Options, say: Callable[[str], None] = print) -> tuple[lis
     """
     from coopmap.benchmarks.noise_page import noise_page
 
-    groups = find_groups(options.runs)
+    groups = find_groups(options.runs, options.by)
     shared = Path(os.path.commonpath([run.path.parent for group in groups for run in group.runs]))
     folder = Path(options.output) if options.output is not None else shared / "priors"
     rows, text, page = (folder / name for name in NAMES)
