@@ -9,9 +9,12 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.data.opv2v import AgentMetadata
 from coopmap.geometry.poses import rotation_about_y
 
+FULL = np.ones(2)
+"""Levels of noise in evaluation: of metres and of degrees."""
+
 
 def rough_pose(
-    metadata: AgentMetadata, priors: PriorsConfig, noise_level: float, rng: np.random.Generator
+    metadata: AgentMetadata, priors: PriorsConfig, levels: Float[np.ndarray, " 2"], rng: np.random.Generator
 ) -> Float[np.ndarray, "4 4"]:
     """``T_world_agent`` as the prior has it.
 
@@ -20,10 +23,10 @@ def rough_pose(
     Args:
         metadata: of the agent.
         priors: source and noise.
-        noise_level: factor on the noise.
+        levels: factors on the noise of position and of heading.
         rng: of this agent in this sample; three numbers are drawn whatever the source.
     """
-    right, forward, turn = rng.standard_normal(3) * noise_level
+    right, forward, turn = rng.standard_normal(3) * levels[[0, 0, 1]]
     if priors.agent_pose == "gps":
         return metadata.pose_prior
     if priors.agent_pose == "truth":
@@ -33,10 +36,10 @@ def rough_pose(
     return noisy
 
 
-def stated_sigma(priors: PriorsConfig, noise_level: float) -> tuple[float, float]:
+def stated_sigma(priors: PriorsConfig, levels: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " 2"]:
     """Standard deviation that comes with rough poses: metres along either horizontal axis, radians of yaw.
 
     Receivers state it; that of ``gps`` is the configured one.
     """
-    level = {"noisy": noise_level, "gps": 1.0}.get(priors.agent_pose, 0.0)
-    return level * priors.trans_noise_m, level * float(np.deg2rad(priors.rot_noise_deg))
+    largest = np.array([priors.trans_noise_m, np.deg2rad(priors.rot_noise_deg)])
+    return largest * {"noisy": levels, "gps": FULL}.get(priors.agent_pose, 0 * FULL)
