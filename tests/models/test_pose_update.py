@@ -83,6 +83,19 @@ def test_samples_without_rough_poses_keep_the_answer_to_the_bit_and_views_their_
     assert not torch.allclose(pose[1], answer[1], atol=1e-2)
 
 
+def test_a_rough_pose_that_is_not_given_has_no_influence():
+    update, prediction, features = update_with_gain(0.3), make_prediction(), torch.randn(2, 3, DIM)
+    torch.nn.init.normal_(update.mlp[-1].weight)
+    known = torch.tensor([[True, True, False], [False, True, True]])
+    pose = poses(2, 3)
+    other = torch.where(known[..., None, None], pose, poses(2, 1) @ pose)
+    first, second = (
+        update(prediction, dataclasses.replace(seen(each), pose_given=known), features) for each in (pose, other)
+    )
+    for field in FIELDS:
+        assert torch.equal(getattr(first, field), getattr(second, field)), field
+
+
 def learnt_errors(states_accuracy: bool) -> tuple[float, float, float]:
     """Mean errors of updated, rough and answered positions; one level of roughness per sample."""
     torch.manual_seed(0)
