@@ -184,6 +184,16 @@ def test_mistakes_are_named(keys: dict[str, str], message: str, tiny: list[str])
     assert message in str(raised.value)
 
 
+def test_limits_of_a_training_run_do_not_cut_an_evaluation_short(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint("trainer.limit_val_batches=1", "data.max_agents=2", "data.max_views_per_gpu=2")
+    whole = evaluate(checkpoint, output=tmp_path / "whole", icp=False)
+    assert whole.summary["samples"] == 2
+    cut = evaluate(checkpoint, overrides=["trainer.limit_val_batches=1"], output=tmp_path / "cut", icp=False)
+    assert cut.summary["samples"] == 1
+
+
 def test_figures_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     cameras = make_checkpoint("data.layout=cameras", "data.max_views_per_gpu=16")
     result = evaluate(cameras, output=tmp_path, icp=False, refine=True)

@@ -119,9 +119,10 @@ def _default_folder(subject: Subject, split: str, frames: FrameList | None) -> P
 
 
 def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
-    """One device of whatever is here, at the precision of training, unless overrides say otherwise."""
+    """All batches on one device of whatever is here, at the precision of training, unless overrides say otherwise."""
     asked_for = {override.partition("=")[0] for override in overrides}
-    defaults = {"accelerator": "auto", "devices": 1, "strategy": "auto", "num_nodes": None, "fast_dev_run": None}
+    defaults = {"accelerator": "auto", "devices": 1, "strategy": "auto", "num_nodes": None}
+    defaults |= {"fast_dev_run": None, "limit_val_batches": None}
     for name, value in defaults.items():
         if f"trainer.{name}" not in asked_for:
             setattr(config.trainer, name, value)
