@@ -20,7 +20,7 @@ class PriorsConfig:
         trans_noise_m: standard deviation of ``noisy`` poses along either horizontal axis. In training that of a sample
             is drawn uniformly between zero and this value; in evaluation it is this value. Of ``gps`` poses it is
             what the receiver states: nothing is added to them.
-        rot_noise_deg: the same for yaw, drawn on its own.
+        rot_noise_deg: the same for yaw.
         rig: tell the model the calibrated pose of each camera in its car.
         absent_sample: probability that a training sample comes without a prior; drawn for each prior.
         absent_agent: probability that an agent of such a sample comes without it.

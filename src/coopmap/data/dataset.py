@@ -14,7 +14,7 @@ from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.opv2v import DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
-from coopmap.data.pose_prior import FULL, rough_pose, stated_sigma
+from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import SampleRequest
 from coopmap.data.vehicles import vehicles_around
@@ -154,13 +154,13 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         depends on the frame alone.
         """
         noise = np.random.default_rng(frame) if rng is None else rng.spawn(1)[0]
-        levels = FULL if rng is None else noise.random(2)
+        noise_level = 1.0 if rng is None else noise.random()
         per_agent, poses = len(views) // len(records), []
         for number, record in enumerate(records.values()):
-            rough = rough_pose(record.metadata, self.priors, levels, noise)
+            rough = rough_pose(record.metadata, self.priors, noise_level, noise)
             moved = rough @ np.linalg.inv(record.metadata.pose)
             poses += [moved @ view.pose for view in views[number * per_agent : (number + 1) * per_agent]]
-        sigma = torch.from_numpy(stated_sigma(self.priors, levels)).float()
+        sigma = torch.tensor(stated_sigma(self.priors, noise_level), dtype=torch.float32)
         return _stacked(poses), sigma.expand(len(views), 2)
 
     def _target(self, views: list[View], num_agents: int) -> Target:

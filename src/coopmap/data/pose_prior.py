@@ -9,12 +9,9 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.data.opv2v import AgentMetadata
 from coopmap.geometry.poses import rotation_about_y
 
-FULL = np.ones(2)
-"""Levels of noise in evaluation: of metres and of degrees."""
-
 
 def rough_pose(
-    metadata: AgentMetadata, priors: PriorsConfig, levels: Float[np.ndarray, " 2"], rng: np.random.Generator
+    metadata: AgentMetadata, priors: PriorsConfig, noise_level: float, rng: np.random.Generator
 ) -> Float[np.ndarray, "4 4"]:
     """``T_world_agent`` as the prior has it.
 
@@ -23,10 +20,10 @@ def rough_pose(
     Args:
         metadata: of the agent.
         priors: source and noise.
-        levels: factors on the noise of position and of heading.
+        noise_level: factor on the noise.
         rng: of this agent in this sample; three numbers are drawn whatever the source.
     """
-    right, forward, turn = rng.standard_normal(3) * levels[[0, 0, 1]]
+    right, forward, turn = rng.standard_normal(3) * noise_level
     if priors.agent_pose == "gps":
         return metadata.pose_prior
     if priors.agent_pose == "truth":
@@ -36,10 +33,10 @@ def rough_pose(
     return noisy
 
 
-def stated_sigma(priors: PriorsConfig, levels: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " 2"]:
+def stated_sigma(priors: PriorsConfig, noise_level: float) -> tuple[float, float]:
     """Standard deviation that comes with rough poses: metres along either horizontal axis, radians of yaw.
 
     Receivers state it; that of ``gps`` is the configured one.
     """
-    largest = np.array([priors.trans_noise_m, np.deg2rad(priors.rot_noise_deg)])
-    return largest * {"noisy": levels, "gps": FULL}.get(priors.agent_pose, 0 * FULL)
+    level = {"noisy": noise_level, "gps": 1.0}.get(priors.agent_pose, 0.0)
+    return level * priors.trans_noise_m, level * float(np.deg2rad(priors.rot_noise_deg))
