@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from coopmap.geometry.se3 import relative_pose
 from coopmap.models.layers import LayerNorm
-from coopmap.models.priors import POSE_NUMBERS, encode_poses
-
-TRANS_UNIT_M = 10.0
-"""Translations are told to the network in this unit; corrections come out in it."""
+from coopmap.models.priors import POSE_NUMBERS, TRANS_UNIT_M, encode_poses
 
 
 class PoseCorrection(nn.Module):
@@ -26,16 +23,12 @@ class PoseCorrection(nn.Module):
         hidden_dim: width of the network.
     """
 
-    units: Tensor
-
     def __init__(self, dim: int, hidden_dim: int = 256) -> None:
         super().__init__()
         self.norm = LayerNorm(dim)
         self.image = nn.Linear(2 * dim, hidden_dim)
         self.pose = nn.Linear(POSE_NUMBERS, hidden_dim)
         self.mlp = nn.Sequential(nn.GELU(), nn.Linear(hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 6))
-        units = torch.cat([torch.ones(POSE_NUMBERS - 3), torch.full((3,), TRANS_UNIT_M)])
-        self.register_buffer("units", units, persistent=False)
         last = self.mlp[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
@@ -51,7 +44,7 @@ class PoseCorrection(nn.Module):
         rough = relative_pose(pose[:, :1], pose)
         seen = self.norm(patches.mean(dim=2))
         pair = torch.cat([seen, seen[:, :1].expand_as(seen)], dim=-1)
-        hidden = self.image(pair) + self.pose(encode_poses(rough) / self.units)
+        hidden = self.image(pair) + self.pose(encode_poses(rough, TRANS_UNIT_M))
         turn, shift = self.mlp(hidden).split(3, dim=-1)
         turn = torch.cat([torch.zeros_like(turn[:, :1]), turn[:, 1:]], dim=1)
         shift = torch.cat([torch.zeros_like(shift[:, :1]), shift[:, 1:]], dim=1)

@@ -18,11 +18,8 @@ from torch import Tensor, nn
 from coopmap.geometry.se3 import pose_from_quat_trans, quat_trans_from_pose, relative_pose
 from coopmap.models.decoding import with_poses
 from coopmap.models.layers import LayerNorm
-from coopmap.models.priors import POSE_NUMBERS, encode_poses
+from coopmap.models.priors import POSE_NUMBERS, TRANS_UNIT_M, encode_poses
 from coopmap.types import Observation, Prediction
-
-TRANS_UNIT_M = 10.0
-"""Translations are told to the network in this unit."""
 
 SIGMA_UNITS_M_RAD = 1.0, math.radians(2.0)
 """Unit of accuracies: what is told is their logarithm, not below that of :data:`SMALLEST_SIGMA` units."""
@@ -45,7 +42,6 @@ class PoseUpdate(nn.Module):
         hidden_dim: width of the network.
     """
 
-    units: Tensor
     sigma_units: Tensor
 
     def __init__(self, dim: int, hidden_dim: int = 128) -> None:
@@ -54,8 +50,6 @@ class PoseUpdate(nn.Module):
         self.image = nn.Linear(dim, hidden_dim)
         self.geometry = nn.Linear(2 * POSE_NUMBERS + 4, hidden_dim)
         self.mlp = nn.Sequential(nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, NUM_GAINS))
-        units = torch.cat([torch.ones(POSE_NUMBERS - 3), torch.full((3,), TRANS_UNIT_M)])
-        self.register_buffer("units", units, persistent=False)
         self.register_buffer("sigma_units", torch.tensor(SIGMA_UNITS_M_RAD), persistent=False)
         last = self.mlp[-1]
         assert isinstance(last, nn.Linear)
@@ -98,7 +92,7 @@ class PoseUpdate(nn.Module):
         turn, shift = innovation[..., :3, :3], innovation[..., :3, 3]
         one_minus_cos = (3 - turn.diagonal(dim1=-2, dim2=-1).sum(dim=-1)) / 2
         sizes = torch.stack([torch.log1p(shift.square().sum(dim=-1)), one_minus_cos], dim=-1)
-        poses = torch.cat([encode_poses(rough) / self.units, encode_poses(innovation) / self.units], dim=-1)
+        poses = torch.cat([encode_poses(rough, TRANS_UNIT_M), encode_poses(innovation, TRANS_UNIT_M)], dim=-1)
         geometry = torch.cat([poses, sizes, torch.log(sigma / self.sigma_units + SMALLEST_SIGMA)], dim=-1)
         hidden = F.gelu(self.image(self.norm(features)) + self.geometry(geometry))
         weights = known[..., None].to(hidden)

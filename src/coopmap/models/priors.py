@@ -104,10 +104,14 @@ POSE_NUMBERS = 9
 """Numbers that our own networks are told a pose in, see :func:`encode_poses`."""
 
 
-def encode_poses(pose: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 9"]:
-    """Right-hand and optical axis, and position in metres.
+TRANS_UNIT_M = 10.0
+"""Unit of positions of cars relative to each other, for networks that work on them."""
+
+
+def encode_poses(pose: Float[Tensor, "*b 4 4"], unit_m: float = 1.0) -> Float[Tensor, "*b 9"]:
+    """Right-hand and optical axis, and position in units of so many metres.
 
     No quaternions: a half turn, such as the rear camera's, has two, and noise of the last digit decides which has
     ``w >= 0``. Two axes are continuous (Zhou et al., arXiv 1812.07035).
     """
-    return torch.cat([pose[..., :3, 0], pose[..., :3, 2], pose[..., :3, 3]], dim=-1)
+    return torch.cat([pose[..., :3, 0], pose[..., :3, 2], pose[..., :3, 3] / unit_m], dim=-1)
