@@ -27,10 +27,10 @@ def main() -> None:
         rgb[~covered.numpy()] = 255
         known = depth.numpy() > 0
         near = 255 * (1 - np.log1p(np.clip(depth.numpy(), 0, FAR_M)) / np.log1p(FAR_M))
-        colours = cv2.applyColorMap(near.astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-        colours[~known] = 255
+        colors = cv2.applyColorMap(near.astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+        colors[~known] = 255
         gap = np.full((len(rgb), GAP, 3), 255)
-        rows += [np.concatenate([rgb[..., ::-1], gap, colours], axis=1), np.full((GAP, 2 * rgb.shape[1] + GAP, 3), 255)]
+        rows += [np.concatenate([rgb[..., ::-1], gap, colors], axis=1), np.full((GAP, 2 * rgb.shape[1] + GAP, 3), 255)]
     file = Path(__file__).parent / "images" / "panorama.png"
     file.parent.mkdir(exist_ok=True)
     cv2.imwrite(str(file), np.concatenate(rows[:-1]).astype(np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 9])

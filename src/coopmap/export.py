@@ -1,4 +1,4 @@
-"""``python -m coopmap.export run=RUN_FOLDER | checkpoint=FILE output=FOLDER [weights=...] [licence=...]``.
+"""``python -m coopmap.export run=RUN_FOLDER | checkpoint=FILE output=FOLDER [weights=...] [license=...]``.
 
 Writes a folder that the public MapAnything code reads with ``MapAnything.from_pretrained(FOLDER, strict=True)``:
 config.json, model.safetensors and a model card. ``model.weights=FOLDER`` reads it here.
@@ -7,7 +7,7 @@ config.json, model.safetensors and a model card. ``model.weights=FOLDER`` reads 
   checkpoint  checkpoint file
   output      folder to write; must not exist or be empty
   weights     weights (path or hub id) that lend the encoders of geometric inputs which the model was trained without
-  licence     of the result, for the model card; default: that of the weights that the run started from
+  license     of the result, for the model card; default: that of the weights that the run started from
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coopmap.export")  # __name__ is __main__ on the command line
 
-KEYS = ("run", "checkpoint", "output", "weights", "licence")
+KEYS = ("run", "checkpoint", "output", "weights", "license")
 
 CARD = """\
 ---
@@ -58,7 +58,7 @@ class Checkpoint:
     Attributes:
         path: the file.
         config: the run's configuration.
-        step: optimiser steps.
+        step: optimizer steps.
         record: revision of the source tree, origin of the weights.
     """
 
@@ -68,14 +68,14 @@ class Checkpoint:
     record: dict[str, Any]
 
 
-def export(checkpoint: str | Path, output: str | Path, weights: str | None = None, licence: str | None = None) -> Path:
+def export(checkpoint: str | Path, output: str | Path, weights: str | None = None, license: str | None = None) -> Path:
     """Write a checkpoint in upstream's released format.
 
     Args:
         checkpoint: of a training run.
         output: folder to write.
         weights: lend the encoders of geometric inputs that the model lacks.
-        licence: for the model card; default: that of the weights that the run started from.
+        license: for the model card; default: that of the weights that the run started from.
 
     Returns:
         The folder.
@@ -107,7 +107,7 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
         (temporary / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
         # safetensors writes for the owner alone; others shall read the weights as they do the rest.
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")
-        (temporary / "README.md").write_text(_card(source, licence, lender))
+        (temporary / "README.md").write_text(_card(source, license, lender))
         if output.exists():
             output.rmdir()
         temporary.rename(output)
@@ -165,16 +165,16 @@ def _complete_model(source: Checkpoint, weights: str | None) -> tuple[MapAnythin
     return model, lender
 
 
-def _card(source: Checkpoint, licence: str | None, lender: dict[str, Any] | None) -> str:
+def _card(source: Checkpoint, license: str | None, lender: dict[str, Any] | None) -> str:
     """The model card."""
     base = source.record.get("weights") or {}
     inherited = base.get("license")
-    if licence and inherited and licence.lower() != inherited.lower():
-        log.warning("licence=%s, but the weights that the run started from are under %s", licence, inherited)
-    licence = licence or inherited
-    if licence is None:
-        log.warning("the licence is unknown; the model card names none (give licence=...)")
-    header = {"license": licence, "base_model": base["source"] if base.get("revision") else None}
+    if license and inherited and license.lower() != inherited.lower():
+        log.warning("license=%s, but the weights that the run started from are under %s", license, inherited)
+    license = license or inherited
+    if license is None:
+        log.warning("the license is unknown; the model card names none (give license=...)")
+    header = {"license": license, "base_model": base["source"] if base.get("revision") else None}
     lines = [f"{key}: {value}\n" for key, value in header.items() if value]
     lines.append("library_name: pytorch\ntags:\n- image-to-3d\n- model_hub_mixin\n- pytorch_model_hub_mixin\n")
     panorama = source.config.data.panorama
@@ -215,7 +215,7 @@ def _run(arguments: Sequence[str]) -> None:
         raise ConfigError("give output=FOLDER")
     log_to(None)
     checkpoint = find_checkpoint(given.get("run"), given.get("checkpoint"))
-    folder = export(checkpoint, given["output"], given.get("weights"), given.get("licence"))
+    folder = export(checkpoint, given["output"], given.get("weights"), given.get("license"))
     print(f"{checkpoint} written to {folder}")
 
 

@@ -16,7 +16,7 @@ Points, depth and poses from a folder of images or from a frame of an OPV2V-layo
   device                 auto (default), cpu, cuda, cuda:1, ...
   edges                  leave out pixels between front and back surfaces (true)
   edge_depth_ratio       relative spread of depth in 3 x 3 pixels from which on that is assumed (0.03) ...
-  edge_normal_deg        ... where neighbouring normals differ by this angle, too (5)
+  edge_normal_deg        ... where neighboring normals differ by this angle, too (5)
   confidence_percentile  leave out this share of each view's pixels, the least confident (0)
   max_points             points of the point cloud (500000)
   key=value              changes to the configuration, such as data.panorama.surface=sphere

@@ -34,7 +34,7 @@ class PoseLearner(L.LightningModule):
     Args:
         model: Observation to Prediction.
         criterion: (Prediction, Target) to total loss and named terms.
-        optim: optimiser and schedule.
+        optim: optimizer and schedule.
         seed: random numbers of a training step depend on it, the step and the rank alone, so that a resumed run
             repeats them.
         record: plain values to keep in every checkpoint (configuration, revision, ...).
@@ -107,12 +107,12 @@ class PoseLearner(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm over all parameters; have the optimiser skip the step if it is not finite (no host sync)."""
+        """Clip the norm over all parameters; have the optimizer skip the step if it is not finite (no host sync)."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
         nonfinite = ~norm.isfinite()
         self.nonfinite_steps = torch.where(nonfinite, self.nonfinite_steps + 1, 0)
-        optimizer.found_inf = nonfinite.float()  # type: ignore[attr-defined]  # read by fused optimisers
+        optimizer.found_inf = nonfinite.float()  # type: ignore[attr-defined]  # read by fused optimizers
         if self._logs_this_step():
             self.log("train/grad_norm", norm)
 
@@ -139,7 +139,7 @@ class PoseLearner(L.LightningModule):
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and half a cosine over the optimiser steps of the whole run."""
+        """AdamW with warm-up and half a cosine over the optimizer steps of the whole run."""
         assert isinstance(self.model, nn.Module)
         optimizer = build_optimizer(self.model, self.optim)
         factor = warmup_cosine(int(self.trainer.estimated_stepping_batches), self.optim)

@@ -63,7 +63,7 @@ def has_weight_decay(name: str, parameter: nn.Parameter) -> bool:
 
 
 def warmup_cosine(total_steps: int, cfg: OptimConfig) -> Callable[[int], float]:
-    """Learning rate at an optimiser step (the first is 0) as a share of its peak.
+    """Learning rate at an optimizer step (the first is 0) as a share of its peak.
 
     Linear from ``1 / warmup_steps`` to the peak, then half a cosine down to ``final_lr_fraction`` at the last step.
     """

@@ -26,7 +26,7 @@ HEADLINES = (
 """Label, name of the figure, name of the same figure of always answering with the training mean."""
 
 
-def summarise(entries: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> dict[str, Any]:
+def summarize(entries: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> dict[str, Any]:
     """First, last and best of the headline figures, and all figures of these three validations."""
     if not entries:
         return {}
@@ -41,7 +41,7 @@ def summarise(entries: Sequence[Mapping[str, float]], best: Mapping[str, float])
 
 
 def print_summary(summary: Mapping[str, Any], title: str) -> None:
-    """A table of :func:`summarise`."""
+    """A table of :func:`summarize`."""
     table = Table()
     for column in ("validation", "first", "last", "best", "training mean"):
         table.add_column(column, justify="left" if column == "validation" else "right")
@@ -109,7 +109,7 @@ def write_curves(metrics_csv: Path, file: Path, title: str) -> None:
     for place, (_, lines) in enumerate(panels):
         for label, name in lines:
             points = [(row["step"], row[name]) for row in rows if name in row]
-            line = {"dash": "dot", "color": "grey"} if label == "training mean" else {}
+            line = {"dash": "dot", "color": "gray"} if label == "training mean" else {}
             steps, values = zip(*points, strict=True) if points else ((), ())
             trace = go.Scatter(x=steps, y=values, name=label, line=line, showlegend=False)
             figure.add_trace(trace, row=place // 3 + 1, col=place % 3 + 1)

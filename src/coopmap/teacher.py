@@ -13,7 +13,7 @@ from coopmap.types import Observation, Prediction
 class FrozenTeacher:
     """Predicts without learning.
 
-    Not a module, so that whoever holds it does not count its parameters as their own: they are in no optimiser, no
+    Not a module, so that whoever holds it does not count its parameters as their own: they are in no optimizer, no
     checkpoint and no DDP bucket, and a module's ``train()`` leaves it in evaluation mode.
     """
 

@@ -54,7 +54,7 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
 
     from coopmap.loggers import close_loggers
     from coopmap.models.compilation import compile_blocks
-    from coopmap.report import print_summary, summarise, warn_if_worse_than_at_first, write_curves, write_json
+    from coopmap.report import print_summary, summarize, warn_if_worse_than_at_first, write_curves, write_json
     from coopmap.run_folder import git_revision, is_other_rank, log_to, open_run
     from coopmap.teacher import build_teacher
     from coopmap.training import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
@@ -91,7 +91,7 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
         "seconds": round(time.monotonic() - started, 1),
         **git_revision(),
         "weights": module.record["weights"],
-        **summarise(validations, best),
+        **summarize(validations, best),
     }
     if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         write_json(summary, run.metrics_file)
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def _train_from_command_line(config: Config, overrides: list[str]) -> float | None:
-    """Train; the best ``pose_trans_avg`` is what a sweep minimises."""
+    """Train; the best ``pose_trans_avg`` is what a sweep minimizes."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     try:

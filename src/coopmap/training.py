@@ -54,7 +54,7 @@ IRRELEVANT_WARNINGS = (
 
 
 def build_module(config: Config) -> PoseLearner:
-    """Model, objective and optimisation, wired together.
+    """Model, objective and optimization, wired together.
 
     A run that continues gets its weights from the checkpoint, not from ``model.weights``, and with them the record of
     where they came from.

@@ -1,6 +1,6 @@
 """Records that pass between data, model, losses and metrics.
 
-Axes are OpenCV, lengths metres, quaternions ``(x, y, z, w)``; see ``docs/conventions.md``.
+Axes are OpenCV, lengths meters, quaternions ``(x, y, z, w)``; see ``docs/conventions.md``.
 Shapes are given for a batch; one sample of a dataset lacks the leading ``b``.
 
 Shape legend: ``b`` batch, ``v`` view, ``h w`` pixels.
@@ -60,19 +60,19 @@ class Observation(TensorRecord):
     """What a deployed car has; all that a model may see.
 
     Attributes:
-        images: RGB, DINOv2-normalised.
+        images: RGB, DINOv2-normalized.
         rays: calibrated (nominal) unit rays of the pixels, in the view's own frame.
         depth_prior: measured range along ``rays``, 0 = unknown; ``None`` when there is no such sensor.
         pose_prior: rough ``T_world_view`` (GPS, say); ``None`` when there is none.
-        pose_sigma: standard deviation that the source of ``pose_prior`` states: metres along either horizontal axis,
+        pose_sigma: standard deviation that the source of ``pose_prior`` states: meters along either horizontal axis,
             radians of yaw; ``None`` = exact.
         rays_given, depth_given, pose_given, rig_given: views whose rays, depth, pose or rig pose the model may use;
             ``None`` means all.
-        depth_is_metric, pose_is_metric: views whose prior is in metres; ``None`` means all.
+        depth_is_metric, pose_is_metric: views whose prior is in meters; ``None`` means all.
         camera_angle: when a view's images are those of its ``k`` cameras (agent-grouped): angle between a camera's
             optical axis and what a cell of the panorama shows in it, radians; infinity where the camera does not see
             the cell. Cells are pixels if the images are warped onto the panorama, else patches.
-        camera_grid: where the centres of those patches lie in each camera: ``(x, y)`` from -1 to 1 over the image.
+        camera_grid: where the centers of those patches lie in each camera: ``(x, y)`` from -1 to 1 over the image.
         camera_pose: ``T_agent_camera`` of grouped images.
         agent: number of the car that each view belongs to; ``None`` = every view is a car of its own.
         slot: camera slot of each view (front, left, rear, right); ``None`` = views are agents.
@@ -108,7 +108,7 @@ class Target(TensorRecord):
         valid: depth is known.
         non_ambiguous: some camera covers the pixel (a fact of calibration).
         pose: ``T_world_view``.
-        is_metric: lengths of the sample are metres.
+        is_metric: lengths of the sample are meters.
         is_synthetic: rendered rather than measured.
         moving: pixel shows a moving vehicle; ``None`` = nothing is known.
         own_body: pixel shows the car that carries the camera; ``None`` = nothing is known.

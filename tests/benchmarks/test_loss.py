@@ -48,7 +48,7 @@ def test_results_are_written(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("argument", "message"),
-    [("loss=pos", "did you mean pose"), ("views=[]", "views="), ("colour=red", "colour"), ("repeats=0", "repeats=0")],
+    [("loss=pos", "did you mean pose"), ("views=[]", "views="), ("color=red", "color"), ("repeats=0", "repeats=0")],
 )
 def test_bad_options_are_named(argument: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -118,10 +118,10 @@ def test_a_place_without_runs_is_named(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["levels=1/2"], "runs: expected run folders"),
-        (["runs=a", "levels=1"], "levels=1: expected metres/degrees"),
-        (["runs=a", "levels=1/-2"], "levels=1/-2: expected metres/degrees"),
-        (["runs=a", "levels=1/nan"], "levels=1/nan: expected metres/degrees"),
-        (["runs=a", "levels="], "levels: expected metres/degrees"),
+        (["runs=a", "levels=1"], "levels=1: expected meters/degrees"),
+        (["runs=a", "levels=1/-2"], "levels=1/-2: expected meters/degrees"),
+        (["runs=a", "levels=1/nan"], "levels=1/nan: expected meters/degrees"),
+        (["runs=a", "levels="], "levels: expected meters/degrees"),
         (["runs=a", "split=vall"], "split=vall: expected one of val, test"),
         (["runs=a", "level=1/2"], "level: did you mean levels?"),
         (["runs=a", "priors=gps"], "priors=gps: the noise is what is varied here"),
@@ -168,19 +168,19 @@ MEASURED = [
 
 
 def test_ratios_are_of_each_run_and_spread_over_runs() -> None:
-    both, metres, without = outcomes(MEASURED)
+    both, meters, without = outcomes(MEASURED)
     assert both.ratio["trans_m"].values == (0.5, 1.0)
     assert both.ratio["trans_m"].mean == 0.75
     assert both.ratio["trans_m"].std == pytest.approx(math.sqrt(0.125))
     assert both.ratio["rot_deg"].values == (1.5, 1.2)
-    assert metres.ratio["trans_m"].mean == 1.25
-    assert metres.ratio["rot_deg"] is None
+    assert meters.ratio["trans_m"].mean == 1.25
+    assert meters.ratio["rot_deg"] is None
     assert without.given == without.ratio == {"trans_m": None, "rot_deg": None}
 
 
 def test_the_table_has_dashes_where_nothing_went_in() -> None:
     table = noise_table(Group("four_camera", (run(0), run(1))), outcomes(MEASURED))
-    assert [section.title for section in table.sections] == ["metres and degrees", "metres alone"]
+    assert [section.title for section in table.sections] == ["meters and degrees", "meters alone"]
     both, without = table.sections[0].rows
     assert both == ["2, 4", "4", "3 ± 1.4", "0.75 ± 0.35", "4.5 ± 0.71", "6 ± 0", "1.35 ± 0.21"]
     assert without == ["no prior", DASH, "9 ± 0", DASH, DASH, "81 ± 1.4", DASH]
@@ -191,15 +191,15 @@ def test_the_table_has_dashes_where_nothing_went_in() -> None:
 def test_the_figure_has_a_trace_per_sweep_with_bars_over_runs() -> None:
     figure = noise_figure({"four_camera": outcomes(MEASURED)})
     drawn = {(trace.name, trace.xaxis): trace for trace in figure.data}
-    both = drawn["metres and degrees", "x"]
+    both = drawn["meters and degrees", "x"]
     assert (list(both.x), list(both.y), list(both.error_y.array)) == ([4], [3], [pytest.approx(math.sqrt(2))])
-    ratio = drawn["metres and degrees", "x3"]
+    ratio = drawn["meters and degrees", "x3"]
     assert (list(ratio.x), list(ratio.y)) == ([2], [0.75])
     diagonal = drawn["out = in", "x"]
     assert list(diagonal.x) == list(diagonal.y)
-    # rotations do not err where metres alone are off, so there is nothing to be better than
-    assert ("metres alone", "x2") not in drawn
-    assert ("metres alone", "x4") not in drawn
+    # rotations do not err where meters alone are off, so there is nothing to be better than
+    assert ("meters alone", "x2") not in drawn
+    assert ("meters alone", "x4") not in drawn
 
 
 def test_names_are_escaped() -> None:
@@ -211,4 +211,4 @@ def test_names_are_escaped() -> None:
     assert "facts <i>" not in page
     assert "<h2>a &lt;b&gt;bold&lt;/b&gt; &amp; name</h2>" in page
     figure = noise_figure({name: outcomes(MEASURED), "other": outcomes(MEASURED)})
-    assert "a &lt;b&gt;bold&lt;/b&gt; &amp; name: metres alone" in {trace.name for trace in figure.data}
+    assert "a &lt;b&gt;bold&lt;/b&gt; &amp; name: meters alone" in {trace.name for trace in figure.data}

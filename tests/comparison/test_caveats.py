@@ -62,7 +62,7 @@ def test_another_objective(make_run: MakeRun) -> None:
         read_run(make_run(name, 0, ROWS, facts=FACTS, settings={"loss": {"weights": {"pose_trans": weight}}}))
         for name, weight in (("a", 1.0), ("b", 3.0))
     ]
-    expected = "objective differs (loss.weights.pose_trans): pose_trans_avg does not compare, metres and degrees do"
+    expected = "objective differs (loss.weights.pose_trans): pose_trans_avg does not compare, meters and degrees do"
     assert expected in warnings_of(runs)
 
 

@@ -5,7 +5,7 @@ from coopmap.config.data import AugmentationConfig
 from coopmap.data.augmentation import jitter, roll_directions, roll_pose, vary_exposure
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 
-OFF = AugmentationConfig(brightness=0, contrast=0, saturation=0, hue_deg=0, exposure=0, greyscale_prob=0, blur_prob=0)
+OFF = AugmentationConfig(brightness=0, contrast=0, saturation=0, hue_deg=0, exposure=0, grayscale_prob=0, blur_prob=0)
 IMAGE = np.random.default_rng(0).integers(60, 180, (28, 42, 3), np.uint8)
 
 
@@ -18,10 +18,10 @@ def test_no_jitter_changes_nothing():
     assert np.abs(varied().astype(int) - IMAGE).max() <= 1
 
 
-def test_greyscale_has_equal_channels_and_keeps_luma():
-    grey = varied(greyscale_prob=1.0).astype(int)
-    assert np.ptp(grey, axis=-1).max() <= 1
-    assert np.abs(grey[..., 0] - IMAGE @ [0.299, 0.587, 0.114]).max() <= 1.5
+def test_grayscale_has_equal_channels_and_keeps_luma():
+    gray = varied(grayscale_prob=1.0).astype(int)
+    assert np.ptp(gray, axis=-1).max() <= 1
+    assert np.abs(gray[..., 0] - IMAGE @ [0.299, 0.587, 0.114]).max() <= 1.5
 
 
 def test_brightness_scales_and_contrast_keeps_the_mean():
@@ -34,10 +34,10 @@ def test_brightness_scales_and_contrast_keeps_the_mean():
     assert abs(harder.std() / IMAGE.std() - 1) > 0.02
 
 
-def test_hue_keeps_grey_grey():
+def test_hue_keeps_gray_gray():
     config = AugmentationConfig(**{**vars(OFF), "hue_deg": 90})
-    grey = np.full((14, 14, 3), 100, np.uint8)
-    assert np.abs(jitter(grey, config, np.random.default_rng(0)).astype(int) - 100).max() <= 1
+    gray = np.full((14, 14, 3), 100, np.uint8)
+    assert np.abs(jitter(gray, config, np.random.default_rng(0)).astype(int) - 100).max() <= 1
     assert np.abs(varied(hue_deg=90).astype(int) - IMAGE).max() > 5
 
 

@@ -63,7 +63,7 @@ def test_yaw_roll_keeps_points_in_the_world(config_of):
     samples = []
     for augmentation in (still, rolled):
         dataset = build_split(config_of(augmentation=augmentation), "train")
-        dataset.config.augmentation.greyscale_prob = dataset.config.augmentation.blur_prob = 0.0
+        dataset.config.augmentation.grayscale_prob = dataset.config.augmentation.blur_prob = 0.0
         samples.append(dataset[SampleRequest(int(dataset.frames[0]), 2, seed=5)])
     plain, turned = samples
     assert plain.meta == turned.meta

@@ -49,7 +49,7 @@ def test_moving_pixels_are_those_that_the_ray_caster_finds_on_driving_cars(confi
             moving = sample.target.moving[view].numpy()
             found, expected, both = found + moving.sum(), expected + truth.sum(), both + (moving & truth).sum()
     assert expected > 500
-    assert both / expected > 0.97  # but for the lowest five centimetres
+    assert both / expected > 0.97  # but for the lowest five centimeters
     assert both / found > 0.98
 
 
@@ -106,7 +106,7 @@ def masks(metadata, points, agent_id="7"):
     return moving[0].tolist(), own[0].tolist()
 
 
-def test_vehicles_move_from_half_a_kilometre_per_hour_on(agent):
+def test_vehicles_move_from_half_a_kilometer_per_hour_on(agent):
     metadata = agent(
         ids=[1, 2, 3],
         offsets=[at(0, 1, 10), at(0, 1, 20), at(0, 1, 30)],

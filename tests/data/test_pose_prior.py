@@ -10,7 +10,7 @@ from coopmap.geometry import relative_pose, rotation_angle
 
 
 def agent_errors(sample) -> tuple[torch.Tensor, torch.Tensor]:
-    """Metres and degrees between prior and truth, per view."""
+    """Meters and degrees between prior and truth, per view."""
     error = relative_pose(sample.target.pose.double(), sample.observation.pose_prior.double())
     return error[:, :3, 3].norm(dim=-1), torch.rad2deg(rotation_angle(error[:, :3, :3]))
 
@@ -24,10 +24,10 @@ def test_noise_has_the_size_that_was_asked_for(config_of):
     priors = PriorsConfig(agent_pose="noisy", trans_noise_m=2.0, rot_noise_deg=3.0)
     dataset = build_split(config_of(), "val", priors=priors)
     errors = [agent_errors(dataset[index]) for index in range(len(dataset))]
-    metres, degrees = (torch.cat(values) for values in zip(*errors, strict=True))
-    n = len(metres)
+    meters, degrees = (torch.cat(values) for values in zip(*errors, strict=True))
+    n = len(meters)
     assert n >= 4
-    assert (metres.square().mean() / (2 * 2.0**2)).sqrt().item() == pytest.approx(1, abs=2.5 / np.sqrt(n))
+    assert (meters.square().mean() / (2 * 2.0**2)).sqrt().item() == pytest.approx(1, abs=2.5 / np.sqrt(n))
     assert (degrees.square().mean() / 3.0**2).sqrt().item() == pytest.approx(1, abs=2.5 / np.sqrt(n))
     again = agent_errors(dataset[0])
     assert torch.equal(again[0], errors[0][0])  # the same in every evaluation
@@ -62,8 +62,8 @@ def test_gps_and_cameras(config_of):
     cameras = build_split(config_of(layout="cameras"), "val", priors=priors)[0]
     expected = agents.observation.pose_prior.repeat_interleave(4, dim=0) @ cameras.observation.rig_pose
     torch.testing.assert_close(cameras.observation.pose_prior, expected, atol=1e-3, rtol=0)
-    metres, _ = agent_errors(agents)
-    assert 0.01 < metres.max() < 20
+    meters, _ = agent_errors(agents)
+    assert 0.01 < meters.max() < 20
 
 
 def test_the_accuracy_that_sources_state(config_of):

@@ -31,7 +31,7 @@ def dataset_of(config_of) -> Callable[..., PanoramaDataset]:
         layout: str = "panorama", tilt_deg: float = TILT_DEG, yaw_roll: bool = False, geometry: str = "content"
     ) -> PanoramaDataset:
         still = dict.fromkeys(("brightness", "contrast", "saturation", "hue_deg", "exposure"), 0.0)
-        augmentation = AugmentationConfig(**still, greyscale_prob=0, blur_prob=0, yaw_roll=yaw_roll, tilt_deg=tilt_deg)
+        augmentation = AugmentationConfig(**still, grayscale_prob=0, blur_prob=0, yaw_roll=yaw_roll, tilt_deg=tilt_deg)
         config: DataConfig = config_of(
             layout=layout,
             augmentation=augmentation,
@@ -138,7 +138,7 @@ def test_what_pixels_show_lies_where_they_look(sample_of, layout):
 
 
 def test_the_tilted_image_is_the_level_one_looked_at_from_elsewhere(sample_of, config_of):
-    """Colours and coverage agree with the level panorama in the directions that the tilt gives."""
+    """Colors and coverage agree with the level panorama in the directions that the tilt gives."""
     level, tilted = sample_of(tilt_deg=0.0), sample_of()
     turn = (level.target.pose[:, :3, :3].transpose(1, 2) @ tilted.target.pose[:, :3, :3]).numpy()
     camera = panorama_spec(config_of().panorama).camera
@@ -175,7 +175,7 @@ def test_layouts_share_target_and_cells(sample_of, yaw_roll):
     winner = angle.argmin(dim=1)[:, None, None].expand(-1, 1, 3, -1, -1)
     chosen = warped.observation.images.gather(1, winner)[:, 0]
     torch.testing.assert_close(chosen, panorama.observation.images, rtol=0, atol=1.01 / 255 / 0.224)
-    # the corner of the four middle pixels of a patch is its centre
+    # the corner of the four middle pixels of a patch is its center
     middle = angle.unflatten(-1, (-1, 14))[..., 6:8].unflatten(-3, (-1, 14))[..., 6:8, :, :].mean(dim=(-3, -1))
     seen = middle.isfinite()
     assert seen.float().mean() > 0.15

@@ -21,7 +21,7 @@ def sample_of(config_of):
 
     def make(layout: str, yaw_roll: bool = False, seed: int = 5, **changes):
         still = {"brightness": 0, "contrast": 0, "saturation": 0, "hue_deg": 0, "exposure": 0}
-        augmentation = AugmentationConfig(**still, greyscale_prob=0, blur_prob=0, yaw_roll=yaw_roll)
+        augmentation = AugmentationConfig(**still, grayscale_prob=0, blur_prob=0, yaw_roll=yaw_roll)
         config = config_of(layout=layout, augmentation=augmentation, panorama={"feather_deg": 0.0}, **changes)
         config.cameras.height, config.cameras.width = SMALL["height"], SMALL["width"]
         dataset = build_split(config, "train")
@@ -65,7 +65,7 @@ def test_the_winners_of_the_warped_cameras_are_the_panorama(sample_of, yaw_roll)
     winner = warped.camera_angle.argmin(dim=1)
     index = winner[:, None, None].expand(-1, 1, 3, -1, -1)
     chosen = warped.images.gather(1, index)[:, 0]
-    torch.testing.assert_close(chosen, panorama.images, rtol=0, atol=1.01 / 255 / 0.224)  # one grey level
+    torch.testing.assert_close(chosen, panorama.images, rtol=0, atol=1.01 / 255 / 0.224)  # one gray level
     assert (seen.sum(dim=1) > 1).any()  # cameras overlap
 
 
@@ -87,7 +87,7 @@ def test_the_cells_of_grouped_images_lie_where_the_warped_ones_are(sample_of):
 
 
 def around_patch_centers(maps: torch.Tensor) -> torch.Tensor:
-    """Mean over the four pixels that meet in the centre of each patch."""
+    """Mean over the four pixels that meet in the center of each patch."""
     cells = maps.unflatten(-1, (-1, 14))[..., 6:8].unflatten(-3, (-1, 14))[..., 6:8, :, :]
     return cells.mean(dim=(-3, -1))
 
@@ -123,8 +123,8 @@ def test_pinhole_targets_lie_on_the_rays_of_their_own_pixels(sample_of):
     cameras = sample_of("cameras")
     angle = torch.acos((cameras.target.rays * cameras.observation.rays).sum(-1).clamp(max=1))
     # the target shows the nearest pixel of the full image: nearer than the next pixel of the small one
-    neighbours = torch.acos((cameras.observation.rays[:, :, 1:] * cameras.observation.rays[:, :, :-1]).sum(-1))
-    assert angle.max() < neighbours.min()
+    neighbors = torch.acos((cameras.observation.rays[:, :, 1:] * cameras.observation.rays[:, :, :-1]).sum(-1))
+    assert angle.max() < neighbors.min()
     assert (cameras.target.non_ambiguous).all()
 
 

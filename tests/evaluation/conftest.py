@@ -14,7 +14,7 @@ from coopmap.training import build_module
 
 @pytest.fixture(scope="session")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a rendered town (``town``) and its depth (``depth``); GPS is off by a metre and a degree."""
+    """Folder of a rendered town (``town``) and its depth (``depth``); GPS is off by a meter and a degree."""
     folder = tmp_path_factory.mktemp("evaluation")
     scenarios = ScenarioCounts(train=1, validate=1, test=1)
     noise = {"gps_noise_m": 1.0, "gps_noise_deg": 1.0}

@@ -17,7 +17,7 @@ def errors(poses: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return pairs["trans_m"][0].numpy(), pairs["rot_deg"][0].numpy()
 
 
-def test_sweeps_bring_gps_from_metres_to_centimetres(town: Path) -> None:
+def test_sweeps_bring_gps_from_meters_to_centimeters(town: Path) -> None:
     before, after = [], []
     for split in ("train", "val", "test"):
         index = SplitIndex.build(town / "town", split)

@@ -14,7 +14,7 @@ from coopmap.types import Batch, Observation, Sample
 
 @pytest.fixture(scope="module")
 def batch(tiny: list[str]) -> Batch:
-    """Two samples of three cars, with poses that are off by metres and degrees."""
+    """Two samples of three cars, with poses that are off by meters and degrees."""
     noise = ["priors=noisy", "priors.trans_noise_m=2", "priors.rot_noise_deg=4"]
     dataset = build_dataset(load_config([*tiny, *noise]), "val")
     samples = [dataset[number] for number in range(2)]

@@ -19,10 +19,10 @@ def random_poses(*shape: int, seed: int = 0, spread_m: float = 20.0) -> torch.Te
     return pose_from_quat_trans(quat / quat.norm(dim=-1, keepdim=True), trans)
 
 
-def small_motions(*shape: int, seed: int, deg: float, metres: float) -> torch.Tensor:
+def small_motions(*shape: int, seed: int, deg: float, meters: float) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     turn = math.radians(deg) * torch.randn(*shape, 3, generator=generator, dtype=torch.float64)
-    shift = metres * torch.randn(*shape, 3, generator=generator, dtype=torch.float64)
+    shift = meters * torch.randn(*shape, 3, generator=generator, dtype=torch.float64)
     return pose_from_quat_trans(roma.rotvec_to_unitquat(turn), shift)
 
 
@@ -56,7 +56,7 @@ def test_pairs_that_were_not_measured_follow_from_the_others() -> None:
 def test_averaging_reduces_noise() -> None:
     """With n views and independent noise on each of n(n-1) measurements, the expected gain is sqrt(n)."""
     true = random_poses(200, 4, seed=3)
-    relative = all_pairs(true) @ small_motions(200, 1, 4, 4, seed=4, deg=2.0, metres=0.5)
+    relative = all_pairs(true) @ small_motions(200, 1, 4, 4, seed=4, deg=2.0, meters=0.5)
     raw = torch.cat([torch.eye(4, dtype=torch.float64).expand(200, 1, 4, 4), relative[:, 0, 0, 1:]], dim=1)
     refined = average_relative_poses(relative, torch.ones(relative.shape[:4]))
     raw_m, raw_rad = errors(raw, true)
@@ -67,7 +67,7 @@ def test_averaging_reduces_noise() -> None:
 
 def test_one_wrong_pair_is_suppressed() -> None:
     true = random_poses(50, 4, seed=5)
-    relative = all_pairs(true) @ small_motions(50, 1, 4, 4, seed=6, deg=0.2, metres=0.05)
+    relative = all_pairs(true) @ small_motions(50, 1, 4, 4, seed=6, deg=0.2, meters=0.05)
     clean_m, clean_rad = errors(average_relative_poses(relative, torch.ones(50, 1, 4, 4)), true)
     wrong = pose_from_quat_trans(torch.tensor([0.0, math.sin(1.0), 0.0, math.cos(1.0)]), torch.tensor([30.0, 0.0, 9.0]))
     relative[:, :, 0, 2] = wrong.double()
@@ -92,7 +92,7 @@ def test_confidence_decides_between_two_answers() -> None:
 @given(seed=st.integers(0, 10_000))
 def test_answer_does_not_depend_on_the_world_frame_or_the_order_of_views(seed: int) -> None:
     true = random_poses(2, 4, seed=seed)
-    relative = all_pairs(true) @ small_motions(2, 1, 4, 4, seed=seed + 1, deg=3.0, metres=1.0)
+    relative = all_pairs(true) @ small_motions(2, 1, 4, 4, seed=seed + 1, deg=3.0, meters=1.0)
     weight = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(seed)) + 0.2
     answer = average_relative_poses(relative, weight)
     assert_close(answer[:, 0], torch.eye(4, dtype=torch.float64).expand(2, 4, 4), rtol=0, atol=1e-9)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from coopmap.evaluation.statistics import clusters, summarise
+from coopmap.evaluation.statistics import clusters, summarize
 
 
 def test_values_by_hand() -> None:
-    summary = summarise(np.array([4.0, 1.0, np.nan, 3.0, 2.0, 10.0]), np.arange(6))
+    summary = summarize(np.array([4.0, 1.0, np.nan, 3.0, 2.0, 10.0]), np.arange(6))
     assert summary["count"] == 5
     assert summary["mean"] == pytest.approx(4.0)
     assert summary["median"] == pytest.approx(3.0)
@@ -14,14 +14,14 @@ def test_values_by_hand() -> None:
 
 def test_interval_of_the_mean_is_that_of_the_normal_approximation() -> None:
     values = np.random.default_rng(0).normal(5.0, 2.0, 400)
-    low, high = summarise(values, np.arange(400))["mean_ci95"]
+    low, high = summarize(values, np.arange(400))["mean_ci95"]
     half = 1.96 * values.std() / 20
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
 
 
 def test_bootstrap_equals_the_plain_one_on_the_same_draws() -> None:
     values, cluster = np.array([1.0, 5.0, 2.0, 8.0, 3.0]), np.array([0, 0, 1, 2, 2])
-    summary = summarise(values, cluster, seed=3, resamples=300)
+    summary = summarize(values, cluster, seed=3, resamples=300)
     drawn = np.random.default_rng(3).multinomial(3, [1 / 3] * 3, size=300)
     plain = [np.repeat(values, times[cluster]) for times in drawn]
     for name, function in (("mean", np.mean), ("median", np.median), ("p90", lambda v: np.quantile(v, 0.9))):
@@ -31,8 +31,8 @@ def test_bootstrap_equals_the_plain_one_on_the_same_draws() -> None:
 
 def test_values_that_hang_together_widen_the_interval() -> None:
     values = np.repeat(np.random.default_rng(1).normal(size=10), 20)
-    alone = summarise(values, np.arange(200))["mean_ci95"]
-    together = summarise(values, np.repeat(np.arange(10), 20))["mean_ci95"]
+    alone = summarize(values, np.arange(200))["mean_ci95"]
+    together = summarize(values, np.repeat(np.arange(10), 20))["mean_ci95"]
     assert together[1] - together[0] > 3 * (alone[1] - alone[0])
 
 
@@ -43,6 +43,6 @@ def test_whole_scenarios_are_drawn_where_there_are_five() -> None:
 
 
 def test_too_little_for_an_interval() -> None:
-    assert summarise(np.array([2.0, 4.0]), np.zeros(2))["mean_ci95"] is None
-    empty = summarise(np.array([np.nan]), np.zeros(1))
+    assert summarize(np.array([2.0, 4.0]), np.zeros(2))["mean_ci95"] is None
+    empty = summarize(np.array([np.nan]), np.zeros(1))
     assert (empty["count"], empty["mean"], empty["mean_ci95"]) == (0, None, None)

@@ -25,7 +25,7 @@ def disturbed(rays: np.ndarray, rng: np.random.Generator, noise: float = 0.0, ou
 
 @st.composite
 def intrinsics(draw, height: int, width: int) -> np.ndarray:
-    """Fields of view from 25 to 120 degrees, pixels up to 1.5 times as high as wide, principal point off centre."""
+    """Fields of view from 25 to 120 degrees, pixels up to 1.5 times as high as wide, principal point off center."""
     fx = draw(st.floats(0.3, 2.2)) * width
     fy = fx * draw(st.floats(0.67, 1.5))
     cx, cy = draw(st.floats(0.3, 0.7)) * width, draw(st.floats(0.3, 0.7)) * height

@@ -36,7 +36,7 @@ def test_positive_pitch_lifts_the_nose_and_positive_roll_lowers_the_right_side()
     assert (rolled @ right_1m)[2] == pytest.approx(-np.sin(np.deg2rad(3.0)))
 
 
-def test_a_right_handed_euler_helper_is_metres_off_on_a_slope():
+def test_a_right_handed_euler_helper_is_meters_off_on_a_slope():
     """The common mistake: Rz Ry Rx with right-hand-rule signs, which agrees only on flat roads."""
 
     def right_handed(roll, yaw, pitch):

@@ -103,14 +103,14 @@ def test_the_bowl_keeps_content_near_the_nominal_rays_and_the_infinite_surface_d
     assert errors["infinite"] > 5 * errors["bowl"]
 
 
-def test_central_depth_is_what_a_camera_at_the_centre_sees(real_rig):
+def test_central_depth_is_what_a_camera_at_the_center_sees(real_rig):
     ranges = central_geometry(CAMERA, real_rig, box_depths(real_rig), dense=True)
     truth = box_ranges(np.zeros(3), camera_rays(CAMERA), real_rig.ground_height_m)
     known = ranges > 0
     assert known.mean() > 0.7
     error = np.abs(ranges - truth)[known]
     assert np.median(error) < 1e-3
-    # where two surfaces meet, a splat from the neighbour can win
+    # where two surfaces meet, a splat from the neighbor can win
     assert np.quantile(error, 0.99) < 0.05
 
 
@@ -141,8 +141,8 @@ def test_rolling_the_panorama_equals_turning_the_car(real_rig):
     assert close.mean() > 0.999
 
 
-def test_colour_comes_from_where_geometry_says(real_rig):
-    """Each camera shows its own pixel coordinates as colours, so a panorama pixel tells where it was sampled."""
+def test_color_comes_from_where_geometry_says(real_rig):
+    """Each camera shows its own pixel coordinates as colors, so a panorama pixel tells where it was sampled."""
     height, width = real_rig.image_size
     v, u = np.mgrid[:height, :width]
     coded = np.stack([u * 255 / width, v * 255 / height, 0 * u], axis=-1)

@@ -186,10 +186,10 @@ def test_help_names_every_key(monkeypatch, capsys):
 
 def test_empty_and_wide_point_clouds(tmp_path: Path):
     rng = np.random.default_rng(0)
-    points, colours = rng.standard_normal((70, 3)).astype(np.float32), rng.integers(0, 255, (70, 3), dtype=np.uint8)
-    write_ply(tmp_path / "some.ply", points, colours, np.arange(70, dtype=np.uint16) * 9, "two\nlines é")
+    points, colors = rng.standard_normal((70, 3)).astype(np.float32), rng.integers(0, 255, (70, 3), dtype=np.uint8)
+    write_ply(tmp_path / "some.ply", points, colors, np.arange(70, dtype=np.uint16) * 9, "two\nlines é")
     cloud = trimesh.load(tmp_path / "some.ply")
     np.testing.assert_array_equal(cloud.vertices.astype(np.float32), points)
-    np.testing.assert_array_equal(cloud.colors[:, :3], colours)
-    write_ply(tmp_path / "none.ply", points[:0], colours[:0], np.zeros(0, np.uint8))
+    np.testing.assert_array_equal(cloud.colors[:, :3], colors)
+    write_ply(tmp_path / "none.ply", points[:0], colors[:0], np.zeros(0, np.uint8))
     assert (tmp_path / "none.ply").read_bytes().endswith(b"end_header\n")

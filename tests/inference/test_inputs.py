@@ -22,8 +22,8 @@ def write(file: Path, image: np.ndarray) -> Path:
     return file
 
 
-def plain(height: int, width: int, colour: tuple[int, int, int] = (200, 100, 50)) -> np.ndarray:
-    return np.full((height, width, 3), colour, np.uint8)
+def plain(height: int, width: int, color: tuple[int, int, int] = (200, 100, 50)) -> np.ndarray:
+    return np.full((height, width, 3), color, np.uint8)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def warnings_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtur
     return caplog
 
 
-def test_natural_order_and_colours(tmp_path: Path):
+def test_natural_order_and_colors(tmp_path: Path):
     for name, red in (("view10.png", 30), ("View2.png", 20), ("view1.jpg", 10)):
         write(tmp_path / name, plain(60, 80, (red, 100, 250)))
     (tmp_path / "notes.txt").write_text("no image")
@@ -87,7 +87,7 @@ def test_other_aspect_ratios_are_cropped_with_a_warning(tmp_path: Path, warnings
     views = read_images_of_folder(tmp_path, size=112)
     assert views.images.shape == (3, 84, 112, 3)
     assert views.images[2].mean() > 200  # the middle is what remains
-    assert "1 of 3 images are cropped around the centre to the most common aspect ratio, 1.33:1: c.png" in (
+    assert "1 of 3 images are cropped around the center to the most common aspect ratio, 1.33:1: c.png" in (
         warnings_of.text
     )
 

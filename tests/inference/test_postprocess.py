@@ -65,7 +65,7 @@ def test_masked_pixels_make_no_edges():
     assert not edges_of(depth, mask=torch.zeros_like(mask)).any()
 
 
-def test_normals_of_a_sphere_point_at_its_centre_at_the_seam_too():
+def test_normals_of_a_sphere_point_at_its_center_at_the_seam_too():
     points = 7 * PANORAMA[None]
     normals, known = point_normals(points, ALL, wraps=True)
     assert known.all()

@@ -69,7 +69,7 @@ def bf16_predictions(prediction, target):
 
 
 def constant_bf16_predictions(prediction, target):
-    """Neighbouring points that round to the same number have no normal."""
+    """Neighboring points that round to the same number have no normal."""
     points = torch.ones_like(prediction.points_view)
     return prediction.map(lambda tensor: tensor.bfloat16()), replace(target, rays=points / 3**0.5)
 

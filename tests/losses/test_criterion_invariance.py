@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.geometry import pose_from_quat_trans
 from coopmap.losses import Criterion
-from coopmap.losses.normalised import truth_in_view0
+from coopmap.losses.normalized import truth_in_view0
 from coopmap.losses.normals import MIN_ANGLE, QUADRATIC_BELOW
 from coopmap.types import Prediction
 
 SEEDS = st.integers(0, 2**31)
 CONFIGS = [LossConfig(pose_terms=pose_terms) for pose_terms in ("absolute", "pairwise", "both")]
 EVERY_TERM = "every term"
-IN_METRES = ("scale", "rig", "height")
-"""Terms in metres: the metric scale of the prediction matters to them."""
+IN_METERS = ("scale", "rig", "height")
+"""Terms in meters: the metric scale of the prediction matters to them."""
 few_examples = settings(max_examples=4, deadline=None)
 
 
@@ -68,7 +68,7 @@ def test_a_rigid_motion_of_the_world_changes_nothing(case, training, seed, shift
 @pytest.mark.parametrize("training", [True, False])
 @few_examples
 @given(seed=SEEDS, factor=st.floats(0.1, 10))
-def test_scaling_truth_and_raw_prediction_changes_only_terms_in_metres(case, training, seed, factor):
+def test_scaling_truth_and_raw_prediction_changes_only_terms_in_meters(case, training, seed, factor):
     cfg, scene = case
     prediction, target = scene(seed)
     pose = target.pose.clone()
@@ -79,10 +79,10 @@ def test_scaling_truth_and_raw_prediction_changes_only_terms_in_metres(case, tra
     criterion = Criterion(cfg).train(training)
     total, terms = score(criterion, prediction, target)
     scaled_total, scaled_terms = score(criterion, scaled, scaled_target)
-    unitless, scaled_unitless = without_terms_in_metres(terms), without_terms_in_metres(scaled_terms)
+    unitless, scaled_unitless = without_terms_in_meters(terms), without_terms_in_meters(scaled_terms)
     assert_same(scaled_unitless, unitless)
     summed, scaled_summed = (
-        sum(value for name, value in each.items() if name.startswith(IN_METRES) and not name.endswith("_avg"))
+        sum(value for name, value in each.items() if name.startswith(IN_METERS) and not name.endswith("_avg"))
         - each.get("scale_distillation", 0)
         for each in (terms, scaled_terms)
     )
@@ -91,21 +91,21 @@ def test_scaling_truth_and_raw_prediction_changes_only_terms_in_metres(case, tra
     torch.testing.assert_close(scaled_total - total, difference, rtol=1e-3, atol=2e-3)
 
 
-def without_terms_in_metres(terms):
-    names = {name for name in terms if name.startswith(IN_METRES) and name != "scale_distillation"}
+def without_terms_in_meters(terms):
+    names = {name for name in terms if name.startswith(IN_METERS) and name != "scale_distillation"}
     return {name: value for name, value in terms.items() if name not in names}
 
 
 @few_examples
 @given(seed=SEEDS, factor=st.floats(0.1, 10))
-def test_the_metric_scale_of_the_prediction_changes_only_terms_in_metres(case, seed, factor):
+def test_the_metric_scale_of_the_prediction_changes_only_terms_in_meters(case, seed, factor):
     cfg, scene = case
     prediction, target = scene(seed)
     lengths = ("depth", "pose_trans", "points_view", "points_world", "scale")
     scaled = replace(prediction, **{name: getattr(prediction, name) * factor for name in lengths})
     criterion = Criterion(cfg)
     terms, scaled_terms = score(criterion, prediction, target)[1], score(criterion, scaled, target)[1]
-    assert_same(without_terms_in_metres(scaled_terms), without_terms_in_metres(terms))
+    assert_same(without_terms_in_meters(scaled_terms), without_terms_in_meters(terms))
 
 
 @few_examples

@@ -72,7 +72,7 @@ def rig_scene(make_scene, predicted_trans, predicted_quat):
     return prediction, target
 
 
-def test_rig_loss_is_metres_plus_radians_between_the_cameras_of_one_car(make_scene):
+def test_rig_loss_is_meters_plus_radians_between_the_cameras_of_one_car(make_scene):
     anywhere = [11.0, 12.0, 13.0]
     turned = about_y(math.pi / 2 + 0.2)
     scene = rig_scene(make_scene, [[0.0, 0, 0], anywhere, [0.0, 0.3, -2.4]], [IDENTITY, IDENTITY, turned])
@@ -193,7 +193,7 @@ def one_ray_scene(make_scene, depth, truth, moving):
     )
 
 
-def test_factors_weigh_the_mean_and_the_normalisation(make_scene):
+def test_factors_weigh_the_mean_and_the_normalization(make_scene):
     scene = one_ray_scene(make_scene, [2.0, 4.0], [2.0, 8.0], [False, True])
     cfg = LossConfig(weights_on=PixelFactors(moving_vehicles=0.5), view_scaling=False)
     terms = Criterion(cfg).train()(*scene)[1]

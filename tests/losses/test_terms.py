@@ -13,7 +13,7 @@ from coopmap.losses.density import dense_pixels
 from coopmap.losses.gradients import gradient_matching_loss
 from coopmap.losses.inputs import LossInputs, gather
 from coopmap.losses.mask import mask_loss
-from coopmap.losses.normalised import Geometry, Normalised, NormalisedPair, mean_distance, truth_in_view0
+from coopmap.losses.normalized import Geometry, Normalized, NormalizedPair, mean_distance, truth_in_view0
 from coopmap.losses.normals import MIN_ANGLE, QUADRATIC_BELOW, normal_angle_loss
 from coopmap.losses.pose import pairwise_quats, pairwise_trans, quat_loss, trans_loss
 from coopmap.losses.rays import ray_loss
@@ -35,10 +35,10 @@ def pose_inputs(prediction, truth, view_valid, cfg):
     def side(trans):
         trans, empty = torch.tensor(trans)[None], torch.zeros(1)
         quat = torch.tensor(IDENTITY).expand(1, trans.shape[1], 4)
-        return Normalised(Geometry(empty, empty, empty, empty, quat, trans), torch.ones(trans.shape[:2]))
+        return Normalized(Geometry(empty, empty, empty, empty, quat, trans), torch.ones(trans.shape[:2]))
 
     weight = view_valid[..., None, None].float()
-    pair = NormalisedPair(side(prediction), side(truth), weight, empty := torch.ones(1), empty, empty > 0)
+    pair = NormalizedPair(side(prediction), side(truth), weight, empty := torch.ones(1), empty, empty > 0)
     return LossInputs(cfg, None, None, pair, torch.ones_like(weight))
 
 
@@ -47,7 +47,7 @@ def test_robust_loss_of_an_error_of_c():
     assert loss.item() == pytest.approx(3 * ((1 / 1.5 + 1) ** 0.25 - 1), rel=1e-6)
 
 
-def test_pose_trans_of_five_at_weight_three_is_a_normalised_error_of_about_an_eighth():
+def test_pose_trans_of_five_at_weight_three_is_a_normalized_error_of_about_an_eighth():
     loss = robust_loss(torch.tensor([0.135, 0.0, 0.0]), torch.zeros(3), LossConfig())
     assert 3 * loss.item() == pytest.approx(5.0, abs=0.1)
 
@@ -76,7 +76,7 @@ def test_truth_in_view0_of_two_cars_facing_each_other(make_scene):
     torch.testing.assert_close(truth.points_world[0, :, 0, 0], torch.tensor([[0.0, 0, 5.0], [0.0, 0, 15.0]]))
 
 
-def test_normalise_takes_out_the_metric_scale_and_the_mean_distance(make_scene):
+def test_normalize_takes_out_the_metric_scale_and_the_mean_distance(make_scene):
     prediction, target = make_scene(5)
     pair = gather(LossConfig(), prediction, target).pair
     for side in (pair.prediction, pair.truth):
@@ -156,7 +156,7 @@ def test_gradient_matching_of_a_ramp_in_log_depth():
     columns = {step: width // step for step in (1, 2, 4, 8)}
     expected = sum(slope * step * (count - 1) / count for step, count in columns.items())
     assert gradient_matching_loss(prediction, truth, mask).tolist() == pytest.approx([expected], rel=1e-4)
-    mask[..., 1::2] = False  # no neighbours at full resolution; half of the columns count there
+    mask[..., 1::2] = False  # no neighbors at full resolution; half of the columns count there
     expected -= slope * (width - 1) / width
     assert gradient_matching_loss(prediction, truth, mask).tolist() == pytest.approx([expected], rel=1e-4)
 
@@ -198,7 +198,7 @@ def test_confidence_weights_world_points_in_training(make_scene):
 
 
 def test_points_and_depth_compare_lengths_in_log_space(make_scene):
-    """Two points on one ray, each side in units of its own mean distance of three metres."""
+    """Two points on one ray, each side in units of its own mean distance of three meters."""
     prediction, target = make_scene(0, batch=1, views=1, height=1, width=2)
     ray = torch.tensor([0.0, 0.6, 0.8]).expand_as(target.rays)
     depth, truth = torch.tensor([1.0, 5.0]).view(1, 1, 1, 2), torch.tensor([4.0, 2.0]).view(1, 1, 1, 2)
@@ -234,7 +234,7 @@ def test_the_sign_of_a_quaternion_does_not_matter_and_its_angle_does():
         assert loss.tolist() == pytest.approx([0.0, expected], rel=1e-4)
 
 
-def test_scale_is_the_mean_distance_in_metres_on_metric_samples(make_scene):
+def test_scale_is_the_mean_distance_in_meters_on_metric_samples(make_scene):
     prediction, target = make_scene(4, batch=3)
     target = replace(target, is_metric=torch.tensor([True, False, True]))
     distances = zip(

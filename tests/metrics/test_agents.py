@@ -6,7 +6,7 @@ from coopmap.metrics.covisibility import covisibility
 
 
 def four_to_a_car(records, seed):
-    """The scene of two cars, each with four cameras half a metre around its centre, and the same scene per car."""
+    """The scene of two cars, each with four cameras half a meter around its center, and the same scene per car."""
     prediction, target = records.scene(seed, batch=2, views=2)
     cameras = torch.stack(
         [

@@ -88,7 +88,7 @@ def test_nearest_distances_are_exact_far_from_the_origin():
     torch.testing.assert_close(distances.double(), expected, atol=1e-4, rtol=0)
 
 
-def test_cells_of_half_a_metre():
+def test_cells_of_half_a_meter():
     points = torch.tensor([[0.1, 0, 0.1], [0.4, 5, 0.4], [0.6, 0, 0.1], [-0.1, 0, 0.1], [119.9, 0, -119.9]])
     grid = occupied(points, 120.0).view(480, 480)
     assert grid.sum() == 4

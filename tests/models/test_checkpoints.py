@@ -139,7 +139,7 @@ def test_half_precision_weights_become_float32(trained, model):
     torch.testing.assert_close(model.scale_token, trained.scale_token, rtol=1e-3, atol=1e-5)
 
 
-def test_licence_and_ignored_objects_are_reported(trained, model, tmp_path):
+def test_license_and_ignored_objects_are_reported(trained, model, tmp_path):
     assert load_weights(model, write("folder", trained, tmp_path)).license == "apache-2.0"
     report = load_weights(model, write("upstream_training", trained, tmp_path))
     assert {"omegaconf.dictconfig.DictConfig", "argparse.Namespace"} <= set(report.ignored)
@@ -454,7 +454,7 @@ def hub_cache(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
-def put_on_hub(cache: Path, repo: str, model: MapAnything, licence: str | None = "cc-by-nc-4.0", **encoder) -> str:
+def put_on_hub(cache: Path, repo: str, model: MapAnything, license: str | None = "cc-by-nc-4.0", **encoder) -> str:
     """Put a release into the cache as the newest of its repository.
 
     Returns:
@@ -466,8 +466,8 @@ def put_on_hub(cache: Path, repo: str, model: MapAnything, licence: str | None =
     save_file(first_names(model), snapshot / "model.safetensors")
     if encoder:
         (snapshot / "config.json").write_text(json.dumps({"encoder_config": encoder, "vmax": float("inf")}))
-    if licence:
-        (snapshot / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    if license:
+        (snapshot / "README.md").write_text(f"---\nlicense: {license}\n---\n")
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text(COMMIT)
     return hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
@@ -497,7 +497,7 @@ def test_other_content_at_a_pinned_revision_is_refused(trained, model, hub_cache
 
 @pytest.mark.usefixtures("no_network")
 def test_an_unpinned_name_warns_with_what_to_write(trained, model, hub_cache, caplog):
-    put_on_hub(hub_cache, "someone/finetuned", trained, licence=None)
+    put_on_hub(hub_cache, "someone/finetuned", trained, license=None)
     with caplog.at_level(logging.WARNING, logger="coopmap"):
         report = load_weights(model, "someone/finetuned")
     assert f"use model.weights=someone/finetuned@{COMMIT}" in caplog.text
@@ -539,7 +539,7 @@ def test_another_encoder_is_refused_before_the_weights_are_downloaded(trained, m
 
 
 @pytest.mark.parametrize(
-    ("repo", "choice", "licence"),
+    ("repo", "choice", "license"),
     [
         ("facebook/map-anything", "mapanything_v11", "cc-by-nc-4.0"),
         ("facebook/map-anything-apache", "mapanything_v11", "apache-2.0"),
@@ -547,11 +547,11 @@ def test_another_encoder_is_refused_before_the_weights_are_downloaded(trained, m
         ("facebook/map-anything-apache-v1", "mapanything_v1", "apache-2.0"),
     ],
 )
-def test_table_of_releases_agrees_with_the_model_choices(repo, choice, licence):
+def test_table_of_releases_agrees_with_the_model_choices(repo, choice, license):
     release, encoder = hub.RELEASES[repo], load_config(choice).encoder
     assert release.encoder == (encoder.depth, encoder.dim)
     assert hub.MODELS[release.encoder] == choice
-    assert release.license == licence
+    assert release.license == license
     assert (release.revision is None) == (release.sha256 is None)
     assert release.revision is None or hub.COMMIT.fullmatch(release.revision)
 

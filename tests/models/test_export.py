@@ -177,7 +177,7 @@ def test_whoever_may_read_the_configuration_may_read_the_weights(released):
     assert len(modes) == 1
 
 
-def test_model_card_names_licence_origin_and_run(released):
+def test_model_card_names_license_origin_and_run(released):
     card = (released / "README.md").read_text()
     assert card.startswith("---\nlicense: cc-by-nc-4.0\nbase_model: facebook/map-anything-v1\n")
     assert ORIGIN["revision"] in card
@@ -217,7 +217,7 @@ def test_encoders_that_the_model_lacks_are_lent_or_the_export_is_refused(whole, 
         export(checkpoint, tmp_path / "refused")
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
 
-    folder = export(checkpoint, tmp_path / "lent", weights=str(released), licence="mit")
+    folder = export(checkpoint, tmp_path / "lent", weights=str(released), license="mit")
     loaded = MapAnything(whole.cfg)
     load_weights(loaded, folder)
     for part, origin in (("ray_dirs_encoder", model), ("pose_head", model), ("depth_encoder", whole)):
@@ -303,7 +303,7 @@ def test_command_line_exports_a_run(whole, tmp_path):
     command = [sys.executable, "-m", "coopmap.export", f"run={run}", f"output={tmp_path / 'out'}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "the licence is unknown" in done.stdout
+    assert "the license is unknown" in done.stdout
     model = MapAnything(whole.cfg)
     load_weights(model, tmp_path / "out")
     assert torch.equal(model.scale_token, whole.scale_token)

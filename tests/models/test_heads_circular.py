@@ -127,7 +127,7 @@ def test_wrapping_convolution_is_the_middle_of_a_convolution_over_three_turns():
 
 @pytest.mark.parametrize(("width", "resized"), [(8, 16), (8, 14), (56, 98), (3, 7), (6, 4), (5, 5)])
 def test_a_resized_ring_keeps_every_angle(width, resized):
-    """Linear interpolation by hand: pixel centres at the same fractions of the circumference, modulo a full turn."""
+    """Linear interpolation by hand: pixel centers at the same fractions of the circumference, modulo a full turn."""
     ring = np.random.default_rng(0).standard_normal(width)
     x = torch.from_numpy(ring)[None, None, None].expand(1, 1, 5, width)
     position = (np.arange(resized) + 0.5) * width / resized - 0.5

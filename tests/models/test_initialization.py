@@ -26,7 +26,7 @@ def test_untrained_poses_are_close_and_differ_by_what_the_images_show(tiny):
     assert prediction.pose_trans.std(dim=0).min() > 1e-4
 
 
-def test_released_initialisation_is_that_of_the_public_code():
+def test_released_initialization_is_that_of_the_public_code():
     model = MapAnything(load_config("mapanything_tiny", {"initialization": "released"}))
     assert abs(model.encoder.model.blocks[0].attn.qkv.weight.std().item() - 0.02) < 1e-3
     assert abs(model.encoder.model.pos_embed.std().item() - 0.02) < 1e-3

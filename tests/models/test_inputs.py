@@ -132,7 +132,7 @@ def test_inputs_that_are_not_given_have_no_influence(model):
 @pytest.mark.parametrize("kind", ["rays", "depth", "pose"])
 @torch.no_grad()
 def test_a_view_without_an_input_does_not_see_it(model, kind):
-    """Not even through the normalisation that views share."""
+    """Not even through the normalization that views share."""
     observation = observation_with_priors(1, 3)
     given = torch.tensor([[True, False, True]])
     field = "rays" if kind == "rays" else f"{kind}_prior"

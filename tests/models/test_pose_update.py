@@ -96,7 +96,7 @@ def test_a_rough_pose_that_is_not_given_has_no_influence():
         assert torch.equal(getattr(first, field), getattr(second, field)), field
 
 
-def learnt_errors(states_accuracy: bool) -> tuple[float, float, float]:
+def learned_errors(states_accuracy: bool) -> tuple[float, float, float]:
     """Mean errors of updated, rough and answered positions; one level of roughness per sample."""
     torch.manual_seed(0)
     update, generator = PoseUpdate(DIM, 64), torch.Generator().manual_seed(3)
@@ -128,9 +128,9 @@ def learnt_errors(states_accuracy: bool) -> tuple[float, float, float]:
 
 def test_it_learns_whom_to_believe():
     """From disagreement alone it is better than either source; from stated accuracy still better."""
-    guessed, rough, answer = learnt_errors(states_accuracy=False)
+    guessed, rough, answer = learned_errors(states_accuracy=False)
     assert guessed < 0.8 * min(rough, answer)
-    told, *_ = learnt_errors(states_accuracy=True)
+    told, *_ = learned_errors(states_accuracy=True)
     assert told < 0.97 * guessed
 
 

@@ -116,8 +116,8 @@ def test_signs_of_quaternions_do_not_matter(signs):
 def test_mean_rotation_is_near_the_chordal_mean():
     generator = torch.Generator().manual_seed(7)
     turns = roma.rotvec_to_unitquat(0.1 * torch.randn(50, 4, 3, generator=generator, dtype=torch.float64))
-    centre = torch.nn.functional.normalize(torch.randn(50, 1, 4, generator=generator, dtype=torch.float64), dim=-1)
-    base = roma.quat_product(centre, turns)
+    center = torch.nn.functional.normalize(torch.randn(50, 1, 4, generator=generator, dtype=torch.float64), dim=-1)
+    base = roma.quat_product(center, turns)
     chordal = roma.special_procrustes(roma.unitquat_to_rotmat(base).mean(dim=1))
     mean = roma.unitquat_to_rotmat(mean_quat(base))
     assert roma.rotmat_geodesic_distance(mean, chordal).max() < 1e-3

@@ -20,7 +20,7 @@ PANORAMA, SQUARE, PINHOLE = (252, 1008), (224, 224), (336, 448)
 
 
 def with_priors(batch: int, views: int, height: int, width: int) -> Observation:
-    """All geometric inputs; priors of every second sample are not in metres."""
+    """All geometric inputs; priors of every second sample are not in meters."""
     generator = torch.Generator().manual_seed(1)
     pose = torch.eye(4).repeat(batch, views, 1, 1)
     pose[..., :3, 3] = torch.randn(batch, views, 3, generator=generator)
@@ -108,7 +108,7 @@ def test_looking_at_a_value_would_be_noticed():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("given", [(), KINDS])
-def test_no_synchronisation_on_cuda(given):
+def test_no_synchronization_on_cuda(given):
     torch.manual_seed(0)
     model = MapAnything(load_config("mapanything_tiny", ALL_INPUTS)).cuda()
     observation = masked(with_priors(2, 3, 28, 56), given).to("cuda")

@@ -42,7 +42,7 @@ def test_metadata_has_the_keys_of_a_real_recording(yaml_paths: list[Path]) -> No
             assert set(vehicle) == {"angle", "center", "extent", "location", "speed"}
 
 
-def test_vehicles_are_the_neighbours_and_never_oneself(yaml_paths: list[Path]) -> None:
+def test_vehicles_are_the_neighbors_and_never_oneself(yaml_paths: list[Path]) -> None:
     for path in yaml_paths:
         vehicles = read(path)["vehicles"]
         agents = {int(folder.name) for folder in path.parents[1].iterdir() if folder.is_dir()}
@@ -64,7 +64,7 @@ def test_extrinsics_follow_from_the_written_poses(yaml_paths: list[Path]) -> Non
 
 
 def test_rig_is_that_of_a_real_recording(yaml_paths: list[Path]) -> None:
-    # T_lidar_camera of a recorded V2XSet frame, rounded to the millimetre and 0.01 degrees
+    # T_lidar_camera of a recorded V2XSet frame, rounded to the millimeter and 0.01 degrees
     cosine, sine = np.cos(np.deg2rad(100)), np.sin(np.deg2rad(100))
     expected = {
         "camera0": [[1, 0, 0, 3.0], [0, 1, 0, 0], [0, 0, 1, -0.9]],
@@ -128,7 +128,7 @@ def test_sweep_starts_at_the_ground_below_the_lidar(yaml_paths: list[Path]) -> N
         assert np.median(steep[:, 2]) == pytest.approx(-1.9, abs=0.15)
 
 
-def test_pixel_rays_pass_through_pixel_centres() -> None:
+def test_pixel_rays_pass_through_pixel_centers() -> None:
     rays = sensors.camera_rays(0.125)
     projected = rays @ sensors.intrinsic(0.125)[[0, 1]][:, [2, 0, 1]].T * [1, -1] + [0, 75]
     np.testing.assert_allclose(projected[10, 20], [20.5, 10.5])

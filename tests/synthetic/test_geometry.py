@@ -99,7 +99,7 @@ def test_agents_see_one_another(agents: list[Agent]) -> None:
 
 
 def test_own_body_blocks_no_view(agents: list[Agent]) -> None:
-    """The side cameras hang above the roof; with their car's body they would see it half a metre away."""
+    """The side cameras hang above the roof; with their car's body they would see it half a meter away."""
     for agent in agents:
         for camera in range(4):
             depth = agent.depth(camera)

@@ -48,7 +48,7 @@ def test_cars_fill_their_bounding_boxes() -> None:
         np.testing.assert_allclose(corners.min(axis=0), [-model.extent[0], -model.extent[1], 0.0], atol=0.05)
 
 
-def test_paint_colours_the_body_but_not_the_wheels() -> None:
+def test_paint_colors_the_body_but_not_the_wheels() -> None:
     color = car_surface(SEDAN, (1.0, 0.0, 0.0)).color
     assert (color == [1.0, 0.0, 0.0]).all(axis=1).any()
     assert (color == 0.06).all(axis=1).any()

@@ -33,11 +33,11 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_target_appears_only_when_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, seen = tmp_path / "last.ckpt", []
-    synchronise = os.fsync
+    synchronize = os.fsync
 
     def fsync(descriptor: int) -> None:
         seen.append(file.exists())
-        synchronise(descriptor)
+        synchronize(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
     AtomicCheckpointIO().save_checkpoint({"coopmap": {}}, file)

@@ -58,7 +58,7 @@ def run(overrides: list[str], log: StepLog) -> TrainingResult:
 
 
 def assert_same_run(path: Path, straight: TrainingResult) -> None:
-    """Weights, optimiser, schedule, validations and log of a continued run equal those of the uninterrupted one."""
+    """Weights, optimizer, schedule, validations and log of a continued run equal those of the uninterrupted one."""
     ours, theirs = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (path, straight.run.path))
     assert ours["global_step"] == theirs["global_step"]
     assert ours["lr_schedulers"] == theirs["lr_schedulers"]

@@ -100,7 +100,7 @@ class WorkCounter(TorchDispatchMode):
 def hollow(model: nn.Module, device: torch.device | str) -> None:
     """Give a model that was built on the meta device parameters and buffers without content on ``device``.
 
-    To be called in ``FakeTensorMode``, in which initialisation would fail: it looks at random numbers.
+    To be called in ``FakeTensorMode``, in which initialization would fail: it looks at random numbers.
     """
     for module in model.modules():
         for name, value in list(module.named_parameters(recurse=False)):

@@ -10,9 +10,9 @@ Options (key=value):
   output=null           write a .md or .json file as well
   data.*, model.*, ...  keys of the configuration, for all variants: model.checkpointing.heads=true
 
-Variants are experiments (conf/experiment) with all that these configure: sizes, model, objective, optimiser. Each takes
+Variants are experiments (conf/experiment) with all that these configure: sizes, model, objective, optimizer. Each takes
 steps on one sample of a small town that is rendered for the purpose. Time on the CPU is that of all threads together,
-which other load on the machine disturbs little. Peak memory is that of weights, gradients, optimiser state, sample and
+which other load on the machine disturbs little. Peak memory is that of weights, gradients, optimizer state, sample and
 activations: counted on tensors without content on the CPU, the allocator's on CUDA.
 """
 
@@ -177,7 +177,7 @@ class Step:
         self.optimizer = build_optimizer(model, config.optim)
 
     def __call__(self) -> tuple[float, float, float]:
-        """Take it; seconds of forward pass and objective, of backward pass, and of the optimiser's update."""
+        """Take it; seconds of forward pass and objective, of backward pass, and of the optimizer's update."""
         clock = self.options.clock
         self.optimizer.zero_grad()
         started = clock()
@@ -207,7 +207,7 @@ def count(variant: Variant, options: Options) -> dict[str, Any]:
 
 
 def count_peak_bytes(model: nn.Module, variant: Variant, options: Options) -> int:
-    """Most memory that tensors take in a step, when the optimiser has its state."""
+    """Most memory that tensors take in a step, when the optimizer has its state."""
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
         model = copy.deepcopy(model)

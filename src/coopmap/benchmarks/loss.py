@@ -39,7 +39,7 @@ from coopmap.config.compose import conf_dir
 from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.geometry import pose_from_quat_trans, transform_points
 from coopmap.losses import Criterion
-from coopmap.losses.normalised import truth_in_view0
+from coopmap.losses.normalized import truth_in_view0
 from coopmap.types import Prediction, Target
 
 EVERY_TERM = "all"

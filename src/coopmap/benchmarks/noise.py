@@ -13,7 +13,7 @@ from coopmap.comparison.tables import Section, Table
 from coopmap.config.checks import ConfigError
 from coopmap.evaluation.records import PAIR_ERRORS
 
-SWEEPS = ("metres and degrees", "metres alone", "degrees alone")
+SWEEPS = ("meters and degrees", "meters alone", "degrees alone")
 SMALLEST_IN = {"trans_m": 1e-3, "rot_deg": 1e-3}
 """Below these errors of what goes in, there is nothing to divide by."""
 DASH = "\u2013"
@@ -38,7 +38,7 @@ class Level:
 
     @classmethod
     def parse(cls, text: str) -> Level:
-        """Read ``metres/degrees``.
+        """Read ``meters/degrees``.
 
         Raises:
             ConfigError: the text is something else.
@@ -48,7 +48,7 @@ class Level:
         except ValueError:
             trans_m = rot_deg = math.nan
         if not all(math.isfinite(value) and value >= 0 for value in (trans_m, rot_deg)):
-            raise ConfigError(f"levels={text}: expected metres/degrees, both at least 0, as in levels=0.5/1,2/4")
+            raise ConfigError(f"levels={text}: expected meters/degrees, both at least 0, as in levels=0.5/1,2/4")
         return cls(trans_m, rot_deg)
 
     @property
@@ -63,9 +63,9 @@ class Level:
 
 
 BOTH = ("0/0", "0.5/1", "1/2", "2/4", "3/6", "5/10")
-METRES = ("0.5/0", "1/0", "2/0", "3/0", "5/0")
+METERS = ("0.5/0", "1/0", "2/0", "3/0", "5/0")
 DEGREES = ("0/1", "0/2", "0/4", "0/6", "0/10")
-DEFAULT_LEVELS = (*BOTH, *METRES, *DEGREES)
+DEFAULT_LEVELS = (*BOTH, *METERS, *DEGREES)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from coopmap.benchmarks.noise import NO_PRIOR, SWEEPS, Outcome
-from coopmap.comparison.curves import COLOURS
+from coopmap.comparison.curves import COLORS
 from coopmap.comparison.page import document, table_html
 from coopmap.comparison.tables import Table
 from coopmap.evaluation.charts import as_html
@@ -24,7 +24,7 @@ PANELS = {"trans_m": ("translation", "m", 1), "rot_deg": ("rotation", "deg", 2)}
 DASHES, SYMBOLS = ("solid", "dash", "dot"), ("circle", "square", "diamond")
 """By sweep."""
 
-GREY, BETTER = "#8c959f", "rgba(0, 158, 115, 0.08)"
+GRAY, BETTER = "#8c959f", "rgba(0, 158, 115, 0.08)"
 
 ONLY_FIGURES = "main:has(> #figures:target) > :not(#figures) { display: none; }"
 """``priors.html#figures`` shows the figures alone, for a picture of them."""
@@ -79,15 +79,15 @@ def noise_figure(measured: Measured) -> go.Figure:
 
 
 def _style(name: str, group: int, sweep: int, by_group: bool) -> dict[str, Any]:
-    """Colours tell groups apart where there are several, else sweeps."""
-    colour = COLOURS[(group if by_group else sweep) % len(COLOURS)]
+    """Colors tell groups apart where there are several, else sweeps."""
+    color = COLORS[(group if by_group else sweep) % len(COLORS)]
     return {
         "name": escape(name, quote=False),  # Plotly reads some HTML
         "legendgroup": name,
         "mode": "lines+markers",
         "cliponaxis": False,
-        "line": {"color": colour, "dash": DASHES[sweep], "width": 2.5},
-        "marker": {"color": colour, "symbol": SYMBOLS[sweep], "size": 8},
+        "line": {"color": color, "dash": DASHES[sweep], "width": 2.5},
+        "marker": {"color": color, "symbol": SYMBOLS[sweep], "size": 8},
     }
 
 
@@ -116,18 +116,18 @@ def _draw_references(figure: go.Figure, error: str, column: int, measured: Measu
     """Axes, the line on which the answer is as good as what was given, and the answer without any."""
     name, unit, _ = PANELS[error]
     outcomes = [each for group in measured.values() for each in group]
-    even = {"color": GREY, "dash": "dash", "width": 1.5}
+    even = {"color": GRAY, "dash": "dash", "width": 1.5}
     end = 1.05 * max((given.mean for each in outcomes if (given := each.given[error])), default=1.0)
     top = 1.08 * max(end, *(each.answered[error].mean for each in outcomes if each.level is not None))
     diagonal = {"x": [0, end], "y": [0, end], "mode": "lines", "line": even}
     label = {"name": "out = in", "legendgroup": "out = in", "showlegend": column == 1, "hoverinfo": "skip"}
     figure.add_trace(go.Scatter({**diagonal, **label, "fill": "tozeroy", "fillcolor": BETTER}), 1, column)
     for number, group in enumerate(measured.values()):
-        colour = COLOURS[number % len(COLOURS)] if len(measured) > 1 else GREY
+        color = COLORS[number % len(COLORS)] if len(measured) > 1 else GRAY
         for without in (each.answered[error].mean for each in group if each.level is None):
             if without < top:
-                note = {"text": NO_PRIOR, "font_color": colour, "showarrow": False, "yshift": 9, "xanchor": "left"}
-                line = {"color": colour, "dash": "dot", "width": 1.5}
+                note = {"text": NO_PRIOR, "font_color": color, "showarrow": False, "yshift": 9, "xanchor": "left"}
+                line = {"color": color, "dash": "dot", "width": 1.5}
                 figure.add_hline(without, line=line, annotation={**note, "x": 0.02}, row=1, col=column)
     everywhere = {"row": 2, "col": column, "exclude_empty_subplots": False}
     figure.add_hrect(0, 1, fillcolor=BETTER, line_width=0, layer="below", **everywhere)

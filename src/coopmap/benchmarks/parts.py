@@ -38,7 +38,7 @@ def run_pass(
         read: a clock or a counter.
 
     Returns:
-        What ``read`` gave at the begin and end of each part, ``{part}`` and ``{part}, backward``. The normalisation
+        What ``read`` gave at the begin and end of each part, ``{part}`` and ``{part}, backward``. The normalization
         before the multi-view transformer counts to it, the objective to the heads.
     """
     readings = [read()]

@@ -2,7 +2,7 @@
 
 Options (key=value):
   runs=FOLDER[,...]     runs that were trained with rough poses: run folders, folders that hold runs, or patterns
-  levels=0.5/1,2/4      noise as metres/degrees (standard deviations); default: both together from 0/0 to 5/10, metres
+  levels=0.5/1,2/4      noise as meters/degrees (standard deviations); default: both together from 0/0 to 5/10, meters
                         alone up to 5, degrees alone up to 10
   by=experiment         put runs together in which these keys are equal; default: in all but the seed
   split=val             val, test, train or test_culvercity
@@ -65,11 +65,11 @@ class Options:
         if not self.runs:
             raise ConfigError("runs: expected run folders, as in runs=runs/four_camera (--help lists the options)")
         if not self.levels:
-            raise ConfigError("levels: expected metres/degrees, as in levels=0.5/1,2/4")
+            raise ConfigError("levels: expected meters/degrees, as in levels=0.5/1,2/4")
         require_choice("split", self.split, SPLITS)
         for override in self.overrides:
             if override.partition("=")[0] in SWEPT:
-                raise ConfigError(f"{override}: the noise is what is varied here; name it as levels=metres/degrees")
+                raise ConfigError(f"{override}: the noise is what is varied here; name it as levels=meters/degrees")
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Options:

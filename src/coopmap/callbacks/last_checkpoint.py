@@ -15,7 +15,7 @@ from coopmap.config.train import CheckpointConfig
 class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` every so many steps or minutes, after each validation, at the end and on a stop signal.
 
-    Always between two steps, when model, optimiser, schedule and position in the data agree with one another.
+    Always between two steps, when model, optimizer, schedule and position in the data agree with one another.
     """
 
     def __init__(self, file: Path, cfg: CheckpointConfig) -> None:

@@ -27,7 +27,7 @@ class ModelFacts(L.Callback):
     """Writes ``model.json``: parameters, tokens and FLOPs per sample, peak memory; logs the clock.
 
     Tokens and FLOPs are those of the first validation sample with the most agents, counted once at the start on
-    tensors without content. Beside every validation stand ``time/steps``, optimiser steps so far, and ``time/wall_s``,
+    tensors without content. Beside every validation stand ``time/steps``, optimizer steps so far, and ``time/wall_s``,
     seconds of training so far, validations included, pauses between resumed starts excluded.
 
     Args:

@@ -90,7 +90,7 @@ def differing_objective(runs: Sequence[Run]) -> list[str]:
 def _objectives(runs: Sequence[Run]) -> list[str]:
     if not (keys := differing_objective(runs)):
         return []
-    return [f"objective differs ({_some(keys)}): pose_trans_avg does not compare, metres and degrees do"]
+    return [f"objective differs ({_some(keys)}): pose_trans_avg does not compare, meters and degrees do"]
 
 
 def _setting(key: str) -> Callable[[Run], str]:

@@ -10,8 +10,8 @@ from coopmap.comparison.runs import SECONDS, STEPS, interpolate
 from coopmap.comparison.tables import all_measures
 from coopmap.report import HEADLINES
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#6B6B6B")
-"""Distinguishable with any colour vision (Okabe and Ito, 2008, without yellow and black; two more)."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#6B6B6B")
+"""Distinguishable with any color vision (Okabe and Ito, 2008, without yellow and black; two more)."""
 
 REFERENCE_LINE = {"dash": "dot", "color": "#999999", "width": 1}
 ROW_HEIGHT = 330
@@ -53,7 +53,7 @@ def curves_html(groups: Sequence[Group]) -> str:
         for column, (clock, title, unit) in enumerate(clocks, 1):
             is_first = (row, column) == (1, 1)
             for place, group in enumerate(groups):
-                for trace in _traces(group, COLOURS[place % len(COLOURS)], clock, unit, name, is_first):
+                for trace in _traces(group, COLORS[place % len(COLORS)], clock, unit, name, is_first):
                     figure.add_trace(go.Scatter(trace), row=row, col=column)
             if baseline and (values := [run.last[baseline] for run in runs if baseline in run.last]):
                 figure.add_hline(sum(values) / len(values), line=REFERENCE_LINE, row=row, col=column)
@@ -70,7 +70,7 @@ def curves_html(groups: Sequence[Group]) -> str:
     return figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
 
 
-def _traces(group: Group, colour: str, clock: str, unit: float, name: str, in_legend: bool) -> list[dict[str, Any]]:
+def _traces(group: Group, color: str, clock: str, unit: float, name: str, in_legend: bool) -> list[dict[str, Any]]:
     """Single runs thin, their mean thick, zero-shot dashed."""
     label = group.label.replace("<", "&lt;")  # Plotly reads some HTML
     common = {"mode": "lines", "legendgroup": group.label, "name": label, "showlegend": False}
@@ -79,16 +79,16 @@ def _traces(group: Group, colour: str, clock: str, unit: float, name: str, in_le
     traces: list[dict[str, Any]] = []
     if len(curves) > 1:
         for run, points in curves.items():
-            thin = {"color": colour, "width": 1}
+            thin = {"color": color, "width": 1}
             text = {"hovertext": run.replace("<", "&lt;"), "opacity": 0.4}
             traces.append({**common, **_xy(points), "line": thin, **text})
-    thick = {"color": colour, "width": 2.5}
+    thick = {"color": color, "width": 2.5}
     mode = "lines+markers" if len(curves) == 1 else "lines"
     traces.append({**common, **_xy(mean), "line": thick, "mode": mode, "showlegend": in_legend})
     zero_shot = group.spread(lambda run: run.zero_shot.get(name))
     ends = [points[-1][0] for points in curves.values() if points]
     if zero_shot and ends:
-        dashed = {"color": colour, "width": 1, "dash": "dash"}
+        dashed = {"color": color, "width": 1, "dash": "dash"}
         text = {"hovertext": f"{label}, before training"}
         traces.append({**common, **_xy([(0, zero_shot.mean), (max(ends), zero_shot.mean)]), "line": dashed, **text})
     return traces

@@ -87,7 +87,7 @@ class Run:
 
 
 def interpolate(points: Sequence[tuple[float, float]], x: float) -> float | None:
-    """Value at ``x``, linear between neighbours; ``None`` outside."""
+    """Value at ``x``, linear between neighbors; ``None`` outside."""
     for place, (right, value) in enumerate(points):
         if right == x:
             return value

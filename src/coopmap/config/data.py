@@ -27,8 +27,8 @@ class PanoramaConfig:
         projection: rows linear in elevation (``equirect``) or in its tangent (``cylinder``).
         surface: proxy surface that rays are cut with before projection into the cameras.
         radius_m: radius of the sphere, or of the sphere that closes the bowl.
-        feather_deg: width of the colour blend between two cameras; geometry is never blended.
-        geometry: ``content`` (the point a pixel shows) or ``central`` (what a camera at the centre would see).
+        feather_deg: width of the color blend between two cameras; geometry is never blended.
+        geometry: ``content`` (the point a pixel shows) or ``central`` (what a camera at the center would see).
         legacy_crop: use only the part of each image that survives a crop to the panorama's aspect ratio. A defect of
             earlier systems, kept for comparison.
     """
@@ -109,7 +109,7 @@ class AugmentationConfig:
         brightness, contrast, saturation: largest relative change.
         hue_deg: largest turn of the hue.
         exposure: largest relative difference in gain between the cameras of one car.
-        greyscale_prob: probability of a grey panorama.
+        grayscale_prob: probability of a gray panorama.
         blur_prob: probability of a Gaussian blur.
         yaw_roll: shift the panorama circularly by a random angle and turn the view's pose to match.
         tilt_deg: largest random pitch and roll of the frame that the panorama is made in; the view's pose is turned to
@@ -121,13 +121,13 @@ class AugmentationConfig:
     saturation: float = 0.2
     hue_deg: float = 18.0
     exposure: float = 0.15
-    greyscale_prob: float = 0.05
+    grayscale_prob: float = 0.05
     blur_prob: float = 0.05
     yaw_roll: bool = True
     tilt_deg: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation", "exposure", "greyscale_prob", "blur_prob"):
+        for name in ("brightness", "contrast", "saturation", "exposure", "grayscale_prob", "blur_prob"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"data.augmentation.{name}", value, "between 0 and 1")
         require(0 <= self.hue_deg <= 180, "data.augmentation.hue_deg", self.hue_deg, "between 0 and 180")

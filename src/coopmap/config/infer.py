@@ -20,7 +20,7 @@ class InferenceOptions:
         precision: ``fp32``, ``bf16`` (autocast; heads stay in float32) or ``auto``: bf16 on a GPU that has it.
         edges: leave out pixels that float between a front and a back surface.
         edge_depth_ratio: relative spread of depth within 3 x 3 pixels that makes an edge ...
-        edge_normal_deg: ... where neighbouring normals also differ by this angle.
+        edge_normal_deg: ... where neighboring normals also differ by this angle.
         confidence_percentile: leave out this share of each view's pixels, the least confident; 0 = none.
     """
 

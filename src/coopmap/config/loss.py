@@ -24,14 +24,14 @@ class LossWeights:
         ray_directions: unit rays, all pixels.
         pose_quats: rotations.
         pose_trans: translations divided by the mean point distance.
-        scale: mean point distance in metres, on metric samples.
+        scale: mean point distance in meters, on metric samples.
         normal: angle between surface normals, where depth is dense.
         gradient_matching: multi-scale gradients of log z, where depth is dense.
         mask: cross entropy of the coverage mask. The only weight that the logged term does not contain.
         scale_distillation: metric scale of a frozen copy of the start weights (``model.weights``), on all samples;
             training only.
-        rig: relative poses of the cameras of one car, metres and radians; needs cameras as views.
-        height: points without known depth below the road or above the ceiling, in metres.
+        rig: relative poses of the cameras of one car, meters and radians; needs cameras as views.
+        height: points without known depth below the road or above the ceiling, in meters.
     """
 
     pts3d: float = 1.0
@@ -80,7 +80,7 @@ class HeightPrior:
 
     Attributes:
         ground_m: height of the agent's origin, its LiDAR, above the road under it.
-        slope: the road may fall away by this many metres per metre of horizontal distance.
+        slope: the road may fall away by this many meters per meter of horizontal distance.
         ceiling_m: nothing is higher than this above the agent's origin; null = no ceiling. The sky has no depth, and
             with a ceiling it is taught one.
     """

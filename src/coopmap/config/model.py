@@ -64,9 +64,9 @@ class EncoderConfig(TransformerConfig):
 
     Attributes:
         patch_size: side of a patch in pixels.
-        pos_embed_grid: side of the square grid of learnt position embeddings (37 for the official 518 px weights).
+        pos_embed_grid: side of the square grid of learned position embeddings (37 for the official 518 px weights).
         num_registers: register tokens after the class token.
-        final_norm: normalise the returned features; off where the multi-view transformer continues the encoder.
+        final_norm: normalize the returned features; off where the multi-view transformer continues the encoder.
     """
 
     layer_scale: float | None = 1.0
@@ -116,7 +116,7 @@ class HeadsConfig:
         feature_dim: channels in which the levels are fused.
         pose_dim: hidden width of the pose head (upstream: four times the squared patch size).
         scale_dim: hidden width of the scale head.
-        initial_scale_m: metric scale that an untrained model answers with, in metres.
+        initial_scale_m: metric scale that an untrained model answers with, in meters.
         circular: the dense head joins the left and right edges of its maps; for 360-degree panoramas only.
     """
 
@@ -130,7 +130,7 @@ class HeadsConfig:
     def __post_init__(self) -> None:
         require(len(self.layer_dims) == 4, "model.heads.layer_dims", list(self.layer_dims), "four numbers of channels")
         require(self.feature_dim % 2 == 0, "model.heads.feature_dim", self.feature_dim, "an even number of channels")
-        require(self.initial_scale_m > 0, "model.heads.initial_scale_m", self.initial_scale_m, "metres above 0")
+        require(self.initial_scale_m > 0, "model.heads.initial_scale_m", self.initial_scale_m, "meters above 0")
 
 
 @dataclass
@@ -165,9 +165,9 @@ class ModelConfig:
 
     Attributes:
         name: label for logs and tables.
-        initialization: ``released`` (as the public code initialises) or ``scratch`` (learns faster without weights).
+        initialization: ``released`` (as the public code initializes) or ``scratch`` (learns faster without weights).
         pose_correction: correct rough poses by what the images show before they are encoded.
-        pose_update: do not encode rough poses, but move them towards what the images say, by learnt gains.
+        pose_update: do not encode rough poses, but move them towards what the images say, by learned gains.
         spherical_encoding: tell each patch of a panorama in which direction it looks (zero at first).
         fusion: how a car's cameras become one panorama, where the data keeps them apart.
         rig_constraint: predict one pose per car and compose it with its calibrated rig, instead of one per camera

@@ -65,7 +65,7 @@ class TaskConfig:
     def for_evaluation(self) -> Self:
         """The same without chance: inputs that every training sample has are given, all others never.
 
-        So a model that learnt from samples with and without geometric inputs is measured on images alone.
+        So a model that learned from samples with and without geometric inputs is measured on images alone.
         """
         rays, depth, pose = (float(self.always_gives(kind)) for kind in INPUTS)
         return replace(

@@ -1,4 +1,4 @@
-"""Configuration of a training run: optimiser, trainer, checkpoints, logs."""
+"""Configuration of a training run: optimizer, trainer, checkpoints, logs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AdaptationConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW with linear warm-up and half a cosine, both counted in optimiser steps.
+    """AdamW with linear warm-up and half a cosine, both counted in optimizer steps.
 
     Attributes:
         lr: peak learning rate.
@@ -126,7 +126,7 @@ class CheckpointConfig:
 
     Attributes:
         monitor: validation figure that decides what is best (lowest).
-        every_n_steps: optimiser steps between two writings; null = not by steps.
+        every_n_steps: optimizer steps between two writings; null = not by steps.
         every_n_minutes: time between two writings; null = not by time.
     """
 
@@ -145,7 +145,7 @@ class LoggerConfig:
     """Where figures go besides ``metrics.csv``, which is always written.
 
     Attributes:
-        mode: ``wandb`` (online), ``offline`` (W&B files, to be synchronised later), ``csv`` (nothing else), or
+        mode: ``wandb`` (online), ``offline`` (W&B files, to be synchronized later), ``csv`` (nothing else), or
             ``auto``: ``wandb`` when ``WANDB_API_KEY`` is set, else ``csv``.
         project, entity, group, tags: passed to W&B.
     """

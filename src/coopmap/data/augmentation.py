@@ -25,17 +25,17 @@ def vary_exposure(
 def jitter(
     image: UInt8[np.ndarray, "*k h w 3"], config: AugmentationConfig, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "*k h w 3"]:
-    """Random brightness, contrast, saturation and hue; sometimes greyscale, sometimes blurred. One draw for all."""
+    """Random brightness, contrast, saturation and hue; sometimes grayscale, sometimes blurred. One draw for all."""
     brightness, contrast, saturation = (
         1 + rng.uniform(-limit, limit) for limit in (config.brightness, config.contrast, config.saturation)
     )
     hue = np.deg2rad(rng.uniform(-config.hue_deg, config.hue_deg))
-    grey, blur = rng.random(2) < (config.greyscale_prob, config.blur_prob)
+    gray, blur = rng.random(2) < (config.grayscale_prob, config.blur_prob)
     sigma = rng.uniform(0.3, 1.5)
 
     matrix = _hue_matrix(hue)
-    colour = 0.0 if grey else saturation
-    matrix = colour * matrix + (1 - colour) * LUMA[None]
+    color = 0.0 if gray else saturation
+    matrix = color * matrix + (1 - color) * LUMA[None]
     mean = float(image.mean())
     scale, offset = brightness * contrast, brightness * (1 - contrast) * mean
     affine = np.concatenate([scale * matrix, np.full((3, 1), offset)], axis=1)
@@ -47,7 +47,7 @@ def jitter(
 
 
 def _hue_matrix(angle: float) -> Float32[np.ndarray, "3 3"]:
-    """Rotation of RGB about the grey axis."""
+    """Rotation of RGB about the gray axis."""
     cos, sin = np.cos(angle), np.sin(angle)
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.cross(np.eye(3), axis)

@@ -34,7 +34,7 @@ def rough_pose(
 
 
 def stated_sigma(priors: PriorsConfig, noise_level: float) -> tuple[float, float]:
-    """Standard deviation that comes with rough poses: metres along either horizontal axis, radians of yaw.
+    """Standard deviation that comes with rough poses: meters along either horizontal axis, radians of yaw.
 
     Receivers state it; that of ``gps`` is the configured one.
     """

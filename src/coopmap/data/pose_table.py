@@ -31,7 +31,7 @@ class PoseTable:
     """CARLA 6-vectors of the rows of an index (``index.frame_agents``); NaN where the file is unreadable.
 
     Attributes:
-        cords: ``(x, y, z, roll, yaw, pitch)``, metres and degrees, CARLA axes.
+        cords: ``(x, y, z, roll, yaw, pitch)``, meters and degrees, CARLA axes.
         start: frame ``i`` has the rows ``start[i] : start[i + 1]``.
         skipped: path and reason of each unreadable file.
     """

@@ -11,7 +11,7 @@ from coopmap.data.opv2v import AgentMetadata, VehicleBoxes
 from coopmap.geometry.boxes import inside_boxes
 
 MOVING_MPS = 0.5 / 3.6
-"""Slower vehicles count as standing: half a kilometre per hour, a centimetre in a tick."""
+"""Slower vehicles count as standing: half a kilometer per hour, a centimeter in a tick."""
 
 MARGIN_M = 0.1
 FLOOR_M = 0.05
@@ -20,7 +20,7 @@ FLOOR_M = 0.05
 DEFAULT_BODY_HALF_EXTENTS = (1.06, 0.78, 2.49)
 DEFAULT_BODY_CENTER_FORWARD_M = 0.5
 """Box (right, down, forward) of an agent that no other agent lists: an ordinary saloon of CARLA, with the LiDAR half a
-metre behind its middle, as on the real rig."""
+meter behind its middle, as on the real rig."""
 
 
 def vehicles_around(agents: Mapping[str, AgentMetadata]) -> VehicleBoxes | None:

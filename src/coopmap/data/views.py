@@ -37,7 +37,7 @@ PATCH_SIZE = 14
 
 IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
-"""DINOv2's (ImageNet's) normalisation of RGB in [0, 1]."""
+"""DINOv2's (ImageNet's) normalization of RGB in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class PanoramaViews:
     def _finish(
         self, image: UInt8[np.ndarray, "*k hp wp 3"], frame: PanoramaFrame, shift: int
     ) -> Float32[np.ndarray, "*k h w 3"]:
-        """Normalise and roll; pixels that no camera sees get the mean colour, which says nothing."""
+        """Normalize and roll; pixels that no camera sees get the mean color, which says nothing."""
         return roll_columns(normalized(image, frame.warp.covered), shift)
 
     def _cells(self, frame: PanoramaFrame, shift: int) -> CameraCells | None:
@@ -324,7 +324,7 @@ def _resized(images: UInt8[np.ndarray, "k hi wi 3"], size: CamerasConfig) -> UIn
 def normalized(
     image: UInt8[np.ndarray, "*b 3"], seen: Bool[np.ndarray, "*b"] | None = None
 ) -> Float32[np.ndarray, "*b 3"]:
-    """8-bit RGB as DINOv2 expects it; zero, the mean colour, where nothing is seen."""
+    """8-bit RGB as DINOv2 expects it; zero, the mean color, where nothing is seen."""
     values = (image.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
     if seen is not None:
         values[~seen] = 0

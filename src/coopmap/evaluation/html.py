@@ -25,17 +25,17 @@ ALIGNED = ("_se3", "_sim3")
 ORIGIN_LABELS = {
     "checkpoint": "checkpoint",
     "weights": "weights",
-    "step": "optimiser steps",
+    "step": "optimizer steps",
     "num_parameters": "parameters",
     "sha256": "SHA-256",
     "revision": "revision",
-    "license": "licence",
+    "license": "license",
     "git_revision": "code revision",
     "trained_with": "trained with",
     "left_out": "parts of the weights left out",
     "started_from_source": "training started from",
     "started_from_revision": "of revision",
-    "started_from_license": "of licence",
+    "started_from_license": "of license",
     "overrides": "changed keys",
 }
 
@@ -128,7 +128,7 @@ def _unreadable(files: Sequence[str]) -> str:
 
 
 def _comparison(summary: Mapping[str, Any]) -> str:
-    limits = "".join(f"<th>{metres} m, {degrees}&deg;</th>" for metres, degrees in RECALLS_M_DEG)
+    limits = "".join(f"<th>{meters} m, {degrees}&deg;</th>" for meters, degrees in RECALLS_M_DEG)
     head = (
         "<tr><th rowspan=2></th><th colspan=3 class='group'>translation error (m)</th>"
         f"<th colspan=3 class='group'>rotation error (deg)</th><th colspan={len(RECALLS_M_DEG)} class='group'>"
@@ -136,7 +136,7 @@ def _comparison(summary: Mapping[str, Any]) -> str:
     )
     bootstrap = summary["bootstrap"]
     lead = (
-        "Relative poses of all pairs of agents as they are: in metres and degrees, nothing aligned or scaled to the "
+        "Relative poses of all pairs of agents as they are: in meters and degrees, nothing aligned or scaled to the "
         f"truth. Below each value its {bootstrap['level']:.0%} bootstrap interval ({bootstrap['resamples']} resamples "
         f"of whole {bootstrap['drawn']})."
     )
@@ -157,7 +157,7 @@ def _method_row(method: str, label: str, summary: Mapping[str, Any]) -> str:
         cell = f"<td colspan={6 + len(RECALLS_M_DEG)}>{escape(note or '')}</td>"
         return f"<tr class='absent'><th>{escape(label)}</th>{cell}</tr>" if note else ""
     cells = [_cell(figures[name], statistic) for name in PAIR_ERRORS for statistic in STATISTICS]
-    cells += [_cell(figures[f"recall_{metres}m_{degrees}deg"], "mean", share=True) for metres, degrees in RECALLS_M_DEG]
+    cells += [_cell(figures[f"recall_{meters}m_{degrees}deg"], "mean", share=True) for meters, degrees in RECALLS_M_DEG]
     hint = f"<small>{escape(note)}</small>" if note else ""
     return f"<tr class='{method}'><th>{escape(label)}{hint}</th>{''.join(cells)}</tr>"
 

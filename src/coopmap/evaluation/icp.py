@@ -32,7 +32,7 @@ def is_available() -> bool:
 def register_sweeps(
     sweeps: Sequence[Float[np.ndarray, "n 3"]], poses: Float[np.ndarray, "v 4 4"]
 ) -> tuple[Float[np.ndarray, "v 4 4"], int]:
-    """Improve rough poses by generalised ICP between the sweeps of all pairs of agents.
+    """Improve rough poses by generalized ICP between the sweeps of all pairs of agents.
 
     Pairs that overlap are averaged like the passes of a model; agents without a registration keep their rough pose
     relative to the others.

@@ -22,7 +22,7 @@ TRUE_COLOR = "#1f2328"
 
 
 def panorama_uri(image: Float[Tensor, "3 h w"]) -> str:
-    """A normalised view as the address of an inline JPEG."""
+    """A normalized view as the address of an inline JPEG."""
     rgb = np.clip(image.permute(1, 2, 0).cpu().numpy() * IMAGE_STD + IMAGE_MEAN, 0, 1)
     pixels = np.ascontiguousarray((rgb * 255).round().astype(np.uint8)[..., ::-1])
     height, width = pixels.shape[:2]

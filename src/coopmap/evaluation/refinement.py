@@ -118,7 +118,7 @@ def _average_rotations(
 def _spectral_rotations(
     measured: Float[Tensor, "b p v v 3 3"], weight: Float[Tensor, "b p v v"]
 ) -> Float[Tensor, "b v 3 3"]:
-    """The leading eigenvectors of the (degree-normalised) matrix of all relative rotations, projected on rotations."""
+    """The leading eigenvectors of the (degree-normalized) matrix of all relative rotations, projected on rotations."""
     batch, _, num_views = measured.shape[:3]
     blocks = (weight[..., None, None] * measured).sum(dim=1)
     blocks = blocks + blocks.transpose(1, 2).mT  # R_j_i is the transpose of R_i_j
@@ -143,7 +143,7 @@ def _average_translations(
 
 
 def _positions(difference: Float[Tensor, "b p v v 3"], weight: Float[Tensor, "b p v v"]) -> Float[Tensor, "b v 3"]:
-    """``x`` with mean 0 that minimises the weighted squares of ``x_j - x_i - difference_ij``."""
+    """``x`` with mean 0 that minimizes the weighted squares of ``x_j - x_i - difference_ij``."""
     num_views = weight.shape[-1]
     mutual = (weight + weight.mT).sum(dim=1)
     degree = mutual.sum(dim=-1)

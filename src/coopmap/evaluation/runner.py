@@ -20,7 +20,7 @@ from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.frames import FrameList, read_frame_list
 from coopmap.evaluation.records import Recorder, SampleRecord, gathered, write_table
 from coopmap.evaluation.subject import Subject, open_subject
-from coopmap.evaluation.summary import Conditions, summarise_records
+from coopmap.evaluation.summary import Conditions, summarize_records
 from coopmap.report import write_json
 from coopmap.training import trainer_options
 
@@ -92,7 +92,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
         notes={key: text for share in shares for key, text in share[1].items()},
         seconds=time.monotonic() - started,
     )
-    summary = summarise_records(records, conditions, seed=subject.config.seed)
+    summary = summarize_records(records, conditions, seed=subject.config.seed)
     if trainer.is_global_zero:
         _write(folder, records, summary, figures, conditions, subject, data)
     return EvaluationResult(subject.name, figures, summary, folder, trainer.is_global_zero)

@@ -36,7 +36,7 @@ def _numbered(keys: Sequence[object]) -> Int[np.ndarray, " n"]:
     return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
 
 
-def summarise(
+def summarize(
     values: Float[np.ndarray, " n"], cluster: Int[np.ndarray, " n"], seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, float | int | list[float] | None]:
     """``count``, ``mean``, ``median``, ``p90`` and, as ``mean_ci95`` and so on, their percentile-bootstrap intervals.

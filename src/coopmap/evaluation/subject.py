@@ -73,13 +73,13 @@ def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
         "sha256": sha256,
         "git_revision": record.get("git_revision"),
         "trained_with": " + ".join([trained_with.task.describe(), *trained_with.priors.describe()]),
-        **_licence_of(record),
+        **_license_of(record),
     }
     name = f"{config.experiment}, step {content['global_step']}"
     return Subject(config, module, name, _known(origin), checkpoint.absolute().parents[1])
 
 
-def _licence_of(record: dict[str, Any]) -> dict[str, Any]:
+def _license_of(record: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint says about the weights that its training started from."""
     weights = record.get("weights")
     if not isinstance(weights, dict):

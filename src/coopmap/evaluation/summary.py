@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from coopmap.evaluation.frames import FrameList
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS, SampleRecord
-from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarise
+from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarize
 from coopmap.metrics.breakdown import COVISIBILITY_BINS_PERCENT, DISTANCE_BINS_M
 from coopmap.metrics.pose import RECALLS_M_DEG
 
@@ -84,7 +84,7 @@ def method_column(method: str, column: str) -> str:
     return column if method == "model" else f"{method}_{column}"
 
 
-def summarise_records(records: Sequence[SampleRecord], conditions: Conditions, seed: int = 0) -> dict[str, Any]:
+def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, seed: int = 0) -> dict[str, Any]:
     """Content of ``summary.json``.
 
     Args:
@@ -125,10 +125,10 @@ def _methods(pairs: PairTable, seed: int) -> dict[str, dict[str, Any]]:
             continue
         trans_m, rot_deg = (pairs.columns[name] for name in names)
         values = dict(zip(PAIR_ERRORS, (trans_m, rot_deg), strict=True))
-        for metres, degrees in RECALLS_M_DEG:
-            within = ((trans_m <= metres) & (rot_deg <= degrees)).astype(np.float64)
-            values[f"recall_{metres}m_{degrees}deg"] = np.where(np.isfinite(trans_m), within, np.nan)
-        table[method] = {name: summarise(column, pairs.cluster, seed) for name, column in values.items()}
+        for meters, degrees in RECALLS_M_DEG:
+            within = ((trans_m <= meters) & (rot_deg <= degrees)).astype(np.float64)
+            values[f"recall_{meters}m_{degrees}deg"] = np.where(np.isfinite(trans_m), within, np.nan)
+        table[method] = {name: summarize(column, pairs.cluster, seed) for name, column in values.items()}
     return table
 
 
@@ -147,7 +147,7 @@ def _breakdown(pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
         subject: [
             {"bin": label, "pairs": int(members.sum())}
             | {
-                column: summarise(pairs.columns[column][members], pairs.cluster[members], seed)
+                column: summarize(pairs.columns[column][members], pairs.cluster[members], seed)
                 for column in PAIR_ERRORS
             }
             for label, members in bins.items()
@@ -166,4 +166,4 @@ def _sample_figures(records: Sequence[SampleRecord], seed: int) -> dict[str, Any
     cluster: Int[np.ndarray, " n"]
     cluster, _ = clusters([record.meta.scenario for record in records], range(len(records)))
     columns = {name: np.array([record.figures.get(name, np.nan) for record in records]) for name in names}
-    return {name: summarise(column, cluster, seed) for name, column in columns.items()}
+    return {name: summarize(column, cluster, seed) for name, column in columns.items()}

@@ -1,6 +1,6 @@
 """Camera parameters from per-pixel rays, robustly (numpy, float64, all views at once).
 
-Predicted rays are noisy and in places wrong. Both fits minimise the angle between given and modelled rays by
+Predicted rays are noisy and in places wrong. Both fits minimize the angle between given and modeled rays by
 iteratively reweighted least squares: Tukey's biweight ignores rays that are many times the median angle off.
 
 The camera's own frame is taken as it is: no rotation is sought, except the azimuth at which a panorama starts.
@@ -66,7 +66,7 @@ def fit_pinhole(
     """Recover the 3x3 intrinsics of perspective views.
 
     Linear in the four unknowns: ``x / z = (u - cx) / fx`` and likewise for ``y``. The distance in the image plane is
-    turned into an angle with the metric of the gnomonic projection at the modelled ray, so that wide images are not
+    turned into an angle with the metric of the gnomonic projection at the modeled ray, so that wide images are not
     ruled by their corners.
 
     Args:
@@ -153,12 +153,12 @@ def _fit_panorama(
     yaw_vector = np.stack([z * cos + x * sin, x * cos - z * sin], axis=-1)
     is_cylinder = projection == "cylinder"
 
-    def modelled_elevation(fit: np.ndarray) -> np.ndarray:
+    def modeled_elevation(fit: np.ndarray) -> np.ndarray:
         value = fit[:, 0, None] + fit[:, 1, None] * row
         return np.arctan(value) if is_cylinder else value
 
     def improve(fit: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        model = modelled_elevation(fit)
+        model = modeled_elevation(fit)
         gain = np.cos(model) ** 2 if is_cylinder else np.ones_like(model)  # d elevation / d tangent
         value = (np.tan(model) if is_cylinder else model) + (elevation - model) / gain
         line = _solve_line(row, value, weight * gain**2)
@@ -166,7 +166,7 @@ def _fit_panorama(
         return np.concatenate([line, np.arctan2(votes[:, 1], votes[:, 0])[:, None]], axis=-1)
 
     def angles(fit: np.ndarray) -> np.ndarray:
-        model, turned = modelled_elevation(fit), azimuth + fit[:, 2, None]
+        model, turned = modeled_elevation(fit), azimuth + fit[:, 2, None]
         flat = np.cos(model)
         return _angles(directions, np.stack([np.sin(turned) * flat, -np.sin(model), np.cos(turned) * flat], axis=-1))
 
@@ -261,7 +261,7 @@ def _solve_plane(
 ) -> Float[np.ndarray, "v 2 2"]:
     """Slope and offset of both coordinates (last axis: slope, offset) of ``target`` as a function of ``position``.
 
-    An error ``e`` costs ``weight (|e|^2 - (e . radial)^2)``. With the modelled point of the image plane over its
+    An error ``e`` costs ``weight (|e|^2 - (e . radial)^2)``. With the modeled point of the image plane over its
     distance from the camera as ``radial``, and the inverse of the squared distance in ``weight``, this is a squared
     angle.
     """

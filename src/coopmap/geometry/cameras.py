@@ -1,6 +1,6 @@
 """Camera models behind one interface: ``rays``, ``project``, ``unproject`` (numpy, float64).
 
-Pixel coordinates are continuous: the centre of pixel (row i, column j) is ``(u, v) = (j + 0.5, i + 0.5)``.
+Pixel coordinates are continuous: the center of pixel (row i, column j) is ``(u, v) = (j + 0.5, i + 0.5)``.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Camera(Protocol):
 
 
 def pixel_centers(height: int, width: int) -> Float[np.ndarray, "h w 2"]:
-    """``(u, v)`` of all pixel centres."""
+    """``(u, v)`` of all pixel centers."""
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     return np.stack([u, v], axis=-1)
 
 
 def camera_rays(camera: Camera) -> Float[np.ndarray, "h w 3"]:
-    """Unit rays through all pixel centres."""
+    """Unit rays through all pixel centers."""
     return camera.unproject(pixel_centers(camera.height, camera.width))
 
 

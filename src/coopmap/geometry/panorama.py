@@ -1,4 +1,4 @@
-"""From a rig's four pinhole images to one panorama at the agent's centre.
+"""From a rig's four pinhole images to one panorama at the agent's center.
 
 A ray of the panorama is cut by a proxy surface, and the cut point is projected into every camera with its full
 extrinsics; of the cameras that see it the one closest to its optical axis wins. The map depends on calibration alone
@@ -29,7 +29,7 @@ class PanoramaSpec:
         camera: the ideal panorama camera.
         surface: ``bowl``, ``sphere`` or ``infinite``.
         radius_m: radius of the sphere, or of the sphere that closes the bowl.
-        feather: width of the colour blend between two cameras, radians.
+        feather: width of the color blend between two cameras, radians.
         legacy_crop: keep only the rows of each image that a crop to the panorama's aspect ratio keeps.
     """
 
@@ -133,7 +133,7 @@ def build_warp(rig: Rig, spec: PanoramaSpec, rays: Float[np.ndarray, "h w 3"] | 
 def look_up(
     rig: Rig, rays: Float[np.ndarray, "h w 3"], spec: PanoramaSpec
 ) -> tuple[Float[np.ndarray, "k h w 2"], Float[np.ndarray, "k h w"]]:
-    """Where every camera sees what lies in given directions from the agent's centre.
+    """Where every camera sees what lies in given directions from the agent's center.
 
     Args:
         rig: the cameras.
@@ -230,8 +230,8 @@ def _sample(
     tile_height: int,
     tile_width: int,
 ) -> UInt8[np.ndarray, "*b 3"]:
-    """Bilinear lookup that never reaches into a neighbouring tile of the atlas."""
-    # cv2.remap counts from pixel centres, hence the 0.5
+    """Bilinear lookup that never reaches into a neighboring tile of the atlas."""
+    # cv2.remap counts from pixel centers, hence the 0.5
     u = np.clip(pixel[..., 0] * np.float32(scale[0]) - np.float32(0.5), 0, tile_width - 1)
     v = np.clip(pixel[..., 1] * np.float32(scale[1]) - np.float32(0.5), 0, tile_height - 1)
     rows = v + np.maximum(camera, 0).astype(np.float32) * tile_height

@@ -21,7 +21,7 @@ class Rig:
     The agent frame is its LiDAR frame.
 
     Attributes:
-        intrinsics: pinhole matrices, pixels; pixel centres lie at ``+ 0.5``.
+        intrinsics: pinhole matrices, pixels; pixel centers lie at ``+ 0.5``.
         agent_from_camera: ``T_agent_camera``.
         image_size: ``(height, width)`` of the images that the intrinsics belong to.
         ground_height_m: height of the agent origin above the ground under the car.

@@ -10,13 +10,13 @@ from coopmap.geometry.panorama import PanoramaWarp
 from coopmap.geometry.rig import Rig
 
 PLANARITY = 0.02
-"""Largest second difference of inverse depth, relative to inverse depth, between neighbours on one surface."""
+"""Largest second difference of inverse depth, relative to inverse depth, between neighbors on one surface."""
 
 
 def content_geometry(
     warp: PanoramaWarp, rig: Rig, depths: Float32[np.ndarray, "k h w"], nominal_rays: Float[np.ndarray, "hp wp 3"]
 ) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
-    """The 3D point that each panorama pixel shows, as direction and range from the agent's centre.
+    """The 3D point that each panorama pixel shows, as direction and range from the agent's center.
 
     Args:
         warp: the sampling pattern.
@@ -41,10 +41,10 @@ def content_geometry(
 def central_geometry(
     camera: PanoramaCamera, rig: Rig, depths: Float32[np.ndarray, "k h w"], dense: bool
 ) -> Float32[np.ndarray, "hp wp"]:
-    """Range along the nominal rays that an ideal camera at the agent's centre would see; 0 = unknown.
+    """Range along the nominal rays that an ideal camera at the agent's center would see; 0 = unknown.
 
-    The points of all cameras are splatted with a z-buffer. A splatted point lies off the pixel's centre; with dense
-    depth its range is carried to the centre along the local tangent plane, and points at depth edges, which have none,
+    The points of all cameras are splatted with a z-buffer. A splatted point lies off the pixel's center; with dense
+    depth its range is carried to the center along the local tangent plane, and points at depth edges, which have none,
     are dropped. Sparse depth keeps the point's own range.
     """
     cameras, sources = (index.astype(np.int32) for index in np.nonzero(depths.reshape(len(depths), -1) > 0))
@@ -89,7 +89,7 @@ def _points_in_agent(
 def _normals_in_agent(
     rig: Rig, depths: Float32[np.ndarray, "k h w"], camera: Int[np.ndarray, " n"], source: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, " n"]]:
-    """Unnormalised surface normals at camera pixels, and where the neighbourhood is one plane."""
+    """Unnormalized surface normals at camera pixels, and where the neighborhood is one plane."""
     height, width = rig.image_size
     centers = pixel_centers(height, width)
     rays = np.stack([PinholeCamera(matrix, height, width).unproject(centers) for matrix in rig.intrinsics])

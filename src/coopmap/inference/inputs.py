@@ -50,7 +50,7 @@ class Views:
 
     Attributes:
         observation: what the model sees, without batch dimension.
-        images: the same images as 8-bit RGB, to show and to colour points with.
+        images: the same images as 8-bit RGB, to show and to color points with.
         names: of the views: file names, or agents.
         camera_model: ``pinhole`` or ``cyl``.
         title: what this is.
@@ -74,7 +74,7 @@ def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", siz
     """Read all JPEG and PNG images of a folder, in natural order (``9.png`` before ``10.png``).
 
     The views of one pass have one shape: the most common aspect ratio. Perspective images of another are cropped around
-    the centre; panoramas must agree, since one that is cropped is none.
+    the center; panoramas must agree, since one that is cropped is none.
 
     Args:
         folder: its sub-folders are not looked into.
@@ -97,7 +97,7 @@ def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", siz
     log.info("%d images of %s, as %d x %d pixels (width x height)", len(paths), folder, width, height)
     return Views(
         observation=Observation(
-            images=_normalised(shown),
+            images=_normalized(shown),
             rays=torch.from_numpy(rays).expand(len(paths), -1, -1, -1),
             rays_given=torch.zeros(len(paths), dtype=torch.bool),
         ),
@@ -140,7 +140,7 @@ def _read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _jpeg_defect(data: bytes) -> str | None:
-    """What is wrong with the segments of a JPEG, or ``None``; OpenCV fills the missing part of cut-off ones in grey."""
+    """What is wrong with the segments of a JPEG, or ``None``; OpenCV fills the missing part of cut-off ones in gray."""
     if not data:
         return "the file is empty"
     if not data.startswith(b"\xff\xd8"):
@@ -173,7 +173,7 @@ def _common_size(paths: Sequence[Path], images: Sequence[np.ndarray], camera_mod
         )
     if odd:
         log.warning(
-            "%d of %d images are cropped around the centre to the most common aspect ratio, %.3g:1: %s",
+            "%d of %d images are cropped around the center to the most common aspect ratio, %.3g:1: %s",
             len(odd), len(paths), aspect, ", ".join(odd[:5]) + (", ..." if len(odd) > 5 else ""),
         )  # fmt: skip
     if camera_model == "cyl" and abs(np.log(aspect / PANORAMA_ASPECT)) > SAME_ASPECT:
@@ -191,7 +191,7 @@ def _common_size(paths: Sequence[Path], images: Sequence[np.ndarray], camera_mod
 def fit_image(
     image: UInt8[np.ndarray, "h w 3"], height: int, width: int, crop: bool = True
 ) -> tuple[UInt8[np.ndarray, "hv wv 3"], Float[np.ndarray, "3 3"]]:
-    """Scale an image, with antialiasing, so that it covers ``height x width``, and cut the centre out.
+    """Scale an image, with antialiasing, so that it covers ``height x width``, and cut the center out.
 
     Args:
         image: RGB.
@@ -215,7 +215,7 @@ def fit_image(
     return np.ascontiguousarray(scaled[top : top + height, left : left + width]), matrix
 
 
-def _normalised(images: UInt8[np.ndarray, "v h w 3"]) -> Float[Tensor, "v 3 h w"]:
+def _normalized(images: UInt8[np.ndarray, "v h w 3"]) -> Float[Tensor, "v 3 h w"]:
     return torch.from_numpy(normalized(images)).permute(0, 3, 1, 2).contiguous()
 
 

@@ -37,18 +37,18 @@ def write_outputs(
     mask = result.mask.numpy()
     kept = thin_out(np.flatnonzero(mask), max_points)
     points = result.points_world.numpy().reshape(-1, 3)[kept]
-    colours = views.images.reshape(-1, 3)[kept]
+    colors = views.images.reshape(-1, 3)[kept]
     files = [folder / name for name in ("predictions.npz", "points.ply", "cameras.json", "overview.png", "scene.html")]
     np.savez(files[0], **arrays(views, result))  # type: ignore[arg-type]
     view = (kept // mask[0].size).astype(np.uint8 if len(mask) < 256 else np.uint16)
-    write_ply(files[1], points, colours, view, f"points in the frame of view 0 ({views.names[0]}), metres; {origin}")
+    write_ply(files[1], points, colors, view, f"points in the frame of view 0 ({views.names[0]}), meters; {origin}")
     write_json(describe_cameras(views, result, origin), files[2])
     overview = draw_overview(views.images, result.depth.numpy(), mask, views.names)
     cv2.imwrite(str(files[3]), cv2.cvtColor(overview, cv2.COLOR_RGB2BGR))
     shown = thin_out(np.arange(len(kept)), PAGE_POINTS)
     figure = draw_scene(
         points[shown],
-        colours[shown],
+        colors[shown],
         result.pose.numpy(),
         views.names,
         views.title,
@@ -93,7 +93,7 @@ def describe_cameras(views: Views, result: Inference, origin: str = "") -> dict[
     """What ``cameras.json`` holds: pose and parameters of every view, with units."""
     height, width = views.images.shape[1:3]
     return {
-        "units": {"length": "metre", "angle": "degree", "image": "pixel, centre of the first at (0.5, 0.5)"},
+        "units": {"length": "meter", "angle": "degree", "image": "pixel, center of the first at (0.5, 0.5)"},
         "axes": "OpenCV: x right, y down, z forward",
         "pose": "T_view0_view: maps points of the view into the frame of view 0",
         "weights": origin,
@@ -144,16 +144,16 @@ def thin_out(indices: np.ndarray, limit: int) -> np.ndarray:
 def write_ply(
     file: Path,
     points: Float[np.ndarray, "n 3"] | Float32[np.ndarray, "n 3"],
-    colours: UInt8[np.ndarray, "n 3"],
+    colors: UInt8[np.ndarray, "n 3"],
     view: np.ndarray,
     comment: str = "",
 ) -> None:
-    """Binary little-endian PLY with position, colour and number of the view of every point."""
+    """Binary little-endian PLY with position, color and number of the view of every point."""
     vertices = np.empty(
         len(points),
         [("xyz", "<f4", 3), ("rgb", "u1", 3), ("view", view.dtype.newbyteorder("<"))],  # packed: no gaps
     )
-    vertices["xyz"], vertices["rgb"], vertices["view"] = points, colours, view
+    vertices["xyz"], vertices["rgb"], vertices["view"] = points, colors, view
     lines = ["ply", "format binary_little_endian 1.0"]
     lines += [f"comment {' '.join(comment.encode('ascii', 'replace').decode().split())}"] if comment else []
     lines += [f"element vertex {len(points)}", *(f"property float {axis}" for axis in "xyz")]

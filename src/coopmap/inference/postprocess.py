@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 RADIUS = 1
-"""Neighbourhood of 3 x 3 pixels."""
+"""Neighborhood of 3 x 3 pixels."""
 
 
 def confident(
@@ -45,10 +45,10 @@ def surface_edges(
     Args:
         points: in any one frame per view.
         depth: that separates the surfaces: range for panoramas, z for perspective views.
-        mask: pixels to look at; others count neither as edge nor as neighbour.
+        mask: pixels to look at; others count neither as edge nor as neighbor.
         wraps: the last column is next to the first.
         depth_ratio: spread of depth within 3 x 3 pixels, relative to the middle one.
-        normal_deg: angle between the normals of neighbouring pixels.
+        normal_deg: angle between the normals of neighboring pixels.
     """
     return depth_edges(depth, mask, wraps, depth_ratio) & normal_edges(points, mask, wraps, normal_deg)
 
@@ -56,7 +56,7 @@ def surface_edges(
 def depth_edges(
     depth: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], wraps: bool, ratio: float
 ) -> Bool[Tensor, "v h w"]:
-    """Pixels in whose neighbourhood depth spreads over more than ``ratio`` times their own."""
+    """Pixels in whose neighborhood depth spreads over more than ``ratio`` times their own."""
     highest = _max_around(depth.masked_fill(~mask, -math.inf), wraps)
     lowest = -_max_around((-depth).masked_fill(~mask, -math.inf), wraps)
     return mask & (highest - lowest > ratio * depth)
@@ -65,10 +65,10 @@ def depth_edges(
 def normal_edges(
     points: Float[Tensor, "v h w 3"], mask: Bool[Tensor, "v h w"], wraps: bool, limit_deg: float
 ) -> Bool[Tensor, "v h w"]:
-    """Pixels next to a bend of more than ``limit_deg`` between neighbours' normals."""
+    """Pixels next to a bend of more than ``limit_deg`` between neighbors' normals."""
     normals, known = point_normals(points, mask, wraps)
-    around = _neighbours(normals.movedim(-1, 1), wraps)  # v 3 9 h w
-    known_around = _neighbours(known[:, None].float(), wraps)[:, 0] > 0  # v 9 h w
+    around = _neighbors(normals.movedim(-1, 1), wraps)  # v 3 9 h w
+    known_around = _neighbors(known[:, None].float(), wraps)[:, 0] > 0  # v 9 h w
     cosine = (around * normals.movedim(-1, 1)[:, :, None]).sum(1)
     bends = known_around & known[:, None] & (cosine < math.cos(math.radians(limit_deg)))
     return _max_around(bends.any(1).float(), wraps) > 0
@@ -77,13 +77,13 @@ def normal_edges(
 def point_normals(
     points: Float[Tensor, "v h w 3"], mask: Bool[Tensor, "v h w"], wraps: bool
 ) -> tuple[Float[Tensor, "v h w 3"], Bool[Tensor, "v h w"]]:
-    """Unit normals, averaged over the up to four triangles that a pixel forms with its neighbours in ``mask``.
+    """Unit normals, averaged over the up to four triangles that a pixel forms with its neighbors in ``mask``.
 
     Returns:
         Normals (zero where there is no triangle), and where there is one.
     """
-    around = _neighbours(points.movedim(-1, 1), wraps)
-    known = (_neighbours(mask[:, None].float(), wraps)[:, 0] > 0) & mask[:, None]
+    around = _neighbors(points.movedim(-1, 1), wraps)
+    known = (_neighbors(mask[:, None].float(), wraps)[:, 0] > 0) & mask[:, None]
     ring = [1, 3, 7, 5]  # up, left, down, right: counter-clockwise as seen in the image
     side = around[:, :, ring] - points.movedim(-1, 1)[:, :, None]
     valid = known[:, ring] & known[:, ring].roll(-1, dims=1)
@@ -104,7 +104,7 @@ def _max_around(maps: Float[Tensor, "v h w"], wraps: bool) -> Float[Tensor, "v h
     return F.max_pool2d(_pad(maps[:, None], wraps, -math.inf), 2 * RADIUS + 1, stride=1)[:, 0]
 
 
-def _neighbours(maps: Float[Tensor, "v c h w"], wraps: bool) -> Float[Tensor, "v c 9 h w"]:
+def _neighbors(maps: Float[Tensor, "v c h w"], wraps: bool) -> Float[Tensor, "v c 9 h w"]:
     """The 3 x 3 values around every pixel, row by row; zero outside."""
     size = 2 * RADIUS + 1
     windows = _pad(maps, wraps, 0.0).unfold(2, size, 1).unfold(3, size, 1)  # v c h w 3 3

@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 MANY_EDGES = 0.3
 """Of a clean prediction, more than this share of pixels passes the edge filter."""
 EDGE_VIEWS = 4
-"""Views per pass of the edge filter, which holds nine neighbours of every pixel."""
+"""Views per pass of the edge filter, which holds nine neighbors of every pixel."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inference:
-    """Result for one set of views, on the CPU, float32; lengths in metres.
+    """Result for one set of views, on the CPU, float32; lengths in meters.
 
     Attributes:
         prediction: the model's own answer, a batch of one.

@@ -35,7 +35,7 @@ def gradient_matching_loss(
 
 
 def _gradient_loss(error: Float[Tensor, "b v h w"], mask: Bool[Tensor, "b v h w"]) -> Float[Tensor, " v"]:
-    """Sum of absolute differences between valid neighbours over the number of valid pixels."""
+    """Sum of absolute differences between valid neighbors over the number of valid pixels."""
     across = (error[..., 1:] - error[..., :-1]).abs().clamp(max=MAX_GRADIENT) * (mask[..., 1:] & mask[..., :-1])
     down = (error[..., 1:, :] - error[..., :-1, :]).abs().clamp(max=MAX_GRADIENT)
     down = down * (mask[..., 1:, :] & mask[..., :-1, :])

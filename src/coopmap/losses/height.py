@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.losses.inputs import LossInputs
-from coopmap.losses.normalised import metric_unit
+from coopmap.losses.normalized import metric_unit
 from coopmap.losses.reduce import weighted_mean
 from coopmap.losses.robust import robust_loss
 
 
 def height_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
-    """Robust metres by which predicted points lie below the road or above the ceiling, per view.
+    """Robust meters by which predicted points lie below the road or above the ceiling, per view.
 
     Mean over the pixels that some camera covers and whose depth is unknown, metric samples only. The metric scale gets
     no gradient: shrinking the scene would lift every point above the road.
@@ -33,10 +33,10 @@ def height_excess(
     slope: float,
     ceiling_m: float | None,
 ) -> Float[Tensor, "b v h w"]:
-    """Metres below the lowest plausible road, or above the ceiling; 0 in between.
+    """Meters below the lowest plausible road, or above the ceiling; 0 in between.
 
-    The car's frame has y down and its origin ``ground_m`` above the road, which may fall away by ``slope`` (metres per
-    metre of horizontal distance). Without ``rig_pose`` views are in the car's frame.
+    The car's frame has y down and its origin ``ground_m`` above the road, which may fall away by ``slope`` (meters per
+    meter of horizontal distance). Without ``rig_pose`` views are in the car's frame.
     """
     if rig_pose is not None:
         rotation, trans = rig_pose[..., None, :3, :3], rig_pose[..., None, None, :3, 3]

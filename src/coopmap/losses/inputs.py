@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.loss import LossConfig
-from coopmap.losses.normalised import NormalisedPair, normalise
+from coopmap.losses.normalized import NormalizedPair, normalize
 from coopmap.types import Prediction, Target
 
 
@@ -23,7 +23,7 @@ class LossInputs:
 
     Attributes:
         cfg: settings in the present mode.
-        prediction: in metres, 32 bit.
+        prediction: in meters, 32 bit.
         target: ground truth.
         pair: both in view 0's frame, each divided by its own mean point distance.
         factor: how much each pixel counts in the regression terms, whether its depth is known or not; in [0, 1].
@@ -33,7 +33,7 @@ class LossInputs:
     cfg: LossConfig
     prediction: Prediction
     target: Target
-    pair: NormalisedPair
+    pair: NormalizedPair
     factor: Float[Tensor, "b v h w"]
     teacher: Prediction | None = None
 
@@ -56,7 +56,7 @@ def gather(cfg: LossConfig, prediction: Prediction, target: Target, teacher: Pre
     """
     prediction = prediction.map(Tensor.float)
     factor = pixel_factor(target, cfg)
-    return LossInputs(cfg, prediction, target, normalise(prediction, target, factor), factor, teacher)
+    return LossInputs(cfg, prediction, target, normalize(prediction, target, factor), factor, teacher)
 
 
 def pixel_factor(target: Target, cfg: LossConfig) -> Float[Tensor, "b v h w"]:

@@ -36,7 +36,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Normalised:
+class Normalized:
     """Geometry in units of a length per view; rays and rotations stay.
 
     Maps are divided where they are asked for: a term that is computed again in the backward pass then keeps none.
@@ -72,20 +72,20 @@ class Normalised:
 
 
 @dataclass(frozen=True)
-class NormalisedPair:
+class NormalizedPair:
     """Prediction and truth, each divided by its own mean point distance.
 
     Attributes:
-        prediction: normalised; the metric scale has cancelled.
-        truth: normalised ground truth.
+        prediction: normalized; the metric scale has canceled.
+        truth: normalized ground truth.
         weight: how much each pixel counts; 0 where depth is unknown.
         predicted_distance_m: mean distance of the metric prediction; only the metric scale receives its gradient.
         true_distance_m: mean distance of the ground truth.
         has_metric_distance: metric samples with some known depth.
     """
 
-    prediction: Normalised
-    truth: Normalised
+    prediction: Normalized
+    truth: Normalized
     weight: Float[Tensor, "b v h w"]
     predicted_distance_m: Float[Tensor, " b"]
     true_distance_m: Float[Tensor, " b"]
@@ -110,9 +110,9 @@ def _mean_range(ranges: Float[Tensor, "b v h w"], weight: Tensor) -> Float[Tenso
 
 
 def truth_in_view0(target: Target) -> Geometry:
-    """Ground truth moved from the world into view 0's frame, in metres.
+    """Ground truth moved from the world into view 0's frame, in meters.
 
-    Relative poses are formed in double precision: scenario coordinates run to hundreds of metres.
+    Relative poses are formed in double precision: scenario coordinates run to hundreds of meters.
     """
     pose = relative_pose(target.pose[:, :1].double(), target.pose.double()).to(target.depth.dtype)
     points_view = target.points_view
@@ -133,7 +133,7 @@ def metric_unit(prediction: Prediction) -> Float[Tensor, "b v"]:
     return scale / scale.detach()
 
 
-def normalise(prediction: Prediction, target: Target, factor: Float[Tensor, "b v h w"]) -> NormalisedPair:
+def normalize(prediction: Prediction, target: Target, factor: Float[Tensor, "b v h w"]) -> NormalizedPair:
     """Divide both sides by their mean distance, in which each pixel with known depth counts by ``factor``.
 
     Upstream divides the raw network output, before the metric scale. The scale cancels in the quotient, so only its
@@ -153,9 +153,9 @@ def normalise(prediction: Prediction, target: Target, factor: Float[Tensor, "b v
     unit = metric_unit(prediction)
     ranges = torch.linalg.vector_norm(prediction.points_world, dim=-1)
     raw_distance = _mean_range(ranges / unit[..., None, None], weight)
-    return NormalisedPair(
-        prediction=Normalised(geometry, raw_distance[:, None] * unit),
-        truth=Normalised(truth, true_distance[:, None].expand_as(unit)),
+    return NormalizedPair(
+        prediction=Normalized(geometry, raw_distance[:, None] * unit),
+        truth=Normalized(truth, true_distance[:, None].expand_as(unit)),
         weight=weight,
         predicted_distance_m=_mean_range(ranges.detach() * unit[..., None, None], weight),
         true_distance_m=true_distance,

@@ -27,12 +27,12 @@ def normal_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
 def normal_angle_loss(
     prediction: Float[Tensor, "b v h w 3"], truth: Float[Tensor, "b v h w 3"], mask: Bool[Tensor, "b v h w"]
 ) -> Float[Tensor, " v"]:
-    """Angle between normals of neighbouring points, per view, over the patches of the whole batch.
+    """Angle between normals of neighboring points, per view, over the patches of the whole batch.
 
     Upstream ``compute_normal_loss`` (after MoGe): angles are clamped to [1, 90] degrees, which leaves a perfect
     prediction a small constant and no gradient, and the sum over the four corners of a patch is divided by four times
     the longer image side. Two things differ, on purpose. Normals are made unit before the angle is taken: products of
-    neighbouring differences fall below upstream's 1e-12 guard at panorama resolution, and a right angle comes out
+    neighboring differences fall below upstream's 1e-12 guard at panorama resolution, and a right angle comes out
     where the surfaces agree. And corners of coinciding points, which have no normal, are left out of the sum.
     """
     # Coordinates first: operations on whole maps are several times faster than on a last dimension of three.

@@ -1,4 +1,4 @@
-"""Reductions without host synchronisation: masks become weights, no data-dependent shapes."""
+"""Reductions without host synchronization: masks become weights, no data-dependent shapes."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from coopmap.losses.robust import robust_loss
 
 
 def rig_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
-    """Robust error of the relative poses of views on one car: metres (metric samples) plus radians.
+    """Robust error of the relative poses of views on one car: meters (metric samples) plus radians.
 
-    Averaged over samples and partners; views without a partner score 0. Both calibration and prediction are in metres,
+    Averaged over samples and partners; views without a partner score 0. Both calibration and prediction are in meters,
     so the baselines of the rig also speak to the metric scale.
     """
     prediction, target, cfg = inputs.prediction, inputs.target, inputs.cfg
@@ -27,10 +27,10 @@ def rig_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     partners = same_car(target.agent).to(prediction.pose_trans)
 
     predicted_trans = pairwise_trans(prediction.pose_quat, prediction.pose_trans)
-    metres = robust_loss(predicted_trans, pairwise_trans(quat, trans), cfg)
+    meters = robust_loss(predicted_trans, pairwise_trans(quat, trans), cfg)
     angle = angle_between(pairwise_quats(prediction.pose_quat), pairwise_quats(quat))
     radians = robust_loss(angle[..., None], torch.zeros_like(angle)[..., None], cfg)
-    return weighted_mean(metres, partners * target.is_metric[:, None, None], dim=(0, 2)) + weighted_mean(
+    return weighted_mean(meters, partners * target.is_metric[:, None, None], dim=(0, 2)) + weighted_mean(
         radians, partners, dim=(0, 2)
     )
 

@@ -11,7 +11,7 @@ from coopmap.losses.robust import robust_log_loss
 
 
 def scale_loss(inputs: LossInputs) -> Float[Tensor, ""]:
-    """Mean point distance in metres, log space: mean over metric samples, 0 when there is none.
+    """Mean point distance in meters, log space: mean over metric samples, 0 when there is none.
 
     The one term that teaches the metric scale, and it teaches nothing else: the distance is that of detached geometry.
     """

@@ -13,7 +13,7 @@ from torch import Tensor
 class MeanPoseBaseline:
     """Always answers with the mean relative pose of the training set.
 
-    A model that does not beat it has learnt where cars tend to be, not where these are.
+    A model that does not beat it has learned where cars tend to be, not where these are.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class MeanPoseBaseline:
         Views beyond those of the training samples get the answer for the last one that they had.
 
         Raises:
-            ValueError: if nothing was learnt.
+            ValueError: if nothing was learned.
         """
         if not self.mean_poses and num_views > 1:
             raise ValueError("no training poses: fit() comes first")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from coopmap.losses.normalised import truth_in_view0
+from coopmap.losses.normalized import truth_in_view0
 from coopmap.metrics.agents import in_reference_agent
 from coopmap.types import Prediction, Target
 
@@ -89,7 +89,7 @@ def nearest_distance(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m
 
 
 def _nearest(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Int[Tensor, " n"]:
-    mode = "donot_use_mm_for_euclid_dist"  # products may run in TF32 on a GPU, which is off by metres here
+    mode = "donot_use_mm_for_euclid_dist"  # products may run in TF32 on a GPU, which is off by meters here
     parts = [torch.cdist(part, references, compute_mode=mode).argmin(dim=1) for part in queries.split(_CHUNK)]
     return torch.cat(parts)
 

@@ -16,7 +16,7 @@ from coopmap.types import Target
 MAX_COLUMNS = 504
 """Range images have cells of 0.7 degrees, or as many columns as the views where those have fewer."""
 
-NEIGHBOURHOODS = ((1, 1), (3, 3), (5, 5))
+NEIGHBORHOODS = ((1, 1), (3, 3), (5, 5))
 """Rows and columns of cells that are asked for a surface, one after the other until one knows."""
 
 RELATIVE_TOLERANCE = 0.05
@@ -31,7 +31,7 @@ def covisibility(target: Target) -> Float[Tensor, "b p"]:
     A point is seen by an agent if the agent's own ground truth has a surface there: its known depths are gathered in a
     range image with cells of 0.7 degrees, and the point's distance lies between the nearest and the farthest in the
     cell of its direction, 5 % and 0.2 m allowed; where that holds nothing, in the 3 x 3, then the 5 x 5 cells around.
-    The span does justice to roads at grazing angles, where a cell spans metres; the price is that points hidden less
+    The span does justice to roads at grazing angles, where a cell spans meters; the price is that points hidden less
     than a cell behind an outline may pass. An agent without a valid pixel shares nothing.
 
     Against ray casting from the cameras, in the synthetic town at 1008 x 252: off by 0.02 on average (0.05 at most)
@@ -67,9 +67,9 @@ def _range_images(target: Target) -> tuple[Float[Tensor, "b n r c"], Float[Tenso
 
 
 def _widest(image: Float[Tensor, "b n r c"]) -> Float[Tensor, "b n r c"]:
-    """Maximum over the smallest neighbourhood that holds anything; the sphere closes sideways."""
+    """Maximum over the smallest neighborhood that holds anything; the sphere closes sideways."""
     result = torch.full_like(image, -math.inf)
-    for rows, columns in NEIGHBOURHOODS:
+    for rows, columns in NEIGHBORHOODS:
         side = columns // 2
         around = torch.cat([image[..., image.shape[-1] - side :], image, image[..., :side]], dim=-1)
         pooled = functional.max_pool2d(around, kernel_size=(rows, columns), stride=1, padding=(rows // 2, 0))

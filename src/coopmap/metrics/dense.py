@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from coopmap.losses.normalised import mean_distance, truth_in_view0
+from coopmap.losses.normalized import mean_distance, truth_in_view0
 from coopmap.metrics.reduce import bin_label, in_bin, mean_where
 from coopmap.types import Prediction, Target
 
@@ -49,7 +49,7 @@ def depth_figures(prediction: Prediction, target: Target) -> dict[str, Float[Ten
 
     ``depth_inlier_103`` is the share of pixels whose ratio to the truth is within a factor of 1.03, ``_125`` of 1.25.
     Over the whole range: means of each view, averaged over the views with a valid pixel (as upstream's benchmark, but
-    in metres, not normalised). Per bin of the true range: over the pixels of all views.
+    in meters, not normalized). Per bin of the true range: over the pixels of all views.
     """
     valid, true, predicted = _depths(prediction, target)
     abs_rel = (predicted - true).abs() / true

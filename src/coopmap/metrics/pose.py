@@ -64,15 +64,15 @@ def pose_figures(
         "trans_to_reference_m": pairs["trans_m"][:, :num_references].mean(dim=1),
         "rot_to_reference_deg": pairs["rot_deg"][:, :num_references].mean(dim=1),
     }
-    for metres, degrees in RECALLS_M_DEG:
-        within = (pairs["trans_m"] <= metres) & (pairs["rot_deg"] <= degrees)
-        figures[f"recall_{metres}m_{degrees}deg"] = within.double().mean(dim=1)
+    for meters, degrees in RECALLS_M_DEG:
+        within = (pairs["trans_m"] <= meters) & (pairs["rot_deg"] <= degrees)
+        figures[f"recall_{meters}m_{degrees}deg"] = within.double().mean(dim=1)
     worst_deg = torch.maximum(pairs["rot_deg"], pairs["direction_deg"])
     return figures | {f"auc_{AUC_LIMIT_DEG}": area_under_curve(worst_deg)}
 
 
 class RelativePoseError(Metric):
-    """Error of the relative poses ``T_i_j`` of all unordered pairs of agents, in metres and degrees, unaligned.
+    """Error of the relative poses ``T_i_j`` of all unordered pairs of agents, in meters and degrees, unaligned.
 
     ``compute`` returns ``trans_m_mean``, ``trans_m_median``, ``rot_deg_mean``, ``rot_deg_median``; recalls such as
     ``recall_1m_2deg``, the share of pairs within both limits; and ``auc_30``, in [0, 1]. Pairs of all samples are
@@ -111,9 +111,9 @@ class RelativePoseError(Metric):
             "rot_deg_mean": rot_deg.mean(),
             "rot_deg_median": median(rot_deg),
         }
-        for metres, degrees in RECALLS_M_DEG:
-            within = (trans_m <= metres) & (rot_deg <= degrees)
-            figures[f"recall_{metres}m_{degrees}deg"] = within.float().mean()
+        for meters, degrees in RECALLS_M_DEG:
+            within = (trans_m <= meters) & (rot_deg <= degrees)
+            figures[f"recall_{meters}m_{degrees}deg"] = within.float().mean()
         figures[f"auc_{AUC_LIMIT_DEG}"] = (self.auc_sum / self.num_samples).float()
         return figures
 

@@ -99,7 +99,7 @@ def load_weights(
     out (``model.inputs``) are skipped and reported in ``left_out``. Such encoders, and parts that no public model has,
     may be missing as a whole; they then start from their initial values and, the encoders, without influence. An
     official DINOv2 backbone fills the encoder; when it has as many blocks as encoder and multi-view transformer
-    together, its last blocks start the latter (upstream's DINO initialisation of V1.1).
+    together, its last blocks start the latter (upstream's DINO initialization of V1.1).
 
     Args:
         model: on any device; a model on the meta device takes over the tensors as they are, memory-mapped on the CPU.
@@ -297,7 +297,7 @@ def _log(report: LoadedWeights) -> None:
         for key, value in (
             ("revision", report.revision),
             ("sha256", report.sha256 and report.sha256[:12]),
-            ("licence", report.license),
+            ("license", report.license),
         )
         if value
     )

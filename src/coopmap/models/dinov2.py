@@ -49,7 +49,7 @@ class VisionTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as the official code does."""
+        """Initialize as the official code does."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -60,7 +60,7 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def position_embedding(self, height: int, width: int) -> Float[Tensor, "1 n c"]:
-        """Learnt patch positions resized to ``height`` x ``width`` patches (bicubic, no antialiasing)."""
+        """Learned patch positions resized to ``height`` x ``width`` patches (bicubic, no antialiasing)."""
         patches = self.pos_embed[:, 1:]
         if (height, width) == (self.grid, self.grid):
             return patches

@@ -43,7 +43,7 @@ class AlternatingAttention(nn.Module):
         """Share information between views.
 
         Returns:
-            Normalised patch tokens after each intermediate layer and after the last, and the normalised scale token.
+            Normalized patch tokens after each intermediate layer and after the last, and the normalized scale token.
         """
         batch, num_views, num_patches = patches.shape[:3]
         views = patches if extra_tokens is None else torch.cat([patches, extra_tokens], dim=2)

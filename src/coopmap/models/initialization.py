@@ -1,4 +1,4 @@
-"""Initialisation for training without released weights.
+"""Initialization for training without released weights.
 
 The public code's choices suit long runs from pretrained encoders. From scratch, what a patch shows and where it is must
 meet early and survive the pose head's mean over patches; then a small model learns in hundreds of steps.
@@ -16,7 +16,7 @@ from coopmap.models.info_sharing import AlternatingAttention
 from coopmap.models.layers import Block, Mlp
 
 POSITION_AMPLITUDE = 2.0
-"""Of the sinusoidal position embedding; patches of a normalised image embed to about 0.6."""
+"""Of the sinusoidal position embedding; patches of a normalized image embed to about 0.6."""
 POSE_OUTPUT_GAIN = 0.1
 """Of the pose head's last layers, so that an untrained model puts the views close together."""
 
@@ -34,7 +34,7 @@ def sincos_embedding(grid: int, dim: int) -> Float[Tensor, "cells dim"]:
 def initialize_from_scratch(
     encoder: VisionTransformer, info_sharing: AlternatingAttention, pose_head: PoseHead
 ) -> None:
-    """Re-initialise the parts whose public initialisation learns slowly.
+    """Re-initialize the parts whose public initialization learns slowly.
 
     Xavier weights and sinusoidal positions in the encoder; residual branches of both transformers scaled down by their
     number (Radford et al., GPT-2, 2019); He weights in the pose head.

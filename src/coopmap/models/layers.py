@@ -28,7 +28,7 @@ def run(module: Callable[..., Any], *inputs: Any, checkpointing: bool) -> Any:
 
 
 class LayerScale(nn.Module):
-    """Learnt factor per channel on a residual branch."""
+    """Learned factor per channel on a residual branch."""
 
     def __init__(self, dim: int, initial: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Low-rank adaptation (Hu et al., arXiv 2106.09685) of linear layers, on PyTorch's own parametrisations.
+"""Low-rank adaptation (Hu et al., arXiv 2106.09685) of linear layers, on PyTorch's own parametrizations.
 
 A frozen weight ``W`` becomes ``W + scale * up @ down``; ``up`` starts at zero, so that nothing changes at first.
 Merging adds the product to the weight and gives the model its ordinary names back.

@@ -3,7 +3,7 @@
 A network that is told a rough pose and asked for a pose learns to repeat what it was told, errors included, and to look
 away from the images. So here it is not told: it answers from the images, its answer is taken for a measurement, and the
 rough pose moves towards it by gains between 0 (keep the rough pose) and 1 (believe the images). This is the update step
-of a Kalman filter, with learnt gains in place of covariances that nobody knows.
+of a Kalman filter, with learned gains in place of covariances that nobody knows.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class PoseUpdate(nn.Module):
 def _rough_poses(
     observation: Observation,
 ) -> tuple[Float[Tensor, "b v 4 4"], Float[Tensor, "b v 2"], Bool[Tensor, "b v"]]:
-    """``T_view0_view``, its accuracy, and for which views it is known in metres."""
+    """``T_view0_view``, its accuracy, and for which views it is known in meters."""
     pose, sigma, shape = observation.pose_prior, observation.pose_sigma, observation.rays.shape[:2]
     known = torch.full(shape, pose is not None, device=observation.rays.device)
     if pose is None:

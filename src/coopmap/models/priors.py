@@ -1,4 +1,4 @@
-"""Encoders of geometric inputs (rays, depth, poses) and the normalisations that precede them."""
+"""Encoders of geometric inputs (rays, depth, poses) and the normalizations that precede them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ TRANS_UNIT_M = 10.0
 
 
 def encode_poses(pose: Float[Tensor, "*b 4 4"], unit_m: float = 1.0) -> Float[Tensor, "*b 9"]:
-    """Right-hand and optical axis, and position in units of so many metres.
+    """Right-hand and optical axis, and position in units of so many meters.
 
     No quaternions: a half turn, such as the rear camera's, has two, and noise of the last digit decides which has
     ``w >= 0``. Two axes are continuous (Zhou et al., arXiv 1812.07035).

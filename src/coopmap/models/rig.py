@@ -75,7 +75,7 @@ def _agents(prediction: Prediction, rig: _Poses) -> _Poses:
 
 
 def mean_quat(quat: Float[Tensor, "*b k 4"]) -> Float[Tensor, "*b 4"]:
-    """Mean rotation: normalised sum of unit quaternions, each with the sign that is nearer to the first.
+    """Mean rotation: normalized sum of unit quaternions, each with the sign that is nearer to the first.
 
     For a small spread this is the chordal mean (Markley et al., 2007); unlike an eigenvector or a singular value
     decomposition it has finite gradients where all are the same.

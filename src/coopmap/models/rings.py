@@ -30,7 +30,7 @@ def convolution(circular: bool) -> type[nn.Conv2d]:
 def resize(x: Float[Tensor, "b c h w"], size: tuple[int, int], circular: bool) -> Float[Tensor, "b c h2 w2"]:
     """Bilinear resizing, corner pixels onto corner pixels; the columns of a ring keep their angle instead.
 
-    On a ring of ``w`` columns the centre of column ``j`` lies at ``(j + 0.5) / w`` of the circumference, before and
+    On a ring of ``w`` columns the center of column ``j`` lies at ``(j + 0.5) / w`` of the circumference, before and
     after: nothing is stretched, and the last column is followed by the first.
     """
     if not circular:

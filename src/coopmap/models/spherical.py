@@ -32,7 +32,7 @@ def patch_directions(rays: Float[Tensor, "*b h w 3"], patch_size: int) -> Float[
 
 
 class SphericalEncoding(nn.Module):
-    """Learnt feature of the direction of each patch; zero at first.
+    """Learned feature of the direction of each patch; zero at first.
 
     Args:
         dim: width of the patch tokens that it is added to.

@@ -1,6 +1,6 @@
 """Reads the tensors of a file written by ``torch.save`` without ever running code from it.
 
-Training files keep pickled configurations and optimiser state beside the weights, which ``torch.load`` either refuses
+Training files keep pickled configurations and optimizer state beside the weights, which ``torch.load`` either refuses
 (``weights_only=True``) or executes. Here a restricted unpickler rebuilds tensors and containers; every other class
 becomes an :class:`Inert` record that remembers its name and does nothing.
 """

@@ -11,7 +11,7 @@ from coopmap.types import Observation
 
 
 class ViewEmbedding(nn.Module):
-    """Learnt features of slot (front, left, rear, right) and car (reference or other), zero at first."""
+    """Learned features of slot (front, left, rear, right) and car (reference or other), zero at first."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -30,8 +30,8 @@ def building(rng: np.random.Generator, rect: Rect, z_base: float, z_ground: floa
     if kind != Material.OFFICE and rng.random() < 0.75:
         parts.append(gable_roof(rect, z_top, float(rng.uniform(1.8, 3.2)), wall, _roof_color(rng, hue)))
     else:
-        grey = float(rng.uniform(0.35, 0.6))
-        parts.append(quads(rectangle(rect, z_top), Material.PLAIN, (grey, grey, grey)))
+        gray = float(rng.uniform(0.35, 0.6))
+        parts.append(quads(rectangle(rect, z_top), Material.PLAIN, (gray, gray, gray)))
         x0, y0, x1, y1 = rect
         hut = (x0 + (x1 - x0) * 0.3, y0 + (y1 - y0) * 0.3, x0 + (x1 - x0) * 0.6, y0 + (y1 - y0) * 0.65)
         parts.append(box(hut, z_top, z_top + 1.8, tuple(0.8 * channel for channel in wall)))

@@ -15,7 +15,7 @@ from coopmap.synthetic.surface import Surface, box, frustum_sides, lathe, merge,
 
 @dataclass(frozen=True)
 class CarModel:
-    """Proportions of a car, metres; ``cabin`` gives the x of windscreen foot, roof front, roof rear, rear foot."""
+    """Proportions of a car, meters; ``cabin`` gives the x of windscreen foot, roof front, roof rear, rear foot."""
 
     name: str
     length: float
@@ -83,15 +83,15 @@ def car_surface(model: CarModel, color: tuple[float, float, float]) -> Surface:
 
 
 def vivid(hue: float, value: float = 0.9) -> tuple[float, float, float]:
-    """Saturated colour; hue in turns."""
+    """Saturated color; hue in turns."""
     return colorsys.hsv_to_rgb(hue % 1.0, 0.88, value)
 
 
 def random_paint(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Ordinary car colour: greys mostly, muted hues otherwise."""
+    """Ordinary car color: grays mostly, muted hues otherwise."""
     if rng.random() < 0.5:
-        grey = float(rng.choice([0.12, 0.3, 0.5, 0.72, 0.88]))
-        return grey, grey, grey
+        gray = float(rng.choice([0.12, 0.3, 0.5, 0.72, 0.88]))
+        return gray, gray, gray
     return colorsys.hsv_to_rgb(rng.random(), 0.55, float(rng.uniform(0.3, 0.7)))
 
 

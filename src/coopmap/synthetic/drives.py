@@ -57,7 +57,7 @@ def _random_driver(rng: np.random.Generator, town: Town, duration_s: float) -> _
 
 
 def _footprint(position: np.ndarray, yaw: np.ndarray) -> np.ndarray:
-    """Three disc centres along each car, ``(f, 3, 2)``."""
+    """Three disc centers along each car, ``(f, 3, 2)``."""
     forward = np.stack([np.cos(yaw), np.sin(yaw)], axis=-1)
     return position[:, None] + np.array([-1.6, 0.0, 1.6])[:, None] * forward[:, None]
 

@@ -1,6 +1,6 @@
 """Procedural textures: tiles of materials with mip levels, and the sky.
 
-A tile is RGBA: the shown colour is ``rgb + a * tint``, so that windows keep their colour on walls of any tint.
+A tile is RGBA: the shown color is ``rgb + a * tint``, so that windows keep their color on walls of any tint.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class TileAtlas:
 
 
 class Sky:
-    """Colour of the sky by world direction: gradient, haze, clouds and sun, fixed in the world."""
+    """Color of the sky by world direction: gradient, haze, clouds and sun, fixed in the world."""
 
     def __init__(self, rng: np.random.Generator, sun: Float[np.ndarray, "3"], rows: int = 256) -> None:
         self._rows, self._columns = rows, 4 * rows

@@ -44,7 +44,7 @@ class Caster:
     ) -> Hits:
         """Cast rays from one origin; with ``nearer_than``, hits beyond it count as misses.
 
-        Embree works in float32, a millimetre off at grazing incidence; the distance is therefore computed again in
+        Embree works in float32, a millimeter off at grazing incidence; the distance is therefore computed again in
         float64 from the plane of the triangle that was hit.
         """
         count = len(direction)

@@ -17,7 +17,7 @@ from coopmap.synthetic.shading import View
 from coopmap.synthetic.surface import merge
 from coopmap.synthetic.town import town_of
 
-_NEIGHBOUR_M = 70.0
+_NEIGHBOR_M = 70.0
 
 
 def render_agent(
@@ -48,7 +48,7 @@ def render_agent(
         car=own,
         noisy_pose=_gps(cfg, split, drive, frame, own),
         plan=drive.plans[frame][agent],
-        neighbours=_neighbours(own, [*town.parked, *others]),
+        neighbors=_neighbors(own, [*town.parked, *others]),
     )
     writer.write_yaml(folder / f"{name}.yaml", metadata)
 
@@ -79,6 +79,6 @@ def _gps(cfg: TownConfig, split: str, drive: Drive, frame: int, car: Car) -> Flo
     return np.array([x + dx, y + dy, z, 0.0, yaw + turn, 0.0])
 
 
-def _neighbours(own: Car, others: Sequence[Car]) -> list[Car]:
-    near = [car for car in others if np.linalg.norm(car.pose_ue[:3, 3] - own.pose_ue[:3, 3]) < _NEIGHBOUR_M]
+def _neighbors(own: Car, others: Sequence[Car]) -> list[Car]:
+    near = [car for car in others if np.linalg.norm(car.pose_ue[:3, 3] - own.pose_ue[:3, 3]) < _NEIGHBOR_M]
     return sorted(near, key=lambda car: car.id)

@@ -15,7 +15,7 @@ from coopmap.synthetic.town import town_of
 def build_scene(
     cfg: TownConfig, split: str, scenario: str, frame: str, without: str | int | None = None
 ) -> trimesh.Trimesh:
-    """Mesh of the town and all its cars at one frame: world frame, OpenCV axes, metres.
+    """Mesh of the town and all its cars at one frame: world frame, OpenCV axes, meters.
 
     Args:
         cfg: configuration of the town; :func:`coopmap.synthetic.read_config` reads that of a rendered one.

@@ -36,7 +36,7 @@ def camera_cords(lidar_pose: Float[np.ndarray, "6"]) -> Float[np.ndarray, "4 6"]
 
 
 def intrinsic(image_scale: float) -> Float[np.ndarray, "3 3"]:
-    """Pinhole matrix at a resolution relative to 800 x 600; pixel centres lie at + 0.5."""
+    """Pinhole matrix at a resolution relative to 800 x 600; pixel centers lie at + 0.5."""
     return np.array([[FOCAL, 0.0, WIDTH / 2], [0.0, FOCAL, HEIGHT / 2], [0.0, 0.0, 1.0 / image_scale]]) * image_scale
 
 

@@ -1,4 +1,4 @@
-"""What a ray sees: distance, and colour from texture, sun, sky light and haze."""
+"""What a ray sees: distance, and color from texture, sun, sky light and haze."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 ROAD_HALF_M = 5.2
 PAVEMENT_M = 2.6
 LANE_M = 1.75
-"""Distance of a lane's centre from the middle of the street."""
+"""Distance of a lane's center from the middle of the street."""
 
 _STEP_M = 0.25
 _CORNER_M = 7.0
@@ -36,7 +36,7 @@ class StreetPlan:
         return np.stack(np.meshgrid(self.x, self.y, indexing="ij"), axis=-1).reshape(-1, 2)
 
     def segments(self) -> list[tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]]:
-        """Stretches of street between neighbouring junctions, as pairs of end points."""
+        """Stretches of street between neighboring junctions, as pairs of end points."""
         lengthwise = [
             (np.array([x0, y]), np.array([x1, y])) for y in self.y for x0, x1 in zip(self.x, self.x[1:], strict=False)
         ]

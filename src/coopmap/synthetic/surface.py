@@ -1,6 +1,6 @@
 """Textured triangle soup and the shapes that the town is built of.
 
-Coordinates are CARLA's (x forward, y right, z up), metres. Texture coordinates count tiles of a material.
+Coordinates are CARLA's (x forward, y right, z up), meters. Texture coordinates count tiles of a material.
 Corners ``a, b, c`` of a triangle run so that ``(b - a) x (c - a)`` points outwards.
 """
 
@@ -62,7 +62,7 @@ def triangles(
     color: Sequence[float] | np.ndarray,
     uv: Float[np.ndarray, "f 3 2"] | None = None,
 ) -> Surface:
-    """Triangles of one material and colour."""
+    """Triangles of one material and color."""
     count = len(corners)
     return Surface(
         np.asarray(corners, dtype=np.float64),

@@ -39,7 +39,7 @@ class Terrain:
         return np.moveaxis((self._amplitude * cosine) @ self._wave, -1, 0)
 
     def height(self, x: Float[np.ndarray, "*b"], y: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
-        """Height of the ground, metres."""
+        """Height of the ground, meters."""
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         waves = np.sin(self._wave[:, 0] * x[..., None] + self._wave[:, 1] * y[..., None] + self._phase)
         radius, azimuth = np.hypot(x, y), np.arctan2(y, x)

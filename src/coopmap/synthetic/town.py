@@ -38,8 +38,8 @@ class Town:
         skin: appearance of ``surface``.
         caster: ray caster of ``surface``.
         atlas: material tiles.
-        ground: colour of the ground.
-        sky: colour of the sky.
+        ground: color of the ground.
+        sky: color of the sky.
         sun: unit vector towards the sun.
     """
 
@@ -159,7 +159,7 @@ class Town:
         return [self._tree(rng, float(a), float(b)) for a, b in zip(x, y, strict=True)]
 
     def _line_streets(self, rng: np.random.Generator) -> list[Surface]:
-        """Trees behind the pavements, and a sign of its own colour at every junction."""
+        """Trees behind the pavements, and a sign of its own color at every junction."""
         surfaces = []
         for start, end in self.streets.segments():
             length = float(np.linalg.norm(end - start))

@@ -31,7 +31,7 @@ def frame_metadata(
     car: Car,
     noisy_pose: Float[np.ndarray, "6"],
     plan: Float[np.ndarray, "p 3"],
-    neighbours: Iterable[Car],
+    neighbors: Iterable[Car],
 ) -> dict[str, Any]:
     """Content of ``{frame}.yaml``."""
     cameras = {
@@ -50,7 +50,7 @@ def frame_metadata(
         "plan_trajectory": plan.tolist(),
         "predicted_ego_pos": noisy_pose.tolist(),
         "true_ego_pos": carla_from_pose(car.pose_ue).tolist(),
-        "vehicles": {other.id: _vehicle(other) for other in neighbours},
+        "vehicles": {other.id: _vehicle(other) for other in neighbors},
     }
 
 

@@ -22,7 +22,7 @@ ROUND = (1, 2, 5)
 
 
 def depth_limits(depth: Float[np.ndarray, "*b"]) -> tuple[float, float]:
-    """Near and far end of a colour scale: 2nd and 98th percentile of the known depths."""
+    """Near and far end of a color scale: 2nd and 98th percentile of the known depths."""
     known = depth[np.isfinite(depth) & (depth > 0)]
     if not len(known):
         return 1.0, 10.0
@@ -30,14 +30,14 @@ def depth_limits(depth: Float[np.ndarray, "*b"]) -> tuple[float, float]:
     return float(near), float(max(far, near * 1.05))
 
 
-def colour_depth(depth: Float[np.ndarray, "h w"], near: float, far: float) -> UInt8[np.ndarray, "h w 3"]:
+def color_depth(depth: Float[np.ndarray, "h w"], near: float, far: float) -> UInt8[np.ndarray, "h w 3"]:
     """Depth as RGB on a logarithmic scale, near is bright; white where it is unknown (0)."""
     known = np.isfinite(depth) & (depth > 0)
     share = np.log(np.where(known, depth, near) / near) / np.log(far / near)
-    grey = np.rint(255 * (1 - np.clip(share, 0, 1))).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
-    colours[~known] = WHITE
-    return colours
+    gray = np.rint(255 * (1 - np.clip(share, 0, 1))).astype(np.uint8)
+    colors = cv2.cvtColor(cv2.applyColorMap(gray, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    colors[~known] = WHITE
+    return colors
 
 
 def draw_overview(
@@ -46,12 +46,12 @@ def draw_overview(
     mask: Bool[np.ndarray, "v h w"],
     names: Sequence[str],
 ) -> UInt8[np.ndarray, "hp wp 3"]:
-    """Image, depth and mask (what is left out is tinted red) of every view, with a legend in metres; RGB."""
+    """Image, depth and mask (what is left out is tinted red) of every view, with a legend in meters; RGB."""
     near, far = depth_limits(depth[mask] if mask.any() else depth)
     rows = []
     for image, distance, keep, name in zip(images, depth, mask, names, strict=True):
         tinted = np.where(keep[..., None], image, 0.45 * image + 0.55 * LEFT_OUT).astype(np.uint8)
-        panels = [_shrink(panel) for panel in (image, colour_depth(distance, near, far), tinted)]
+        panels = [_shrink(panel) for panel in (image, color_depth(distance, near, far), tinted)]
         blank = np.full((len(panels[0]), GAP, 3), WHITE, np.uint8)
         row = np.concatenate([panels[0], blank, panels[1], blank, panels[2]], axis=1)
         label = _text_strip(row.shape[1], f"{name}: image, depth, mask ({keep.mean():.0%} kept)")
@@ -80,11 +80,11 @@ def _put(image: UInt8[np.ndarray, "h w 3"], text: str, left: int, baseline: int)
 
 
 def _legend(width: int, near: float, far: float) -> UInt8[np.ndarray, "h w 3"]:
-    """A bar of the depth colours under the depth column, with round numbers of metres."""
+    """A bar of the depth colors under the depth column, with round numbers of meters."""
     legend = np.full((LEGEND_HEIGHT, width, 3), WHITE, np.uint8)
     left = PANEL_WIDTH + GAP
     values = np.geomspace(near, far, PANEL_WIDTH)
-    legend[10:22, left : left + PANEL_WIDTH] = colour_depth(values[None], near, far)
+    legend[10:22, left : left + PANEL_WIDTH] = color_depth(values[None], near, far)
     free_from = left
     for tick in _round_numbers(near, far):
         column = left + round((PANEL_WIDTH - 1) * np.log(tick / near) / np.log(far / near))

@@ -13,26 +13,26 @@ from jaxtyping import Float, UInt8
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-AXIS_COLOURS = {"right": "#d62728", "down": "#2ca02c", "forward": "#1f77b4"}
-VIEW_COLOURS = ("#111111", "#e6550d", "#756bb1", "#31a354", "#3182bd", "#c51b8a", "#8c6d31", "#636363")
+AXIS_COLORS = {"right": "#d62728", "down": "#2ca02c", "forward": "#1f77b4"}
+VIEW_COLORS = ("#111111", "#e6550d", "#756bb1", "#31a354", "#3182bd", "#c51b8a", "#8c6d31", "#636363")
 SHOWN_QUANTILES = 5, 95
 """Percentiles of the points that the axes span, so that a few far ones do not shrink the rest to a dot."""
 
 
 def draw_scene(
     points: Float[np.ndarray, "n 3"],
-    colours: UInt8[np.ndarray, "n 3"],
+    colors: UInt8[np.ndarray, "n 3"],
     pose: Float[np.ndarray, "v 4 4"],
     names: Sequence[str],
     title: str,
     corners: Float[np.ndarray, "v 4 3"] | None = None,
     true_pose: Float[np.ndarray, "v 4 4"] | None = None,
 ) -> go.Figure:
-    """Point cloud, a set of axes for every view (and a frustum for perspective ones), names; metres, upright.
+    """Point cloud, a set of axes for every view (and a frustum for perspective ones), names; meters, upright.
 
     Args:
         points: in the frame of view 0, OpenCV axes.
-        colours: of the points, RGB.
+        colors: of the points, RGB.
         pose: ``T_view0_view``.
         names: of the views.
         title: of the page.
@@ -44,7 +44,7 @@ def draw_scene(
     low, high = _extent(points, pose if true_pose is None else np.concatenate([pose, true_pose]))
     size = 0.06 * float(np.max(high - low))
     inside = ((points >= low) & (points <= high)).all(-1)
-    traces = [_cloud(points[inside], colours[inside]), *_axes(pose, size)]
+    traces = [_cloud(points[inside], colors[inside]), *_axes(pose, size)]
     if corners is not None:
         traces.append(_frusta(pose, corners, size))
     traces.append(_views(pose, names))
@@ -61,26 +61,26 @@ def draw_scene(
     return figure
 
 
-def _cloud(points: Float[np.ndarray, "n 3"], colours: UInt8[np.ndarray, "n 3"]) -> go.Scatter3d:
+def _cloud(points: Float[np.ndarray, "n 3"], colors: UInt8[np.ndarray, "n 3"]) -> go.Scatter3d:
     import plotly.graph_objects as go
 
     return go.Scatter3d(
         **_upright(points),
         mode="markers",
-        marker={"size": 1.5, "color": [f"rgb({r},{g},{b})" for r, g, b in colours.tolist()]},
+        marker={"size": 1.5, "color": [f"rgb({r},{g},{b})" for r, g, b in colors.tolist()]},
         name="points",
         hoverinfo="skip",
     )
 
 
 def _axes(pose: Float[np.ndarray, "v 4 4"], size: float) -> list[go.Scatter3d]:
-    """Right, down and forward of every view, ``size`` metres long."""
+    """Right, down and forward of every view, ``size`` meters long."""
     import plotly.graph_objects as go
 
     traces = []
-    for axis, (label, colour) in enumerate(AXIS_COLOURS.items()):
+    for axis, (label, color) in enumerate(AXIS_COLORS.items()):
         line = _upright(_segments(pose[:, :3, 3], pose[:, :3, 3] + size * pose[:, :3, axis]))
-        traces.append(go.Scatter3d(**line, mode="lines", line={"color": colour, "width": 5}, name=label))
+        traces.append(go.Scatter3d(**line, mode="lines", line={"color": color, "width": 5}, name=label))
     return traces
 
 
@@ -91,7 +91,7 @@ def _views(pose: Float[np.ndarray, "v 4 4"], names: Sequence[str]) -> go.Scatter
     return go.Scatter3d(
         **_upright(pose[:, :3, 3]),
         mode="markers+text",
-        marker={"size": 5, "color": [VIEW_COLOURS[i % len(VIEW_COLOURS)] for i in range(len(pose))]},
+        marker={"size": 5, "color": [VIEW_COLORS[i % len(VIEW_COLORS)] for i in range(len(pose))]},
         text=[html.escape(name) for name in names],
         textposition="top center",
         textfont={"color": "#111111", "size": 13},
@@ -117,7 +117,7 @@ def _truth(
 
 
 def _box(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"]) -> dict[str, Any]:
-    """Axes in metres with one scale, seen from behind and above."""
+    """Axes in meters with one scale, seen from behind and above."""
     span = dict(zip("xyz", _upright(np.stack([low, high])).values(), strict=True))
     axes = {
         f"{axis}axis": {"title": name, "range": sorted(span[axis].tolist())}
@@ -151,7 +151,7 @@ def _extent(
 
 
 def _aspect(span: dict[str, Any]) -> dict[str, float]:
-    """The same length of a metre along all axes."""
+    """The same length of a meter along all axes."""
     lengths = {axis: float(np.ptp(ends)) for axis, ends in span.items()}
     longest = max(lengths.values())
     return {axis: 1.35 * length / longest for axis, length in lengths.items()}

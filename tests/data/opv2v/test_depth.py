@@ -196,10 +196,10 @@ class TestErrors:
     def test_integer_depth(self, frame, depth_folder):
         index, ref, agents = frame
         write_npy(depth_folder, [np.full(SHAPE, 900, np.uint16)] * 4)
-        with pytest.raises(CorruptFrameError, match="holds uint16, expected metres as floats"):
+        with pytest.raises(CorruptFrameError, match="holds uint16, expected meters as floats"):
             select_depth_source(index, depth_folder.parents[2]).read(ref, agents)
 
-    def test_grey_png(self, frame, depth_folder):
+    def test_gray_png(self, frame, depth_folder):
         index, ref, agents = frame
         for camera in range(4):
             cv2.imwrite(str(depth_folder / f"000069_depth{camera}.png"), np.full(SHAPE, 7, np.uint8))

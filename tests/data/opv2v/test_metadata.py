@@ -38,7 +38,7 @@ def test_real_gps_is_moved_from_the_ego_frame_to_the_lidar(real_yaml):
     # predicted_ego_pos minus true_ego_pos, in OpenCV axes: right, down, forward of the world
     gps_error = points_cv_from_ue(np.array([0.014892578, 0.029249477, -0.005279763]))
     error = agent.pose_prior[:3, 3] - agent.pose[:3, 3]
-    # compass and zero pitch turn the 2 m lever between ego frame and LiDAR by 0.04 and 0.14 degrees: millimetres
+    # compass and zero pitch turn the 2 m lever between ego frame and LiDAR by 0.04 and 0.14 degrees: millimeters
     np.testing.assert_allclose(error, gps_error, atol=6e-3)
 
 
@@ -77,7 +77,7 @@ def test_wrong_convention_is_caught_by_the_recorded_extrinsic(writer):
         read_agent(path)
 
 
-def test_vehicle_box_is_centred_and_in_box_axes(writer):
+def test_vehicle_box_is_centerd_and_in_box_axes(writer):
     vehicle = {
         "angle": [0.0, 90.0, 0.0],  # faces +y of CARLA
         "center": [1.0, 0.0, 0.7],

@@ -105,7 +105,7 @@ def make_model(fusion: dict, **changes: object) -> MapAnything:
 
 @torch.no_grad()
 def unsettled(model: MapAnything) -> MapAnything:
-    """The model after what training does to zero-initialised weights."""
+    """The model after what training does to zero-initialized weights."""
     for parameter in model.fusion.parameters():
         parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
     nn.init.normal_(model.encoder.model.patch_embed.proj.bias)

@@ -61,7 +61,7 @@ def test_concat_is_an_embedding_of_twelve_channels():
 @pytest.mark.parametrize("kind", ["conv3d", "conv_gru"])
 @torch.no_grad()
 def test_convolutions_go_round_at_the_seam(kind):
-    """What one column of cells shows reaches its neighbour across the edge of the panorama."""
+    """What one column of cells shows reaches its neighbor across the edge of the panorama."""
     model = unsettled(make_model({"kind": kind, "directions": False}))
     cameras = group_cameras(random_observation(kind, views=1), model.fusion.layout)
     turned = cameras._replace(angle=cameras.angle.roll(1, -1), rays=cameras.rays.roll(PATCH, 2))
@@ -76,7 +76,7 @@ def test_convolutions_go_round_at_the_seam(kind):
     torch.testing.assert_close(tokens, expected.roll(1, 2), rtol=1e-4, atol=1e-5)
 
 
-def test_attention_reaches_the_neighbours_of_what_a_cell_shows():
+def test_attention_reaches_the_neighbors_of_what_a_cell_shows():
     """Cells that lie on the middles of a camera's patches depend on 3 x 3 of them, fewer at the border of the image."""
     height, width = 3, 5
     y, x = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")

@@ -33,7 +33,7 @@ def weights_by_hand(angle: Tensor, kind: str) -> Tensor:
 
 
 def bilinear_by_hand(patches: Tensor, x: float, y: float) -> Tensor:
-    """Value of patches (c h w) at pixel coordinates in units of patches, whose centres lie at + 0.5."""
+    """Value of patches (c h w) at pixel coordinates in units of patches, whose centers lie at + 0.5."""
     _, height, width = patches.shape
     x, y = min(max(x - 0.5, 0), width - 1), min(max(y - 0.5, 0), height - 1)
     left, top = min(int(x), width - 2), min(int(y), height - 2)

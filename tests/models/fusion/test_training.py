@@ -27,7 +27,7 @@ def gradients(model: MapAnything, prediction: Prediction) -> dict[str, torch.Ten
 
 
 def test_every_parameter_learns(variant):
-    """All take part from the first step on; those behind a zero-initialised output once that has moved."""
+    """All take part from the first step on; those behind a zero-initialized output once that has moved."""
     model = make_model(variant)
     observation = random_observation(variant["kind"])
     at_first = gradients(model, model(observation))

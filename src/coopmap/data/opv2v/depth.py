@@ -36,7 +36,7 @@ class DepthSource(Protocol):
 
     @property
     def is_dense(self) -> bool:
-        """Whether neighbouring pixels have depth, as losses on normals and gradients need."""
+        """Whether neighboring pixels have depth, as losses on normals and gradients need."""
 
     def first_path(self, ref: FrameRef, agent: str) -> Path:
         """The first file that :meth:`read` would open for an agent."""
@@ -239,7 +239,7 @@ def _read_npy(path: Path) -> np.ndarray:
     except (ValueError, EOFError, OSError) as error:
         raise CorruptFrameError(path, f"not a readable .npy file ({error})", "Write the file again") from error
     if not np.issubdtype(depth.dtype, np.floating):
-        raise CorruptFrameError(path, f"holds {depth.dtype}, expected metres as floats", "Write the file again")
+        raise CorruptFrameError(path, f"holds {depth.dtype}, expected meters as floats", "Write the file again")
     return depth
 
 

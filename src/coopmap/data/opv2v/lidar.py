@@ -14,7 +14,7 @@ from coopmap.data.opv2v.errors import CorruptFrameError, MissingFileError
 from coopmap.geometry.carla import points_cv_from_ue
 from coopmap.geometry.rig import Rig
 
-# OPV2V's agent cars, right and forward; the LiDAR sits half a metre behind the middle of the car.
+# OPV2V's agent cars, right and forward; the LiDAR sits half a meter behind the middle of the car.
 _BODY_HALF_SIZE = (1.1, 2.5)
 _BODY_CENTER_FORWARD = 0.5
 
@@ -55,7 +55,7 @@ def read_sweep(path: Path) -> Float32[np.ndarray, "n 3"]:
 
 
 def sample_spacing(points: Float[np.ndarray, "n 3"]) -> float:
-    """Typical angle between neighbouring points of a sweep as its own sensor sees them, radians.
+    """Typical angle between neighboring points of a sweep as its own sensor sees them, radians.
 
     The square root of the solid angle that a point has to itself in the band of elevations that the sensor scans.
     """
@@ -110,12 +110,12 @@ def cull_hidden(
     nearest point of a window, the usual choice, costs twice as many at the same error. With merged sweeps: 0.5 % hidden
     instead of 21 %, for 6 % of the visible points.
 
-    Neighbours are looked for on a grid whose cells are about one LiDAR sample wide.
+    Neighbors are looked for on a grid whose cells are about one LiDAR sample wide.
 
     Args:
         depth: sparse range, 0 = none.
         focal_px: focal length of the cameras.
-        spacing_rad: angle between neighbouring LiDAR samples.
+        spacing_rad: angle between neighboring LiDAR samples.
     """
     cell = max(1, round(focal_px * spacing_rad))
     num_cameras, height, width = depth.shape
@@ -137,7 +137,7 @@ def cull_hidden(
 
 
 def _sector_kernels(radius: int) -> list[np.ndarray]:
-    """Masks of the offsets in each 45-degree sector of a disc, its centre left out."""
+    """Masks of the offsets in each 45-degree sector of a disc, its center left out."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     sector = np.rint(np.arctan2(y, x) / (2 * np.pi / _SECTORS)).astype(int) % _SECTORS
     in_disc = (x * x + y * y > 0) & (x * x + y * y <= (radius + 0.5) ** 2)

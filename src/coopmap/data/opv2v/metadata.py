@@ -24,7 +24,7 @@ _IS_RSU = re.compile(rb"^RSU: *true", re.MULTILINE)
 
 _KMH = 1 / 3.6
 _EXTRINSIC_TOLERANCE = 0.01
-"""Largest difference between recorded and computed ``extrinsic``, metres and (about) radians. Rounding of the recorded
+"""Largest difference between recorded and computed ``extrinsic``, meters and (about) radians. Rounding of the recorded
 poses accounts for 1e-4; a wrong angle convention exceeds this from half a degree of slope on."""
 
 
@@ -34,8 +34,8 @@ class VehicleBoxes:
 
     Attributes:
         ids: CARLA actor ids.
-        pose: ``T_world_box``, the origin at the centre of the box.
-        half_extents: half the size along the box's axes, metres.
+        pose: ``T_world_box``, the origin at the center of the box.
+        half_extents: half the size along the box's axes, meters.
         speed: m/s.
     """
 
@@ -170,7 +170,7 @@ def _rig(source: _Fields, world_from_lidar: np.ndarray, ground_height: float) ->
             "Expected T_camera_lidar in CARLA axes; cords in degrees as (x, y, z, roll, yaw, pitch)",
         )
     intrinsics = np.stack([camera.array("intrinsic", (3, 3)) for camera in cameras])
-    sizes = np.rint(2 * intrinsics[:, [1, 0], 2]).astype(int)  # CARLA's principal point is the image centre
+    sizes = np.rint(2 * intrinsics[:, [1, 0], 2]).astype(int)  # CARLA's principal point is the image center
     if (sizes != sizes[0]).any():
         raise MetadataError(source.path, f"the cameras differ in image size: {sizes.tolist()}", "One size is supported")
     if (intrinsics[:, [0, 1], [0, 1]] <= 0).any() or (intrinsics[:, 0, 1] != 0).any():

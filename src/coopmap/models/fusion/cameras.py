@@ -19,10 +19,10 @@ class Cameras(NamedTuple):
     """The ``k`` cameras of ``b`` cars; the cells of the panorama are pixels of warped images, else patches.
 
     Attributes:
-        images: normalised; zero where a warped image shows nothing.
+        images: normalized; zero where a warped image shows nothing.
         rays: directions of the panorama's pixels in the agent frame.
         angle: between optical axis and what a cell shows in a camera; infinity where the camera does not see it.
-        grid: where the centres of the cells lie in each camera, ``(x, y)`` from -1 to 1; ``None`` for warped images.
+        grid: where the centers of the cells lie in each camera, ``(x, y)`` from -1 to 1; ``None`` for warped images.
         pose: ``T_agent_camera``.
     """
 
@@ -75,9 +75,9 @@ def group_cameras(observation: Observation, layout: str) -> Cameras:
 
 
 def resample(maps: Float[Tensor, "b k c h w"], grid: Float[Tensor, "b k gh gw 2"]) -> Float[Tensor, "b k gh*gw c"]:
-    """Features of camera patches at the centres of the panorama's, bilinear.
+    """Features of camera patches at the centers of the panorama's, bilinear.
 
-    Beyond the centres of the outermost patches the nearest ones are repeated, so that nothing fades towards the border
+    Beyond the centers of the outermost patches the nearest ones are repeated, so that nothing fades towards the border
     of an image. Always in float32: the grid needs finer steps than bfloat16 has.
     """
     with torch.autocast(maps.device.type, enabled=False):

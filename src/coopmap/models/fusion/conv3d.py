@@ -41,7 +41,7 @@ class Conv3dFusion(ImageFusion):
         return patch_embed(winner + self.output(F.gelu(self.over_cameras(self._channels(cameras)))))
 
     def _channels(self, cameras: Cameras) -> Float[Tensor, "b kc h w"]:
-        """Colours, directions and slots, zero where a camera does not see."""
+        """Colors, directions and slots, zero where a camera does not see."""
         seen = cameras.seen[:, :, None].to(cameras.images.dtype)  # b k 1 h w
         channels = [cameras.images * seen]
         if self.slot is not None:

@@ -29,12 +29,12 @@ class CrossAttentionFusion(FeatureFusion):
         self.query_norm, self.key_norm = LayerNorm(dim), LayerNorm(dim)
         self.query = nn.Linear(dim, cfg.dim)
         self.key_value = nn.Linear(dim, 2 * cfg.dim)
-        self.directions = self.cell_directions = self.neighbours = None
+        self.directions = self.cell_directions = self.neighbors = None
         if cfg.directions:
             self.cell_directions = nn.Linear(4, cfg.dim, bias=False)
             self.directions = DirectionEmbedding(2 * cfg.dim)
         if cfg.radius:
-            self.neighbours = nn.Parameter(0.02 * torch.randn((2 * cfg.radius + 1) ** 2, 2 * cfg.dim))
+            self.neighbors = nn.Parameter(0.02 * torch.randn((2 * cfg.radius + 1) ** 2, 2 * cfg.dim))
         self.output = nn.Linear(cfg.dim, dim)
         for parameter in self.output.parameters():
             nn.init.zeros_(parameter)
@@ -52,7 +52,7 @@ class CrossAttentionFusion(FeatureFusion):
     def _keys_and_values(
         self, maps: Float[Tensor, "b k c h w"], cameras: Cameras
     ) -> tuple[Float[Tensor, "b s n 2d"], Bool[Tensor, "b s n"]]:
-        """Keys beside values of all cameras and neighbours, and which of them a cell may attend to."""
+        """Keys beside values of all cameras and neighbors, and which of them a cell may attend to."""
         assert cameras.grid is not None
         projected = self.key_value(self.key_norm(maps.movedim(2, -1))).movedim(-1, 2)
         steps = torch.arange(-self.radius, self.radius + 1, device=maps.device)
@@ -60,18 +60,18 @@ class CrossAttentionFusion(FeatureFusion):
         grid = cameras.grid[:, :, None] + offsets[:, None, None]  # b k t gh gw 2
         inside = (grid.abs() <= 1).all(dim=-1) | (offsets == 0).all(dim=-1)[:, None, None]
         seen = cameras.seen[:, :, None] & inside
-        # the neighbours of a camera are sampled as one tall grid
+        # the neighbors of a camera are sampled as one tall grid
         key_value = resample(projected, grid.flatten(2, 3)).unflatten(2, (len(offsets), -1))  # b k t n 2d
         if self.directions is not None:
             key_value = key_value + self.directions(cameras)[:, :, None]
-        if self.neighbours is not None:
-            key_value = key_value + self.neighbours[:, None]
+        if self.neighbors is not None:
+            key_value = key_value + self.neighbors[:, None]
         return key_value.flatten(1, 2), seen.flatten(1, 2).flatten(2)
 
     def _attend(
         self, query: Float[Tensor, "b n d"], key_value: Float[Tensor, "b s n 2d"], seen: Bool[Tensor, "b s n"]
     ) -> Float[Tensor, "b n d"]:
-        """Softmax over the cameras and neighbours of each cell; cells without any attend to all, and do not matter."""
+        """Softmax over the cameras and neighbors of each cell; cells without any attend to all, and do not matter."""
         query = query.unflatten(-1, (self.num_heads, -1))
         key, value = key_value.unflatten(-1, (2, self.num_heads, -1)).unbind(dim=3)
         scores = torch.einsum("bnhe,bsnhe->bnhs", query, key).float() / math.sqrt(query.shape[-1])

@@ -152,7 +152,7 @@ class _Recurrence(nn.Module):
 
 
 class _Attention(nn.Module):
-    """A learnt query attends to the cameras that see anything, to all where none does."""
+    """A learned query attends to the cameras that see anything, to all where none does."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
