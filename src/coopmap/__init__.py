@@ -8,53 +8,23 @@ What notebooks and scripts use::
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from coopmap.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
-    from coopmap.data import PanoramaDataset
-    from coopmap.losses import Criterion
-    from coopmap.models import MapAnything
+    from coopmap.data import build_dataset
+    from coopmap.losses import build_loss
+    from coopmap.models import build_model
 
-__all__ = ["Config", "build_dataset", "build_loss", "build_model", "load_config"]
+__all__ = ["Config", "ConfigError", "build_dataset", "build_loss", "build_model", "load_config"]
 
-
-def build_dataset(cfg: Config, split: str = "train") -> PanoramaDataset:
-    """Samples of one split: ``train``, ``val`` or ``test``; renders the synthetic town if it is what is missing."""
-    from coopmap.data import OPV2VDataModule
-
-    datamodule = OPV2VDataModule(cfg.data, cfg.seed, cfg.task, cfg.priors)
-    datamodule.prepare_data()
-    return datamodule.dataset(split)
+_BUILDERS = {"build_dataset": "data", "build_loss": "losses", "build_model": "models"}
 
 
-def build_model(cfg: Config) -> MapAnything:
-    """The network, with ``cfg.model.weights`` loaded where they are given.
-
-    Raises:
-        ConfigError: the weights cannot be read or do not fit.
-    """
-    return build_model_and_record(cfg)[0]
-
-
-def build_model_and_record(cfg: Config) -> tuple[MapAnything, dict[str, Any] | None]:
-    """:func:`build_model`, and plain values that tell where its weights came from, if any were loaded."""
-    from coopmap.models import MapAnything, load_weights
-
-    model = MapAnything(cfg.model)
-    if cfg.model.weights is None:
-        return model, None
-    try:
-        loaded = load_weights(model, cfg.model.weights, submodules=cfg.model.weights_only_submodules)
-    except (OSError, ValueError) as error:
-        key = f"model.weights={cfg.model.weights}"
-        raise ConfigError(str(error) if key in str(error) else f"{key}: {error}") from error
-    return model, loaded.record()
-
-
-def build_loss(cfg: Config) -> Criterion:
-    """The objective: ``total, terms = criterion(prediction, target)``; in training mode until ``.eval()``."""
-    from coopmap.losses import Criterion
-
-    return Criterion(cfg.loss)
+def __getattr__(name: str) -> Any:
+    """Import the builders when they are asked for: they bring torch along."""
+    if name in _BUILDERS:
+        return getattr(import_module(f"coopmap.{_BUILDERS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from coopmap.arguments import asks_for_help
-from coopmap.cli import user_errors_end_quietly
+from coopmap.cli.arguments import asks_for_help
+from coopmap.cli.hydra_main import user_errors_end_quietly
 
 BENCHMARKS = {
     "model": "time, FLOPs and memory of the model's parts beside what the device can do",
@@ -31,7 +31,9 @@ def main() -> None:
         print(f"error: no benchmark {name!r}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
         raise SystemExit(2)
     with user_errors_end_quietly():
-        benchmark = import_module(f"coopmap.benchmarks.{name}")
+        benchmark = import_module(
+            "coopmap.evaluation.noise_study" if name == "priors" else f"coopmap.benchmarks.{name}"
+        )
         if asks_for_help(arguments):
             print(benchmark.__doc__)
         else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coopmap.arguments import run_program, split_arguments
+from coopmap.cli.arguments import run_program, split_arguments
 from coopmap.config import ConfigError
 from coopmap.config.errors import nearest_key
 

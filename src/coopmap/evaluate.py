@@ -24,7 +24,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coopmap.arguments import run_program, split_arguments
+from coopmap.cli.arguments import run_program, split_arguments
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import config_groups
 from coopmap.config.errors import nearest_key
@@ -71,7 +71,7 @@ def _run(arguments: Sequence[str]) -> None:
     asked, overrides = parse(arguments)
     from coopmap.evaluation.runner import run_evaluation
     from coopmap.evaluation.tables import print_methods
-    from coopmap.run_folder import is_other_rank, log_to
+    from coopmap.runs.logs import is_other_rank, log_to
 
     log_to(None)
     result = run_evaluation(asked, overrides)

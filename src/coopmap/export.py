@@ -20,11 +20,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coopmap.arguments import run_program, split_arguments
+from coopmap.cli.arguments import run_program, split_arguments
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml
 from coopmap.config.model import InputsConfig
-from coopmap.run_folder import find_checkpoint, log_to
+from coopmap.runs.folder import find_checkpoint
+from coopmap.runs.logs import log_to
 
 if TYPE_CHECKING:
     from coopmap.models import MapAnything

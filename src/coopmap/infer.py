@@ -31,7 +31,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from coopmap.arguments import run_program, split_arguments
+from coopmap.cli.arguments import run_program, split_arguments
 from coopmap.config import Config, ConfigError
 from coopmap.config.infer import InferConfig, InferenceOptions
 
@@ -90,7 +90,8 @@ def _run(arguments: Sequence[str]) -> None:
     from coopmap.inference import write_outputs
     from coopmap.inference.loading import choose_device, load_released, load_run
     from coopmap.inference.report import print_result
-    from coopmap.run_folder import find_checkpoint, log_to
+    from coopmap.runs.folder import find_checkpoint
+    from coopmap.runs.logs import log_to
 
     log_to(None)
     device = choose_device(asked.device)

@@ -8,7 +8,7 @@ from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from coopmap.cli import user_errors_end_quietly
+from coopmap.cli.hydra_main import user_errors_end_quietly
 from coopmap.config import conf_dir
 from coopmap.config.errors import config_keys, explain
 from coopmap.config.synth import TownConfig

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from coopmap.cli import hydra_main
+from coopmap.cli.hydra_main import hydra_main
 from coopmap.config import Config
 
 if TYPE_CHECKING:
     import lightning as L
 
     from coopmap.data import OPV2VDataModule
-    from coopmap.module import PoseLearner
-    from coopmap.run_folder import RunFolder
+    from coopmap.runs.folder import RunFolder
+    from coopmap.training.module import PoseLearner
 
 log = logging.getLogger("coopmap.train")  # __name__ is __main__ on the command line
 
@@ -52,12 +52,14 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
     """
     from lightning import seed_everything
 
-    from coopmap.loggers import close_loggers
     from coopmap.models.compilation import compile_blocks
-    from coopmap.report import print_summary, summarize, warn_if_worse_than_at_first, write_curves, write_json
-    from coopmap.run_folder import git_revision, is_other_rank, log_to, open_run
-    from coopmap.teacher import build_teacher
-    from coopmap.training import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
+    from coopmap.runs.loggers import close_loggers
+    from coopmap.runs.logs import is_other_rank, log_to
+    from coopmap.runs.provenance import git_revision
+    from coopmap.runs.resume import open_run
+    from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves, write_json
+    from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
+    from coopmap.training.teacher import build_teacher
 
     started = time.monotonic()
     log_to(None)

@@ -3,7 +3,7 @@ from typing import Any
 
 from coopmap.comparison.caveats import caveats
 from coopmap.comparison.groups import group_runs
-from coopmap.comparison.runs import Run, read_run
+from coopmap.runs.reader import Run, read_run
 
 from .conftest import MakeRun, validation
 

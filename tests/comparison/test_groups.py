@@ -1,8 +1,8 @@
 import pytest
 
 from coopmap.comparison.groups import Spread, differing_keys, group_runs, number
-from coopmap.comparison.runs import read_run
 from coopmap.config import ConfigError
+from coopmap.runs.reader import read_run
 
 from .conftest import MakeRun, validation
 

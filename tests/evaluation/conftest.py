@@ -9,7 +9,7 @@ import torch
 from coopmap import load_config
 from coopmap.config.synth import ScenarioCounts, tiny_town
 from coopmap.synthetic import render_town
-from coopmap.training import build_module
+from coopmap.training.assembly import build_module
 
 
 @pytest.fixture(scope="session")

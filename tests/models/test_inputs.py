@@ -11,7 +11,7 @@ from coopmap import load_config as load_whole_config
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.models import MapAnything
-from coopmap.models.inputs import draw_inputs
+from coopmap.training.inputs import draw_inputs
 from coopmap.types import Observation, Prediction
 
 from .support import load_config, make_observation

@@ -11,8 +11,8 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.geometry import invert
 from coopmap.models import MapAnything
-from coopmap.models.inputs import draw_inputs
 from coopmap.models.pose_correction import PoseCorrection
+from coopmap.training.inputs import draw_inputs
 
 from .support import load_config, make_observation
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from coopmap.benchmarks.counting import hollow
 from coopmap.models import MapAnything
+from coopmap.models.counting import hollow
 from coopmap.types import Observation
 
 from .support import ALL_INPUTS, load_config, make_observation

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from coopmap import build_model, load_config
-from coopmap.adaptation import adapt
 from coopmap.config import ConfigError
 from coopmap.config.train import AdaptationConfig
 from coopmap.evaluate import evaluate
 from coopmap.inference.loading import load_run
 from coopmap.models.lora import add_lora, merge_lora, merged_state
 from coopmap.train import train
-from coopmap.training import build_datamodule, build_module
+from coopmap.training.adaptation import adapt
+from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.types import Observation, Prediction
 
 CHECKPOINTING = "model.checkpointing={encoder: true, info_sharing: true, heads: true}"

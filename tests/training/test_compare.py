@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coopmap.loggers import read_metrics
+from coopmap.runs.loggers import read_metrics
 from coopmap.train import TrainingResult
 
 

@@ -12,8 +12,8 @@ from coopmap.config.train import OptimConfig
 from coopmap.data import OPV2VDataModule
 from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose
 from coopmap.losses import Criterion
-from coopmap.module import NonFiniteError, PoseLearner
-from coopmap.training import build_datamodule, build_module
+from coopmap.training.assembly import build_datamodule, build_module
+from coopmap.training.module import NonFiniteError, PoseLearner
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
 
 Overrides = Callable[..., list[str]]

@@ -7,7 +7,7 @@ from torch import nn
 from coopmap import build_model, load_config
 from coopmap.config import ConfigError
 from coopmap.config.train import OptimConfig
-from coopmap.optim import build_optimizer, has_weight_decay, parameter_groups, warmup_cosine
+from coopmap.training.optim import build_optimizer, has_weight_decay, parameter_groups, warmup_cosine
 
 
 def test_schedule_by_hand() -> None:

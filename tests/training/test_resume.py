@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from coopmap import load_config
-from coopmap.checkpoint_io import read_checkpoint
-from coopmap.loggers import read_metrics
+from coopmap.runs.checkpoint_io import read_checkpoint
+from coopmap.runs.loggers import read_metrics
 from coopmap.train import TrainingResult, train
 
 Overrides = Callable[..., list[str]]

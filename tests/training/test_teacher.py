@@ -6,9 +6,9 @@ import torch
 
 from coopmap import build_model, load_config
 from coopmap.config import ConfigError
-from coopmap.optim import build_optimizer
-from coopmap.teacher import build_teacher
 from coopmap.train import train
+from coopmap.training.optim import build_optimizer
+from coopmap.training.teacher import build_teacher
 
 Overrides = Callable[..., list[str]]
 ON = "loss.weights.scale_distillation=1.0"

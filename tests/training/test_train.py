@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from coopmap import load_config
-from coopmap.checkpoint_io import read_checkpoint
 from coopmap.config import ConfigError
 from coopmap.config.compose import from_yaml
-from coopmap.loggers import read_metrics
+from coopmap.runs.checkpoint_io import read_checkpoint
+from coopmap.runs.loggers import read_metrics
 from coopmap.train import TrainingResult, train
-from coopmap.training import trainer_options
+from coopmap.training.assembly import trainer_options
 
 Overrides = Callable[..., list[str]]
 

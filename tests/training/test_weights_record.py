@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_model
 
 from coopmap import ConfigError, build_model, load_config
-from coopmap.training import build_module
+from coopmap.training.assembly import build_module
 
 Saved = Callable[..., dict[str, Any]]
 

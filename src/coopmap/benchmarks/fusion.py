@@ -31,18 +31,19 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
-from coopmap import build_dataset, build_loss, build_model
-from coopmap.adaptation import adapt
-from coopmap.benchmarks.counting import WorkCounter
 from coopmap.benchmarks.floor import synchronize
 from coopmap.benchmarks.model import available_bytes
 from coopmap.benchmarks.options import PrecisionOptions
 from coopmap.benchmarks.report import Report, Table
-from coopmap.callbacks.model_facts import count_parameters, count_sample
 from coopmap.config import Config, load_config
 from coopmap.config.checks import require, require_choice
 from coopmap.config.synth import ScenarioCounts, tiny_town
-from coopmap.optim import build_optimizer
+from coopmap.data import build_dataset
+from coopmap.losses import build_loss
+from coopmap.models import build_model
+from coopmap.models.counting import WorkCounter, count_parameters, count_sample
+from coopmap.training.adaptation import adapt
+from coopmap.training.optim import build_optimizer
 from coopmap.types import Observation, Sample, Target, TensorRecord
 
 BASELINE = "four_camera"

@@ -30,7 +30,6 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from coopmap.benchmarks.counting import WorkCounter
 from coopmap.benchmarks.floor import synchronize
 from coopmap.benchmarks.options import BenchmarkOptions
 from coopmap.benchmarks.report import Report, Table
@@ -40,6 +39,7 @@ from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.geometry import pose_from_quat_trans, transform_points
 from coopmap.losses import Criterion
 from coopmap.losses.normalized import truth_in_view0
+from coopmap.models.counting import WorkCounter
 from coopmap.types import Prediction, Target
 
 EVERY_TERM = "all"

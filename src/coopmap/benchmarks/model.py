@@ -25,7 +25,6 @@ import torch
 from omegaconf import OmegaConf
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from coopmap.benchmarks.counting import Work, WorkCounter, hollow
 from coopmap.benchmarks.floor import Floor, best_seconds, synchronize
 from coopmap.benchmarks.options import PRECISIONS, PrecisionOptions
 from coopmap.benchmarks.parts import FORWARD, block_inputs, run_pass
@@ -35,6 +34,7 @@ from coopmap.config.checks import require, require_choice
 from coopmap.config.model import CheckpointingConfig, ModelConfig
 from coopmap.models import MapAnything
 from coopmap.models.compilation import compile_blocks
+from coopmap.models.counting import Work, WorkCounter, hollow
 from coopmap.types import Observation
 
 MODELS = {"tiny": "mapanything_tiny", "v1": "mapanything_v1", "v11": "mapanything_v11"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from coopmap.comparison.groups import Group, differing_keys
-from coopmap.comparison.runs import SECONDS, STEPS, Run
+from coopmap.runs.reader import SECONDS, STEPS, Run
 
 DATASET_KEYS = (
     "data.root",

@@ -11,9 +11,9 @@ from coopmap.comparison.caveats import caveats
 from coopmap.comparison.curves import curves_html
 from coopmap.comparison.groups import Group, group_runs
 from coopmap.comparison.page import page
-from coopmap.comparison.runs import find_runs, read_run
 from coopmap.comparison.tables import Table, cost_table, detail_table, markdown, measure_table, write_csv
 from coopmap.config import ConfigError
+from coopmap.runs.reader import find_runs, read_run
 
 NAMES = ("comparison.html", "comparison.md", "comparison.csv")
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from coopmap.comparison.groups import Group
-from coopmap.comparison.runs import SECONDS, STEPS, interpolate
 from coopmap.comparison.tables import all_measures
-from coopmap.report import HEADLINES
+from coopmap.runs.reader import SECONDS, STEPS, interpolate
+from coopmap.runs.summary import HEADLINES
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#6B6B6B")
 """Distinguishable with any color vision (Okabe and Ito, 2008, without yellow and black; two more)."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coopmap.comparison.runs import Run
 from coopmap.config import ConfigError
-from coopmap.run_folder import VOLATILE_KEYS
+from coopmap.runs.reader import Run
+from coopmap.runs.resume import VOLATILE_KEYS
 
 NEUTRAL_KEYS = (*VOLATILE_KEYS, "seed", "data.cache_dir", "data.keep_in_memory")
 """Settings that do not make another experiment."""

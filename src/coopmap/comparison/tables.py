@@ -10,8 +10,8 @@ from pathlib import Path
 
 from coopmap.comparison.caveats import differing_objective
 from coopmap.comparison.groups import Group, Spread, number
-from coopmap.comparison.runs import SECONDS, STEPS, Run
-from coopmap.report import HEADLINES
+from coopmap.runs.reader import SECONDS, STEPS, Run
+from coopmap.runs.summary import HEADLINES
 
 Read = Callable[[Run], float | None]
 

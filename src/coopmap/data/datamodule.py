@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from coopmap.config.checks import ConfigError
+from coopmap.config import Config, ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
@@ -214,3 +214,10 @@ def _prepare_worker(worker: int) -> None:
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def build_dataset(cfg: Config, split: str = "train") -> PanoramaDataset:
+    """Samples of one split: ``train``, ``val`` or ``test``; renders the synthetic town if it is what is missing."""
+    datamodule = OPV2VDataModule(cfg.data, cfg.seed, cfg.task, cfg.priors)
+    datamodule.prepare_data()
+    return datamodule.dataset(split)

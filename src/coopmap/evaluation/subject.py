@@ -10,14 +10,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from coopmap.checkpoint_io import read_checkpoint
 from coopmap.config import Config, ConfigError, load_config
 from coopmap.config.checks import require_choice
 from coopmap.config.compose import conf_dir, from_yaml
 from coopmap.config.evaluate import EvaluateConfig
-from coopmap.module import PoseLearner
-from coopmap.run_folder import find_checkpoint
-from coopmap.training import build_module
+from coopmap.runs.checkpoint_io import read_checkpoint
+from coopmap.runs.folder import find_checkpoint
+from coopmap.training.assembly import build_module
+from coopmap.training.module import PoseLearner
 
 IMAGES_ONLY = {"task": "images_only", "priors": "none"}
 """Choices under which a model gets nothing but images."""

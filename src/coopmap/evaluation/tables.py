@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
-from coopmap.report import print_table
+from coopmap.runs.summary import print_table
 
 
 def print_methods(summary: Mapping[str, Any], title: str) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from coopmap import build_model
-from coopmap.checkpoint_io import read_checkpoint
 from coopmap.config import Config, ConfigError, load_config
 from coopmap.config.compose import from_yaml
-from coopmap.models import MapAnything, load_weights
+from coopmap.models import MapAnything, build_model, load_weights
+from coopmap.runs.checkpoint_io import read_checkpoint
 
 
 def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[MapAnything, Config]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from coopmap.geometry.calibration import PinholeCalibration
 from coopmap.inference.inputs import Views
 from coopmap.inference.runner import Inference
-from coopmap.report import write_json
+from coopmap.runs.summary import write_json
 from coopmap.viz.overview import draw_overview
 from coopmap.viz.scene import draw_scene, write_scene
 

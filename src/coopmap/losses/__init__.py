@@ -1,5 +1,5 @@
 """MapAnything's factored objective."""
 
-from coopmap.losses.criterion import Criterion
+from coopmap.losses.criterion import Criterion, build_loss
 
-__all__ = ["Criterion"]
+__all__ = ["Criterion", "build_loss"]

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from coopmap.config import Config
 from coopmap.config.checks import ConfigError
 from coopmap.config.loss import PUBLISHED_ROBUST_ALPHA, PUBLISHED_ROBUST_C, LossConfig, PixelFactors
 from coopmap.losses.inputs import LossInputs, gather, recomputed
@@ -114,3 +115,8 @@ class Criterion(nn.Module):
             counted = counted * lowest_share_weights(loss, inputs.valid, share)
         reduced = weighted_mean(loss, counted, PIXELS)
         return reduced, plain | name_views(f"{name}_{suffix}", reduced, counted.sum(PIXELS) > 0)
+
+
+def build_loss(cfg: Config) -> Criterion:
+    """The objective: ``total, terms = criterion(prediction, target)``; in training mode until ``.eval()``."""
+    return Criterion(cfg.loss)

@@ -16,9 +16,9 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.config.train import OptimConfig
 from coopmap.metrics import MeanPoseBaseline, Measures, RelativePoseError, agent_poses, mask_warning
-from coopmap.models.inputs import draw_inputs
-from coopmap.optim import build_optimizer, warmup_cosine
-from coopmap.term_means import TermMeans
+from coopmap.metrics.term_means import TermMeans
+from coopmap.training.inputs import draw_inputs
+from coopmap.training.optim import build_optimizer, warmup_cosine
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class PoseLearner(L.LightningModule):
         self.criterion = criterion
         self.optim, self.seed, self.record = optim, seed, record or {}
         self.task, self.priors = task or TaskConfig(), priors or PriorsConfig()
-        self.teacher: Callable[[Observation], Prediction] | None = None  # not a module: see coopmap.teacher
+        self.teacher: Callable[[Observation], Prediction] | None = None  # not a module: see coopmap.training.teacher
         self.baseline: MeanPoseBaseline | None = None
         self.terms = TermMeans()
         self.measures, self.baseline_error = Measures(), RelativePoseError()

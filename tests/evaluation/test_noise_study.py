@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from coopmap import bench, load_config
-from coopmap.benchmarks.noise import DASH, SWEEPS, Level, Measurement, noise_table, outcomes
-from coopmap.benchmarks.noise_page import noise_figure, noise_page
-from coopmap.benchmarks.priors import Options, find_groups
 from coopmap.comparison.groups import Group
-from coopmap.comparison.runs import Run
 from coopmap.config.checks import ConfigError
 from coopmap.config.compose import to_yaml
 from coopmap.config.synth import TownConfig
-from coopmap.training import build_module
+from coopmap.evaluation.noise import DASH, SWEEPS, Level, Measurement, noise_table, outcomes
+from coopmap.evaluation.noise_page import noise_figure, noise_page
+from coopmap.evaluation.noise_study import Options, find_groups
+from coopmap.runs.reader import Run
+from coopmap.training.assembly import build_module
 
 MakeRun = Callable[..., Path]
 

@@ -24,8 +24,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from coopmap.arguments import split_arguments
-from coopmap.benchmarks.noise import (
+from coopmap.cli.arguments import split_arguments
+from coopmap.comparison.groups import Group, group_runs
+from coopmap.comparison.tables import Table, markdown, print_table
+from coopmap.config import Config, ConfigError
+from coopmap.config.checks import require_choice
+from coopmap.config.compose import config_groups
+from coopmap.config.evaluate import SPLITS, EvaluateConfig
+from coopmap.evaluation.noise import (
     DASH,
     DEFAULT_LEVELS,
     NO_PRIOR,
@@ -34,15 +40,10 @@ from coopmap.benchmarks.noise import (
     noise_table,
     outcomes,
 )
-from coopmap.comparison.groups import Group, group_runs
-from coopmap.comparison.runs import Run, find_runs, read_run
-from coopmap.comparison.tables import Table, markdown, print_table
-from coopmap.config import Config, ConfigError
-from coopmap.config.checks import require_choice
-from coopmap.config.compose import config_groups
-from coopmap.config.evaluate import SPLITS, EvaluateConfig
 from coopmap.evaluation.records import PAIR_ERRORS, RowWriter
-from coopmap.run_folder import find_checkpoint, log_to
+from coopmap.runs.folder import find_checkpoint
+from coopmap.runs.logs import log_to
+from coopmap.runs.reader import Run, find_runs, read_run
 
 OWN_KEYS = ("runs", "levels", "by", "split", "output")
 SWEPT = ("priors", "priors.agent_pose", "priors.trans_noise_m", "priors.rot_noise_deg")
@@ -197,7 +198,7 @@ def benchmark(options: Options, say: Callable[[str], None] = print) -> tuple[lis
     Returns:
         A table per group, and the files.
     """
-    from coopmap.benchmarks.noise_page import noise_page
+    from coopmap.evaluation.noise_page import noise_page
 
     groups = find_groups(options.runs, options.by)
     shared = Path(os.path.commonpath([run.path.parent for group in groups for run in group.runs]))

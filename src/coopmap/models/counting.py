@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,9 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+from coopmap.models.layers import Block
+from coopmap.types import Observation
 
 aten = torch.ops.aten
 
@@ -95,6 +100,52 @@ class WorkCounter(TorchDispatchMode):
             self.work += Work(num_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors))
         self.watch(*results)
         return result
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """Parameters of a model: all, and those that are trained."""
+    parameters = list(model.parameters())
+    return {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    }
+
+
+def count_sample(model: nn.Module, observation: Observation, device: torch.device) -> dict[str, int]:
+    """Tokens and FLOPs of one pass over a batch of one, in the model's present mode; nothing is computed.
+
+    Returns:
+        ``views``; ``encoder_tokens`` that pass the image encoder (class and register tokens included) and
+        ``multi_view_tokens`` (patches that the views exchange); ``forward_flops``, and ``training_flops`` of forward
+        and backward pass, what gradient checkpointing computes twice included. A multiplication and an addition count
+        as two FLOPs.
+    """
+    tokens = {"encoder_tokens": 0, "multi_view_tokens": 0}
+
+    def count(name: str, tensor: Tensor) -> None:
+        tokens[name] += tensor[..., 0].numel()
+
+    mode = FakeTensorMode()
+    with FakeCopyMode(mode):
+        model = copy.deepcopy(model)  # without what torch.compile attached
+    observation = observation.map(mode.from_tensor)
+    with mode, torch.random.fork_rng(devices=[]):
+        observation = observation.to(device)
+        first_block = next(module for module in model.get_submodule("encoder").modules() if isinstance(module, Block))
+        exchange = model.get_submodule("info_sharing")
+        hooks = [
+            first_block.register_forward_pre_hook(lambda _, inputs: count("encoder_tokens", inputs[0])),
+            exchange.register_forward_pre_hook(lambda _, inputs: count("multi_view_tokens", inputs[0])),
+        ]
+        with WorkCounter() as counter, torch.enable_grad():
+            prediction = model(observation)
+            forward = counter.work.flops
+            for hook in hooks:  # checkpointing calls blocks again
+                hook.remove()
+            outputs = [value for value in vars(prediction).values() if isinstance(value, Tensor)]
+            torch.stack([output.float().sum() for output in outputs if output.requires_grad]).sum().backward()
+    flops = {"forward_flops": forward, "training_flops": counter.work.flops}
+    return {"views": observation.images.shape[1], **tokens, **flops}
 
 
 def hollow(model: nn.Module, device: torch.device | str) -> None:

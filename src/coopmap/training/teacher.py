@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from coopmap import build_model
 from coopmap.config import Config, ConfigError
+from coopmap.models import build_model
 from coopmap.types import Observation, Prediction
 
 

@@ -9,15 +9,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from coopmap import build_model, load_config
-from coopmap.callbacks import ModelFacts
-from coopmap.callbacks.model_facts import (
-    count_parameters,
-    count_sample,
+from coopmap.models import MapAnything
+from coopmap.models.counting import count_parameters, count_sample
+from coopmap.training.callbacks import ModelFacts
+from coopmap.training.callbacks.model_facts import (
     largest_observation,
     peak_memory,
     peak_rss_bytes,
 )
-from coopmap.models import MapAnything
 from coopmap.types import Observation
 
 CPU = torch.device("cpu")

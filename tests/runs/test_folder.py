@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from coopmap.config import Config, ConfigError, load_config
-from coopmap.run_folder import RunFolder, differences, find_checkpoint, open_run
+from coopmap.runs.folder import RunFolder, find_checkpoint
+from coopmap.runs.resume import differences, open_run
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_leftovers_of_a_killed_write_are_removed(config: Config) -> None:
 
 
 def test_log_goes_to_the_run_folder(tmp_path: Path) -> None:
-    from coopmap.run_folder import log_to
+    from coopmap.runs.logs import log_to
 
     log_to(tmp_path / "train.log")
     logging.getLogger("coopmap.anything").info("hello")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from coopmap.benchmarks.counting import Work, WorkCounter
+from coopmap.models.counting import Work, WorkCounter
 
 
 def test_products_count_two_operations_per_multiplication():

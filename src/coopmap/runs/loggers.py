@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from coopmap.config import Config
-from coopmap.run_folder import is_other_rank
+from coopmap.runs.logs import is_other_rank
 
 log = logging.getLogger(__name__)
 

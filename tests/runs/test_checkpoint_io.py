@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from coopmap.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from coopmap.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from coopmap.config import ConfigError
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from coopmap.benchmarks.noise import NO_PRIOR, SWEEPS, Outcome
 from coopmap.comparison.curves import COLORS
 from coopmap.comparison.page import document, table_html
 from coopmap.comparison.tables import Table
 from coopmap.evaluation.charts import as_html
+from coopmap.evaluation.noise import NO_PRIOR, SWEEPS, Outcome
 
 Measured = Mapping[str, Sequence[Outcome]]
 """Outcomes by label of their group."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import resource
@@ -13,11 +12,9 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch import nn
 
-from coopmap.benchmarks.counting import WorkCounter
-from coopmap.models.layers import Block
+from coopmap.models.counting import count_parameters, count_sample
 from coopmap.types import Observation
 
 log = logging.getLogger(__name__)
@@ -100,15 +97,6 @@ class ModelFacts(L.Callback):
         temporary.replace(self.file)
 
 
-def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Parameters of a model: all, and those that are trained."""
-    parameters = list(model.parameters())
-    return {
-        "parameters": sum(parameter.numel() for parameter in parameters),
-        "trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-    }
-
-
 def largest_observation(datamodule: Any) -> Observation | None:
     """The first validation sample with the most agents, as a batch of one; ``None`` if none can be read."""
     dataset = datamodule.dataset("val")
@@ -117,43 +105,6 @@ def largest_observation(datamodule: Any) -> Observation | None:
         if hasattr(sample, "observation"):
             return sample.observation.map(lambda tensor: tensor[None])
     return None
-
-
-def count_sample(model: nn.Module, observation: Observation, device: torch.device) -> dict[str, int]:
-    """Tokens and FLOPs of one pass over a batch of one, in the model's present mode; nothing is computed.
-
-    Returns:
-        ``views``; ``encoder_tokens`` that pass the image encoder (class and register tokens included) and
-        ``multi_view_tokens`` (patches that the views exchange); ``forward_flops``, and ``training_flops`` of forward
-        and backward pass, what gradient checkpointing computes twice included. A multiplication and an addition count
-        as two FLOPs.
-    """
-    tokens = {"encoder_tokens": 0, "multi_view_tokens": 0}
-
-    def count(name: str, tensor: Tensor) -> None:
-        tokens[name] += tensor[..., 0].numel()
-
-    mode = FakeTensorMode()
-    with FakeCopyMode(mode):
-        model = copy.deepcopy(model)  # without what torch.compile attached
-    observation = observation.map(mode.from_tensor)
-    with mode, torch.random.fork_rng(devices=[]):
-        observation = observation.to(device)
-        first_block = next(module for module in model.get_submodule("encoder").modules() if isinstance(module, Block))
-        exchange = model.get_submodule("info_sharing")
-        hooks = [
-            first_block.register_forward_pre_hook(lambda _, inputs: count("encoder_tokens", inputs[0])),
-            exchange.register_forward_pre_hook(lambda _, inputs: count("multi_view_tokens", inputs[0])),
-        ]
-        with WorkCounter() as counter, torch.enable_grad():
-            prediction = model(observation)
-            forward = counter.work.flops
-            for hook in hooks:  # checkpointing calls blocks again
-                hook.remove()
-            outputs = [value for value in vars(prediction).values() if isinstance(value, Tensor)]
-            torch.stack([output.float().sum() for output in outputs if output.requires_grad]).sum().backward()
-    flops = {"forward_flops": forward, "training_flops": counter.work.flops}
-    return {"views": observation.images.shape[1], **tokens, **flops}
 
 
 def peak_memory(device: torch.device, rss_before: int) -> dict[str, int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from coopmap.term_means import TermMeans
+from coopmap.metrics.term_means import TermMeans
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ def test_mean_is_weighted_by_samples_and_names_may_come_and_go() -> None:
 
 RANK = """
 import json, sys, torch
-from coopmap.term_means import TermMeans
+from coopmap.metrics.term_means import TermMeans
 rank, store = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 means = TermMeans()

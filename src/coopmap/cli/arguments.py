@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from coopmap.cli import user_errors_end_quietly
+from coopmap.cli.hydra_main import user_errors_end_quietly
 from coopmap.config import ConfigError
 from coopmap.config.errors import nearest_key
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from coopmap.comparison.groups import Group, Spread
-from coopmap.comparison.runs import Run
 from coopmap.comparison.tables import Section, Table
 from coopmap.config.checks import ConfigError
 from coopmap.evaluation.records import PAIR_ERRORS
+from coopmap.runs.reader import Run
 
 SWEEPS = ("meters and degrees", "meters alone", "degrees alone")
 SMALLEST_IN = {"trans_m": 1e-3, "rot_deg": 1e-3}

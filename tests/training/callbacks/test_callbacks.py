@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from coopmap.callbacks import LastCheckpoint, ProgressLines, StepTiming, ValidationHistory, progress_callback
 from coopmap.config.train import CallbacksConfig, CheckpointConfig
+from coopmap.training.callbacks import LastCheckpoint, ProgressLines, StepTiming, ValidationHistory, progress_callback
 
 
 class Regression(L.LightningModule):

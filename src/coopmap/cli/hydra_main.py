@@ -19,14 +19,14 @@ from coopmap.config.compose import (
     register_schema,
     to_config,
 )
-from coopmap.run_folder import launched_run
+from coopmap.runs.folder import launched_run
 
 log = logging.getLogger(__name__)
 
 USER_ERRORS = (
     ("coopmap.data.opv2v.errors", "DataError"),
     ("coopmap.data.budget", "BadFrameBudgetError"),
-    ("coopmap.module", "NonFiniteError"),
+    ("coopmap.training.module", "NonFiniteError"),
     ("lightning.fabric.utilities.exceptions", "MisconfigurationException"),
 )
 

@@ -5,7 +5,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from coopmap import load_config
-from coopmap.loggers import MetricsCsv, PatientWandbLogger, build_loggers, read_metrics
+from coopmap.runs.loggers import MetricsCsv, PatientWandbLogger, build_loggers, read_metrics
 
 
 def test_rows_are_on_disk_at_once_and_new_names_add_columns(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_continued_log_drops_what_is_computed_again(tmp_path: Path) -> None:
 
 def test_csv_alone_unless_a_key_is_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    monkeypatch.setattr("coopmap.loggers._start_wandb", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr("coopmap.runs.loggers._start_wandb", lambda *arguments: started.append(arguments))
     config = load_config(["machine=laptop"])
     build_loggers(config, tmp_path, 0)
     assert not started
@@ -86,7 +86,7 @@ def test_resumed_run_keeps_its_wandb_id(
             ids.append(options["id"])
             type(self).experiment = MagicMock(id=agents_choice or options["id"])
 
-    monkeypatch.setattr("coopmap.loggers.PatientWandbLogger", Fake)
+    monkeypatch.setattr("coopmap.runs.loggers.PatientWandbLogger", Fake)
     config = load_config(["machine=laptop", "logger=offline"])
     build_loggers(config, tmp_path, 0)
     build_loggers(config, tmp_path, 5)

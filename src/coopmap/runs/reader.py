@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from coopmap.config import ConfigError
-from coopmap.loggers import read_metrics
+from coopmap.runs.loggers import read_metrics
 
 STEPS, SECONDS = "time/steps", "time/wall_s"
 """Columns of the two clocks that stand beside every validation."""

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from coopmap.comparison.runs import SECONDS, STEPS, find_runs, flatten, interpolate, read_run
 from coopmap.config import ConfigError
+from coopmap.runs.reader import SECONDS, STEPS, find_runs, flatten, interpolate, read_run
 
 from .conftest import MakeRun, validation
 

@@ -16,9 +16,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
-from coopmap import build_loss, build_model, build_model_and_record
-from coopmap.adaptation import adapt
-from coopmap.callbacks import (
+from coopmap.config import Config, ConfigError
+from coopmap.config.compose import to_yaml
+from coopmap.config.run_id import sweep_suffix
+from coopmap.data import OPV2VDataModule
+from coopmap.losses import build_loss
+from coopmap.models import build_model, build_model_and_record
+from coopmap.models.sources import read_record
+from coopmap.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from coopmap.runs.folder import RunFolder
+from coopmap.runs.loggers import build_loggers
+from coopmap.runs.provenance import git_revision
+from coopmap.training.adaptation import adapt
+from coopmap.training.callbacks import (
     Description,
     LastCheckpoint,
     ModelFacts,
@@ -27,16 +37,8 @@ from coopmap.callbacks import (
     ValidationHistory,
     progress_callback,
 )
-from coopmap.checkpoint_io import AtomicCheckpointIO, read_checkpoint
-from coopmap.config import Config, ConfigError
-from coopmap.config.compose import to_yaml
-from coopmap.config.run_id import sweep_suffix
-from coopmap.data import OPV2VDataModule
-from coopmap.loggers import build_loggers
-from coopmap.models.sources import read_record
-from coopmap.module import PoseLearner
-from coopmap.optim import parameter_groups
-from coopmap.run_folder import RunFolder, git_revision
+from coopmap.training.module import PoseLearner
+from coopmap.training.optim import parameter_groups
 from coopmap.types import Batch
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from coopmap.loggers import read_metrics
+from coopmap.runs.loggers import read_metrics
 
 log = logging.getLogger(__name__)
 

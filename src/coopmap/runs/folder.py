@@ -1,0 +1,117 @@
+"""The folder of a run: where things are in it and what is recorded."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from coopmap.config import Config, ConfigError
+from coopmap.config.compose import from_yaml, to_yaml
+from coopmap.runs.provenance import git_revision
+
+log = logging.getLogger(__name__)
+
+RUN_DIR_VARIABLE = "COOPMAP_RUN_DIR"
+"""Tells processes that Lightning starts for further devices which run they belong to."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run.
+
+    Attributes:
+        path: the folder.
+        resume_from: checkpoint that training continues from, or ``None``.
+    """
+
+    path: Path
+    resume_from: Path | None = None
+
+    @property
+    def config_file(self) -> Path:
+        """Resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of ``best.ckpt`` and ``last.ckpt``."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Training can always be continued from this one."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Lowest monitored validation figure so far."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Final figures; its presence says that the run is finished."""
+        return self.path / "metrics.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training went to its end."""
+        return self.metrics_file.exists()
+
+    def read_config(self, overrides: Iterable[str] = ()) -> Config:
+        """The stored configuration, with overrides on top."""
+        if not self.config_file.is_file():
+            raise ConfigError(f"{self.path}: not a run folder, it has no config.yaml")
+        return from_yaml(self.config_file.read_text(), list(overrides))
+
+    def record(self, config: Config, overrides: Iterable[str]) -> None:
+        """Write down configuration, command, revision and versions. Rank 0 only."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for leftover in self.checkpoints.glob(".*.tmp"):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
+        self.metrics_file.unlink(missing_ok=True)  # a finished run that goes on is unfinished
+        self.config_file.write_text(to_yaml(config))
+        start = {
+            "time": datetime.now().isoformat(timespec="seconds"),
+            "command": shlex.join(sys.orig_argv),
+            "overrides": list(overrides),
+            "resumed_from": str(self.resume_from) if self.resume_from else None,
+            **git_revision(),
+            "host": platform.node(),
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in ("coopmap", "torch", "lightning")},
+        }
+        file = self.path / "starts.json"
+        starts = json.loads(file.read_text()) if file.exists() else []
+        file.write_text(json.dumps([*starts, start], indent=2) + "\n")
+        os.environ[RUN_DIR_VARIABLE] = str(self.path)
+
+
+def find_checkpoint(run: str | None, checkpoint: str | None) -> Path:
+    """The checkpoint that a program is asked to take: a file, or the best one of a run, if need be its last.
+
+    Raises:
+        ConfigError: not exactly one of them is given, or there is no such run folder.
+    """
+    if (run is None) == (checkpoint is None):
+        raise ConfigError("give either run=RUN_FOLDER or checkpoint=FILE")
+    if run is None:
+        return Path(str(checkpoint))
+    folder = RunFolder(Path(run))
+    if not folder.path.is_dir():
+        raise ConfigError(f"run={run}: there is no such folder")
+    return folder.best_checkpoint if folder.best_checkpoint.exists() else folder.last_checkpoint
+
+
+def launched_run() -> RunFolder | None:
+    """The run that this process was started for by Lightning in rank 0; its stored configuration says all."""
+    path = os.environ.get(RUN_DIR_VARIABLE)
+    return RunFolder(Path(path)) if path and int(os.environ.get("LOCAL_RANK", 0)) > 0 else None

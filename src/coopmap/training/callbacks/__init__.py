@@ -1,0 +1,20 @@
+"""What accompanies training."""
+
+from coopmap.training.callbacks.description import Description
+from coopmap.training.callbacks.history import ValidationHistory
+from coopmap.training.callbacks.last_checkpoint import LastCheckpoint
+from coopmap.training.callbacks.model_facts import ModelFacts
+from coopmap.training.callbacks.progress import ProgressLines, progress_callback
+from coopmap.training.callbacks.stop_signal import StopOnSignal
+from coopmap.training.callbacks.timing import StepTiming
+
+__all__ = [
+    "Description",
+    "LastCheckpoint",
+    "ModelFacts",
+    "ProgressLines",
+    "StepTiming",
+    "StopOnSignal",
+    "ValidationHistory",
+    "progress_callback",
+]
