@@ -142,3 +142,46 @@ def test_cameras_of_a_car_stay_together() -> None:
     poses, _ = predict_from_each_agent(model, observation)
     assert orders == [[0, 0, 1, 1, 2, 2], [1, 1, 0, 0, 2, 2], [2, 2, 0, 0, 1, 1]]
     assert_close(poses, relative_pose(true[:, ::2, None], true[:, None]).double(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_no_measurement_links_to_view_0_is_unknown() -> None:
+    relative = all_pairs(random_poses(3, 5, seed=10))
+    weight = torch.zeros(3, 1, 5, 5)
+    weight[0, 0, [1, 3], [0, 4]] = 1.0  # 0-1, and 3-4 among themselves
+    weight[1] = 1.0
+    average = average_relative_poses(relative, weight)
+    assert_close(average[0, :2], relative[0, 0, 0, :2], rtol=0, atol=1e-9)
+    assert average[0, 2:].isnan().all()
+    assert_close(average[1], relative[1, 0, 0], rtol=0, atol=1e-9)
+    assert_close(average[2, 0], torch.eye(4, dtype=torch.float64))  # nothing measured
+    assert average[2, 1:].isnan().all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_measurements_that_are_not_finite_are_none(value: float) -> None:
+    relative = all_pairs(random_poses(2, 3, seed=11))
+    weight = torch.ones(2, 1, 3, 3)
+    expected = relative[:, 0, 0].clone()
+    relative[0, 0, 1, 2, 0, 3] = value
+    weight[0, 0, 2, 0] = value
+    assert_close(average_relative_poses(relative, weight), expected, rtol=0, atol=1e-9)
+    relative[1, 0, 2], relative[1, 0, :, 2] = value, value
+    average = average_relative_poses(relative, weight)
+    assert_close(average[:, :2], expected[:, :2], rtol=0, atol=1e-9)
+    assert average[1, 2].isnan().all()
+
+
+@given(st.integers(0, 10_000))
+def test_answers_half_a_turn_apart_have_no_average(seed: int) -> None:
+    """From view 0 and from view 1, with equal weight; a third view does not help, as long as it is told nothing."""
+    poses = random_poses(1, 2, seed=seed)
+    axis = random_poses(1, seed=seed + 1)[..., :3, :3]
+    half_turn = torch.eye(4, dtype=torch.float64)
+    half_turn[:3, :3] = axis @ torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)) @ axis.mT
+    relative = all_pairs(poses)
+    relative[:, :, 1, 0] = torch.linalg.inv(relative[:, :, 0, 1] @ half_turn)
+    average = average_relative_poses(relative, torch.ones(1, 1, 2, 2))
+    assert_close(average[:, 0], torch.eye(4, dtype=torch.float64)[None])
+    assert average[:, 1].isnan().all()
+    leaning = average_relative_poses(relative, torch.tensor([[[[0.0, 3.0], [1.0, 0.0]]]]))
+    assert_close(leaning[:, 1, :3, :3], relative[:, 0, 0, 1, :3, :3], rtol=0, atol=1e-6)

@@ -123,10 +123,61 @@ def test_only_usable_pixels_count():
     rays = pinhole_rays(matrix[None], 60, 84)
     usable = np.zeros(rays.shape[:-1], dtype=bool)
     usable[:, 20:40] = True
-    rays[~usable] = [0.6, 0.0, 0.8]  # most pixels, and all agree with one another
+    other = np.array([[60.0, 0, 42], [0, 60, 30], [0, 0, 1]])
+    rays[~usable] = pinhole_rays(other[None], 60, 84)[~usable]
     rays[0, 0, 0] = np.nan
     assert np.abs(fit_pinhole(rays, usable).intrinsics - matrix).max() < 1e-6
     assert np.abs(fit_pinhole(rays).intrinsics - matrix).max() > 1
+    rays[~usable] = [0.6, 0.0, 0.8]  # most pixels, and all agree with one another
+    assert np.abs(fit_pinhole(rays, usable).intrinsics - matrix).max() < 1e-6
+    assert np.isnan(fit_pinhole(rays).intrinsics).all()
+
+
+directions = st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(0.1, 1)).map(np.array)
+PANORAMA = PanoramaCamera(60, 240, np.deg2rad(90))
+PINHOLE = np.array([[[70.0, 0, 40], [0, 90, 30], [0, 0, 1]]])
+
+
+def is_no_camera(calibration) -> bool:
+    fields = [value for value in vars(calibration).values() if isinstance(value, np.ndarray)]
+    return all(np.isnan(value).all() for value in fields)
+
+
+@given(directions, st.sampled_from([np.float32, np.float64]), st.floats(0, 0.4), st.integers(0, 2**32 - 1))
+def test_rays_that_agree_come_from_no_camera(direction, dtype, outliers, seed):
+    """Their field of view is zero up to rounding, which differs between processors."""
+    direction = (direction / np.linalg.norm(direction)).astype(dtype)
+    rays = pinhole_rays(PINHOLE, 60, 84).astype(dtype)
+    rays[np.random.default_rng(seed).random(rays.shape[:-1]) >= outliers] = direction
+    assert is_no_camera(fit_pinhole(rays))
+    assert is_no_camera(fit_panorama(np.broadcast_to(direction, (1, 60, 240, 3))))
+
+
+@given(st.integers(0, 59), st.integers(0, 83), st.integers(0, 2**32 - 1))
+def test_pixels_of_one_row_or_column_or_too_few_determine_no_camera(row, column, seed):
+    pinhole, panorama = pinhole_rays(PINHOLE, 60, 84), camera_rays(PANORAMA)[None]
+    one_row, one_column, few = (np.zeros((1, 60, 240), dtype=bool) for _ in range(3))
+    one_row[:, row], one_column[:, :, column] = True, True
+    few.reshape(-1)[np.random.default_rng(seed).choice(few.size, 15, replace=False)] = True
+    for usable in (one_row, one_column, few):
+        assert is_no_camera(fit_pinhole(pinhole, usable[..., :84]))
+    for usable in (one_row, few):
+        assert is_no_camera(fit_panorama(panorama, usable))
+    # one column of a panorama does: it holds all elevations, and an azimuth
+    assert fit_panorama(panorama, one_column).v_fov == pytest.approx(PANORAMA.v_fov, abs=1e-9)
+
+
+def test_azimuths_that_have_nothing_to_do_with_columns_have_no_yaw():
+    backwards = camera_rays(PANORAMA)[None, :, ::-1]  # azimuth falls from left to right: votes for all yaws alike
+    assert is_no_camera(fit_panorama(backwards))
+
+
+@given(st.sampled_from([np.nan, np.inf, 0.0]))
+def test_views_without_rays_have_no_camera_and_leave_the_others_alone(value):
+    for fit, exact in ((fit_pinhole, pinhole_rays(PINHOLE, 60, 84)), (fit_panorama, camera_rays(PANORAMA)[None])):
+        both = fit(np.concatenate([np.full_like(exact, value), exact]))
+        assert np.isnan(both.residual[0])
+        assert both.residual[1] < 1e-9
 
 
 def test_what_is_no_such_camera_gets_nan():

@@ -1,8 +1,12 @@
+import pytest
 import roma
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coopmap.geometry import (
     invert,
+    nearest_rotation,
     pose_from_quat_trans,
     quat_trans_from_pose,
     relative_pose,
@@ -27,7 +31,7 @@ def test_inverse_and_relative_pose():
 
 def test_points_translate_and_directions_do_not():
     pose = random_poses(3)
-    points = torch.randn(3, 7, 3, dtype=torch.float64)
+    points = torch.randn(3, 7, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     moved = transform_points(pose, points)
     expected = torch.stack([(p @ torch.cat([q, q.new_ones(1)]))[:3] for p, q in zip(pose, points[:, 0], strict=True)])
     torch.testing.assert_close(moved[:, 0], expected)
@@ -47,3 +51,35 @@ def test_rotation_angle_is_exact_near_zero_and_pi():
     for angle in (0.0, 1e-6, 1.0, 3.14159):
         rotation = roma.rotvec_to_rotmat(torch.tensor([0.0, angle, 0.0], dtype=torch.float64))
         torch.testing.assert_close(rotation_angle(rotation).item(), angle, atol=1e-9, rtol=0)
+
+
+def half_turns_apart(seed: int, dtype: torch.dtype) -> torch.Tensor:
+    """Four rotations: any one, and the same after half a turn about each of three axes of any frame."""
+    rotations = random_rotations(seed, 2)
+    half = torch.diag_embed(torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64))
+    return (rotations[0] @ rotations[1] @ half @ rotations[1].mT).to(dtype)
+
+
+def random_rotations(seed: int, number: int) -> torch.Tensor:
+    quat = torch.randn(number, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return roma.unitquat_to_rotmat(torch.nn.functional.normalize(quat, dim=-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(seed=st.integers(0, 2**31))
+def test_rotations_that_cancel_have_no_mean(dtype, seed):
+    """Two half a turn apart, or all four; with three of them, the mean is minus the fourth, which is as near to any."""
+    rotations = half_turns_apart(seed, dtype)
+    for some in (rotations[:2], rotations[2:], rotations, rotations[:3], rotations[[0, 0, 1, 1]]):
+        assert nearest_rotation(some.mean(dim=0)).isnan().all()
+    assert nearest_rotation(torch.full((2, 3, 3), torch.inf, dtype=dtype)).isnan().all()
+    one_more = torch.cat([rotations[:2], rotations[:1]]).mean(dim=0)  # two against one
+    torch.testing.assert_close(nearest_rotation(one_more), rotations[0], atol=10 * torch.finfo(dtype).eps, rtol=0)
+
+
+@given(st.integers(0, 2**31), st.floats(1e-3, 1e3))
+def test_the_nearest_rotation_is_found_at_any_scale(seed, scale):
+    rotations = random_rotations(seed, 3)
+    torch.testing.assert_close(nearest_rotation(scale * rotations), rotations, atol=1e-12, rtol=0)
+    bent = rotations @ (torch.eye(3) + torch.diag(torch.tensor([0.1, -0.2, 0.3]))).double()  # symmetric stretch
+    torch.testing.assert_close(nearest_rotation(bent), rotations, atol=1e-12, rtol=0)

@@ -1,10 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from coopmap.metrics import CloudError, CloudFilter
-from coopmap.metrics.cloud import _nearest, cloud_figures, nearest_distance, occupied
+from coopmap.metrics.cloud import _by_all, cloud_figures, nearest_distance, occupied
 
 
 def rays_to(points):
@@ -83,9 +87,41 @@ def test_nearest_distances_are_exact_far_from_the_origin():
     expected = torch.cdist(queries.double(), references.double(), compute_mode="donot_use_mm_for_euclid_dist").amin(1)
     with torch.autocast("cpu", torch.bfloat16):  # as validation runs
         found = nearest_distance(queries, references)
-    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=0)
-    distances = (queries - references[_nearest(queries, references)]).norm(dim=1)  # as on a GPU
-    torch.testing.assert_close(distances.double(), expected, atol=1e-4, rtol=0)
+    # differences of float32 coordinates up to 100, and of 1e-3 to the references: the rounding of the coordinates
+    rounding = 100 * torch.finfo(torch.float32).eps
+    torch.testing.assert_close(found.double(), expected, atol=rounding, rtol=0)
+    distances = (queries - references[_by_all(queries, references)]).norm(dim=1)  # as on a GPU
+    torch.testing.assert_close(distances.double(), expected, atol=rounding, rtol=0)
+
+
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(0, 9), st.just(3)), elements=st.floats(-50, 50, width=16)),
+    hnp.arrays(np.float32, st.tuples(st.integers(0, 9), st.just(3)), elements=st.floats(-50, 50, width=16)),
+)
+def test_nearest_distances_of_few_coincident_or_no_points(queries, references):
+    """Both ways agree with all distances; with no reference there is no finite one."""
+    queries, references = torch.from_numpy(queries), torch.from_numpy(references)
+    found = nearest_distance(queries, references)
+    assert found.shape == (len(queries),)
+    if not len(references):
+        assert found.isinf().all()
+        return
+    gaps = (queries[:, None].double() - references.double()).norm(dim=-1)
+    expected = gaps.amin(dim=1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)  # of float32
+    if len(queries):
+        distances = (queries - references[_by_all(queries, references)]).norm(dim=1)
+        torch.testing.assert_close(distances.double(), expected, rtol=1e-6, atol=0)
+
+
+def test_a_cloud_without_points_leaves_no_figure_and_one_of_equal_points_does(records):
+    far = [[0.2, 0, 5000.0]] * 3
+    near = [[0.2, 0, 5.0]] * 3
+    for predicted, true in ((far, near), (near, far), (far, far), ([[math.nan] * 3] * 3, near)):
+        assert all(math.isnan(value) for value in compare(records, predicted, true).values())
+    result = compare(records, near, near)
+    assert result["bev_iou"] == 1
+    assert result["chamfer_m"] == pytest.approx(0, abs=1e-5)
 
 
 def test_cells_of_half_a_meter():

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from coopmap.config.data import AugmentationConfig
 from coopmap.geometry.poses import rotation_about_y
+from coopmap.geometry.se3_numpy import invert, rotate
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -66,8 +67,8 @@ def roll_pose(pose: Float32[np.ndarray, "4 4"], shift: int, width: int) -> np.nd
 
 def roll_directions(directions: np.ndarray, shift: int, width: int) -> np.ndarray:
     """Roll a map of directions and express them in the rolled view's frame."""
-    rotation = rotation_about_y(2 * np.pi * shift / width)[:3, :3].astype(directions.dtype)
-    return roll_columns(directions, shift) @ rotation  # v' = R^T v, for row vectors
+    agent_from_rolled = rotation_about_y(2 * np.pi * shift / width).astype(directions.dtype)
+    return rotate(invert(agent_from_rolled), roll_columns(directions, shift))
 
 
 def draw_tilt(config: AugmentationConfig, rng: np.random.Generator) -> Float[np.ndarray, "4 4"] | None:
@@ -97,4 +98,4 @@ def tilt_rotation(pitch: float, roll: float) -> Float[np.ndarray, "4 4"]:
 
 def rotated(vectors: Float[np.ndarray, "*b 3"], pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "*b 3"]:
     """Vectors turned by the rotation of ``T_a_b``, in their own precision."""
-    return vectors @ pose[:3, :3].T.astype(vectors.dtype)
+    return rotate(pose.astype(vectors.dtype), vectors)

@@ -24,6 +24,7 @@ from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.opv2v import SplitIndex, select_depth_source
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import EvalBatchSampler, TrainBatchSampler
+from coopmap.geometry.se3_numpy import relative_pose
 from coopmap.types import Batch, SkippedBatch
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class OPV2VDataModule(L.LightningDataModule):
             poses = dataset.poses.poses(frame)
             a, b = np.nonzero(dataset.poses.hearing(frame, self.config.communication_range_m))
             a, b = a[a != b], b[a != b]
-            relative.append(np.linalg.inv(poses[a]) @ poses[b])
+            relative.append(relative_pose(poses[a], poses[b]))
         stacked = torch.from_numpy(np.concatenate(relative).astype(np.float32))
         return dict.fromkeys(range(1, self.config.max_agents), stacked)
 

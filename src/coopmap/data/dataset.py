@@ -20,6 +20,7 @@ from coopmap.data.sampling import SampleRequest
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record, View, build_views
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
+from coopmap.geometry.se3_numpy import invert
 from coopmap.types import Batch, Observation, Sample, SampleMeta, SkippedBatch, Target
 
 MAX_ATTEMPTS = 10
@@ -158,7 +159,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         per_agent, poses = len(views) // len(records), []
         for number, record in enumerate(records.values()):
             rough = rough_pose(record.metadata, self.priors, noise_level, noise)
-            moved = rough @ np.linalg.inv(record.metadata.pose)
+            moved = rough @ invert(record.metadata.pose)
             poses += [moved @ view.pose for view in views[number * per_agent : (number + 1) * per_agent]]
         sigma = torch.tensor(stated_sigma(self.priors, noise_level), dtype=torch.float32)
         return _stacked(poses), sigma.expand(len(views), 2)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32
 from coopmap.data.augmentation import rotated
 from coopmap.geometry.panorama import PanoramaWarp
 from coopmap.geometry.rig import Rig
+from coopmap.geometry.se3_numpy import relative_pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class PanoramaFrame:
         """Calibration in this frame."""
         if self.tilt is None:
             return self.rig
-        return replace(self.rig, agent_from_camera=self.tilt.T @ self.rig.agent_from_camera)
+        return replace(self.rig, agent_from_camera=relative_pose(self.tilt, self.rig.agent_from_camera))
 
     @property
     def in_cameras(self) -> tuple[Float32[np.ndarray, "k h w 2"], Float32[np.ndarray, "k h w"]]:

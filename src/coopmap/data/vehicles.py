@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from coopmap.data.opv2v import AgentMetadata, VehicleBoxes
 from coopmap.geometry.boxes import inside_boxes
+from coopmap.geometry.se3_numpy import relative_pose
 
 MOVING_MPS = 0.5 / 3.6
 """Slower vehicles count as standing: half a kilometer per hour, a centimeter in a tick."""
@@ -57,7 +58,7 @@ def vehicle_masks(
         metadata: of the agent.
         vehicles: see :func:`vehicles_around`.
     """
-    agent_from_box = np.linalg.inv(metadata.pose) @ vehicles.pose
+    agent_from_box = relative_pose(metadata.pose, vehicles.pose)
     is_own = vehicles.ids == int(agent)
     in_motion = (np.abs(vehicles.speed) > MOVING_MPS) & ~is_own
     own = (agent_from_box[is_own], vehicles.half_extents[is_own]) if is_own.any() else _default_body(metadata)

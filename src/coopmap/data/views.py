@@ -29,6 +29,7 @@ from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays,
 from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up, warp_cameras, warp_images
 from coopmap.geometry.poses import rotation_about_y
 from coopmap.geometry.rig import Rig
+from coopmap.geometry.se3_numpy import relative_pose, transform_points
 from coopmap.geometry.targets import central_geometry, content_geometry
 from coopmap.geometry.warp_cache import WarpCache, rounded_rig
 
@@ -169,7 +170,9 @@ class PanoramaViews:
 
     def _turned_poses(self, frame: PanoramaFrame, shift: int) -> Float[np.ndarray, "k 4 4"]:
         """``T_agent_camera`` for the agent frame that was tilted, and turned by the roll."""
-        return rotation_about_y(2 * np.pi * shift / self.spec.camera.width).T @ frame.tilted_rig.agent_from_camera
+        return relative_pose(
+            rotation_about_y(2 * np.pi * shift / self.spec.camera.width), frame.tilted_rig.agent_from_camera
+        )
 
 
 class WarpedViews(PanoramaViews):
@@ -280,8 +283,7 @@ class CameraViews:
         agent_from_camera = rig.agent_from_camera[slot]
 
         def points() -> Float32[np.ndarray, "h w 3"]:
-            moved = (shown * depth[..., None]) @ agent_from_camera[:3, :3].T + agent_from_camera[:3, 3]
-            return moved.astype(np.float32)
+            return transform_points(agent_from_camera, shown * depth[..., None]).astype(np.float32)
 
         masks = _vehicle_masks(points, depth, agent, record, vehicles)
         return View(

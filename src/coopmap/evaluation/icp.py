@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from coopmap.data.opv2v.lidar import drop_own_body
 from coopmap.evaluation.refinement import average_relative_poses
+from coopmap.geometry.se3_numpy import invert, relative_pose, rotation_angle
 
 INSTALL_HINT = "not installed: pip install coopmap[icp]"
 VOXEL_M = 0.3
@@ -22,6 +23,11 @@ LARGEST_CORRECTION_M, LARGEST_CORRECTION_DEG = 6.0, 20.0
 """A registration that ends farther from its start has locked on to something else."""
 MIN_OVERLAP = 0.15
 """Share of points with a partner below which a registration says nothing."""
+MIN_POINTS = 20
+"""Sweeps with fewer points after thinning out are not registered: a surface is estimated from so many neighbors."""
+MIN_RELATIVE_STIFFNESS = 1e-6
+"""Smallest eigenvalue of the normalized Hessian (ones on its diagonal) of a pose that is determined. Points on a line
+leave 0 but for rounding, of 1e-14; a street between walls gives 0.9."""
 
 
 def is_available() -> bool:
@@ -35,10 +41,11 @@ def register_sweeps(
     """Improve rough poses by generalized ICP between the sweeps of all pairs of agents.
 
     Pairs that overlap are averaged like the passes of a model; agents without a registration keep their rough pose
-    relative to the others.
+    relative to the others, among them those with fewer than :data:`MIN_POINTS` points and those whose points do not
+    determine a pose, such as points on a line.
 
     Args:
-        sweeps: points of each agent in its own frame.
+        sweeps: points of each agent in its own frame; points that are not finite are left out.
         poses: rough ``T_world_agent``.
 
     Returns:
@@ -48,10 +55,9 @@ def register_sweeps(
 
     num_agents = len(sweeps)
     clouds = [
-        small_gicp.preprocess_points(drop_own_body(points).astype(np.float64), VOXEL_M, num_threads=1)
-        for points in sweeps
+        small_gicp.preprocess_points(_on_others(points).astype(np.float64), VOXEL_M, num_threads=1) for points in sweeps
     ]
-    relative = np.linalg.inv(poses)[:, None] @ poses
+    relative = relative_pose(poses[:, None], poses)
     weight = np.full((num_agents, num_agents), 1e-4)  # the start decides only what nothing else does
     num_registered = 0
     for i in range(num_agents):
@@ -59,10 +65,15 @@ def register_sweeps(
             found = _register(clouds[i], clouds[j][0], relative[i, j])
             if found is not None:
                 relative[i, j], weight[i, j] = found
-                relative[j, i], weight[j, i] = np.linalg.inv(found[0]), found[1]
+                relative[j, i], weight[j, i] = invert(found[0]), found[1]
                 num_registered += 1
     averaged = average_relative_poses(torch.from_numpy(relative)[None, None], torch.from_numpy(weight)[None, None])
     return averaged[0].numpy(), num_registered
+
+
+def _on_others(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "m 3"]:
+    """Finite points that are not on the agent's own car."""
+    return drop_own_body(points[np.isfinite(points).all(axis=1)])
 
 
 def _register(
@@ -75,6 +86,8 @@ def _register(
     import small_gicp
 
     (cloud, tree), pose = target, start
+    if min(cloud.size(), source.size()) < MIN_POINTS or not np.isfinite(start).all():
+        return None
     for reach in REACHES_M:
         result = small_gicp.align(
             cloud,
@@ -86,8 +99,16 @@ def _register(
             max_iterations=MAX_ITERATIONS,
         )
         pose = result.T_target_source
-    overlap = result.num_inliers / max(1, source.size())
-    change = np.linalg.inv(start) @ pose
-    turn_deg = np.rad2deg(np.arccos(np.clip((np.trace(change[:3, :3]) - 1) / 2, -1, 1)))
-    too_far = np.linalg.norm(change[:3, 3]) > LARGEST_CORRECTION_M or turn_deg > LARGEST_CORRECTION_DEG
-    return None if too_far or overlap < MIN_OVERLAP or not np.isfinite(pose).all() else (pose, overlap)
+    overlap = result.num_inliers / source.size()
+    change = relative_pose(start, pose)
+    moved_m, turned_deg = np.linalg.norm(change[:3, 3]), np.rad2deg(rotation_angle(change[:3, :3]))
+    close = moved_m <= LARGEST_CORRECTION_M and turned_deg <= LARGEST_CORRECTION_DEG  # False for NaN
+    return (pose, overlap) if close and overlap >= MIN_OVERLAP and _is_determined(result.H) else None
+
+
+def _is_determined(hessian: Float[np.ndarray, "6 6"]) -> bool:
+    """Whether the matched points fix all of a pose, judged without the units of its rotation and translation."""
+    size = np.sqrt(np.maximum(np.diag(hessian), 0))
+    if not (np.isfinite(hessian).all() and (size > 0).all()):
+        return False
+    return bool(np.linalg.eigvalsh(hessian / np.outer(size, size))[0] > MIN_RELATIVE_STIFFNESS)

@@ -17,10 +17,10 @@ from functools import partial
 
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from coopmap.geometry.se3 import invert, pose_from_quat_trans, relative_pose
+from coopmap.geometry.se3 import invert, nearest_rotation, pose_from_quat_trans, relative_pose
 from coopmap.types import Observation, Prediction
 
 L1_STEPS = 8
@@ -31,6 +31,9 @@ ROTATION_FLOOR_RAD = 2e-3
 TRANSLATION_FLOOR_M = 0.02
 """Residuals below count as equal: far below what a model can tell."""
 TINY = 1e-12
+UNIQUE = 1e-9
+"""Gap below the third largest eigenvalue of all relative rotations (which lie in [-1, 1]) up to which they single out
+no absolute ones. Rounding leaves 1e-15; cars tied to the others by weights of 1e-4 alone give 1e-4."""
 
 
 def predict_from_each_agent(
@@ -87,25 +90,46 @@ def average_relative_poses(
 
     Args:
         relative: ``T_i_j`` at ``[..., i, j, :, :]``; the diagonal is ignored.
-        weight: at least 0; 0 where there is no measurement. The graph of all measurements must be connected.
+        weight: at least 0; 0 where there is no measurement, as wherever a pose or weight is not finite.
 
     Returns:
-        ``T_0_j``, float64; exact where the measurements agree with one another.
+        ``T_0_j``, float64; exact where the measurements agree with one another. NaN for views that no chain of
+        measurements links to view 0, and where rotations cancel one another, so that none is their mean.
     """
     relative, weight = relative.double(), weight.double()
-    weight = weight * (1 - torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device))
-    rotation = _average_rotations(relative[..., :3, :3], weight)
+    num_views = weight.shape[-1]
+    measured = relative.isfinite().flatten(-2).all(dim=-1) & weight.isfinite()
+    measured &= ~torch.eye(num_views, dtype=torch.bool, device=weight.device)
+    weight = torch.where(measured, weight, 0.0)
+    relative = torch.where(measured[..., None, None], relative, torch.eye(4, dtype=weight.dtype, device=weight.device))
+    known = _linked_to_view0(weight)
+    weight = weight * (known[:, None, :, None] & known[:, None, None])
+
+    start, unique = _spectral_rotations(relative[..., :3, :3], weight)
+    rotation = _average_rotations(relative[..., :3, :3], start, weight)
     translation = _average_translations(relative[..., :3, 3], rotation, weight)
     pose = torch.zeros(*rotation.shape[:2], 4, 4, dtype=rotation.dtype, device=rotation.device)
     pose[..., :3, :3], pose[..., :3, 3], pose[..., 3, 3] = rotation, translation, 1.0
-    return invert(pose[:, :1]) @ pose
+    known &= unique & unique[:, :1]
+    known[:, 0] = True
+    return torch.where(known[..., None, None], invert(pose[:, :1]) @ pose, torch.nan)
+
+
+def _linked_to_view0(weight: Float[Tensor, "b p v v"]) -> Bool[Tensor, "b v"]:
+    """Views that a chain of measurements, in either direction, leads to."""
+    neighbors = (weight > 0).any(dim=1)
+    neighbors = (neighbors | neighbors.mT).double()
+    linked = torch.zeros(weight.shape[0], weight.shape[-1], dtype=torch.bool, device=weight.device)
+    linked[:, :1] = True
+    for _ in range(weight.shape[-1] - 1):
+        linked = linked | ((neighbors @ linked.double()[..., None])[..., 0] > 0)
+    return linked
 
 
 def _average_rotations(
-    measured: Float[Tensor, "b p v v 3 3"], weight: Float[Tensor, "b p v v"]
+    measured: Float[Tensor, "b p v v 3 3"], rotation: Float[Tensor, "b v 3 3"], weight: Float[Tensor, "b p v v"]
 ) -> Float[Tensor, "b v 3 3"]:
-    """``R_world_i`` in any world frame, from ``R_i_j``."""
-    rotation = _spectral_rotations(measured, weight)
+    """``R_world_i`` in any world frame, from ``R_i_j`` and a start."""
     for step in range(L1_STEPS + KERNEL_STEPS):
         # the identity where a measurement agrees; in world axes, so that corrections of i and j subtract
         disagreement = rotation[:, None, :, None] @ measured @ rotation[:, None, None].mT
@@ -117,18 +141,28 @@ def _average_rotations(
 
 def _spectral_rotations(
     measured: Float[Tensor, "b p v v 3 3"], weight: Float[Tensor, "b p v v"]
-) -> Float[Tensor, "b v 3 3"]:
-    """The leading eigenvectors of the (degree-normalized) matrix of all relative rotations, projected on rotations."""
+) -> tuple[Float[Tensor, "b v 3 3"], Bool[Tensor, "b v"]]:
+    """The leading eigenvectors of the (degree-normalized) matrix of all relative rotations, projected on rotations.
+
+    With them, where they are unique; the identity elsewhere.
+    """
     batch, _, num_views = measured.shape[:3]
     blocks = (weight[..., None, None] * measured).sum(dim=1)
     blocks = blocks + blocks.transpose(1, 2).mT  # R_j_i is the transpose of R_i_j
     degree = (weight.sum(dim=1) + weight.sum(dim=1).mT).sum(dim=-1).clamp(min=TINY).rsqrt()
     blocks = blocks * (degree[:, :, None] * degree[:, None])[..., None, None]
     matrix = blocks.permute(0, 1, 3, 2, 4).reshape(batch, 3 * num_views, 3 * num_views)
-    vectors = torch.linalg.eigh(matrix).eigenvectors[..., -3:].reshape(batch, num_views, 3, 3)
+    values, vectors = torch.linalg.eigh(matrix)  # ascending
+    vectors = vectors[..., -3:].reshape(batch, num_views, 3, 3)
     handedness = torch.linalg.det(vectors).sum(dim=1).sign()  # eigenvectors come with any sign
     vectors = vectors * torch.where(handedness < 0, -1.0, 1.0)[:, None, None, None]
-    return roma.special_procrustes(vectors).mT
+    vectors = vectors / vectors.norm(dim=(-2, -1), keepdim=True).clamp(min=TINY)  # small where weights are
+    rotation = nearest_rotation(vectors).mT
+    unique = rotation.isfinite().flatten(2).all(dim=-1)
+    if num_views > 1:
+        unique &= (values[:, -3] - values[:, -4] > UNIQUE)[:, None]
+    identity = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
+    return torch.where(unique[..., None, None], rotation, identity), unique
 
 
 def _average_translations(
@@ -147,11 +181,12 @@ def _positions(difference: Float[Tensor, "b p v v 3"], weight: Float[Tensor, "b 
     num_views = weight.shape[-1]
     mutual = (weight + weight.mT).sum(dim=1)
     degree = mutual.sum(dim=-1)
+    own = degree + (degree == 0)  # views without a measurement stay at 0
     pull = (weight[..., None] * difference).sum(dim=1)
     right = pull.sum(dim=1) - pull.sum(dim=2)
     # a common shift changes nothing; this term, of the size of the others, keeps the mean at 0
     shift = (degree.mean(dim=-1) / num_views).clamp(min=TINY)[:, None, None]
-    return torch.linalg.solve(torch.diag_embed(degree) - mutual + shift, right)
+    return torch.linalg.solve(torch.diag_embed(own) - mutual + shift, right)
 
 
 def _reweighted(

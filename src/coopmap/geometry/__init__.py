@@ -14,6 +14,7 @@ from coopmap.geometry.carla import (
 if TYPE_CHECKING:
     from coopmap.geometry.se3 import (
         invert,
+        nearest_rotation,
         pose_from_quat_trans,
         quat_trans_from_pose,
         relative_pose,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "carla_from_pose",
     "invert",
+    "nearest_rotation",
     "points_cv_from_ue",
     "points_ue_from_cv",
     "pose_cv_from_ue",

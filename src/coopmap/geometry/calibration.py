@@ -26,6 +26,14 @@ MAX_PIXELS = 60_000
 """Larger views are thinned out to a regular grid of at most about so many rays."""
 MIN_PIXELS = 16
 """Views with fewer rays to go by get no parameters."""
+MIN_FIELD = 1e-3
+"""Smallest field of view that is a camera's: of a pinhole view the tangent that its longer side spans, of a panorama
+its height in radians. The field of rays that all agree is zero but for rounding, of 1e-7 for float32."""
+MIN_AGREEMENT = 0.05
+"""Length of the mean of all rays' votes (unit vectors) for the yaw of a panorama below which there is no such yaw."""
+RANK_TOLERANCE = 1e-12
+"""Smallest eigenvalue of the equations, relative to the largest, with which they have a solution. Pixels of one row or
+column give zero but for rounding, of 1e-16; two neighboring rows in a thousand give 1e-7."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +73,10 @@ def fit_pinhole(
 ) -> PinholeCalibration:
     """Recover the 3x3 intrinsics of perspective views.
 
+    There are none (NaN) where fewer than :data:`MIN_PIXELS` rays count or all in one row or column, where both
+    coordinates do not grow with the pixel's, and where the rays (most of them, if the others are outliers) agree, so
+    that the field of view is below :data:`MIN_FIELD`.
+
     Linear in the four unknowns: ``x / z = (u - cx) / fx`` and likewise for ``y``. The distance in the image plane is
     turned into an angle with the metric of the gnomonic projection at the modeled ray, so that wide images are not
     ruled by their corners.
@@ -103,7 +115,7 @@ def fit_pinhole(
     intrinsics[:, [0, 1], [0, 1]] = focal
     intrinsics[:, :2, 2] = principal
     intrinsics[:, 2, 2] = 1
-    possible = np.isfinite(intrinsics).all((-2, -1)) & (focal > 0).all(-1)
+    possible = (slope > MIN_FIELD).all(-1) & np.isfinite(principal).all(-1)  # False for NaN
     return PinholeCalibration(
         np.where(possible[:, None, None], intrinsics, np.nan), np.where(possible, residual, np.nan)
     )
@@ -113,6 +125,9 @@ def fit_panorama(
     rays: Float[np.ndarray, "v h w 3"], usable: Bool[np.ndarray, "v h w"] | None = None, projection: str | None = None
 ) -> PanoramaCalibration:
     """Recover vertical field of view, elevation of the middle and yaw of 360-degree views.
+
+    There are none (NaN) where fewer than :data:`MIN_PIXELS` rays count or all in one row, where elevation does not grow
+    upwards by at least :data:`MIN_FIELD`, and where azimuths have nothing to do with columns (:data:`MIN_AGREEMENT`).
 
     Args:
         rays: directions in the frame of each view, of any length.
@@ -178,7 +193,8 @@ def _fit_panorama(
     top, bottom = middle - slope / 2, middle + slope / 2
     if is_cylinder:
         top, bottom = np.arctan(top), np.arctan(bottom)
-    possible = top > bottom  # False for NaN
+    agreement = np.linalg.norm(votes, axis=-1) / np.maximum(np.einsum("vn,vn->v", weight, horizontal), SMALLEST_ANGLE)
+    possible = (top - bottom > MIN_FIELD) & (agreement > MIN_AGREEMENT)  # False for NaN
     return PanoramaCalibration(
         v_fov=np.where(possible, top - bottom, np.nan),
         elevation_center=np.where(possible, (top + bottom) / 2, np.nan),
@@ -244,12 +260,14 @@ def _angles(a: Float[np.ndarray, "v n 3"], b: Float[np.ndarray, "v n 3"]) -> Flo
 def _solve_line(
     x: Float[np.ndarray, " n"], y: Float[np.ndarray, "v n"], weight: Float[np.ndarray, "v n"]
 ) -> Float[np.ndarray, "v 2"]:
-    """Offset and slope of the weighted line ``y = offset + slope x``."""
+    """Offset and slope of the weighted line ``y = offset + slope x``; NaN if all ``x``, of the order of 1, agree."""
     with np.errstate(divide="ignore", invalid="ignore"):
         total = weight.sum(-1)
         mean_x, mean_y = (weight @ x) / total, (weight * y).sum(-1) / total
         spread = x - mean_x[:, None]
-        slope = (weight * spread * (y - mean_y[:, None])).sum(-1) / (weight * spread**2).sum(-1)
+        variance = (weight * spread**2).sum(-1) / total
+        slope = (weight * spread * (y - mean_y[:, None])).sum(-1) / total / variance
+        slope = np.where(variance > RANK_TOLERANCE, slope, np.nan)
         return np.stack([mean_y - slope * mean_x, slope], axis=-1)
 
 
@@ -275,7 +293,8 @@ def _solve_plane(
     normal = np.einsum("anp,vnab,bnq->vapbq", basis, metric, basis, optimize=True).reshape(views, 4, 4)
     right = np.einsum("anp,vnab,vnb->vap", basis, metric, target, optimize=True).reshape(views, 4, 1)
     solvable = np.isfinite(normal).all((-2, -1)) & (weight.sum(-1) > 0)
-    solvable[solvable] = np.linalg.cond(normal[solvable]) < 1e12
+    size = np.linalg.eigvalsh(normal[solvable])  # ascending
+    solvable[solvable] = size[:, 0] > RANK_TOLERANCE * size[:, -1]
     solution = np.full((views, 4), np.nan)
     solution[solvable] = np.linalg.solve(normal[solvable], right[solvable])[..., 0]
     return solution.reshape(views, 2, 2)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays
 from coopmap.geometry.rig import Rig
+from coopmap.geometry.se3_numpy import invert, rotate
 
 AREA_FILTER_BELOW = 0.75
 """Images this much denser than the panorama are area-filtered first, so that the warp does not alias."""
@@ -148,8 +149,8 @@ def look_up(
     height, width = rig.image_size
     pixels, angles = [], []
     for intrinsics, agent_from_camera in zip(rig.intrinsics, rig.agent_from_camera, strict=True):
-        camera_from_agent = np.linalg.inv(agent_from_camera).astype(rays.dtype)
-        points = rays @ camera_from_agent[:3, :3].T
+        camera_from_agent = invert(agent_from_camera).astype(rays.dtype)
+        points = rotate(camera_from_agent, rays)
         if spec.surface != "infinite":
             for axis, offset in enumerate(camera_from_agent[:3, 3]):
                 points[..., axis] = points[..., axis] * reach + offset

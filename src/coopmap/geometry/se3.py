@@ -11,6 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+UNIQUE = 1e-6
+"""Sum of the smaller two singular values of a matrix (the last with the sign of the determinant) up to which no
+rotation is nearest to it; for a rotation it is 2. Above the rounding of a mean, also in float32."""
+
 
 def pose_from_quat_trans(quat_xyzw: Float[Tensor, "*b 4"], trans: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
     """4x4 matrix of a unit quaternion ``(x, y, z, w)`` and a translation."""
@@ -55,3 +59,16 @@ def rotation_angle(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
     return roma.rotmat_geodesic_distance(
         rotation, torch.eye(3, dtype=rotation.dtype, device=rotation.device).expand_as(rotation)
     )
+
+
+def nearest_rotation(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotation nearest to a matrix of the order of 1 in the Frobenius norm; of a mean of rotations, the chordal mean.
+
+    NaN where none is nearest, as for the mean of two half turns apart (see :data:`UNIQUE`), and where a value is not
+    finite.
+    """
+    finite = matrix.isfinite().flatten(-2).all(dim=-1)[..., None, None]
+    safe = torch.where(finite, matrix, torch.eye(3, dtype=matrix.dtype, device=matrix.device))
+    _, middle, smallest = torch.linalg.svdvals(safe).unbind(-1)
+    unique = (middle + smallest * torch.linalg.det(safe).sign() > UNIQUE)[..., None, None]
+    return torch.where(finite & unique, roma.special_procrustes(safe), torch.nan)

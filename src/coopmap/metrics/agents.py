@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from coopmap.geometry import invert, transform_points
+from coopmap.geometry import invert, nearest_rotation, transform_points
 from coopmap.types import Target
 
 
@@ -31,7 +30,8 @@ def agent_poses(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor,
     """Poses of the agents in double precision, from poses of their views in any frame common to a sample.
 
     Each view says where its agent is, by the rig's calibration; the answers are averaged: translations by their mean,
-    rotations by the one nearest to the mean matrix. Where views are agents, the poses themselves.
+    rotations by the one nearest to the mean matrix, NaN where they cancel. Where views are agents, the poses
+    themselves.
     """
     pose = pose.detach().double()
     each = views_per_agent(target)
@@ -41,13 +41,8 @@ def agent_poses(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor,
         return pose
     batch, views = pose.shape[:2]
     mean = pose.view(batch, views // each, each, 4, 4).mean(dim=2)
-    # procrustes on what is not finite is an error; an undefined prediction must stay one
-    finite = mean.isfinite().flatten(2).all(dim=2)[..., None, None]
-    eye = torch.eye(3, dtype=mean.dtype, device=mean.device)
-    rotation = roma.special_procrustes(torch.where(finite, mean[..., :3, :3], eye))
-    pose = mean.clone()
-    pose[..., :3, :3] = torch.where(finite, rotation, torch.nan)
-    return pose
+    mean[..., :3, :3] = nearest_rotation(mean[..., :3, :3])
+    return mean
 
 
 def in_agent_frame(points: Float[Tensor, "b v n 3"], target: Target) -> Float[Tensor, "b v n 3"]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from coopmap.geometry import nearest_rotation
 
 
 class MeanPoseBaseline:
@@ -22,7 +23,8 @@ class MeanPoseBaseline:
     def fit(self, poses_view0_view: Mapping[int, Float[Tensor, "n 4 4"]]) -> MeanPoseBaseline:
         """Learn from relative poses ``T_0_j`` keyed by the view index ``j`` >= 1.
 
-        Translations are averaged; rotations by the chordal mean, the rotation nearest to the mean matrix.
+        Translations are averaged; rotations by the chordal mean, the rotation nearest to the mean matrix, and
+        the identity where rotations cancel one another.
 
         Raises:
             ValueError: if a key is below 1 or has no poses.
@@ -31,7 +33,8 @@ class MeanPoseBaseline:
             if view < 1 or poses.ndim != 3 or not len(poses):
                 raise ValueError(f"poses of view {view}: expected a view >= 1 with (n, 4, 4) poses, got {poses.shape}")
             mean = poses.double().mean(dim=0)
-            mean[:3, :3] = roma.special_procrustes(mean[:3, :3])
+            rotation = nearest_rotation(mean[:3, :3])
+            mean[:3, :3] = torch.where(rotation.isnan(), torch.eye(3, dtype=mean.dtype), rotation)
             self.mean_poses[view] = mean.to(poses.dtype)
         return self
 

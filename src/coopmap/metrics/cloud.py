@@ -19,8 +19,7 @@ CELL_M = 0.5
 CLOUD_NAMES = ("chamfer_m", "chamfer_pred_to_true_m", "chamfer_true_to_pred_m", "bev_iou")
 
 _CHUNK = 1024
-_CHUNK_ON_CPU = 16
-"""Queries at a time whose distances stay in a CPU's cache, which makes it four times as fast."""
+"""Queries at a time, so that their distances to all references fit on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -80,25 +79,31 @@ def _compare(predicted: Float[Tensor, "n 3"], true: Float[Tensor, "m 3"], radius
 
 
 def nearest_distance(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Float[Tensor, " n"]:
-    """Distance of each query to its nearest reference, to rounding."""
+    """Distance of each query to its nearest reference; infinite where there is no reference.
+
+    Args:
+        queries: finite.
+        references: finite.
+    """
+    if not len(references):
+        return torch.full_like(queries[:, 0], torch.inf)
     with torch.autocast(queries.device.type, enabled=False):
-        nearest = (
-            _nearest_on_cpu(queries, references) if queries.device.type == "cpu" else _nearest(queries, references)
-        )
+        nearest = _in_tree(queries, references) if queries.device.type == "cpu" else _by_all(queries, references)
         return (queries - references[nearest]).norm(dim=1)
 
 
-def _nearest(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Int[Tensor, " n"]:
+def _in_tree(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Int[Tensor, " n"]:
+    from scipy.spatial import cKDTree
+
+    # halving boxes in the middle, not at the median, builds in a third of the time and finds as fast
+    tree = cKDTree(references.numpy(), balanced_tree=False, compact_nodes=False)
+    return torch.from_numpy(tree.query(queries.numpy())[1])
+
+
+def _by_all(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Int[Tensor, " n"]:
     mode = "donot_use_mm_for_euclid_dist"  # products may run in TF32 on a GPU, which is off by meters here
     parts = [torch.cdist(part, references, compute_mode=mode).argmin(dim=1) for part in queries.split(_CHUNK)]
     return torch.cat(parts)
-
-
-def _nearest_on_cpu(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Int[Tensor, " n"]:
-    """By ``|r|^2 - 2 q.r``, a matrix product: quick; of references that are about equally near it may take either."""
-    weights = torch.cat([-2 * references.T, references.square().sum(dim=1)[None]])
-    homogeneous = torch.cat([queries, torch.ones_like(queries[:, :1])], dim=1)
-    return torch.cat([(part @ weights).min(dim=1).indices for part in homogeneous.split(_CHUNK_ON_CPU)])
 
 
 def occupied(points: Float[Tensor, "n 3"], radius_m: float) -> Bool[Tensor, " cells"]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from coopmap.config.synth import TownConfig
 from coopmap.geometry import carla_from_pose, pose_from_carla
+from coopmap.geometry.se3_numpy import relative_pose, rotate
 from coopmap.synthetic import sensors, writer
 from coopmap.synthetic.cars import Car
 from coopmap.synthetic.drives import SPLITS, Drive, scenario_index
@@ -43,7 +44,7 @@ def render_agent(
     metadata = writer.frame_metadata(
         lidar_pose=lidar_pose,
         cords=cords,
-        extrinsics=np.linalg.inv(world_from_camera) @ world_from_lidar,
+        extrinsics=relative_pose(world_from_camera, world_from_lidar),
         intrinsic=sensors.intrinsic(cfg.image_scale),
         car=own,
         noisy_pose=_gps(cfg, split, drive, frame, own),
@@ -57,7 +58,7 @@ def _photograph(cfg: TownConfig, view: View, pose: np.ndarray) -> tuple[np.ndarr
     """z-depth (float32, 0 in the sky) and RGB (uint8) of a camera."""
     rays = sensors.camera_rays(cfg.image_scale)
     distance, color = view.look(
-        pose[:3, 3], rays.reshape(-1, 3) @ pose[:3, :3].T, pixel=1 / (sensors.FOCAL * cfg.image_scale)
+        pose[:3, 3], rotate(pose, rays.reshape(-1, 3)), pixel=1 / (sensors.FOCAL * cfg.image_scale)
     )
     z_depth = np.where(np.isfinite(distance), distance, 0).astype(np.float32)
     return z_depth.reshape(rays.shape[:2]), np.round(color * 255).astype(np.uint8).reshape(rays.shape)
@@ -66,7 +67,7 @@ def _photograph(cfg: TownConfig, view: View, pose: np.ndarray) -> tuple[np.ndarr
 def _sweep(cfg: TownConfig, view: View, pose: np.ndarray) -> Float[np.ndarray, "n 3"]:
     """Points of a LiDAR sweep, LiDAR frame."""
     beams = sensors.lidar_rays(cfg.lidar)
-    distance = view.distance(pose[:3, 3], beams @ pose[:3, :3].T)
+    distance = view.distance(pose[:3, 3], rotate(pose, beams))
     reached = distance < cfg.lidar.range_m
     return beams[reached] * distance[reached, None]
 

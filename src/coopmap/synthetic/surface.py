@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Integer
 
+from coopmap.geometry.se3_numpy import transform_points
 from coopmap.synthetic.materials import Material
 
 
@@ -33,7 +34,7 @@ class Surface:
 
     def placed(self, pose_ue: Float[np.ndarray, "4 4"]) -> Surface:
         """Copy moved by ``T_world_local``."""
-        return Surface(self.triangles @ pose_ue[:3, :3].T + pose_ue[:3, 3], self.uv, self.material, self.color)
+        return Surface(transform_points(pose_ue, self.triangles), self.uv, self.material, self.color)
 
     def at(self, x: float, y: float, z: float, yaw_deg: float = 0.0) -> Surface:
         """Copy turned about z and moved."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from coopmap.geometry.se3_numpy import transform_points
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
@@ -166,7 +168,7 @@ def _segments(starts: Float[np.ndarray, "n 3"], ends: Float[np.ndarray, "n 3"]) 
 def _frusta(pose: Float[np.ndarray, "v 4 4"], corners: Float[np.ndarray, "v 4 3"], size: float) -> go.Scatter3d:
     import plotly.graph_objects as go
 
-    ends = pose[:, None, :3, 3] + size * np.einsum("vij,vkj->vki", pose[:, :3, :3], corners)
+    ends = transform_points(pose, size * corners)
     starts = np.broadcast_to(pose[:, None, :3, 3], ends.shape)
     edges = [(starts, ends), (ends, np.roll(ends, -1, axis=1))]
     lines = np.concatenate([_segments(a.reshape(-1, 3), b.reshape(-1, 3)) for a, b in edges])

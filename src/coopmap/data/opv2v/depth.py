@@ -21,6 +21,7 @@ from coopmap.data.opv2v.index import FrameRef, SplitIndex
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, splat
 from coopmap.data.opv2v.metadata import AgentMetadata, read_agent
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
+from coopmap.geometry.se3_numpy import relative_pose, transform_points
 
 SOURCES = ("auto", "npy", "png", "lidar")
 KINDS = ("z", "ray")
@@ -210,12 +211,10 @@ def _gather(
     """The agent's own sweep, or all of them, in its frame."""
     if not merge:
         return sweeps[agent]
-    agent_from_world = np.linalg.inv(poses[agent])
-    parts = []
-    for sender, points in sweeps.items():
-        agent_from_sender = (agent_from_world @ poses[sender]).astype(np.float32)
-        parts.append(points @ agent_from_sender[:3, :3].T + agent_from_sender[:3, 3])
-    return np.concatenate(parts)
+    return np.concatenate([
+        transform_points(relative_pose(poses[agent], poses[sender]).astype(np.float32), points)
+        for sender, points in sweeps.items()
+    ])  # fmt: skip
 
 
 def z_to_range(rig: Rig) -> Float32[np.ndarray, "k h w"]:

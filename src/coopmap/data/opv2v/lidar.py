@@ -13,6 +13,7 @@ from pypcd4 import PointCloud
 from coopmap.data.opv2v.errors import CorruptFrameError, MissingFileError
 from coopmap.geometry.carla import points_cv_from_ue
 from coopmap.geometry.rig import Rig
+from coopmap.geometry.se3_numpy import invert, transform_points
 
 # OPV2V's agent cars, right and forward; the LiDAR sits half a meter behind the middle of the car.
 _BODY_HALF_SIZE = (1.1, 2.5)
@@ -81,8 +82,7 @@ def splat(points: Float[np.ndarray, "n 3"], rig: Rig) -> Float32[np.ndarray, "k 
         rig: the agent's cameras.
     """
     num_cameras, (height, width) = len(rig.intrinsics), rig.image_size
-    camera_from_agent = np.linalg.inv(rig.agent_from_camera).astype(np.float32)
-    seen = points @ camera_from_agent[:, :3, :3].transpose(0, 2, 1) + camera_from_agent[:, None, :3, 3]
+    seen = transform_points(invert(rig.agent_from_camera).astype(np.float32), points)
     camera, index = np.nonzero(seen[..., 2] > _NEAR)
     seen = seen[camera, index]
     pixel = seen[:, :2] / seen[:, 2:] * rig.intrinsics[:, [0, 1], [0, 1]][camera] + rig.intrinsics[:, :2, 2][camera]

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from coopmap.data.opv2v.errors import CorruptFrameError, MetadataError, MissingFileError
 from coopmap.geometry.carla import BASIS_CV_UE, pose_cv_from_ue, pose_from_carla
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
+from coopmap.geometry.se3_numpy import invert, relative_pose
 
 # libyaml is some ten times faster; both loaders build plain values only, never objects.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -85,7 +86,7 @@ def read_agent(path: Path | str, with_vehicles: bool = True) -> AgentMetadata:
     is_rsu = bool(source.content.get("RSU", False))  # a key of V2XSet's
     world_from_lidar = source.pose("lidar_pose")
     # The ego frame lies on the ground under the car; where the LiDAR is mounted in it is a fact of calibration.
-    ego_from_lidar = np.linalg.inv(source.pose("true_ego_pos")) @ world_from_lidar
+    ego_from_lidar = relative_pose(source.pose("true_ego_pos"), world_from_lidar)
     vehicles = _vehicles(source) if with_vehicles else None
     ground_height = _ground_height_rsu(source, world_from_lidar) if is_rsu else float(ego_from_lidar[2, 3])
     if ground_height <= 0:
@@ -159,9 +160,9 @@ class _Fields:
 def _rig(source: _Fields, world_from_lidar: np.ndarray, ground_height: float) -> Rig:
     """Calibration in slot order from ``cords``, checked against ``extrinsic`` (``T_camera_lidar``, CARLA axes)."""
     cameras = [source.section(f"camera{number}") for number in OPV2V_CAMERA_OF_SLOT]
-    lidar_from_camera = np.linalg.inv(world_from_lidar) @ np.stack([camera.pose("cords") for camera in cameras])
+    lidar_from_camera = relative_pose(world_from_lidar, np.stack([camera.pose("cords") for camera in cameras]))
     recorded = np.stack([camera.array("extrinsic", (4, 4)) for camera in cameras])
-    gap = np.abs(np.linalg.inv(lidar_from_camera) - recorded).max(axis=(1, 2))
+    gap = np.abs(invert(lidar_from_camera) - recorded).max(axis=(1, 2))
     if gap.max() > _EXTRINSIC_TOLERANCE:
         raise MetadataError(
             source.path,
