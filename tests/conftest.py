@@ -1,6 +1,8 @@
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -10,8 +12,17 @@ from coopmap.config.synth import TownConfig, tiny_town
 settings.register_profile("coopmap", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("coopmap")
 # Small tensors: on a busy machine, waiting for a second thread costs more than it gives.
-torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"
+THREADS = os.environ.get("COOPMAP_TEST_THREADS", "1")
+torch.set_num_threads(int(THREADS))
+os.environ["OMP_NUM_THREADS"] = THREADS
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """What a test draws without a generator of its own is the same in any order of tests, and alone."""
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
 
 
 @pytest.fixture(scope="session")

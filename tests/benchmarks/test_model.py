@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from coopmap import bench
+from coopmap.benchmarks import floor as floors
 from coopmap.benchmarks import model as benchmark
 from coopmap.benchmarks.floor import Floor
 from coopmap.benchmarks.parts import FORWARD, block_inputs, run_pass
@@ -118,11 +119,34 @@ def test_what_does_not_fit_is_left_out(idle_floor, monkeypatch, tmp_path):
     assert len(rows) == 6
 
 
-def test_measured_rates_are_plausible():
+def test_rates_are_work_over_the_shortest_time(monkeypatch):
+    """By a clock that says how long products and copies took, one after the other; two probes come first."""
+    seconds = iter([4.0, 2.0, 0.5, 0.25, 1.0, 0.5])
+
+    def timed(run, device):
+        run()
+        return next(seconds)
+
+    monkeypatch.setattr(floors, "best_seconds", timed)
     floor = Floor(torch.device("cpu"))
-    assert 1e8 < floor.flops_per_s < 1e14
-    assert 1e8 < floor.bytes_per_s < 1e13
-    assert floor.seconds(floor.flops_per_s, floor.bytes_per_s) == pytest.approx(2)
+    product, copy = 2 * 2048**3, 2 * 2**28  # multiply and add; read and written
+    assert (floor.flops_per_s, floor.bytes_per_s) == (product / 0.5, copy / 0.25)
+    assert floor.seconds(floor.flops_per_s, 3 * floor.bytes_per_s) == 4
+    floor.restart()  # under twice the load
+    assert (floor.flops_per_s, floor.bytes_per_s) == (product / 1.0, copy / 0.5)
+    assert floor.describe().startswith("0.0344 TFLOP/s (float32 2048 x 2048 product), 2.15 GB/s")
+    # what was timed is that work
+    some = slice(0, 8)
+    expected = floor._left[some].double() @ floor._right.double()
+    torch.testing.assert_close(floor._product[some].double(), expected, rtol=0, atol=2048 * 2**-23)
+
+
+def test_the_shortest_run_counts(monkeypatch):
+    ticks = iter([0.0, 5.0, 10.0, 12.0, 20.0, 29.0])
+    monkeypatch.setattr(floors.time, "perf_counter", lambda: next(ticks))
+    runs = []
+    assert floors.best_seconds(lambda: runs.append(1), torch.device("cpu")) == 2.0
+    assert len(runs) == 3
 
 
 @pytest.mark.parametrize(

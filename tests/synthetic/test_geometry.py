@@ -67,9 +67,9 @@ def test_z_depth_matches_an_independent_ray_cast(agents: list[Agent]) -> None:
             pose = agent.world_from_camera(camera)
             hit = first_hit(agent.scene, pose[:3, 3], (rays / length[:, None]) @ pose[:3, :3].T) / length
             written = depth[row, column]
-            np.testing.assert_array_equal(np.isnan(hit), written == 0)
-            gaps.append(np.abs(hit - written)[written > 0])
-    # rays that graze an edge may fall on either side of it
+            seen = ~np.isnan(hit) | (written > 0)
+            gaps.append(np.nan_to_num(np.abs(hit - written)[seen], nan=np.inf))
+    # rays that graze an edge may fall on either side of it, those before the sky too
     assert np.quantile(np.concatenate(gaps), 0.995) < 1e-3
 
 
