@@ -54,6 +54,17 @@ def test_cameras_that_disagree_are_averaged(records):
     assert result[0, 1].isfinite().all()
 
 
+def test_cameras_whose_answers_cancel_leave_their_car_without_a_rotation(records):
+    views, _, _, target = four_to_a_car(records, 0)
+    torn = views.pose.clone()
+    about = target.pose[:, :1] @ records.yaw_pose(180.0, 0.0, 0.0, 0.0) @ torch.linalg.inv(target.pose[:, :1])
+    torn[:, 1:3] = about @ torn[:, 1:3]  # two of the first car's cameras have it face the other way
+    result = agent_poses(torn, views)
+    assert result[:, 0, :3, :3].isnan().all()
+    assert result[:, 0, :3, 3].isfinite().all()
+    torch.testing.assert_close(result[:, 1].float(), target.pose[:, 1], atol=1e-4, rtol=1e-4)
+
+
 def test_figures_are_between_agents(records):
     views, rig, _, target = four_to_a_car(records, 1)
     wrong = target.pose.clone()

@@ -140,3 +140,10 @@ def test_mean_pose_baseline_has_an_answer_for_any_number_of_views():
     with pytest.raises(ValueError, match="poses of view 0"):
         baseline.fit({0: torch.eye(4)[None]})
     assert torch.equal(baseline.predict(num_views=1, batch=1), torch.eye(4)[None, None])
+
+
+def test_mean_pose_baseline_looks_ahead_where_the_training_poses_look_both_ways():
+    both_ways = torch.stack([yaw_pose(30, 2.0, 0, 10.0), yaw_pose(210, 4.0, 0, 20.0)])
+    answer = MeanPoseBaseline().fit({1: both_ways}).predict(num_views=2, batch=1)[0, 1]
+    assert torch.equal(answer[:3, :3], torch.eye(3))
+    assert answer[:3, 3].tolist() == [3.0, 0.0, 15.0]

@@ -85,3 +85,34 @@ def test_single_agents_do_not_count(records):
     metric.update(records.prediction(pair, pose=poses_at([0.0, 0, 0], [5.0, 0, 0])), pair)
     result = {name: value.item() for name, value in metric.compute().items()}
     assert result == pytest.approx({"ate_none_m": math.sqrt(2), "ate_se3_m": 1.0})
+
+
+@pytest.mark.parametrize("rank_predicted", [0, 1, 2, 3])
+@pytest.mark.parametrize("rank_true", [0, 1, 2, 3])
+@settings(max_examples=10)
+@given(seed=st.integers(0, 2**31))
+def test_errors_after_alignment_are_unique_where_the_alignment_is_not(rank_predicted, rank_true, seed):
+    """Positions that coincide, lie on a line or in a plane: the least error follows from singular values alone."""
+    generator = torch.Generator().manual_seed(seed)
+    clouds = []
+    for rank in (rank_predicted, rank_true):
+        axes = torch.randn(5, rank, generator=generator) @ torch.randn(rank, 3, generator=generator)
+        clouds.append((10 * axes + torch.randn(3, generator=generator)).double())
+    poses = [torch.eye(4, dtype=torch.float64).repeat(1, 5, 1, 1) for _ in clouds]
+    for pose, cloud in zip(poses, clouds, strict=True):
+        pose[0, :, :3, 3] = cloud
+    predicted, true = (cloud - cloud.mean(dim=0) for cloud in clouds)
+    product = predicted.T @ true
+    shared = torch.linalg.svdvals(product)
+    shared[2] *= torch.linalg.det(product).sign() if min(rank_predicted, rank_true) == 3 else 0
+    size_predicted, size_true = predicted.square().sum(), true.square().sum()
+    after_motion = size_predicted + size_true - 2 * shared.sum()
+    after_similarity = size_true - (shared.sum() ** 2 / size_predicted if rank_predicted else 0)
+    if not rank_predicted:  # no rotation, no scale: all at the mean
+        after_motion = size_true
+    result = figures(*poses)
+    # squared errors are differences of these squares; a closed form without an SVD has half the digits of float64
+    rounding = 10 * math.sqrt(torch.finfo(torch.float64).eps) * (size_predicted + size_true).item() / 5
+    assert result["ate_se3_m"] ** 2 == pytest.approx(after_motion.item() / 5, rel=0, abs=rounding)
+    scale = (size_true / size_predicted).item() if rank_predicted else 1.0
+    assert result["ate_sim3_m"] ** 2 == pytest.approx(after_similarity.item() / 5, rel=0, abs=rounding * (1 + scale))

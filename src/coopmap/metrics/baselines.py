@@ -34,7 +34,7 @@ class MeanPoseBaseline:
                 raise ValueError(f"poses of view {view}: expected a view >= 1 with (n, 4, 4) poses, got {poses.shape}")
             mean = poses.double().mean(dim=0)
             rotation = nearest_rotation(mean[:3, :3])
-            mean[:3, :3] = torch.where(rotation.isnan(), torch.eye(3, dtype=mean.dtype), rotation)
+            mean[:3, :3] = torch.where(rotation.isnan(), torch.eye(3).to(mean), rotation)
             self.mean_poses[view] = mean.to(poses.dtype)
         return self
 
