@@ -22,13 +22,14 @@ MakeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """For ``-n auto``: a worker per core that has 2 GB of memory, which its subprocesses share; 16 at most.
+    """For ``-n auto``: a worker per core that has 4 GB of memory, and at most 16.
 
-    Each worker loads PyTorch and collects all tests first, so that more of them gain nothing.
+    A worker grows to 3 GB and starts processes besides. Before its first test each loads PyTorch and collects all
+    tests, 10 s of work: beyond 16 workers that takes as long as what is left to do.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(cores, memory // (2 * 1024**3), 16))
+    return max(1, min(cores, memory // (4 * 1000**3), 16))
 
 
 @pytest.fixture(scope="session")

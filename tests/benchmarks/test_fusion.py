@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from coopmap import bench
-from coopmap.benchmarks import fusion
 from coopmap.benchmarks.fusion import FIGURES, RATIOS, VARIANTS, Options
 from coopmap.config.checks import ConfigError
 
@@ -24,7 +23,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     output = tmp_path_factory.mktemp("bench") / "fusion.json"
     with pytest.MonkeyPatch.context() as patch:
         arguments = ["model=tiny", "agents=2", "repeats=1", "device=cpu", "threads=1", f"output={output}"]
-        patch.setattr(fusion, "TIMED_STEPS", 1)
         patch.setattr("sys.argv", ["bench", "fusion", *arguments])
         bench.main()
     tables = json.loads(Path(output).read_text())["tables"]
