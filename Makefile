@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PYTEST := $(BIN)/python -m pytest
+WORKERS ?= auto
+# Workers take neighboring tests, which share a module's fixtures, and from one another what is left at the end.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo test test-slow lint format clean
 
 demo: $(READY)  ## render the town, train the tiny model, evaluate it on frames it never saw
 	$(BIN)/python -m coopmap.train experiment=cyl_posefix
 
-test: $(READY)  ## all tests but the slow ones
+test: $(READY)  ## all tests but the slow ones, on all cores; make test WORKERS=2 takes two
 	$(PYTEST) -m "not slow"
 
 test-slow: $(READY)  ## the tests that take minutes

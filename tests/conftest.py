@@ -1,10 +1,14 @@
+import functools
 import os
 import random
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from coopmap.config.synth import TownConfig, tiny_town
@@ -24,6 +28,20 @@ def _seeded() -> None:
     np.random.seed(0)  # noqa: NPY002
     random.seed(0)
 
+MakeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For ``-n auto``: a worker per core that has 4 GB of memory, and at most 16.
+
+    A worker grows to 3 GB and starts processes besides. Before its first test each loads PyTorch and collects all
+    tests, 10 s of work: beyond 16 workers that takes as long as what is left to do.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores, memory // (4 * 1000**3), 16))
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
@@ -32,14 +50,50 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory) -> TownConfig:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Fills a folder once for all workers of pytest-xdist: the first that needs it does, the others wait.
+
+    If that fails or the worker dies, the lock is released and the next one starts over. Read only afterwards.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def town(make_once: MakeOnce) -> TownConfig:
     """A rendered tiny town; its configuration says where. Read only."""
     from coopmap.synthetic import render_town
 
-    folder = tmp_path_factory.mktemp("town")
-    config = tiny_town(str(folder / "town"), str(folder / "depth"))
-    render_town(config)
-    return config
+    def config(folder: Path) -> TownConfig:
+        return tiny_town(str(folder / "town"), str(folder / "depth"))
+
+    return config(make_once("town", lambda folder: render_town(config(folder))))
+
+
+@pytest.fixture(scope="module")
+def narrow_encoders() -> Iterator[None]:
+    """Encoders of rays and depth with few channels, of which released models, and thus ours, have up to 1024.
+
+    For models that are built and used in this process alone, where no number depends on that width.
+    """
+    from coopmap.models import mapanything
+
+    with pytest.MonkeyPatch.context() as patch:
+        narrow = functools.partial(mapanything.DenseEncoder, hidden_dims=(24, 32, 48))
+        patch.setattr(mapanything, "DenseEncoder", narrow)
+        yield
 
 
 @pytest.fixture(scope="session")

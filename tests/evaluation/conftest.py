@@ -13,13 +13,13 @@ from coopmap.training.assembly import build_module
 
 
 @pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def town(make_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """Folder of a rendered town (``town``) and its depth (``depth``); GPS is off by a meter and a degree."""
-    folder = tmp_path_factory.mktemp("evaluation")
     scenarios = ScenarioCounts(train=1, validate=1, test=1)
-    noise = {"gps_noise_m": 1.0, "gps_noise_deg": 1.0}
-    render_town(tiny_town(str(folder / "town"), str(folder / "depth"), scenarios=scenarios, agents_min=3, **noise))
-    return folder
+    changes = {"scenarios": scenarios, "agents_min": 3, "gps_noise_m": 1.0, "gps_noise_deg": 1.0}
+    return make_once(
+        "evaluation", lambda folder: render_town(tiny_town(str(folder / "town"), str(folder / "depth"), **changes))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -148,7 +148,6 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
         [*command, f"output={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"],
         capture_output=True,
         text=True,
-        timeout=200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("model, refined") == 1

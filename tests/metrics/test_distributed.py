@@ -1,16 +1,20 @@
-"""Two processes give the measures of one."""
+"""Two processes give the measures and means of one."""
 
 import importlib.util
 import math
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
 from coopmap.metrics import Measures, RelativePoseError
+from coopmap.metrics.term_means import TermMeans
 
 BATCHES = 3
+SHARES = {"uneven": ([0, 2], [1]), "one has nothing": ([0, 1, 2], [])}
+"""Batches of either process."""
 
 
 def measure(indices):
@@ -29,20 +33,34 @@ def measure(indices):
     return {name: value.item() for name, value in figures.items()}
 
 
-def run(rank, share, store, queue):
+def average(rank):
+    means = TermMeans()
+    means.update({"a": torch.tensor([1.0, 5.0][rank]), f"only{rank}": torch.tensor([7.0, 9.0][rank])}, [3, 1][rank])
+    return {name: value.item() for name, value in means.compute(torch.device("cpu")).items()}
+
+
+def run(rank, store, queue):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    figures = measure(share[rank])
-    if rank == 1:
-        queue.put(figures)
+    queue.put((rank, {name: measure(share[rank]) for name, share in SHARES.items()}, average(rank)))
     dist.barrier()
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("share", [([0, 2], [1]), ([0, 1, 2], [])], ids=["uneven", "one has nothing"])
-def test_two_processes_give_the_measures_of_one(tmp_path, share):
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Of each process: figures of all shares, and means of terms."""
     queue = multiprocessing.get_context("spawn").SimpleQueue()
-    multiprocessing.spawn(run, args=(share, tmp_path / "store", queue), nprocs=2)
-    together, alone = queue.get(), measure(range(BATCHES))
+    multiprocessing.spawn(run, args=(tmp_path_factory.mktemp("group") / "store", queue), nprocs=2)
+    return {rank: answer for rank, *answer in (queue.get() for _ in range(2))}
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_two_processes_give_the_measures_of_one(answers, share):
+    together, alone = answers[1][0][share], measure(range(BATCHES))
     assert together.keys() == alone.keys()
     assert len(alone) > 80
     assert all(math.isclose(together[name], alone[name], rel_tol=1e-5, abs_tol=1e-9) for name in alone)
+
+
+def test_ranks_may_know_different_names(answers):
+    assert [answers[rank][1] for rank in range(2)] == [{"a": 2.0, "only0": 7.0, "only1": 9.0}] * 2

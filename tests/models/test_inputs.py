@@ -16,6 +16,8 @@ from coopmap.types import Observation, Prediction
 
 from .support import load_config, make_observation
 
+pytestmark = pytest.mark.usefixtures("narrow_encoders")
+
 FIELDS = [field.name for field in dataclasses.fields(Prediction)]
 MASKS = ("rays_given", "depth_given", "pose_given")
 AUGMENTED = load_whole_config(["machine=laptop", "task=augmented"]).task
@@ -34,7 +36,7 @@ def draw(observation: Observation, task: TaskConfig, seed: int = 0) -> Observati
 
 
 @pytest.fixture(scope="module")
-def model() -> MapAnything:
+def model(narrow_encoders: None) -> MapAnything:
     torch.manual_seed(0)
     inputs = {"rays": True, "depth": True, "pose": True}
     return MapAnything(load_config("mapanything_tiny", {"inputs": inputs})).eval()

@@ -99,10 +99,8 @@ def test_killed_rendering_leaves_no_root(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "coopmap.synth", "root=town", "depth_root=depth", "workers=1", "image_scale=0.125"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
         while not list(tmp_path.glob(".town.partial-*/new/*/*/*/*.png")):
             assert process.poll() is None, "ended before writing anything"
-            assert time.monotonic() < deadline
             time.sleep(0.05)
     finally:
         os.killpg(process.pid, signal.SIGKILL)

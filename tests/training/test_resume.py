@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -121,52 +122,57 @@ def test_run_folder_goes_on_with_changes(overrides: Overrides, tmp_path: Path) -
 
 
 DRIVER = """
-import json, sys
+import json, os, signal, sys, threading, time
 import lightning as L
 from coopmap import load_config
 from coopmap.train import train
 
+log, last_step, share = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+
 class StepLog(L.Callback):
+    ended = 0.0
+
     def on_train_batch_end(self, trainer, module, outputs, batch, index):
         samples = [[meta.scenario, meta.frame, *meta.agents] for meta in batch.metas]
         rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
-        with open(sys.argv[1], "a") as file:
+        with open(log, "a") as file:
             file.write(json.dumps([trainer.global_step, rates, samples, outputs["loss"].item()]) + "\\n")
+        if trainer.global_step == last_step:
+            delay = share * (time.monotonic() - self.ended)
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        self.ended = time.monotonic()
 
-train(load_config(sys.argv[2:]), sys.argv[2:], [StepLog()])
+train(load_config(sys.argv[4:]), sys.argv[4:], [StepLog()])
 """
 
 
-def start(log: Path, overrides: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", DRIVER, str(log), *overrides], stderr=subprocess.PIPE, text=True)
+def run_driver(log: Path, overrides: list[str], last_step: int = 0, share: float = 0.0) -> int:
+    """A run in a process of its own, killed a share of a step's time after ``last_step``; its status."""
+    command = [sys.executable, "-c", DRIVER, str(log), str(last_step), str(share), *overrides]
+    # not a pipe: loader processes would hold it for a while after their parent's death
+    with log.with_suffix(".err").open("w") as errors:
+        return subprocess.run(command, stderr=errors).returncode
 
 
 def read_log(log: Path) -> list[list[Any]]:
-    lines = log.read_text().splitlines() if log.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("]")]
+    return [json.loads(line) for line in log.read_text().splitlines() if line.endswith("]")]
 
 
-def wait_for_steps(process: subprocess.Popen[str], log: Path, steps: int) -> None:
-    deadline = time.monotonic() + 150
-    while len(read_log(log)) < steps and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        time.sleep(0.005)
-
-
-def test_sigkill_in_the_middle_of_an_epoch(overrides: Overrides, tmp_path: Path) -> None:
-    steps = 14  # at least: two steps after a checkpoint, in the second epoch
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
+def test_sigkill_at_a_random_step(seed: int, overrides: Overrides, tmp_path: Path) -> None:
+    generator = random.Random(seed)
+    place = generator.randint(8, 19), generator.random()
     settings = (
         "data.steps_per_epoch=10",
         "data.num_workers=2",
         "checkpoint.every_n_steps=3",
         "callbacks.validate_at_start=false",
     )
-    process = start(tmp_path / "killed.log", overrides(*settings, f"run_dir={tmp_path}/killed"))
-    wait_for_steps(process, tmp_path / "killed.log", steps)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process = start(tmp_path / "continued.log", overrides(*settings, f"run_dir={tmp_path}/killed", "resume=auto"))
-    assert process.wait(timeout=200) == 0, process.stderr.read() if process.stderr else ""
+    chosen = overrides(*settings, f"run_dir={tmp_path}/killed")
+    status = run_driver(tmp_path / "killed.log", chosen, *place)
+    assert status == -signal.SIGKILL, (tmp_path / "killed.err").read_text()
+    status = run_driver(tmp_path / "continued.log", [*chosen, "resume=auto"])
+    assert status == 0, (tmp_path / "continued.err").read_text()
 
     reference = StepLog()
     result = run(overrides(*settings, f"run_dir={tmp_path}/straight"), reference)
@@ -177,6 +183,7 @@ def test_sigkill_in_the_middle_of_an_epoch(overrides: Overrides, tmp_path: Path)
     killed, continued = read_log(tmp_path / "killed.log"), read_log(tmp_path / "continued.log")
     message = f"killed after {len(killed)} steps"
     assert len(expected) == 30
+    assert place[0] <= len(killed) < 30, message
     assert continued[0][0] > 1, message
     assert [entry[0] for entry in continued] == list(range(continued[0][0], 31)), message
     for entry in [*killed, *continued]:
@@ -195,11 +202,11 @@ def test_stop_signal_saves_the_step_in_progress(number: signal.Signals, override
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     metrics = tmp_path / "run" / "metrics.csv"
-    deadline = time.monotonic() + 150
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 4) and time.monotonic() < deadline:
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
+        assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     os.killpg(process.pid, number)
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate()
     assert process.returncode == 143, output
     assert f"{number.name}: stopping after this step" in output
     assert "Traceback" not in output

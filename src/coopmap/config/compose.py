@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,8 +102,9 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     return completed
 
 
+@functools.cache
 def register_schema() -> None:
-    """Make the structured configs and resolvers known to Hydra (idempotent)."""
+    """Make the structured configs and resolvers known to Hydra, once."""
     from hydra.core.config_store import ConfigStore
 
     register_resolvers()
