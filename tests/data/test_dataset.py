@@ -22,6 +22,7 @@ def test_a_sample_has_the_documented_shapes_and_types(config_of):
     assert (sample.target.valid == (sample.target.depth > 0)).all()
     assert not (sample.target.valid & ~sample.target.non_ambiguous).any()
     torch.testing.assert_close(sample.target.rays.norm(dim=-1), torch.ones(views, 84, 336))
+    torch.testing.assert_close(sample.target.ground_height_m, torch.full((views,), 1.9), rtol=0, atol=1e-3)
     assert sample.target.is_metric
     assert sample.skipped == ()
 

@@ -78,6 +78,7 @@ def random_scene(seed, batch=2, views=3, height=10, width=16):
         pose=pose_from_quat_trans(unit(batch, views, 4), uniform(-30, 30, batch, views, 3)),
         is_metric=torch.arange(batch) % 2 == 0,
         is_synthetic=torch.arange(batch) % 2 == 0,
+        ground_height_m=torch.full((batch, views), 1.9),
     )
     rays, depth = unit(*pixels, 3), uniform(2, 40, *pixels)
     prediction = Prediction(

@@ -67,8 +67,8 @@ def test_bad_values_are_named(values, message):
 def test_factors_and_bounds_are_named():
     with pytest.raises(ConfigError, match=r"loss\.weights_on\.own_body=1\.5: expected a factor in \[0, 1\]"):
         PixelFactors(own_body=1.5)
-    with pytest.raises(ConfigError, match=r"loss\.height\.ground_m=0"):
-        HeightPrior(ground_m=0.0)
+    with pytest.raises(ConfigError, match=r"loss\.height\.slope=-0\.1"):
+        HeightPrior(slope=-0.1)
     with pytest.raises(ConfigError, match=r"loss\.height\.ceiling_m=-2\.0"):
         HeightPrior(ceiling_m=-2.0)
 

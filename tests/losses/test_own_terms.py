@@ -10,10 +10,15 @@ from coopmap.config.checks import ConfigError
 from coopmap.config.loss import HeightPrior, LossConfig, LossWeights, PixelFactors
 from coopmap.geometry import pose_from_quat_trans
 from coopmap.losses import Criterion
-from coopmap.losses.distillation import scale_distillation_loss
-from coopmap.losses.height import height_excess, height_loss
 from coopmap.losses.inputs import gather, pixel_factor
-from coopmap.losses.rig import angle_between, rig_loss, same_car
+from coopmap.losses.regularizers import (
+    angle_between,
+    height_excess,
+    height_loss,
+    rig_loss,
+    same_car,
+    scale_distillation_loss,
+)
 
 IDENTITY = [0.0, 0.0, 0.0, 1.0]
 
@@ -123,19 +128,21 @@ def test_rig_loss_needs_cameras_as_views(make_scene):
 
 # Height prior
 
+GROUND_HEIGHT_M = torch.tensor([[1.9]])
+
 
 def test_height_excess_below_a_falling_road_and_above_a_ceiling():
     # (right, down, forward) of points 10 m away, and one straight below the car
     points = torch.tensor([[6.0, 1.9, 8.0], [6.0, 4.0, 8.0], [6.0, -25.0, 8.0], [0.0, 2.0, 0.0]])
-    excess = height_excess(points[None, None, None], None, ground_m=1.9, slope=0.1, ceiling_m=20.0)
+    excess = height_excess(points[None, None, None], None, GROUND_HEIGHT_M, slope=0.1, ceiling_m=20.0)
     torch.testing.assert_close(excess.flatten(), torch.tensor([0.0, 1.1, 5.0, 0.1]))
-    assert height_excess(points[None, None, None], None, 1.9, 0.1, None).flatten()[2] == 0
+    assert height_excess(points[None, None, None], None, GROUND_HEIGHT_M, 0.1, None).flatten()[2] == 0
 
 
 def test_height_excess_of_a_tilted_camera_is_measured_in_the_cars_frame():
     looking_down = [math.sin(-math.pi / 4), 0.0, 0.0, math.cos(math.pi / 4)]  # its forward is the car's down
     pose = pose_from_quat_trans(torch.tensor([[looking_down]]), torch.tensor([[[0.0, 0.5, 0.0]]]))
-    excess = height_excess(torch.tensor([0.0, 0.0, 3.0]).view(1, 1, 1, 1, 3), pose, 1.9, 0.1, None)
+    excess = height_excess(torch.tensor([0.0, 0.0, 3.0]).view(1, 1, 1, 1, 3), pose, GROUND_HEIGHT_M, 0.1, None)
     assert excess.item() == pytest.approx(3.0 + 0.5 - 1.9)
 
 
@@ -148,11 +155,29 @@ def test_height_loss_is_over_covered_pixels_without_depth(make_scene):
         target,
         valid=torch.tensor([False, True, False, False]).view(1, 1, 1, 4),
         non_ambiguous=torch.tensor([True, True, False, True]).view(1, 1, 1, 4),
+        ground_height_m=GROUND_HEIGHT_M,
     )
-    cfg = LossConfig(height=HeightPrior(ground_m=1.9, slope=0.1))
+    cfg = LossConfig(height=HeightPrior(slope=0.1))
     prediction = replace(prediction, points_view=points)
     assert height_loss(gather(cfg, prediction, target)).item() == pytest.approx(robust(0.3) / 2, rel=1e-4)
     assert height_loss(gather(cfg, prediction, replace(target, is_metric=torch.tensor([False])))).item() == 0
+
+
+def test_the_height_of_each_agents_lidar_counts(make_scene):
+    """The same points, seen from a LiDAR 0.5 m higher, lie 0.5 m less deep."""
+    prediction, target = make_scene(0, batch=1, views=2, height=1, width=1)
+    points = torch.tensor([0.0, 2.5, 0.0]).expand(1, 2, 1, 1, 3)
+    unknown = torch.zeros_like(target.valid)
+    target = replace(target, valid=unknown, non_ambiguous=~unknown, ground_height_m=torch.tensor([[1.5, 2.0]]))
+    inputs = gather(LossConfig(height=HeightPrior(slope=0.1)), replace(prediction, points_view=points), target)
+    assert height_loss(inputs).tolist() == pytest.approx([robust(1.0), robust(0.5)], rel=1e-4)
+
+
+def test_height_loss_needs_the_height_of_the_agents(make_scene):
+    prediction, target = make_scene(0)
+    criterion = Criterion(LossConfig(weights=LossWeights(height=1.0)))
+    with pytest.raises(ConfigError, match=r"loss\.weights\.height=1\.0: .*Target\.ground_height_m"):
+        criterion(prediction, replace(target, ground_height_m=None))
 
 
 def test_height_loss_does_not_shrink_the_scene(make_scene):

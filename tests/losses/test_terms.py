@@ -9,16 +9,13 @@ import torch
 from coopmap.config.loss import LossConfig
 from coopmap.geometry import invert, pose_from_quat_trans
 from coopmap.losses import Criterion
-from coopmap.losses.density import dense_pixels
-from coopmap.losses.gradients import gradient_matching_loss
+from coopmap.losses.geometry import mask_loss, ray_loss, scale_loss
 from coopmap.losses.inputs import LossInputs, gather
-from coopmap.losses.mask import mask_loss
-from coopmap.losses.normalized import Geometry, Normalized, NormalizedPair, mean_distance, truth_in_view0
-from coopmap.losses.normals import MIN_ANGLE, QUADRATIC_BELOW, normal_angle_loss
+from coopmap.losses.normalized import Normalized, NormalizedPair
 from coopmap.losses.pose import pairwise_quats, pairwise_trans, quat_loss, trans_loss
-from coopmap.losses.rays import ray_loss
 from coopmap.losses.robust import log_length, robust_loss
-from coopmap.losses.scale import scale_loss
+from coopmap.losses.surface import MIN_ANGLE, QUADRATIC_BELOW, dense_pixels, gradient_matching_loss, normal_angle_loss
+from coopmap.types import Geometry, mean_distance, truth_in_view0
 
 IDENTITY = [0.0, 0.0, 0.0, 1.0]
 

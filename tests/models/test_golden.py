@@ -8,7 +8,7 @@ import roma
 import torch
 
 from coopmap.geometry import pose_from_quat_trans
-from coopmap.models import mapanything
+from coopmap.models import MapAnything, priors
 from coopmap.models.naming import canonical_names
 from coopmap.types import Observation, Prediction
 
@@ -51,7 +51,7 @@ def predict(name: str, mode: str, inputs: dict[str, torch.Tensor], monkeypatch: 
         pose_is_metric=inputs["is_metric_scale"],
     )
     # A rotation has two quaternions. Our model feeds the one with w >= 0, the golden run fed what its products gave.
-    monkeypatch.setattr(mapanything, "pose_in_view0", lambda _: relative_quat_trans(inputs))
+    monkeypatch.setattr(priors, "pose_in_view0", lambda _: relative_quat_trans(inputs))
     return model, model(observation)
 
 
@@ -96,7 +96,7 @@ def test_outputs_and_gradients(name, mode, golden_inputs, monkeypatch):
 def test_quaternion_of_pose_prior_has_positive_w(golden_inputs):
     """What the golden test replaces agrees with the replacement up to the sign of the quaternion."""
     pose = pose_from_quat_trans(golden_inputs["camera_pose_quats"], golden_inputs["camera_pose_trans"])
-    quat, trans = mapanything.pose_in_view0(pose)
+    quat, trans = priors.pose_in_view0(pose)
     golden_quat, golden_trans = relative_quat_trans(golden_inputs)
     torch.testing.assert_close(quat, golden_quat * golden_quat[..., 3:].sign(), atol=2e-6, rtol=0)
     torch.testing.assert_close(trans, golden_trans, atol=2e-5, rtol=0)
@@ -105,7 +105,7 @@ def test_quaternion_of_pose_prior_has_positive_w(golden_inputs):
 @pytest.mark.parametrize("name", ["mapanything_v1", "mapanything_v11"])
 def test_names_shapes_aliases_and_counts_equal_the_released_models(name):
     with torch.device("meta"):
-        model = mapanything.MapAnything(load_config(name, {"inputs": MODES["all_geometry"]}))
+        model = MapAnything(load_config(name, {"inputs": MODES["all_geometry"]}))
     golden = golden_json(f"{name}.parameters.json")
     aliases: dict[str, list[str]] = {}
     for alias, canonical in canonical_names(model).items():

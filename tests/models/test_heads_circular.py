@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coopmap.models.heads import DenseHead, DPTFeature, DPTRegressor
-from coopmap.models.rings import WrappingConv2d, resize
+from coopmap.models.addons.circular import join_edges
+from coopmap.models.heads import DenseHead, DPTFeature, DPTRegressor, resize
+from coopmap.models.rings import resize_ring, wrap
 
 from .support import load_config
 
@@ -23,8 +24,11 @@ V1_LAYER_DIMS = [96, 192, 384, 768]
 def make_head(circular: bool, checkpointing: bool = False, layer_dims: list[int] | None = None) -> DenseHead:
     torch.manual_seed(0)
     feature_dim = 16 if layer_dims is None else 256
-    feature = DPTFeature(INPUT_DIMS, layer_dims or [8, 12, 16, 24], feature_dim, checkpointing, circular)
-    return DenseHead(feature, DPTRegressor(feature_dim, checkpointing, circular)).double()
+    feature = DPTFeature(INPUT_DIMS, layer_dims or [8, 12, 16, 24], feature_dim, checkpointing)
+    head = DenseHead(feature, DPTRegressor(feature_dim, checkpointing)).double()
+    if circular:
+        join_edges(head)
+    return head
 
 
 def make_levels(rows: int, columns: int, maps: int = 2) -> list[torch.Tensor]:
@@ -118,7 +122,8 @@ def test_checkpointing_and_groups_of_views_change_nothing(columns):
 @torch.no_grad()
 def test_wrapping_convolution_is_the_middle_of_a_convolution_over_three_turns():
     torch.manual_seed(0)
-    wrapping, ordinary = WrappingConv2d(2, 3, 3, padding=1), torch.nn.Conv2d(2, 3, 3, padding=1)
+    wrapping, ordinary = torch.nn.Conv2d(2, 3, 3, padding=1), torch.nn.Conv2d(2, 3, 3, padding=1)
+    wrap(wrapping)
     ordinary.load_state_dict(wrapping.state_dict())
     x = torch.randn(1, 2, 4, 6)
     expected = ordinary(torch.cat([x, x, x], dim=-1))[..., 6:12]
@@ -132,13 +137,13 @@ def test_a_resized_ring_keeps_every_angle(width, resized):
     x = torch.from_numpy(ring)[None, None, None].expand(1, 1, 5, width)
     position = (np.arange(resized) + 0.5) * width / resized - 0.5
     expected = np.interp(position, np.arange(-width, 2 * width), np.tile(ring, 3))
-    result = resize(x, (9, resized), circular=True)
+    result = resize_ring(x, (9, resized))
     np.testing.assert_allclose(result[0, 0], np.tile(expected, (9, 1)), atol=1e-12)
 
 
 def test_rows_are_resized_as_in_the_ordinary_head():
     rows = torch.randn(1, 2, 5, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).expand(1, 2, 5, 4)
-    torch.testing.assert_close(resize(rows, (12, 7), circular=True), resize(rows, (12, 7), circular=False))
+    torch.testing.assert_close(resize_ring(rows, (12, 7)), resize(rows, (12, 7)))
 
 
 def test_the_option_reaches_the_model(tiny_config):
@@ -146,7 +151,12 @@ def test_the_option_reaches_the_model(tiny_config):
 
     heads = dataclasses.replace(load_config("mapanything_tiny").heads, circular=True)
     model = MapAnything(dataclasses.replace(tiny_config, heads=heads))
-    kinds = {type(part) for part in model.dense_head.modules() if isinstance(part, torch.nn.Conv2d)}
-    assert kinds == {WrappingConv2d, torch.nn.Conv2d}
     threes = [part for part in model.dense_head.modules() if getattr(part, "kernel_size", None) == (3, 3)]
-    assert all(type(part) is WrappingConv2d for part in threes)
+    assert threes
+    assert all(part.padding == (1, 0) and len(part._forward_pre_hooks) == 1 for part in threes)
+    generator = torch.Generator().manual_seed(0)
+    dims = [tiny_config.encoder.dim, *[tiny_config.info_sharing.dim] * 3]
+    levels = [torch.randn(1, dim, 2, 5, generator=generator) for dim in dims]
+    with torch.no_grad():
+        expected = predict(model.dense_head, levels).roll(PATCH, dims=-1)
+        torch.testing.assert_close(predict(model.dense_head, rolled(levels, 1)), expected, rtol=0, atol=1e-4)

@@ -11,7 +11,7 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.geometry import invert
 from coopmap.models import MapAnything
-from coopmap.models.pose_correction import PoseCorrection
+from coopmap.models.addons.pose_correction import PoseCorrection
 from coopmap.training.inputs import draw_inputs
 
 from .support import load_config, make_observation

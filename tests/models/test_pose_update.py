@@ -9,8 +9,8 @@ import torch
 from coopmap.config import ConfigError
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle
 from coopmap.models import MapAnything
+from coopmap.models.addons.pose_update import PoseUpdate
 from coopmap.models.decoding import decode, with_poses
-from coopmap.models.pose_update import PoseUpdate
 from coopmap.types import Observation, Prediction
 
 from .support import load_config, make_observation

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from coopmap.geometry import invert, pose_from_quat_trans, relative_pose, transform_points
 from coopmap.models import MapAnything
-from coopmap.models.rig import constrain_to_rig, mean_quat
+from coopmap.models.addons.rig_constraint import constrain_to_rig, mean_quat
 from coopmap.types import Observation, Prediction
 
 from .support import load_config, make_observation

@@ -14,7 +14,7 @@ from coopmap.config.model import HeadsConfig, ModelConfig
 from coopmap.config.schema import Config
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.models import MapAnything, load_weights
-from coopmap.models.spherical import SphericalEncoding, direction_features, patch_directions
+from coopmap.models.addons.spherical import SphericalEncoding, direction_features, patch_directions
 from coopmap.types import Observation
 
 from .support import load_config, make_observation

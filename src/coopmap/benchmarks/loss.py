@@ -37,10 +37,10 @@ from coopmap.config.checks import require, require_choice
 from coopmap.config.compose import conf_dir
 from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.geometry import pose_from_quat_trans, transform_points
+from coopmap.geometry.rig import OPV2V_LIDAR_HEIGHT_M
 from coopmap.losses import Criterion
-from coopmap.losses.normalized import truth_in_view0
 from coopmap.models.counting import WorkCounter
-from coopmap.types import Prediction, Target
+from coopmap.types import Prediction, Target, truth_in_view0
 
 EVERY_TERM = "all"
 COLUMNS = {
@@ -166,6 +166,7 @@ def make_scene(options: Options, views: int, device: torch.device) -> tuple[Pred
         is_synthetic=torch.arange(options.batch) % 2 == 0,
         agent=torch.arange(views).div(2, rounding_mode="floor").expand(options.batch, views),
         rig_pose=pose,
+        ground_height_m=torch.full((options.batch, views), OPV2V_LIDAR_HEIGHT_M),
     ).to(device)
     truth = truth_in_view0(target)
     guess = (depth * (0.9 + 0.2 * uniform(*pixels))).to(device)

@@ -79,18 +79,15 @@ class HeightPrior:
     """Where things can be, for the term ``height``.
 
     Attributes:
-        ground_m: height of the agent's origin, its LiDAR, above the road under it.
         slope: the road may fall away by this many meters per meter of horizontal distance.
         ceiling_m: nothing is higher than this above the agent's origin; null = no ceiling. The sky has no depth, and
             with a ceiling it is taught one.
     """
 
-    ground_m: float = 1.9
     slope: float = 0.15
     ceiling_m: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.ground_m > 0, "loss.height.ground_m", self.ground_m, "a positive height")
         require(self.slope >= 0, "loss.height.slope", self.slope, "at least 0")
         ceiling = self.ceiling_m
         require(ceiling is None or ceiling > 0, "loss.height.ceiling_m", ceiling, "a positive height, or null")

@@ -178,6 +178,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             own_body=_stacked_if_known([view.own_body for view in views]),
             agent=_agent_numbers(views, num_agents),
             rig_pose=_rig_poses(views),
+            ground_height_m=torch.tensor([view.ground_height_m for view in views], dtype=torch.float32),
         )
 
     def _records(self, frame: int, ref: FrameRef, agents: tuple[str, ...]) -> dict[str, Record]:

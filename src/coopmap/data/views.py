@@ -71,6 +71,7 @@ class View:
     pose: Float[np.ndarray, "4 4"]
     moving: Bool[np.ndarray, "h w"] | None
     own_body: Bool[np.ndarray, "h w"] | None
+    ground_height_m: float
     cells: CameraCells | None = None
     rig_pose: Float[np.ndarray, "4 4"] | None = None
 
@@ -136,6 +137,7 @@ class PanoramaViews:
                 pose=roll_pose(pose, shift, width),
                 moving=None if masks is None else roll_columns(masks[0], shift),
                 own_body=None if masks is None else roll_columns(masks[1], shift),
+                ground_height_m=record.metadata.rig.ground_height_m,
                 cells=self._cells(frame, shift),
             )
         ]
@@ -295,6 +297,7 @@ class CameraViews:
             pose=record.metadata.pose @ agent_from_camera,
             moving=None if masks is None else masks[0],
             own_body=None if masks is None else masks[1],
+            ground_height_m=rig.ground_height_m,
             rig_pose=agent_from_camera,
         )
 

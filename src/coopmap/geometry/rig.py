@@ -13,6 +13,9 @@ SLOTS = ("front", "left", "rear", "right")
 OPV2V_CAMERA_OF_SLOT = (0, 2, 3, 1)
 """OPV2V camera number of each slot: ``camera0`` front, ``camera2`` left, ``camera3`` rear, ``camera1`` right."""
 
+OPV2V_LIDAR_HEIGHT_M = 1.9
+"""Of OPV2V's LiDAR above the ground, for what has no metadata; where there are, they say (``Rig.ground_height_m``)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rig:

@@ -91,7 +91,7 @@ class Criterion(nn.Module):
             if missing := [f"Target.{field}" for field in term.needs if getattr(inputs.target, field) is None]:
                 raise ConfigError(
                     f"loss.weights.{term.key}={weight}: this data has no {' and no '.join(missing)}; "
-                    f"expected 0 here: cameras have to be views of their own"
+                    f"expected 0, or data that has (a rig: data.layout=cameras)"
                 )
             if term.key == "scale_distillation" and inputs.teacher is None:
                 if self.training:

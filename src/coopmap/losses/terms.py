@@ -8,19 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from coopmap.config.loss import LossConfig
-from coopmap.losses import (
-    depth,
-    distillation,
-    gradients,
-    height,
-    mask,
-    normals,
-    points,
-    pose,
-    rays,
-    rig,
-    scale,
-)
+from coopmap.losses import geometry, pose, regularizers, surface
 from coopmap.losses.inputs import LossInputs
 
 
@@ -48,21 +36,21 @@ class Term:
 
     def name(self, cfg: LossConfig) -> str:
         """Name in the log: upstream's, without class prefixes."""
-        return depth.LOG_NAMES[cfg.depth] if self.key == "depth" else self.key
+        return geometry.DEPTH_NAMES[cfg.depth] if self.key == "depth" else self.key
 
 
 TERMS = (
-    Term("pts3d", points.world_point_loss, by_confidence=True),
-    Term("cam_pts3d", points.view_point_loss),
-    Term("depth", depth.depth_loss),
-    Term("ray_directions", rays.ray_loss),
+    Term("pts3d", geometry.world_point_loss, by_confidence=True),
+    Term("cam_pts3d", geometry.view_point_loss),
+    Term("depth", geometry.depth_loss),
+    Term("ray_directions", geometry.ray_loss),
     Term("pose_quats", pose.quat_loss, recompute=False),
     Term("pose_trans", pose.trans_loss, recompute=False),
-    Term("normal", normals.normal_loss, recompute=False),
-    Term("gradient_matching", gradients.gradient_loss),
-    Term("scale", scale.scale_loss, recompute=False),
-    Term("mask", mask.mask_loss, logs_weight=False),
-    Term("scale_distillation", distillation.scale_distillation_loss, recompute=False),
-    Term("rig", rig.rig_loss, needs=("agent", "rig_pose"), recompute=False),
-    Term("height", height.height_loss),
+    Term("normal", surface.normal_loss, recompute=False),
+    Term("gradient_matching", surface.gradient_loss),
+    Term("scale", geometry.scale_loss, recompute=False),
+    Term("mask", geometry.mask_loss, logs_weight=False),
+    Term("scale_distillation", regularizers.scale_distillation_loss, recompute=False),
+    Term("rig", regularizers.rig_loss, needs=("agent", "rig_pose"), recompute=False),
+    Term("height", regularizers.height_loss, needs=("ground_height_m",)),
 )

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from coopmap.losses.normalized import truth_in_view0
+from coopmap.geometry.rig import OPV2V_LIDAR_HEIGHT_M
 from coopmap.metrics.agents import in_reference_agent
-from coopmap.types import Prediction, Target
+from coopmap.types import Prediction, Target, truth_in_view0
 
 QUERY_POINTS = 4096
 REFERENCE_POINTS = 32768
@@ -29,17 +29,22 @@ class CloudFilter:
     Attributes:
         min_height_m, max_height_m: above the ground under the reference agent.
         radius_m: horizontal distance from the reference agent.
-        sensor_height_m: of the reference agent's origin, its LiDAR, above that ground.
     """
 
     min_height_m: float = -1.0
     max_height_m: float = 4.2
     radius_m: float = 120.0
-    sensor_height_m: float = 1.9
 
-    def keeps(self, points: Float[Tensor, "*b 3"]) -> Bool[Tensor, "*b"]:
-        """Which points (reference agent's frame, y down) are kept; none that is not finite."""
-        height = self.sensor_height_m - points[..., 1]
+    def keeps(
+        self, points: Float[Tensor, "*b 3"], ground_height_m: Tensor | float = OPV2V_LIDAR_HEIGHT_M
+    ) -> Bool[Tensor, "*b"]:
+        """Which points are kept; none that is not finite.
+
+        Args:
+            points: in the reference agent's frame, y down.
+            ground_height_m: of the origin of that frame above the ground.
+        """
+        height = ground_height_m - points[..., 1]
         near = torch.hypot(points[..., 0], points[..., 2]) < self.radius_m
         return near & (height >= self.min_height_m) & (height <= self.max_height_m)
 
@@ -57,12 +62,17 @@ def cloud_figures(
     keep = keep or CloudFilter()
     predicted = in_reference_agent(prediction.points_world.detach().float(), target).flatten(1, 3)
     true = in_reference_agent(truth_in_view0(target).points_world, target).flatten(1, 3)
+    ground = OPV2V_LIDAR_HEIGHT_M if target.ground_height_m is None else target.ground_height_m[:, :1]
     valid = target.valid.flatten(1)
     order = torch.randperm(valid.shape[1], generator=torch.Generator().manual_seed(0)).to(valid.device)
     rows = [
         _compare(pred[kept_pred[order]], gt[kept_true[order]], keep.radius_m)
         for pred, gt, kept_pred, kept_true in zip(
-            predicted[:, order], true[:, order], keep.keeps(predicted) & valid, keep.keeps(true) & valid, strict=True
+            predicted[:, order],
+            true[:, order],
+            keep.keeps(predicted, ground) & valid,
+            keep.keeps(true, ground) & valid,
+            strict=True,
         )
     ]
     return dict(zip(CLOUD_NAMES, torch.stack(rows).unbind(dim=1), strict=True))

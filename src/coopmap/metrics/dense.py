@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from coopmap.losses.normalized import mean_distance, truth_in_view0
 from coopmap.metrics.reduce import bin_label, in_bin, mean_where
-from coopmap.types import Prediction, Target
+from coopmap.types import Prediction, Target, mean_distance, truth_in_view0
 
 INLIER_RATIOS = {"103": 1.03, "125": 1.25}
 RANGE_BINS_M = ((0.0, 10.0), (10.0, 20.0), (20.0, 40.0), (40.0, 80.0), (80.0, math.inf))

@@ -1,10 +1,14 @@
-"""Counts the work of a program without doing it: matrix FLOPs, bytes of all other operations, peak tensor memory."""
+"""Counts the work of a program without doing it: matrix FLOPs, bytes of all other operations, peak tensor memory.
+
+FLOPs are those of ``torch.utils.flop_counter``, which misses the fused attention of CPUs (its formulas are added here)
+and knows nothing of bytes and memory: hence :class:`WorkCounter`.
+"""
 
 from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +17,29 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from coopmap.models.layers import Block
 from coopmap.types import Observation
 
 aten = torch.ops.aten
+
+
+def flop_counter() -> FlopCounterMode:
+    """PyTorch's counter, with the formulas that it lacks."""
+    missing = {
+        aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    }
+    return FlopCounterMode(display=False, custom_mapping=missing)
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad, query, key, value)
 
 
 @dataclass(frozen=True)
@@ -58,6 +79,7 @@ class WorkCounter(TorchDispatchMode):
         self.work = Work()
         self.live_bytes = self.peak_bytes = 0
         self.attention: set[str] = set()
+        self._formulas = flop_counter().flop_registry
         self._storages: dict[int, weakref.finalize] = {}
 
     def forget_all(self) -> None:
@@ -90,11 +112,8 @@ class WorkCounter(TorchDispatchMode):
         packet = func.overloadpacket
         if "attention" in str(packet):
             self.attention.add(str(packet))
-        if packet in flop_registry:
-            self.work += Work(flops=flop_registry[packet](*args, **kwargs, out_val=result))
-        elif packet in CPU_ATTENTION:
-            shapes = [tensor.shape for tensor in args if isinstance(tensor, Tensor)]
-            self.work += Work(flops=CPU_ATTENTION[packet](*shapes[: 4 if "backward" in str(packet) else 3]))
+        if packet in self._formulas:
+            self.work += Work(flops=self._formulas[packet](*args, **kwargs, out_val=result))
         elif not _is_free(func, results, args):
             tensors = [*results, *_tensors((args, kwargs))]
             self.work += Work(num_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors))
@@ -137,14 +156,14 @@ def count_sample(model: nn.Module, observation: Observation, device: torch.devic
             first_block.register_forward_pre_hook(lambda _, inputs: count("encoder_tokens", inputs[0])),
             exchange.register_forward_pre_hook(lambda _, inputs: count("multi_view_tokens", inputs[0])),
         ]
-        with WorkCounter() as counter, torch.enable_grad():
+        with flop_counter() as counter, torch.enable_grad():
             prediction = model(observation)
-            forward = counter.work.flops
+            forward = counter.get_total_flops()
             for hook in hooks:  # checkpointing calls blocks again
                 hook.remove()
             outputs = [value for value in vars(prediction).values() if isinstance(value, Tensor)]
             torch.stack([output.float().sum() for output in outputs if output.requires_grad]).sum().backward()
-    flops = {"forward_flops": forward, "training_flops": counter.work.flops}
+    flops = {"forward_flops": forward, "training_flops": counter.get_total_flops()}
     return {"views": observation.images.shape[1], **tokens, **flops}
 
 
@@ -159,12 +178,6 @@ def hollow(model: nn.Module, device: torch.device | str) -> None:
         for name, buffer in list(module.named_buffers(recurse=False)):
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))
 
-
-CPU_ATTENTION: dict[Any, Callable[..., int]] = {
-    aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop_count,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop_count,
-}
-"""Formulas that PyTorch's registry lacks."""
 
 ALLOCATIONS = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided)
 

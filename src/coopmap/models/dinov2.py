@@ -17,10 +17,10 @@ INTERPOLATION_OFFSET = 0.1
 
 
 class EncoderOutput(NamedTuple):
-    """Features of ``b`` images: one token per patch (row by row), and the class token with any register tokens."""
+    """Features of images: one token per patch (row by row), and the class token with any register tokens."""
 
-    patches: Float[Tensor, "b n c"]
-    extra_tokens: Float[Tensor, "b t c"]
+    patches: Float[Tensor, "*b n c"]
+    extra_tokens: Float[Tensor, "*b t c"]
 
 
 class PatchEmbed(nn.Module):

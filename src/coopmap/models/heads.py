@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,22 +10,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from coopmap.models.layers import run
-from coopmap.models.rings import convolution, resize
 
 DENSE_CHANNELS = (3, 1, 1, 1)
 """What the dense head predicts per pixel: ray, log depth, log (confidence - 1), mask logit."""
 
-MAPS_HELD = 4
-"""Bound on full-resolution maps that are alive at once in either half of the dense head, workspaces included."""
+
+def resize(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
+    """Bilinear resizing, corner pixels onto corner pixels."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def directly(process: Callable[[Tensor], Tensor], level: Float[Tensor, "b _ h w"]) -> Float[Tensor, "b c _ _"]:
+    """The level as ``process``, which takes every second column, makes it."""
+    return process(level)
 
 
 class ResidualConvUnit(nn.Module):
     """Two 3x3 convolutions, each after a ReLU, on a residual branch."""
 
-    def __init__(self, dim: int, circular: bool = False) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv1 = convolution(circular)(dim, dim, 3, padding=1)
-        self.conv2 = convolution(circular)(dim, dim, 3, padding=1)
+        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))
@@ -34,13 +40,13 @@ class ResidualConvUnit(nn.Module):
 class FusionBlock(nn.Module):
     """Adds a finer level to the coarser ones and doubles the resolution."""
 
-    def __init__(self, dim: int, has_skip: bool = True, circular: bool = False) -> None:
+    def __init__(self, dim: int, has_skip: bool = True) -> None:
         super().__init__()
-        self.circular = circular
+        self.resize = resize
         self.out_conv = nn.Conv2d(dim, dim, 1)
         if has_skip:
-            self.resConfUnit1 = ResidualConvUnit(dim, circular)
-        self.resConfUnit2 = ResidualConvUnit(dim, circular)
+            self.resConfUnit1 = ResidualConvUnit(dim)
+        self.resConfUnit2 = ResidualConvUnit(dim)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b c h w"] | None = None
@@ -49,48 +55,39 @@ class FusionBlock(nn.Module):
             x = x + self.resConfUnit1(skip)
         # Upstream upsamples before the 1x1 convolution; the two commute, and this order costs a quarter.
         x = self.out_conv(self.resConfUnit2(x))
-        return resize(x, (2 * x.shape[-2], 2 * x.shape[-1]), self.circular)
+        return self.resize(x, (2 * x.shape[-2], 2 * x.shape[-1]))
 
 
 class DPTScratch(nn.Module):
     """Convolutions that bring the levels to one width, and the blocks that fuse them."""
 
-    def __init__(self, layer_dims: Sequence[int], feature_dim: int, circular: bool = False) -> None:
+    def __init__(self, layer_dims: Sequence[int], feature_dim: int) -> None:
         super().__init__()
         # Upstream registers these convolutions three times over (here twice, and in ``DPTFeature.input_process``), and
         # its training files hold every name.
         self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = (
-            convolution(circular)(dim, feature_dim, 3, padding=1, bias=False) for dim in layer_dims
+            nn.Conv2d(dim, feature_dim, 3, padding=1, bias=False) for dim in layer_dims
         )
         self.layer_rn = nn.ModuleList([self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn])
-        self.refinenet1 = FusionBlock(feature_dim, circular=circular)
-        self.refinenet2 = FusionBlock(feature_dim, circular=circular)
-        self.refinenet3 = FusionBlock(feature_dim, circular=circular)
-        self.refinenet4 = FusionBlock(feature_dim, has_skip=False, circular=circular)
+        self.refinenet1 = FusionBlock(feature_dim)
+        self.refinenet2 = FusionBlock(feature_dim)
+        self.refinenet3 = FusionBlock(feature_dim)
+        self.refinenet4 = FusionBlock(feature_dim, has_skip=False)
 
 
 class DPTFeature(nn.Module):
-    """Fuses four levels of patch features into one map of eight times the patch resolution.
-
-    With ``circular`` the maps are rings: rolling the levels by any number of patches rolls the result. The coarsest
-    level takes every second patch, so it depends on where counting starts; it then is the mean over both starts.
-    """
+    """Fuses four levels of patch features into one map of eight times the patch resolution."""
 
     def __init__(
-        self,
-        input_dims: Sequence[int],
-        layer_dims: Sequence[int],
-        feature_dim: int,
-        checkpointing: bool = False,
-        circular: bool = False,
+        self, input_dims: Sequence[int], layer_dims: Sequence[int], feature_dim: int, checkpointing: bool = False
     ) -> None:
         super().__init__()
-        self.checkpointing, self.circular = checkpointing, circular
-        self.scratch = DPTScratch(layer_dims, feature_dim, circular)
+        self.checkpointing, self.sample = checkpointing, directly
+        self.scratch = DPTScratch(layer_dims, feature_dim)
         to_layer = [nn.Conv2d(*dims, 1) for dims in zip(input_dims, layer_dims, strict=True)]
         quadruple = nn.ConvTranspose2d(layer_dims[0], layer_dims[0], 4, stride=4)
         double = nn.ConvTranspose2d(layer_dims[1], layer_dims[1], 2, stride=2)
-        halve = convolution(circular)(layer_dims[3], layer_dims[3], 3, stride=2, padding=1)
+        halve = nn.Conv2d(layer_dims[3], layer_dims[3], 3, stride=2, padding=1)
         self.input_process = nn.ModuleList(
             nn.Sequential(nn.Sequential(*resample), to_feature)
             for resample, to_feature in zip(
@@ -107,7 +104,7 @@ class DPTFeature(nn.Module):
             for process, level in zip(self.input_process[:3], fine, strict=True)
         )
         scratch = self.scratch
-        x = self._both_starts(coarsest) if self.circular else self._coarsest(coarsest)
+        x = self.sample(self._coarsest, coarsest)
         x = x[..., : x3.shape[-2], : x3.shape[-1]]  # an odd number of patches was rounded up when halved
         x = run(scratch.refinenet3, x, x3, checkpointing=self.checkpointing)
         x = run(scratch.refinenet2, x, x2, checkpointing=self.checkpointing)
@@ -117,32 +114,23 @@ class DPTFeature(nn.Module):
         x = run(self.input_process[3], level, checkpointing=self.checkpointing)
         return run(self.scratch.refinenet4, x, checkpointing=self.checkpointing)
 
-    def _both_starts(self, level: Float[Tensor, "b _ h w"]) -> Float[Tensor, "b c _ w"]:
-        """Mean over the two ways to take every second column of a ring."""
-        if level.shape[-1] % 2:  # going round twice meets every column once, first as even, then as odd
-            first, second = self._coarsest(torch.cat([level, level], dim=-1)).chunk(2, dim=-1)
-        else:
-            first, second = self._coarsest(torch.cat([level, level.roll(1, dims=-1)])).chunk(2)
-            second = second.roll(-1, dims=-1)
-        return (first + second) / 2
-
 
 class DPTRegressor(nn.Module):
     """Resizes the fused map to the image and predicts the dense channels."""
 
-    def __init__(self, feature_dim: int, checkpointing: bool = False, circular: bool = False) -> None:
+    def __init__(self, feature_dim: int, checkpointing: bool = False) -> None:
         super().__init__()
-        self.checkpointing, self.circular = checkpointing, circular
+        self.checkpointing, self.resize = checkpointing, resize
         hidden_dim = feature_dim // 2
-        self.conv1 = convolution(circular)(feature_dim, hidden_dim, 3, padding=1)
+        self.conv1 = nn.Conv2d(feature_dim, hidden_dim, 3, padding=1)
         self.conv2 = nn.Sequential(
-            convolution(circular)(hidden_dim, hidden_dim, 3, padding=1),
+            nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(hidden_dim, sum(DENSE_CHANNELS), 1),
         )
 
     def forward(self, features: Float[Tensor, "b c _ _"], image_size: tuple[int, int]) -> Float[Tensor, "b 6 h w"]:
-        x = resize(self.conv1(features), image_size, self.circular)
+        x = self.resize(self.conv1(features), image_size)
         return run(self.conv2, x, checkpointing=self.checkpointing)
 
 
@@ -203,16 +191,17 @@ class DenseHead(nn.Sequential):
     the transformers, decide how many views fit into memory.
 
     Attributes:
+        maps_held: bound on full-resolution maps that are alive at once in either half, workspaces included.
         max_maps_at_once: views per group when there are no gradients; ``None`` = as many as fit into half of the free
             memory of a GPU, one on the CPU.
     """
 
     max_maps_at_once: int | None = None
+    maps_held: int = 4
 
     def __init__(self, feature: DPTFeature, regressor: DPTRegressor) -> None:
         super().__init__(feature, regressor)
         self._channels = regressor.conv1.in_channels, regressor.conv1.out_channels
-        self._maps_held = MAPS_HELD + regressor.circular  # a convolution on rings copies its input to pad it
 
     def forward(  # type: ignore[override]
         self, levels: Sequence[Float[Tensor, "b _ _ _"]], image_size: tuple[int, int]
@@ -231,5 +220,5 @@ class DenseHead(nn.Sequential):
         free = torch.cuda.mem_get_info(device)[0]
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         fused, hidden = 64 * levels[0].shape[-2:].numel(), image_size[0] * image_size[1]  # pixels
-        values = self._maps_held * (fused * self._channels[0] + hidden * self._channels[1])
+        values = self.maps_held * (fused * self._channels[0] + hidden * self._channels[1])
         return max(1, free // 2 // (levels[0].element_size() * values))

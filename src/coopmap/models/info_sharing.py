@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -23,7 +25,6 @@ class AlternatingAttention(nn.Module):
     def __init__(self, cfg: InfoSharingConfig, input_dim: int, checkpointing: bool = False) -> None:
         super().__init__()
         self.checkpointing = checkpointing
-        self.intermediate_layers = tuple(cfg.intermediate_layers)
         self.proj_embed = nn.Identity() if input_dim == cfg.dim else nn.Linear(input_dim, cfg.dim)
         self.self_attention_blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))
         self.norm = LayerNorm(cfg.dim)
@@ -39,18 +40,19 @@ class AlternatingAttention(nn.Module):
         patches: Float[Tensor, "b v n d"],
         extra_tokens: Float[Tensor, "b v t d"] | None,
         scale_token: Float[Tensor, "b 1 d"],
+        layers: Sequence[int],
     ) -> tuple[list[Float[Tensor, "b v n c"]], Float[Tensor, "b c"]]:
         """Share information between views.
 
         Returns:
-            Normalized patch tokens after each intermediate layer and after the last, and the normalized scale token.
+            Normalized patch tokens after each of the blocks ``layers``, and the normalized scale token.
         """
         batch, num_views, num_patches = patches.shape[:3]
         views = patches if extra_tokens is None else torch.cat([patches, extra_tokens], dim=2)
         num_tokens = views.shape[2]
         views, scale = self.proj_embed(views), self.proj_embed(scale_token)
         views = views + F.pad(self.view_pos_table[:, None], (0, 0, 0, 0, 0, num_views - 1))  # zero but for view 0
-        outputs = []
+        after = {}
         for index, block in enumerate(self.self_attention_blocks):
             if index % 2 == 0:
                 tokens = torch.cat([views.flatten(1, 2), scale], dim=1)
@@ -60,7 +62,6 @@ class AlternatingAttention(nn.Module):
                 views = run(block, views.flatten(0, 1), checkpointing=self.checkpointing).unflatten(
                     0, (batch, num_views)
                 )
-            if index in self.intermediate_layers:
-                outputs.append(self.norm(views[:, :, :num_patches]))
-        outputs.append(self.norm(views[:, :, :num_patches]))
-        return outputs, self.norm(scale[:, 0])
+            if index in layers:
+                after[index] = views[:, :, :num_patches]
+        return [self.norm(after[layer]) for layer in layers], self.norm(scale[:, 0])

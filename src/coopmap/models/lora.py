@@ -51,15 +51,8 @@ def add_lora(modules: Sequence[nn.Module], rank: int, alpha: float) -> int:
     return len(layers)
 
 
-def merge_lora(model: nn.Module) -> None:
-    """Add the updates to the weights, in place."""
-    for layer in list(_linear_layers(model)):
-        if parametrize.is_parametrized(layer, "weight"):
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-
-
 def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same for a state dict: its tensors under their ordinary names, updates added."""
+    """A state dict without updates: its tensors under their ordinary names, updates added to the weights."""
     merged = {name: tensor for name, tensor in state.items() if ".parametrizations." not in name}
     for name, original in state.items():
         if match := ORIGINAL.match(name):

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose
 from coopmap.models.layers import LayerNorm
+from coopmap.types import Observation
 
 EPSILON = 1e-8
 """Guards divisions and logarithms; part of the released models' numbers."""
@@ -100,9 +101,53 @@ def pose_in_view0(pose: Float[Tensor, "*b v 4 4"]) -> tuple[Float[Tensor, "*b v 
     return quat_trans_from_pose(relative_pose(pose[..., :1, :, :], pose))
 
 
-POSE_NUMBERS = 9
-"""Numbers that our own networks are told a pose in, see :func:`encode_poses`."""
+def depth_features(
+    encoder: DenseEncoder, scale_encoder: GlobalEncoder, observation: Observation
+) -> Float[Tensor, "b v n c"]:
+    """Encoding of measured depth and of its scale; zero for views without any, or whose depth may not be used."""
+    depth = observation.depth_prior
+    if depth is None:
+        depth = torch.zeros_like(observation.rays[..., 0])
+    known = (depth > 0).any(dim=-1).any(dim=-1)
+    given = known if observation.depth_given is None else observation.depth_given & known
+    depth, log_mean = normalize_depth(depth)
+    scale = where_given(observation.depth_is_metric, scale_encoder(log_mean))
+    return where_given(given, encoder(depth[:, :, None]) + scale[:, :, None])
 
+
+def given_poses(observation: Observation) -> tuple[Float[Tensor, "b v 4 4"], Bool[Tensor, "b v"] | None]:
+    """Rough ``T_world_view`` and the views that have one (``None``: all); identity and none without rough poses."""
+    if observation.pose_prior is not None:
+        return observation.pose_prior, observation.pose_given
+    shape, device = observation.images.shape[:2], observation.images.device
+    pose = torch.eye(4, device=device).expand(*shape, 4, 4)
+    return pose, pose.new_zeros(shape, dtype=torch.bool)
+
+
+def pose_features(
+    rotation_encoder: GlobalEncoder,
+    translation_encoder: GlobalEncoder,
+    scale_encoder: GlobalEncoder,
+    pose: Float[Tensor, "b v 4 4"],
+    given: Bool[Tensor, "b v"] | None,
+    is_metric: Bool[Tensor, "b v"] | None,
+) -> Float[Tensor, "b v c"]:
+    """Encoding of rough ``T_world_view``, seen from view 0, and of their scale; zero where they are not given."""
+    quat, trans = pose_in_view0(pose)
+    trans, log_mean = normalize_translations(where_given(given, trans))  # unknown ones must not count in the mean
+    scale = where_given(is_metric, scale_encoder(log_mean).expand(*quat.shape[:2], -1))
+    return where_given(given, rotation_encoder(quat) + translation_encoder(trans) + scale)
+
+
+def where_given(given: Bool[Tensor, "b v"] | None, features: Float[Tensor, "b v *c"]) -> Float[Tensor, "b v *c"]:
+    """Zero the features of views that something is not given of; ``None`` means all have it."""
+    if given is None:
+        return features
+    return features * given.reshape(*given.shape, *[1] * (features.ndim - given.ndim))
+
+
+POSE_NUMBERS = 9
+"""Length of the vector that :func:`encode_poses` makes of a pose."""
 
 TRANS_UNIT_M = 10.0
 """Unit of positions of cars relative to each other, for networks that work on them."""

@@ -10,31 +10,30 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class WrappingConv2d(nn.Conv2d):
-    """Convolution whose input continues at the opposite edge, left and right; above and below there are zeros.
-
-    Parameters are those of ``nn.Conv2d``.
-    """
-
-    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o _ _"]:
-        rows, columns = cast(tuple[int, int], self.padding)
-        wrapped = F.pad(x, (columns, columns, 0, 0), mode="circular")
-        return F.conv2d(wrapped, self.weight, self.bias, self.stride, (rows, 0))
+def wrap(convolution: nn.Conv2d) -> nn.Conv2d:
+    """Give a convolution circular padding left and right; above and below the zeros stay."""
+    rows, columns = cast(tuple[int, int], convolution.padding)
+    convolution.padding = (rows, 0)
+    convolution.register_forward_pre_hook(_Wrap(columns))
+    return convolution
 
 
-def convolution(circular: bool) -> type[nn.Conv2d]:
-    """The class of convolutions for rings, or for ordinary images."""
-    return WrappingConv2d if circular else nn.Conv2d
+class _Wrap:
+    """Forward pre-hook that continues maps by some columns of the opposite edge."""
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        return F.pad(inputs[0], (self.columns, self.columns, 0, 0), mode="circular")
 
 
-def resize(x: Float[Tensor, "b c h w"], size: tuple[int, int], circular: bool) -> Float[Tensor, "b c h2 w2"]:
-    """Bilinear resizing, corner pixels onto corner pixels; the columns of a ring keep their angle instead.
+def resize_ring(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
+    """Bilinear resizing: rows as in ordinary maps, corner pixels onto corner pixels; columns keep their angle.
 
     On a ring of ``w`` columns the center of column ``j`` lies at ``(j + 0.5) / w`` of the circumference, before and
     after: nothing is stretched, and the last column is followed by the first.
     """
-    if not circular:
-        return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
     height, width = size
     x = F.interpolate(x, size=(height, x.shape[-1]), mode="bilinear", align_corners=True)
     # Enough wrapped columns that their resized number is whole; they are cut off again.

@@ -9,8 +9,9 @@ from jaxtyping import Float
 
 from coopmap.config.synth import LidarConfig
 from coopmap.geometry import carla_from_pose, pose_from_carla
+from coopmap.geometry.rig import OPV2V_LIDAR_HEIGHT_M
 
-LIDAR_ON_CAR = (-0.5, 0.0, 1.9, 0.0, 0.0, 0.0)
+LIDAR_ON_CAR = (-0.5, 0.0, OPV2V_LIDAR_HEIGHT_M, 0.0, 0.0, 0.0)
 """``T_car_lidar`` as a CARLA 6-vector ``(x, y, z, roll, yaw, pitch)``; the car's origin is on the ground."""
 
 CAMERAS_ON_LIDAR = (

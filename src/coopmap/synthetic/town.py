@@ -14,7 +14,7 @@ from coopmap.synthetic.cars import MODELS, Car, random_paint, vivid
 from coopmap.synthetic.ground import GroundTexture
 from coopmap.synthetic.materials import Sky, TileAtlas
 from coopmap.synthetic.raycast import Caster
-from coopmap.synthetic.shading import AMBIENT, SUN, Skin
+from coopmap.synthetic.skin import AMBIENT, SUN, Skin
 from coopmap.synthetic.streets import PAVEMENT_M, ROAD_HALF_M, StreetPlan
 from coopmap.synthetic.surface import Surface, merge
 from coopmap.synthetic.terrain import Terrain

@@ -12,7 +12,7 @@ from coopmap.models.dinov2 import PatchEmbed
 from coopmap.models.fusion.base import ImageFusion
 from coopmap.models.fusion.cameras import NUM_CAMERAS, Cameras
 from coopmap.models.fusion.directions import ENCODING_DIM, camera_encoding
-from coopmap.models.rings import WrappingConv2d
+from coopmap.models.rings import wrap
 
 SLOT_CHANNELS = 4
 
@@ -31,8 +31,8 @@ class Conv3dFusion(ImageFusion):
         if cfg.directions:
             self.slot = nn.Parameter(torch.randn(NUM_CAMERAS, SLOT_CHANNELS))
             channels += ENCODING_DIM + SLOT_CHANNELS
-        self.over_cameras = WrappingConv2d(NUM_CAMERAS * channels, cfg.dim, 3, padding=1)
-        self.output = WrappingConv2d(cfg.dim, 3, 3, padding=1)
+        self.over_cameras = wrap(nn.Conv2d(NUM_CAMERAS * channels, cfg.dim, 3, padding=1))
+        self.output = wrap(nn.Conv2d(cfg.dim, 3, 3, padding=1))
         for parameter in self.output.parameters():
             nn.init.zeros_(parameter)
 

@@ -11,7 +11,7 @@ from coopmap.models.fusion.base import FeatureFusion
 from coopmap.models.fusion.cameras import NUM_CAMERAS, Cameras, combine, resample
 from coopmap.models.fusion.directions import DirectionEmbedding
 from coopmap.models.layers import LayerNorm
-from coopmap.models.rings import WrappingConv2d
+from coopmap.models.rings import wrap
 
 
 class ConvGRUFusion(FeatureFusion):
@@ -26,8 +26,8 @@ class ConvGRUFusion(FeatureFusion):
         self.norm = LayerNorm(dim)
         self.project = nn.Linear(dim, cfg.dim)
         self.directions = DirectionEmbedding(cfg.dim) if cfg.directions else None
-        self.gates = WrappingConv2d(2 * cfg.dim, 2 * cfg.dim, 3, padding=1)
-        self.candidate = WrappingConv2d(2 * cfg.dim, cfg.dim, 3, padding=1)
+        self.gates = wrap(nn.Conv2d(2 * cfg.dim, 2 * cfg.dim, 3, padding=1))
+        self.candidate = wrap(nn.Conv2d(2 * cfg.dim, cfg.dim, 3, padding=1))
         self.output = nn.Linear(cfg.dim, dim, bias=False)
         nn.init.zeros_(self.output.weight)
 

@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from coopmap.geometry.rig import SLOTS
+from coopmap.models.addons.base import AddOn
 from coopmap.types import Observation
 
 
-class ViewEmbedding(nn.Module):
+class ViewEmbedding(AddOn):
     """Learned features of slot (front, left, rear, right) and car (reference or other), zero at first."""
 
     def __init__(self, dim: int) -> None:
@@ -28,3 +29,13 @@ class ViewEmbedding(nn.Module):
             raise ValueError("model.view_embedding=true needs single cameras as views: expected data.layout=cameras")
         is_other = (observation.agent != observation.agent[:, :1]).long()
         return self.slot[observation.slot.long()] + self.agent[is_other]
+
+    def before_sharing(
+        self,
+        patches: Float[Tensor, "b v n c"],
+        extra_tokens: Float[Tensor, "b v t c"] | None,
+        observation: Observation,
+    ) -> tuple[Float[Tensor, "b v n c"], Float[Tensor, "b v t c"] | None]:
+        """Add its feature to all tokens of a view."""
+        features = self(observation)[:, :, None]
+        return patches + features, None if extra_tokens is None else extra_tokens + features

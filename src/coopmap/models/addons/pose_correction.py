@@ -8,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from coopmap.geometry.se3 import relative_pose
+from coopmap.models.addons.base import AddOn
 from coopmap.models.layers import LayerNorm
 from coopmap.models.priors import POSE_NUMBERS, TRANS_UNIT_M, encode_poses
 
 
-class PoseCorrection(nn.Module):
+class PoseCorrection(AddOn):
     """Predicts ``T_rough_corrected`` of each view from the rough pose and the image tokens of the view and of view 0.
 
     The last layer starts at zero: at first nothing is corrected. View 0, whose frame all poses are expressed in, stays
@@ -52,6 +53,12 @@ class PoseCorrection(nn.Module):
         correction = torch.cat([rotation, TRANS_UNIT_M * shift[..., None]], dim=-1)
         bottom = pose.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*pose.shape[:2], 1, 4)
         return rough @ torch.cat([correction, bottom], dim=-2)
+
+    def correct_pose(
+        self, pose: Float[Tensor, "b v 4 4"], patches: Float[Tensor, "b v n c"]
+    ) -> Float[Tensor, "b v 4 4"]:
+        """See :meth:`forward`."""
+        return self(pose, patches)
 
 
 def _rotated_axes(turn: Float[Tensor, "*b 3"]) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b 3"]]:

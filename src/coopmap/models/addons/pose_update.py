@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.geometry.se3 import pose_from_quat_trans, quat_trans_from_pose, relative_pose
+from coopmap.models.addons.base import AddOn, Trunk
 from coopmap.models.decoding import with_poses
 from coopmap.models.layers import LayerNorm
 from coopmap.models.priors import POSE_NUMBERS, TRANS_UNIT_M, encode_poses
@@ -30,7 +31,7 @@ NUM_GAINS = 6
 """Position along, below and across the line of sight; rotation about the view's own axes."""
 
 
-class PoseUpdate(nn.Module):
+class PoseUpdate(AddOn):
     """Moves the rough pose of each view towards the network's answer, both seen from view 0.
 
     A view's gains come from its features, its rough pose and the accuracy stated for it, its innovation (what separates
@@ -80,6 +81,13 @@ class PoseUpdate(nn.Module):
             torch.where(any_known, quat, prediction.pose_quat),
             torch.where(any_known, trans, prediction.pose_trans),
         )
+
+    def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
+        """See :meth:`forward`; in training without rough poses, too, so that every parameter takes part (DDP)."""
+        if observation.pose_prior is None and not self.training:
+            return prediction
+        features = trunk.levels[-1].mean(dim=(-2, -1)).unflatten(0, observation.rays.shape[:2])
+        return self(prediction, observation, features)
 
     def _gains(
         self,

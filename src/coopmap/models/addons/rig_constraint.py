@@ -17,6 +17,7 @@ from torch import Tensor
 
 from coopmap.geometry.rig import SLOTS
 from coopmap.geometry.se3 import quat_trans_from_pose
+from coopmap.models.addons.base import AddOn, Trunk
 from coopmap.models.decoding import with_poses
 from coopmap.types import Observation, Prediction
 
@@ -33,6 +34,14 @@ class _Poses(NamedTuple):
     def inverse(self) -> _Poses:
         quat = roma.quat_conjugation(self.quat)
         return _Poses(quat, -roma.quat_action(quat, self.trans))
+
+
+class RigConstraint(AddOn):
+    """:func:`constrain_to_rig` as the last word on poses."""
+
+    def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
+        """The prediction with one pose per car."""
+        return constrain_to_rig(prediction, observation)
 
 
 def constrain_to_rig(prediction: Prediction, observation: Observation) -> Prediction:

@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from coopmap.models.addons.base import AddOn
+from coopmap.types import Observation
+
 HARMONICS = 4
 """Multiples of azimuth and elevation up to this one: 90 degrees of azimuth per period, the width of a camera."""
 NUM_FEATURES = 3 + 4 * HARMONICS
@@ -31,7 +34,7 @@ def patch_directions(rays: Float[Tensor, "*b h w 3"], patch_size: int) -> Float[
     return F.normalize(mean, dim=-1).unflatten(0, rays.shape[:-3])
 
 
-class SphericalEncoding(nn.Module):
+class SphericalEncoding(AddOn):
     """Learned feature of the direction of each patch; zero at first.
 
     Args:
@@ -50,3 +53,7 @@ class SphericalEncoding(nn.Module):
     def forward(self, rays: Float[Tensor, "*b h w 3"]) -> Float[Tensor, "*b n dim"]:
         features = direction_features(patch_directions(rays, self.patch_size))
         return self.output(F.gelu(self.hidden(features)))
+
+    def after_encoder(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
+        """Add the features of the calibrated rays."""
+        return patches + self(observation.rays)

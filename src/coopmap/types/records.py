@@ -114,6 +114,8 @@ class Target(TensorRecord):
         own_body: pixel shows the car that carries the camera; ``None`` = nothing is known.
         agent: number of the car that each view belongs to; ``None`` = every view is a car of its own.
         rig_pose: calibrated ``T_agent_view``; ``None`` = views are agents.
+        ground_height_m: height of the origin of each view's agent, its LiDAR, above the ground under the car, from
+            calibration; ``None`` = nothing is known.
     """
 
     rays: Float[Tensor, "b v h w 3"]
@@ -127,6 +129,7 @@ class Target(TensorRecord):
     own_body: Bool[Tensor, "b v h w"] | None = None
     agent: Int[Tensor, "b v"] | None = None
     rig_pose: Float[Tensor, "b v 4 4"] | None = None
+    ground_height_m: Float[Tensor, "b v"] | None = None
 
     @property
     def points_view(self) -> Float[Tensor, "b v h w 3"]:

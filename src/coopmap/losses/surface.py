@@ -1,4 +1,4 @@
-"""Normal term, for dense depth."""
+"""Terms on the shape of surfaces, where depth is dense: normals and gradients."""
 
 from __future__ import annotations
 
@@ -9,13 +9,27 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from coopmap.losses.density import dense_pixels
+from coopmap.config.loss import LossConfig
 from coopmap.losses.inputs import LossInputs, recomputed
+from coopmap.losses.robust import log_length
+from coopmap.types import Target
 
 MIN_ANGLE, MAX_ANGLE = math.radians(1), math.radians(90)
 QUADRATIC_BELOW = math.radians(3)
 SIDES = (slice(None, -1), slice(1, None))
 """First and second row (or column) of every 2 x 2 patch."""
+
+GRADIENT_SCALES = (1, 2, 4, 8)
+MAX_GRADIENT = 100.0
+
+
+def dense_pixels(target: Target, cfg: LossConfig) -> Bool[Tensor, "b v h w"]:
+    """Valid pixels of the views whose depth is dense enough to have normals and gradients."""
+    if cfg.normals == "synthetic":
+        return target.valid & target.is_synthetic[:, None, None, None]
+    covered = target.non_ambiguous.sum(dim=(-2, -1), keepdim=True)
+    known = (target.valid & target.non_ambiguous).sum(dim=(-2, -1), keepdim=True)
+    return target.valid & (known >= cfg.dense_share * covered)
 
 
 def normal_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
@@ -92,3 +106,31 @@ def _unit(vector: Float[Tensor, "3 *b"]) -> tuple[Float[Tensor, "3 *b"], Bool[Te
     length = _length(vector)
     regular = length > 1e-15
     return torch.where(regular, vector / torch.where(regular, length, 1.0), 0.0), regular
+
+
+def gradient_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
+    """:func:`gradient_matching_loss` on dense pixels."""
+    pair = inputs.pair
+    mask = dense_pixels(inputs.target, inputs.cfg) & inputs.valid
+    return gradient_matching_loss(pair.prediction.points_view[..., 2:], pair.truth.points_view[..., 2:], mask)
+
+
+def gradient_matching_loss(
+    prediction: Float[Tensor, "b v h w 1"], truth: Float[Tensor, "b v h w 1"], mask: Bool[Tensor, "b v h w"]
+) -> Float[Tensor, " v"]:
+    """Multi-scale gradients of the error in log z (MiDaS, arXiv 1907.01341, eq. 11), per view.
+
+    Takes the z of points in the view's frame (upstream ``compute_gradient_matching_loss`` on log space z).
+    """
+    error = (log_length(prediction) - log_length(truth))[..., 0]
+    return torch.stack(
+        [_gradient_loss(error[..., ::step, ::step], mask[..., ::step, ::step]) for step in GRADIENT_SCALES]
+    ).sum(0)
+
+
+def _gradient_loss(error: Float[Tensor, "b v h w"], mask: Bool[Tensor, "b v h w"]) -> Float[Tensor, " v"]:
+    """Sum of absolute differences between valid neighbors over the number of valid pixels."""
+    across = (error[..., 1:] - error[..., :-1]).abs().clamp(max=MAX_GRADIENT) * (mask[..., 1:] & mask[..., :-1])
+    down = (error[..., 1:, :] - error[..., :-1, :]).abs().clamp(max=MAX_GRADIENT)
+    down = down * (mask[..., 1:, :] & mask[..., :-1, :])
+    return (across.sum(dim=(0, 2, 3)) + down.sum(dim=(0, 2, 3))) / mask.sum(dim=(0, 2, 3)).clamp(min=1)

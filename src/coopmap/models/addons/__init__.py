@@ -1,0 +1,36 @@
+"""What we add to the published network, in one list. Each part is off unless its key asks for it.
+
+Which of them help is recorded in ``docs/panorama_awareness.md``, ``docs/inputs.md`` and ``experiments/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from coopmap.config.model import ModelConfig
+from coopmap.models.addons.base import AddOn, Trunk
+from coopmap.models.addons.pose_correction import PoseCorrection
+from coopmap.models.addons.pose_update import PoseUpdate
+from coopmap.models.addons.rig_constraint import RigConstraint
+from coopmap.models.addons.rig_encoder import RigEncoder
+from coopmap.models.addons.spherical import SphericalEncoding
+from coopmap.models.addons.view_embedding import ViewEmbedding
+
+__all__ = ["AddOn", "Trunk", "build_addons"]
+
+
+def build_addons(cfg: ModelConfig) -> dict[str, AddOn]:
+    """The add-ons that ``cfg`` asks for, by the names under which the model holds their parameters.
+
+    Their initial weights are drawn, and their hooks called, in this order; new ones go to the end.
+    """
+    dim, shared_dim = cfg.encoder.dim, cfg.info_sharing.dim
+    table: list[tuple[str, bool, Callable[[], AddOn]]] = [
+        ("view_embedding", cfg.view_embedding, lambda: ViewEmbedding(dim)),
+        ("spherical_encoding", cfg.spherical_encoding, lambda: SphericalEncoding(dim, cfg.encoder.patch_size)),
+        ("rig_encoder", cfg.inputs.rig, lambda: RigEncoder(dim)),
+        ("pose_correction", cfg.pose_correction, lambda: PoseCorrection(dim)),
+        ("pose_update", cfg.pose_update, lambda: PoseUpdate(shared_dim)),
+        ("rig_constraint", cfg.rig_constraint, RigConstraint),
+    ]
+    return {name: build() for name, wanted, build in table if wanted}
