@@ -8,6 +8,7 @@ import torch
 from coopmap import build_dataset, load_config
 from coopmap.evaluation.records import SampleRecord, records_of
 from coopmap.geometry import relative_pose
+from coopmap.metrics import measure
 from coopmap.training.assembly import build_module
 from coopmap.types import Batch, Observation, Sample
 
