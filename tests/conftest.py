@@ -28,6 +28,7 @@ def _seeded() -> None:
     np.random.seed(0)  # noqa: NPY002
     random.seed(0)
 
+
 MakeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 

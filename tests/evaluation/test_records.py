@@ -8,6 +8,7 @@ import torch
 from coopmap import build_dataset, load_config
 from coopmap.evaluation.records import SampleRecord, records_of
 from coopmap.geometry import relative_pose
+from coopmap.metrics import measure
 from coopmap.training.assembly import build_module
 from coopmap.types import Batch, Observation, Sample
 
@@ -29,10 +30,10 @@ def measured(batch: Batch, tiny: list[str]):
     with torch.no_grad():
         prediction = model(batch.observation)
 
-    def measure(received: Observation | None) -> list[SampleRecord]:
-        return records_of(batch, prediction, received=received)
+    def records(received: Observation | None) -> list[SampleRecord]:
+        return records_of(batch, prediction, measure(prediction, batch.target), received=received)
 
-    return measure
+    return records
 
 
 def test_errors_are_those_of_the_relative_poses(batch: Batch, measured) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from coopmap.geometry import pose_from_quat_trans, quat_trans_from_pose, relative_pose, transform_points
+from coopmap.metrics import Measures, measure
 from coopmap.types import Prediction, Target
 
 
@@ -86,12 +87,21 @@ def make_scene(seed, batch=2, views=3, height=8, width=16):
     return prediction, target
 
 
+def figures_of(*scenes):
+    """What a split of these batches comes to."""
+    measures = Measures()
+    for prediction, target in scenes:
+        measures.update(measure(prediction, target))
+    return measures.compute()
+
+
 @pytest.fixture(scope="session")
 def records():
     """The functions above."""
 
     class Records:
         target, prediction, scene = map(staticmethod, (make_target, make_prediction, make_scene))
+        figures = staticmethod(figures_of)
         yaw_pose = staticmethod(yaw_pose)
         replace = staticmethod(replace)
 

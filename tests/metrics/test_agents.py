@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from coopmap.metrics import agent_poses, pair_figures, sample_figures
+from coopmap.metrics import agent_poses, measure, slow_rows
 from coopmap.metrics.covisibility import covisibility
 
 
@@ -69,11 +69,12 @@ def test_figures_are_between_agents(records):
     views, rig, _, target = four_to_a_car(records, 1)
     wrong = target.pose.clone()
     wrong[:, 1, :3, 3] += torch.tensor([3.0, 0.0, 4.0])
-    figures = sample_figures(records.prediction(views, pose=wrong.repeat_interleave(4, dim=1) @ rig), views)
+    figures = measure(records.prediction(views, pose=wrong.repeat_interleave(4, dim=1) @ rig), views).samples
     assert figures["num_agents"].tolist() == [2, 2]
     assert figures["trans_m"].tolist() == pytest.approx([5, 5], rel=1e-3)
     assert figures["rot_deg"].max() < 0.1
-    pairs = pair_figures(records.prediction(views), views)
+    perfect = records.prediction(views)
+    pairs = (measure(perfect, views) | slow_rows(perfect, views)).pairs
     assert pairs["trans_m"].shape == (2, 1)
     assert pairs["trans_m"].max() < 1e-3
     torch.testing.assert_close(pairs["covisibility"], covisibility(target))

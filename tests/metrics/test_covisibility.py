@@ -57,7 +57,10 @@ def test_sparse_depth_says_less_but_not_nothing(records):
     assert dense - 0.25 < sparse < dense + 0.02
 
 
-def test_nothing_known_shares_nothing_and_a_single_agent_has_no_pair(records):
+def test_nothing_known_is_not_zero_and_a_single_agent_has_no_pair(records):
     target = on_a_plain(records, (0.0, 0.0), (0.0, 12.0), keep=0.0)
-    assert covisibility(target).tolist() == [[0.0]]
+    assert covisibility(target).isnan().all()
+    target = on_a_plain(records, (0.0, 0.0), (0.0, 12.0), (2.0, 12.0))
+    target.depth[:, 1], target.valid[:, 1] = 0.0, False
+    assert covisibility(target).isnan().tolist() == [[True, False, True]]
     assert covisibility(on_a_plain(records, (0.0, 0.0))).shape == (1, 0)

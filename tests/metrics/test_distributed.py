@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-from coopmap.metrics import Measures, RelativePoseError
+from coopmap.metrics import BASELINE_COLUMNS, Measures, measure, pose_rows
 from coopmap.metrics.term_means import TermMeans
 
 BATCHES = 3
@@ -17,20 +17,19 @@ SHARES = {"uneven": ([0, 2], [1]), "one has nothing": ([0, 1, 2], [])}
 """Batches of either process."""
 
 
-def measure(indices):
+def figures_of(indices):
     specification = importlib.util.spec_from_file_location("records", Path(__file__).with_name("conftest.py"))
     records = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(records)
-    measures, baseline = Measures(full=True), RelativePoseError()
+    measures, baseline = Measures(), Measures(*BASELINE_COLUMNS)
     for index in indices:
         # the last batch has a single agent, and no mask of vehicles
         prediction, target = records.make_scene(index, batch=2 - index % 2, views=4 - index - (index == 2))
         if index == 2:
             target = records.replace(target, moving=None, own_body=None)
-        measures.update(prediction, target)
-        baseline.update(target.pose.roll(1, dims=1), target.pose)
-    figures = measures.compute() | {f"baseline_{name}": value for name, value in baseline.compute().items()}
-    return {name: value.item() for name, value in figures.items()}
+        measures.update(measure(prediction, target))
+        baseline.update(pose_rows(target.pose.roll(1, dims=1), target.pose))
+    return measures.compute() | {f"baseline_{name}": value for name, value in baseline.compute().items()}
 
 
 def average(rank):
@@ -41,7 +40,7 @@ def average(rank):
 
 def run(rank, store, queue):
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    queue.put((rank, {name: measure(share[rank]) for name, share in SHARES.items()}, average(rank)))
+    queue.put((rank, {name: figures_of(share[rank]) for name, share in SHARES.items()}, average(rank)))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -56,7 +55,7 @@ def answers(tmp_path_factory):
 
 @pytest.mark.parametrize("share", SHARES)
 def test_two_processes_give_the_measures_of_one(answers, share):
-    together, alone = answers[1][0][share], measure(range(BATCHES))
+    together, alone = answers[1][0][share], figures_of(range(BATCHES))
     assert together.keys() == alone.keys()
     assert len(alone) > 80
     assert all(math.isclose(together[name], alone[name], rel_tol=1e-5, abs_tol=1e-9) for name in alone)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coopmap.geometry import pose_from_quat_trans
-from coopmap.metrics import MeanPoseBaseline, RelativePoseError
+from coopmap.metrics import BASELINE_COLUMNS, MeanPoseBaseline, Measures, pose_rows
 from coopmap.metrics.pose import area_under_curve, direction_error_deg
 
 
@@ -22,9 +22,9 @@ def random_poses(seed, *shape):
 
 
 def figures(pose_pred, pose_true):
-    metric = RelativePoseError()
-    metric.update(pose_pred, pose_true)
-    return {name: value.item() for name, value in metric.compute().items()}
+    measures = Measures(*BASELINE_COLUMNS)
+    measures.update(pose_rows(pose_pred, pose_true))
+    return measures.compute()
 
 
 def test_three_agents_worked_out_by_hand():
@@ -85,29 +85,32 @@ def test_a_perfect_prediction(seed):
     result = figures(true, true)
     assert result.pop("trans_m_mean") < 1e-4
     assert result.pop("trans_m_median") < 1e-4
+    assert result.pop("trans_m_p90") < 1e-4
+    assert result.pop("trans_m_p95") < 1e-4
     assert result.pop("rot_deg_mean") < 1e-4
     assert result.pop("rot_deg_median") < 1e-4
-    assert result == {"recall_1m_2deg": 1.0, "recall_2m_5deg": 1.0, "recall_5m_10deg": 1.0, "auc_30": 1.0}
+    limits = ("1m_2deg", "1m_5deg", "2m_5deg", "3m_5deg", "5m_10deg")
+    assert result == dict.fromkeys([f"recall_{name}" for name in limits], 1.0) | {"auc_30": 1.0}
 
 
 def test_batches_and_numbers_of_views_are_pooled_by_pair():
-    metric = RelativePoseError()
+    measures = Measures(*BASELINE_COLUMNS)
     for views, offset in ((2, 1.0), (3, 3.0)):
         true = torch.eye(4).expand(1, views, 4, 4).clone()
         pred = true.clone()
         pred[:, 1:, 0, 3] = offset
-        metric.update(pred, true)
+        measures.update(pose_rows(pred, true))
     # Pairs 01 | 01, 02, 12: 1 | 3, 3, 0
-    assert metric.compute()["trans_m_mean"] == pytest.approx(7 / 4)
+    assert measures.compute()["trans_m_mean"] == pytest.approx(7 / 4)
 
 
 def test_nothing_seen_is_nan_and_a_reset_forgets():
-    metric = RelativePoseError()
+    measures = Measures(*BASELINE_COLUMNS)
     true = random_poses(0, 2, 3)
-    metric.update(true, true)
-    metric.reset()
-    metric.update(true[:, :1], true[:, :1])
-    assert all(value.isnan() for value in metric.compute().values())
+    measures.update(pose_rows(true, true))
+    measures.reset()
+    measures.update(pose_rows(true[:, :1], true[:, :1]))
+    assert all(math.isnan(value) for value in measures.compute().values())
 
 
 def test_an_undefined_prediction_is_no_success():
@@ -124,9 +127,7 @@ def test_mean_pose_baseline_answers_with_the_mean():
     assert poses.shape == (2, 3, 4, 4)
     expected = torch.stack([torch.eye(4), yaw_pose(-10, 1.0, 0, 15.0), yaw_pose(180, 6.0, 0.5, 0)])
     torch.testing.assert_close(poses, expected.expand(2, 3, 4, 4), rtol=1e-5, atol=1e-5)
-    metric = RelativePoseError()
-    metric.update(poses[:, :2], torch.stack([torch.eye(4).expand(2, 4, 4), ahead], dim=1))
-    result = metric.compute()
+    result = figures(poses[:, :2], torch.stack([torch.eye(4).expand(2, 4, 4), ahead], dim=1))
     assert result["trans_m_mean"] == pytest.approx(math.hypot(1, 5), rel=1e-5)
     assert result["rot_deg_mean"] == pytest.approx(20, rel=1e-4)
 

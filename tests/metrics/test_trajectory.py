@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coopmap.geometry import pose_from_quat_trans
-from coopmap.metrics import TrajectoryError
-from coopmap.metrics.trajectory import trajectory_figures
+from coopmap.metrics.trajectory import TRAJECTORY_NAMES, trajectory_figures
 
 
 def poses_at(*positions):
@@ -77,13 +76,12 @@ def test_degenerate_positions_are_finite_and_undefined_ones_stay_undefined():
 
 
 def test_single_agents_do_not_count(records):
-    metric = TrajectoryError()
-    single = records.target(torch.ones(1, 1, 2, 2))
-    metric.update(records.prediction(single), single)
-    assert metric.compute() == {}
-    pair = records.target(torch.ones(1, 2, 2, 2), pose=poses_at([0.0, 0, 0], [3.0, 0, 0]))
-    metric.update(records.prediction(pair, pose=poses_at([0.0, 0, 0], [5.0, 0, 0])), pair)
-    result = {name: value.item() for name, value in metric.compute().items()}
+    target = records.target(torch.ones(1, 1, 2, 2))
+    single = records.prediction(target), target
+    assert not records.figures(single).keys() & {*TRAJECTORY_NAMES}
+    target = records.target(torch.ones(1, 2, 2, 2), pose=poses_at([0.0, 0, 0], [3.0, 0, 0]))
+    pair = records.prediction(target, pose=poses_at([0.0, 0, 0], [5.0, 0, 0])), target
+    result = {name: value for name, value in records.figures(single, pair).items() if name in TRAJECTORY_NAMES}
     assert result == pytest.approx({"ate_none_m": math.sqrt(2), "ate_se3_m": 1.0})
 
 

@@ -133,7 +133,7 @@ def measure(run: Run, level: Level | None, options: Options) -> Measurement:
     given = ["priors=none"]
     if level is not None:
         given = ["priors=noisy", f"priors.trans_noise_m={level.trans_m}", f"priors.rot_noise_deg={level.rot_deg}"]
-    with tempfile.TemporaryDirectory(prefix="coopmap-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="coopmap-noise-") as folder:
         asked = EvaluateConfig(run=str(run.path), split=options.split, output=folder, icp=False)
         summary = run_evaluation(asked, [*options.overrides, *given]).summary
     errors = {

@@ -11,11 +11,11 @@ from typing import Any
 import lightning as L
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from coopmap.evaluation.refinement import predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
-from coopmap.metrics import MeanPoseBaseline, agent_poses, pair_errors, pair_figures, predicted_pose, sample_figures
+from coopmap.metrics import MeanPoseBaseline, Rows, agent_poses, pair_errors, predicted_pose, slow_rows
 from coopmap.types import Batch, Observation, Prediction, SampleMeta, SkippedBatch, Target
 
 METHODS = {
@@ -170,16 +170,11 @@ class Recorder(L.Callback):
         self.records: list[SampleRecord] = []
         self.inputs = InputCount({})
         self._writer = RowWriter(samples_file)
-        self._seen: list[tuple[Observation, Prediction]] = []
-        self._hook: Any = None
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen to the model."""
-        model = pl_module.model
-        assert isinstance(model, nn.Module)
-        has_encoder: Any = getattr(getattr(model, "cfg", None), "inputs", None)
+        """See what the model can use."""
+        has_encoder: Any = getattr(getattr(pl_module.model, "cfg", None), "inputs", None)
         self.inputs = InputCount(vars(has_encoder) if has_encoder is not None else {})
-        self._hook = model.register_forward_hook(lambda _, given, answer: self._seen.append((given[0], answer)))
 
     def on_validation_batch_end(
         self,
@@ -190,10 +185,10 @@ class Recorder(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Turn what was heard into records."""
+        """Turn what the validation step came to into records."""
         if isinstance(batch, SkippedBatch):
             return
-        (observation, prediction), *_ = self._seen
+        observation, prediction = outputs["observation"], outputs["prediction"]
         self.inputs.update(observation)
         refined = None
         if self.refined:
@@ -202,21 +197,21 @@ class Recorder(L.Callback):
             num_agents = poses.shape[1]
             of_agents = torch.stack([agent_poses(passed, batch.target) for passed in poses.unbind(1)], dim=1)
             refined = refine(of_agents, confidence.unflatten(2, (num_agents, -1)).mean(dim=-1))
-        self._seen.clear()
+        rows = outputs["rows"] | slow_rows(prediction, batch.target)
         received = observation if self.inputs.has_encoder.get("pose", False) else None
-        added = records_of(batch, prediction, refined, pl_module.baseline, received)  # type: ignore[arg-type]
+        added = records_of(batch, prediction, rows, refined, pl_module.baseline, received)  # type: ignore[arg-type]
         self.records += added
         self._writer.write([record.sample_row() for record in added])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop listening."""
-        self._hook.remove()
+        """No further samples."""
         self._writer.close()
 
 
 def records_of(
     batch: Batch,
     prediction: Prediction,
+    rows: Rows,
     refined: Float[Tensor, "b n 4 4"] | None = None,
     baseline: MeanPoseBaseline | None = None,
     received: Observation | None = None,
@@ -226,13 +221,15 @@ def records_of(
     Args:
         batch: the samples.
         prediction: for them.
+        rows: what was measured of it.
         refined: poses of agents.
         baseline: the training mean.
         received: what a model that uses rough poses was given.
     """
     target = batch.target
-    figures = {name: column.tolist() for name, column in sample_figures(prediction, target, full=True).items()}
-    pairs = {name: column.tolist() for name, column in pair_figures(prediction, target).items()}
+    figures, pairs = (
+        {name: column.tolist() for name, column in columns.items()} for columns in (rows.samples, rows.pairs)
+    )
     true = _in_reference(target.pose, target)
     answers = {"model": _in_reference(predicted_pose(prediction), target), "true": true}
     further = {}

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from coopmap.evaluation.frames import FrameList
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS, SampleRecord
 from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarize
-from coopmap.metrics.breakdown import COVISIBILITY_BINS_PERCENT, DISTANCE_BINS_M
-from coopmap.metrics.pose import RECALLS_M_DEG
+from coopmap.metrics.aggregate import GROUPINGS
+from coopmap.metrics.pose import recalls
 
 INPUT_NAMES = {"rays": "calibrated rays", "depth": "measured depth", "pose": "poses", "rig": "calibrated rig"}
 
@@ -58,7 +58,7 @@ class Conditions:
 
 
 class PairTable:
-    """All pairs of all samples as columns."""
+    """All pairs of all samples as columns; NaN where a sample lacks one."""
 
     def __init__(self, records: Sequence[SampleRecord]) -> None:
         counts = [len(record.pairs["i"]) for record in records]
@@ -70,13 +70,11 @@ class PairTable:
             )
             for name in names
         }
-        owners = [number for number, count in enumerate(counts) for _ in range(count)]
-        scenarios = [records[i].meta.scenario for i in owners]
-        self.num_agents = np.array([len(records[i].agents) for i in owners])
-        self.cluster, self.unit = clusters(scenarios, owners)
+        self.owner: Int[np.ndarray, " n"] = np.repeat(np.arange(len(records)), counts)
+        self.cluster, self.unit = clusters([records[i].meta.scenario for i in self.owner], self.owner.tolist())
 
     def __len__(self) -> int:
-        return len(self.num_agents)
+        return len(self.owner)
 
 
 def method_column(method: str, column: str) -> str:
@@ -108,7 +106,7 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
         "bootstrap": {"drawn": pairs.unit, "resamples": RESAMPLES, "level": LEVEL, "seed": seed},
         "notes": dict(conditions.notes),
         "seconds": round(conditions.seconds, 1),
-        "methods": _methods(pairs, seed),
+        "methods": _methods(records, pairs, seed),
         "published": [vars(line) for line in frames.published] if frames is not None else [],
         "published_conditions": frames.published_conditions if frames is not None else "",
         "breakdown": _breakdown(pairs, seed),
@@ -116,48 +114,33 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
     }
 
 
-def _methods(pairs: PairTable, seed: int) -> dict[str, dict[str, Any]]:
-    """Errors of each method over all pairs, and the share of pairs within common limits."""
+def _methods(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> dict[str, dict[str, Any]]:
+    """Errors of each method over the pairs that it answered, and the share of these within common limits."""
     table: dict[str, dict[str, Any]] = {}
     for method in METHODS:
-        names = [method_column(method, column) for column in PAIR_ERRORS]
-        if any(name not in pairs.columns for name in names):
+        trans_name, rot_name = (method_column(method, column) for column in PAIR_ERRORS)
+        if trans_name not in pairs.columns:
             continue
-        trans_m, rot_deg = (pairs.columns[name] for name in names)
-        values = dict(zip(PAIR_ERRORS, (trans_m, rot_deg), strict=True))
-        for meters, degrees in RECALLS_M_DEG:
-            within = ((trans_m <= meters) & (rot_deg <= degrees)).astype(np.float64)
-            values[f"recall_{meters}m_{degrees}deg"] = np.where(np.isfinite(trans_m), within, np.nan)
-        table[method] = {name: summarize(column, pairs.cluster, seed) for name, column in values.items()}
+        answered = np.array([trans_name in record.pairs for record in records])[pairs.owner]
+        trans_m, rot_deg = pairs.columns[trans_name][answered], pairs.columns[rot_name][answered]
+        values = {"trans_m": trans_m, "rot_deg": rot_deg} | recalls(trans_m, rot_deg)
+        table[method] = {name: summarize(column, pairs.cluster[answered], seed) for name, column in values.items()}
     return table
 
 
 def _breakdown(pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The model's errors by distance, number of agents and co-visibility of the pair."""
-    distance = pairs.columns["distance_m"]
-    shared = 100 * pairs.columns["covisibility"]
-    groups: dict[str, dict[str, Bool[np.ndarray, " n"]]] = {
-        "distance (m)": {_range(low, high): (distance >= low) & (distance < high) for low, high in DISTANCE_BINS_M},
-        "number of agents": {f"{n}": pairs.num_agents == n for n in np.unique(pairs.num_agents)},
-        "co-visibility (%)": {
-            _range(low, high): (shared >= low) & (shared < high) for low, high in COVISIBILITY_BINS_PERCENT
-        },
-    }
+    """The model's errors by circumstance of the pair."""
     return {
-        subject: [
-            {"bin": label, "pairs": int(members.sum())}
+        grouping.title: [
+            {"bin": text, "pairs": int(members.sum())}
             | {
                 column: summarize(pairs.columns[column][members], pairs.cluster[members], seed)
                 for column in PAIR_ERRORS
             }
-            for label, members in bins.items()
+            for _, text, members in grouping.groups(pairs.columns)
         ]
-        for subject, bins in groups.items()
+        for grouping in GROUPINGS
     }
-
-
-def _range(low: float, high: float) -> str:
-    return f"over {low:g}" if np.isinf(high) else f"{low:g} to {high:g}"
 
 
 def _sample_figures(records: Sequence[SampleRecord], seed: int) -> dict[str, Any]:

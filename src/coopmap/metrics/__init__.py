@@ -1,31 +1,23 @@
-"""Measures: figures per sample and per pair of agents, torchmetrics over them, and baselines (docs/measures.md)."""
+"""Measures: rows per sample and per pair of agents, their aggregation, and a baseline (docs/measures.md)."""
 
 from coopmap.metrics.agents import agent_poses
+from coopmap.metrics.aggregate import aggregate
 from coopmap.metrics.baselines import MeanPoseBaseline
-from coopmap.metrics.breakdown import PairBreakdown
-from coopmap.metrics.cloud import CloudFilter
-from coopmap.metrics.collection import Measures, mask_warning
-from coopmap.metrics.functional import pair_figures, sample_figures
-from coopmap.metrics.measures import CloudError, DepthError, MaskMeans, MotionError, ScaleError, TrajectoryError
-from coopmap.metrics.pose import RelativePoseError, pair_errors, pose_figures, predicted_pose
+from coopmap.metrics.collection import BASELINE_COLUMNS, Measures, mask_warning
+from coopmap.metrics.pose import pair_errors, predicted_pose
+from coopmap.metrics.rows import Rows, measure, pose_rows, slow_rows
 
 __all__ = [
-    "CloudError",
-    "CloudFilter",
-    "DepthError",
-    "MaskMeans",
+    "BASELINE_COLUMNS",
     "MeanPoseBaseline",
     "Measures",
-    "MotionError",
-    "PairBreakdown",
-    "RelativePoseError",
-    "ScaleError",
-    "TrajectoryError",
+    "Rows",
     "agent_poses",
+    "aggregate",
     "mask_warning",
+    "measure",
     "pair_errors",
-    "pair_figures",
-    "pose_figures",
+    "pose_rows",
     "predicted_pose",
-    "sample_figures",
+    "slow_rows",
 ]

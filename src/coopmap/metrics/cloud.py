@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,42 +15,31 @@ from coopmap.types import Prediction, Target, truth_in_view0
 QUERY_POINTS = 4096
 REFERENCE_POINTS = 32768
 CELL_M = 0.5
+MIN_HEIGHT_M, MAX_HEIGHT_M = -1.0, 4.2
+"""Heights that count, above the ground under the reference agent."""
+RADIUS_M = 120.0
+"""Horizontal distance from the reference agent up to which points count."""
 CLOUD_NAMES = ("chamfer_m", "chamfer_pred_to_true_m", "chamfer_true_to_pred_m", "bev_iou")
 
 _CHUNK = 1024
 """Queries at a time, so that their distances to all references fit on a GPU."""
 
 
-@dataclass(frozen=True)
-class CloudFilter:
-    """Which points of a cloud count, by their place around the reference agent.
+def is_near(
+    points: Float[Tensor, "*b 3"], ground_height_m: Tensor | float = OPV2V_LIDAR_HEIGHT_M
+) -> Bool[Tensor, "*b"]:
+    """Which points count, by their place around the reference agent; only finite ones.
 
-    Attributes:
-        min_height_m, max_height_m: above the ground under the reference agent.
-        radius_m: horizontal distance from the reference agent.
+    Args:
+        points: in the reference agent's frame, y down.
+        ground_height_m: of the origin of that frame above the ground.
     """
-
-    min_height_m: float = -1.0
-    max_height_m: float = 4.2
-    radius_m: float = 120.0
-
-    def keeps(
-        self, points: Float[Tensor, "*b 3"], ground_height_m: Tensor | float = OPV2V_LIDAR_HEIGHT_M
-    ) -> Bool[Tensor, "*b"]:
-        """Which points are kept; none that is not finite.
-
-        Args:
-            points: in the reference agent's frame, y down.
-            ground_height_m: of the origin of that frame above the ground.
-        """
-        height = ground_height_m - points[..., 1]
-        near = torch.hypot(points[..., 0], points[..., 2]) < self.radius_m
-        return near & (height >= self.min_height_m) & (height <= self.max_height_m)
+    height = ground_height_m - points[..., 1]
+    near = torch.hypot(points[..., 0], points[..., 2]) < RADIUS_M
+    return near & (height >= MIN_HEIGHT_M) & (height <= MAX_HEIGHT_M)
 
 
-def cloud_figures(
-    prediction: Prediction, target: Target, keep: CloudFilter | None = None
-) -> dict[str, Float[Tensor, " b"]]:
+def cloud_figures(prediction: Prediction, target: Target) -> dict[str, Float[Tensor, " b"]]:
     """Compare the points of all views, in the reference agent's frame, without alignment.
 
     Both clouds hold the pixels with known depth; each is filtered by its own coordinates. ``chamfer_pred_to_true_m`` is
@@ -59,31 +47,30 @@ def cloud_figures(
     ``chamfer_m`` the mean of the two: of 4,096 points to 32,768, random but always the same pixels. ``bev_iou`` is the
     intersection over union of the cells of 0.5 m, seen from above, that hold a point. NaN where a cloud is empty.
     """
-    keep = keep or CloudFilter()
     predicted = in_reference_agent(prediction.points_world.detach().float(), target).flatten(1, 3)
     true = in_reference_agent(truth_in_view0(target).points_world, target).flatten(1, 3)
     ground = OPV2V_LIDAR_HEIGHT_M if target.ground_height_m is None else target.ground_height_m[:, :1]
     valid = target.valid.flatten(1)
     order = torch.randperm(valid.shape[1], generator=torch.Generator().manual_seed(0)).to(valid.device)
     rows = [
-        _compare(pred[kept_pred[order]], gt[kept_true[order]], keep.radius_m)
+        _compare(pred[kept_pred[order]], gt[kept_true[order]])
         for pred, gt, kept_pred, kept_true in zip(
             predicted[:, order],
             true[:, order],
-            keep.keeps(predicted, ground) & valid,
-            keep.keeps(true, ground) & valid,
+            is_near(predicted, ground) & valid,
+            is_near(true, ground) & valid,
             strict=True,
         )
     ]
     return dict(zip(CLOUD_NAMES, torch.stack(rows).unbind(dim=1), strict=True))
 
 
-def _compare(predicted: Float[Tensor, "n 3"], true: Float[Tensor, "m 3"], radius_m: float) -> Float[Tensor, " 4"]:
+def _compare(predicted: Float[Tensor, "n 3"], true: Float[Tensor, "m 3"]) -> Float[Tensor, " 4"]:
     if not (len(predicted) and len(true)):
         return torch.full((len(CLOUD_NAMES),), torch.nan, device=true.device, dtype=torch.float64)
     accuracy = nearest_distance(predicted[:QUERY_POINTS], true[:REFERENCE_POINTS]).double().mean()
     completeness = nearest_distance(true[:QUERY_POINTS], predicted[:REFERENCE_POINTS]).double().mean()
-    both = torch.stack([occupied(predicted, radius_m), occupied(true, radius_m)])
+    both = torch.stack([occupied(predicted, RADIUS_M), occupied(true, RADIUS_M)])
     iou = both.all(dim=0).sum().double() / both.any(dim=0).sum()
     return torch.stack([(accuracy + completeness) / 2, accuracy, completeness, iou])
 

@@ -1,63 +1,74 @@
-"""The measures of validation and of evaluation, together."""
+"""The rows of a split, gathered over ranks, and the figures that they come to."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
 
-from coopmap.metrics.agents import agent_poses
-from coopmap.metrics.breakdown import PairBreakdown
-from coopmap.metrics.measures import CloudError, DepthError, MaskMeans, MotionError, ScaleError, TrajectoryError
-from coopmap.metrics.pose import RelativePoseError, predicted_pose
-from coopmap.types import Prediction, Target
+from coopmap.metrics.aggregate import PAIR_COLUMNS, SAMPLE_COLUMNS, aggregate
+from coopmap.metrics.pose import AUC_NAME
+from coopmap.metrics.rows import Rows
 
 SMALLEST_MASK_MEAN = 0.05
+BASELINE_COLUMNS = ((AUC_NAME,), ("trans_m", "rot_deg"))
+"""Columns of :class:`Measures` for an answer of which poses are all there is."""
 
 
-class Measures(nn.Module):
-    """All measures of a split: ``update`` with each batch, ``compute`` and ``reset`` at its end.
+class Measures(Metric):
+    """Figures of a split: ``update`` with the rows of each batch, ``compute`` and ``reset`` at its end.
+
+    Keeps the rows, so that any number of ranks gives the figures of one, medians included.
 
     Args:
-        full: also those that take a while: point clouds and the breakdown by co-visibility.
+        sample_columns, pair_columns: to keep.
     """
 
-    def __init__(self, full: bool = False) -> None:
+    full_state_update = False
+    samples: list[Tensor]
+    pairs: list[Tensor]
+
+    def __init__(
+        self, sample_columns: Sequence[str] = SAMPLE_COLUMNS, pair_columns: Sequence[str] = PAIR_COLUMNS
+    ) -> None:
         super().__init__()
-        self.pose = RelativePoseError()
-        self.others = nn.ModuleList(
-            [PairBreakdown(full), TrajectoryError(), ScaleError(), DepthError(), MaskMeans(), MotionError()]
-        )
-        if full:
-            self.others.append(CloudError())
+        self.sample_columns, self.pair_columns = tuple(sample_columns), tuple(pair_columns)
+        self.add_state("samples", default=[], dist_reduce_fx="cat")
+        self.add_state("pairs", default=[], dist_reduce_fx="cat")
 
-    def update(self, prediction: Prediction, target: Target) -> None:
+    def update(self, rows: Rows) -> None:
         """Add a batch."""
-        self.pose.update(agent_poses(predicted_pose(prediction), target), agent_poses(target.pose, target))
-        for measure in self._others():
-            measure.update(prediction, target)
+        self.samples.append(_packed(rows.samples, self.sample_columns))
+        self.pairs.append(_packed(rows.pairs, self.pair_columns))
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """Figures over everything that all ranks added since the last reset; a collective call."""
-        figures = self.pose.compute()
-        for measure in self._others():
-            figures |= measure.compute()
-        return figures
-
-    def _others(self) -> list[Metric]:
-        return cast(list[Metric], list(self.others))
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self.pose.reset()
-        for measure in self._others():
-            measure.reset()
+        return aggregate(_unpacked(self.samples, self.sample_columns), _unpacked(self.pairs, self.pair_columns))
 
 
-def mask_warning(figures: dict[str, Tensor], split: str) -> str | None:
+def _packed(columns: Mapping[str, Tensor], names: Sequence[str]) -> Float[Tensor, " n"]:
+    """Rows flattened and in single precision.
+
+    So a rank without rows, whose state torchmetrics makes an empty vector of floats, gathers with the others.
+    """
+    return torch.stack([columns[name] for name in names], dim=-1).flatten().float()
+
+
+def _unpacked(state: list[Tensor] | Tensor, names: Sequence[str]) -> dict[str, Float[np.ndarray, " n"]]:
+    """Columns of a list state, which may be empty, one tensor (after a sync) or a list of tensors."""
+    rows = dim_zero_cat(state) if len(state) else torch.zeros(0)
+    columns = rows.double().cpu().view(-1, len(names)).unbind(dim=1)
+    return {name: column.numpy() for name, column in zip(names, columns, strict=True)}
+
+
+def mask_warning(figures: Mapping[str, float], split: str) -> str | None:
     """What to tell the user about a mask that has collapsed, or ``None``."""
-    predicted = float(figures["mask_pred_mean"])
+    predicted = figures["mask_pred_mean"]
     if not predicted < SMALLEST_MASK_MEAN:
         return None
     return (

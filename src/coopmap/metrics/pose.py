@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchmetrics import Metric
 
 from coopmap.geometry import pose_from_quat_trans, relative_pose, rotation_angle
-from coopmap.metrics.states import gathered, median
+from coopmap.metrics.reduce import Values, mean_where
 from coopmap.types import Prediction
 
-RECALLS_M_DEG = ((1, 2), (2, 5), (5, 10))
+RECALLS_M_DEG = ((1, 2), (1, 5), (2, 5), (3, 5), (5, 10))
 AUC_LIMIT_DEG = 30
+AUC_NAME = f"auc_{AUC_LIMIT_DEG}"
 
 
 def predicted_pose(prediction: Prediction) -> Float[Tensor, "b v 4 4"]:
@@ -49,73 +51,30 @@ def pair_errors(
     }
 
 
-def pose_figures(
-    pose_pred: Float[Tensor, "b v 4 4"], pose_true: Float[Tensor, "b v 4 4"]
-) -> dict[str, Float[Tensor, " b"]]:
+def recalls(trans_m: Values, rot_deg: Values) -> dict[str, Values]:
+    """Which pairs are within both limits (limits included), for each pair of limits; a NaN error is within none."""
+    return {
+        f"recall_{meters}m_{degrees}deg": (trans_m <= meters) & (rot_deg <= degrees)
+        for meters, degrees in RECALLS_M_DEG
+    }
+
+
+def pose_figures(pairs: Mapping[str, Float[Tensor, "b p"]]) -> dict[str, Float[Tensor, " b"]]:
     """Per sample: means over all pairs and over the pairs with the reference agent, recalls, AUC.
 
-    See :func:`pair_errors`; all are NaN for a single view.
+    Args:
+        pairs: of :func:`pair_errors`; all figures are NaN without a pair.
     """
-    pairs = pair_errors(pose_pred, pose_true)
-    num_references = pose_true.shape[1] - 1  # the pairs 01, 02, ... come first
+    with_reference = pairs["i"] == 0
     figures = {
         "trans_m": pairs["trans_m"].mean(dim=1),
         "rot_deg": pairs["rot_deg"].mean(dim=1),
-        "trans_to_reference_m": pairs["trans_m"][:, :num_references].mean(dim=1),
-        "rot_to_reference_deg": pairs["rot_deg"][:, :num_references].mean(dim=1),
+        "trans_to_reference_m": mean_where(pairs["trans_m"], with_reference),
+        "rot_to_reference_deg": mean_where(pairs["rot_deg"], with_reference),
     }
-    for meters, degrees in RECALLS_M_DEG:
-        within = (pairs["trans_m"] <= meters) & (pairs["rot_deg"] <= degrees)
-        figures[f"recall_{meters}m_{degrees}deg"] = within.double().mean(dim=1)
-    worst_deg = torch.maximum(pairs["rot_deg"], pairs["direction_deg"])
-    return figures | {f"auc_{AUC_LIMIT_DEG}": area_under_curve(worst_deg)}
-
-
-class RelativePoseError(Metric):
-    """Error of the relative poses ``T_i_j`` of all unordered pairs of agents, in meters and degrees, unaligned.
-
-    ``compute`` returns ``trans_m_mean``, ``trans_m_median``, ``rot_deg_mean``, ``rot_deg_median``; recalls such as
-    ``recall_1m_2deg``, the share of pairs within both limits; and ``auc_30``, in [0, 1]. Pairs of all samples are
-    pooled, but for the AUC, which is averaged over samples, as upstream does. Without any pair, all are NaN.
-    """
-
-    full_state_update = False
-    trans_m: list[Tensor]
-    rot_deg: list[Tensor]
-    auc_sum: Tensor
-    num_samples: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("trans_m", default=[], dist_reduce_fx="cat")
-        self.add_state("rot_deg", default=[], dist_reduce_fx="cat")
-        self.add_state("auc_sum", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("num_samples", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, pose_pred: Float[Tensor, "b v 4 4"], pose_true: Float[Tensor, "b v 4 4"]) -> None:
-        """Add a batch; each argument may be in any frame common to the views of a sample. Single views add nothing."""
-        if pose_true.shape[1] < 2:
-            return
-        pairs = pair_errors(pose_pred, pose_true)
-        self.trans_m.append(pairs["trans_m"].flatten().float())
-        self.rot_deg.append(pairs["rot_deg"].flatten().float())
-        self.auc_sum += area_under_curve(torch.maximum(pairs["rot_deg"], pairs["direction_deg"])).sum()
-        self.num_samples += len(pose_true)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Figures over everything added since the last reset."""
-        trans_m, rot_deg = gathered(self.trans_m, self.device), gathered(self.rot_deg, self.device)
-        figures = {
-            "trans_m_mean": trans_m.mean(),
-            "trans_m_median": median(trans_m),
-            "rot_deg_mean": rot_deg.mean(),
-            "rot_deg_median": median(rot_deg),
-        }
-        for meters, degrees in RECALLS_M_DEG:
-            within = (trans_m <= meters) & (rot_deg <= degrees)
-            figures[f"recall_{meters}m_{degrees}deg"] = within.float().mean()
-        figures[f"auc_{AUC_LIMIT_DEG}"] = (self.auc_sum / self.num_samples).float()
-        return figures
+    within = recalls(pairs["trans_m"], pairs["rot_deg"])
+    figures |= {name: inside.double().mean(dim=1) for name, inside in within.items()}
+    return figures | {AUC_NAME: area_under_curve(torch.maximum(pairs["rot_deg"], pairs["direction_deg"]))}
 
 
 def direction_error_deg(predicted: Float[Tensor, "*b 3"], true: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+Values = TypeVar("Values", Tensor, np.ndarray)
 
 
 def mean_where(values: Float[Tensor, "b *n"], mask: Bool[Tensor, "b *n"]) -> Float[Tensor, " b"]:
@@ -15,11 +19,11 @@ def mean_where(values: Float[Tensor, "b *n"], mask: Bool[Tensor, "b *n"]) -> Flo
     return total / mask.flatten(1).sum(dim=1)
 
 
-def bin_label(low: float, high: float, unit: str) -> str:
+def bin_label(low: float, high: float, unit: str = "") -> str:
     """Name of the range [low, high): ``10_20m``, or ``over_80m`` without an upper end."""
     return f"over_{low:g}{unit}" if math.isinf(high) else f"{low:g}_{high:g}{unit}"
 
 
-def in_bin(values: Float[Tensor, "*n"], low: float, high: float) -> Bool[Tensor, "*n"]:
+def in_bin(values: Values, low: float, high: float) -> Values:
     """Which values lie in [low, high)."""
     return (values >= low) & (values < high)

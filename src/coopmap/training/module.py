@@ -15,11 +15,19 @@ from torch import Tensor, nn
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.config.train import OptimConfig
-from coopmap.metrics import MeanPoseBaseline, Measures, RelativePoseError, agent_poses, mask_warning
+from coopmap.metrics import (
+    BASELINE_COLUMNS,
+    MeanPoseBaseline,
+    Measures,
+    agent_poses,
+    mask_warning,
+    measure,
+    pose_rows,
+)
 from coopmap.metrics.term_means import TermMeans
 from coopmap.training.inputs import draw_inputs
 from coopmap.training.optim import build_optimizer, warmup_cosine
-from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
+from coopmap.types import Batch, Observation, Prediction, SkippedBatch
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +67,7 @@ class PoseLearner(L.LightningModule):
         self.teacher: Callable[[Observation], Prediction] | None = None  # not a module: see coopmap.training.teacher
         self.baseline: MeanPoseBaseline | None = None
         self.terms = TermMeans()
-        self.measures, self.baseline_error = Measures(), RelativePoseError()
+        self.measures, self.baseline_error = Measures(), Measures(*BASELINE_COLUMNS)
         self.nonfinite_steps: Tensor
         self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64), persistent=False)
         self._last_terms: dict[str, Tensor] = {}
@@ -148,9 +156,9 @@ class PoseLearner(L.LightningModule):
 
     # Validation and test
 
-    def test_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> dict[str, Any] | None:
         """The test split is measured as the validation split is."""
-        self.validation_step(batch, batch_idx)
+        return self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
         """Log means over the split."""
@@ -160,33 +168,33 @@ class PoseLearner(L.LightningModule):
         """Log means over the split."""
         self._log_measures("val")
 
-    def validation_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> None:
-        """Add a batch to terms and measures."""
+    def validation_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> dict[str, Any] | None:
+        """Add a batch to terms and measures; what it came to is for callbacks."""
         if isinstance(batch, SkippedBatch):
-            return
-        prediction, target = self(self.with_inputs(batch.observation, batch_idx)), batch.target
+            return None
+        observation = self.with_inputs(batch.observation, batch_idx)
+        prediction, target = self(observation), batch.target
         total, terms = self.criterion(prediction, target)
         self.terms.update({"loss": total, **terms}, len(batch.metas))
-        self._update_measures(prediction, target)
-
-    def _update_measures(self, prediction: Prediction, target: Target) -> None:
-        self.measures.update(prediction, target)
+        rows = measure(prediction, target)
+        self.measures.update(rows)
         if self.baseline is not None:
             pose = agent_poses(target.pose, target)
-            self.baseline_error.update(self.baseline.predict(pose.shape[1], len(pose)).to(pose), pose)
+            self.baseline_error.update(pose_rows(self.baseline.predict(pose.shape[1], len(pose)).to(pose), pose))
+        return {"observation": observation, "prediction": prediction, "rows": rows}
 
     def _log_measures(self, split: str) -> None:
-        figures: dict[str, Tensor] = self.terms.compute(self.device)
-        self.terms.reset()
-        figures |= self.measures.compute()
+        figures = self.measures.compute()
         self.measures.reset()
         if self.global_rank == 0 and (warning := mask_warning(figures, split)):
             log.warning(warning)
         if self.baseline is not None:
             figures |= {f"baseline_{name}": value for name, value in self.baseline_error.compute().items()}
             self.baseline_error.reset()
+        terms = self.terms.compute(self.device)
+        self.terms.reset()
         # Terms and measures are reduced over all ranks already.
-        self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, sync_dist=False)
+        self.log_dict({f"{split}/{name}": value for name, value in (terms | figures).items()}, sync_dist=False)
 
     # Checkpoints: plain values and tensors only, so that they load with weights_only=True
 

@@ -1,0 +1,127 @@
+"""From rows to the figures of a split: the one aggregation, for the log of a training and for evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from coopmap.metrics.dense import (
+    DEPTH_NAMES,
+    DEPTH_RANGE_NAMES,
+    MASK_NAMES,
+    MOTION_NAMES,
+    SCALE_NAMES,
+    SCALE_RANGE_NAMES,
+)
+from coopmap.metrics.pose import AUC_NAME, recalls
+from coopmap.metrics.reduce import bin_label, in_bin
+from coopmap.metrics.trajectory import TRAJECTORY_NAMES
+
+Columns = Mapping[str, Float[np.ndarray, " n"]]
+
+PAIR_COLUMNS = ("num_agents", "distance_m", "trans_m", "rot_deg")
+"""Columns of pairs that figures are made of, if they are there."""
+REQUIRED = (AUC_NAME, *SCALE_NAMES, *DEPTH_NAMES, *MASK_NAMES)
+"""Columns of samples that become figures: NaN if no sample defines them."""
+OPTIONAL = (*TRAJECTORY_NAMES, *SCALE_RANGE_NAMES, *DEPTH_RANGE_NAMES, *MOTION_NAMES)
+"""The same, left out if no sample defines them."""
+SAMPLE_COLUMNS = REQUIRED + OPTIONAL
+
+PAIR_STATISTICS = {"trans_m": ("mean", "median", "p90", "p95"), "rot_deg": ("mean", "median")}
+GROUP_STATISTICS = {"trans_m": ("mean", "median"), "rot_deg": ("mean",)}
+SAMPLE_STATISTICS = {"scale_ratio": ("mean", "median")}
+"""All other columns of samples have a mean, which goes by the column's name."""
+
+QUANTILES = {"median": 0.5, "p90": 0.9, "p95": 0.95}
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Sorts pairs into groups by one of their columns.
+
+    Attributes:
+        title: in reports.
+        column: to sort by.
+        name: of a group in the log; ``{}`` is its range or value.
+        bins: ranges [low, high); without, each value that occurs is a group.
+        factor: from the column's unit to that of ``bins``.
+    """
+
+    title: str
+    column: str
+    name: str
+    bins: tuple[tuple[float, float], ...] = ()
+    factor: float = 1.0
+
+    def groups(self, pairs: Columns) -> Iterator[tuple[str, str, Bool[np.ndarray, " n"]]]:
+        """Name in the log, name in reports and members of each group, empty ones too."""
+        values = self.factor * pairs[self.column]
+        for low, high in self.bins:
+            text = f"over {low:g}" if np.isinf(high) else f"{low:g} to {high:g}"
+            yield self.name.format(bin_label(low, high)), text, in_bin(values, low, high)
+        for value in () if self.bins else np.unique(values):
+            yield self.name.format(f"{value:g}"), f"{value:g}", values == value
+
+
+GROUPINGS = (
+    Grouping("distance (m)", "distance_m", "{}m", ((0, 10), (10, 20), (20, 30), (30, 50), (50, 70), (70, np.inf))),
+    Grouping("number of agents", "num_agents", "{}_agents"),
+    Grouping("co-visibility (%)", "covisibility", "covisible_{}", ((0, 5), (5, 20), (20, 50), (50, np.inf)), 100),
+)
+
+
+def aggregate(samples: Columns, pairs: Columns) -> dict[str, float]:
+    """The figures of a split, as far as there are columns for them.
+
+    Args:
+        samples: values of all samples; NaN ones do not count.
+        pairs: values of all pairs of agents, pooled; a NaN error is that of an answer which is not finite: its mean is
+            NaN, it is within no limits, and quantiles are of the others.
+    """
+    figures = _pair_figures(pairs)
+    for name in SAMPLE_COLUMNS:
+        if name in samples:
+            figures |= _sample_figures(name, samples[name])
+    return figures
+
+
+def statistic(name: str, values: Float[np.ndarray, " n"]) -> float:
+    """``mean``, which NaN makes NaN, or a quantile (linear) of the other values; NaN for none."""
+    if name != "mean":
+        values = values[~np.isnan(values)]
+    if not len(values):
+        return float("nan")
+    return float(np.mean(values) if name == "mean" else np.quantile(values, QUANTILES[name]))
+
+
+def _pair_figures(pairs: Columns) -> dict[str, float]:
+    figures = {
+        f"{column}_{name}": statistic(name, pairs[column])
+        for column, names in PAIR_STATISTICS.items()
+        for name in names
+    }
+    for name, within in recalls(pairs["trans_m"], pairs["rot_deg"]).items():
+        figures[name] = statistic("mean", within.astype(np.float64))
+    for grouping in GROUPINGS:
+        for group, _, members in grouping.groups(pairs) if grouping.column in pairs else ():
+            if members.any():
+                inside = {column: pairs[column][members] for column in GROUP_STATISTICS}
+                figures |= {f"{name}_{group}": value for name, value in _statistics(GROUP_STATISTICS, inside).items()}
+                figures[f"pairs_{group}"] = float(members.sum())
+    return figures
+
+
+def _statistics(asked: Mapping[str, Sequence[str]], columns: Columns) -> dict[str, float]:
+    return {f"{column}_{name}": statistic(name, columns[column]) for column, names in asked.items() for name in names}
+
+
+def _sample_figures(name: str, values: Float[np.ndarray, " n"]) -> dict[str, float]:
+    known = values[~np.isnan(values)]
+    if not len(known) and name in OPTIONAL:
+        return {}
+    if name in SAMPLE_STATISTICS:
+        return _statistics({name: SAMPLE_STATISTICS[name]}, {name: known})
+    return {name: statistic("mean", known)}
