@@ -1,0 +1,108 @@
+"""Which run a command continues, and where a new one goes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from coopmap.config import Config, ConfigError
+from coopmap.runs.folder import RunFolder, launched_run
+
+log = logging.getLogger(__name__)
+
+VOLATILE_KEYS = ("run_dir", "runs_root", "resume", "callbacks", "logger", "checkpoint", "data.num_workers")
+"""Keys in which a run may differ from the one that it continues under ``resume=auto``."""
+
+
+def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, RunFolder]:
+    """Find out where a run lives and what it continues; creates nothing.
+
+    ``resume=auto`` continues ``run_dir`` if that was given and holds a checkpoint, else the newest unfinished run of
+    the experiment that has one and whose configuration equals this one up to :data:`VOLATILE_KEYS`; else a new run
+    starts. ``resume=<run folder>`` continues that run with its stored configuration. ``resume=<checkpoint>`` starts a
+    new run that goes on from there.
+
+    Args:
+        config: as composed.
+        overrides: what was asked for on the command line.
+
+    Returns:
+        The configuration to run with, its ``run_dir`` and ``resume`` (a checkpoint or null) settled, and the folder.
+
+    Raises:
+        ConfigError: nothing to resume at the given place, or a new run would overwrite another.
+    """
+    if (launched := launched_run()) is not None:
+        return config, replace(launched, resume_from=Path(config.resume) if config.resume else None)
+    config, run = _choose_run(config, list(overrides))
+    return replace(config, resume=str(run.resume_from) if run.resume_from else None, run_dir=str(run.path)), run
+
+
+def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder]:
+    run = RunFolder(Path(config.run_dir))
+    if config.resume == "auto":
+        given = any(override.startswith("run_dir=") for override in overrides)
+        found = _continue_given(config, run) if given else _newest_continuable(config)
+        if found is not None:
+            return config, replace(found, resume_from=found.last_checkpoint)
+        log.info("resume=auto: nothing to continue, a new run starts")
+    elif config.resume is not None and Path(config.resume).is_dir():
+        old = RunFolder(Path(config.resume))
+        if not old.last_checkpoint.exists():
+            raise ConfigError(f"resume={config.resume}: there is no checkpoints/last.ckpt in that folder")
+        kept = [text for text in overrides if not text.startswith(("resume=", "machine=", "run_dir="))]
+        return old.read_config(kept), replace(old, resume_from=old.last_checkpoint)
+    elif config.resume is not None:
+        checkpoint = Path(config.resume)
+        if not checkpoint.is_file():
+            raise ConfigError(f"resume={config.resume}: expected auto, a run folder or a checkpoint file")
+        run = replace(run, resume_from=checkpoint)
+    if run.last_checkpoint.exists():
+        raise ConfigError(f"run_dir={run.path}: holds a run already; continue it with resume=auto or choose another")
+    return config, run
+
+
+def _continue_given(config: Config, run: RunFolder) -> RunFolder | None:
+    if not run.last_checkpoint.exists():
+        return None
+    for line in differences(run.read_config(), config):
+        log.warning("resume=auto: the stored configuration differs: %s", line)
+    return run
+
+
+def _newest_continuable(config: Config) -> RunFolder | None:
+    folders = Path(config.runs_root, config.experiment).glob("*/checkpoints/last.ckpt")
+    for checkpoint in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
+        run = RunFolder(checkpoint.parents[1])
+        if run.is_finished:
+            continue
+        if not (changed := differences(run.read_config(), config)):
+            return run
+        log.info("resume=auto: not continuing %s, its configuration differs: %s", run.path, "; ".join(changed))
+    return None
+
+
+def differences(stored: Config, current: Config) -> list[str]:
+    """Keys in which two configurations differ, the volatile ones left out: ``optim.lr: 0.0001 -> 0.0002``."""
+    before, now = _flat(stored), _flat(current)
+    keys = [key for key in sorted(before.keys() | now.keys()) if not key.startswith(VOLATILE_KEYS)]
+    return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+
+    def visit(prefix: str, node: Any) -> None:
+        if isinstance(node, Mapping):
+            for key, value in node.items():
+                visit(f"{prefix}.{key}" if prefix else str(key), value)
+        else:
+            flat[prefix] = node
+
+    visit("", OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
+    return flat
