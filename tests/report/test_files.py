@@ -7,13 +7,18 @@ import pytest
 from coopmap.report.files import replacing, write_csv, write_json, write_text
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    file = tmp_path / "page.html"
-    write_text("old", file)
-    with pytest.raises(OSError, match="disk full"), replacing(file) as temporary:
+def fill_the_disk(file: Path) -> None:
+    with replacing(file) as temporary:
         temporary.write_text("ha")
         assert temporary.parent == file.parent  # renaming across file systems would copy
         raise OSError("disk full")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    write_text("old", file)
+    with pytest.raises(OSError, match="disk full"):
+        fill_the_disk(file)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
