@@ -37,7 +37,7 @@ def evil_pages() -> dict[str, str]:
     )
     run = type("Run", (), {"path": EVIL})
     group = type("Group", (), {"label": EVIL, "runs": [run]})
-    sample = {"id": f"map-{EVIL}", "map": figure(EVIL), "scenario": EVIL, "frame": EVIL, "views": [(EVIL, "data:,")]}
+    sample = {"map": figure(EVIL), "scenario": EVIL, "frame": EVIL, "views": [(EVIL, "data:,")]}
     sample |= {"trans_m": EVIL, "rot_deg": EVIL, "refined_trans_m": EVIL, "covisibility": EVIL}
     figures = {"distribution": figure(EVIL), "circumstances": figure(EVIL), "has_figures": True}
     return {

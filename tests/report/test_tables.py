@@ -81,6 +81,17 @@ def test_no_line_is_longer_than_the_terminal_and_no_figure_is_broken(width: int,
     assert numbers == 27  # each figure once
 
 
+@pytest.mark.parametrize("width", range(24, 100))
+def test_words_of_headings_and_short_names_stay_whole(width: int, capsys) -> None:
+    """Whatever the number of columns that just fit."""
+    headings = ("right", "down", "forward", "distance", "yaw", "rotation")
+    columns = [names("view"), *(Column(heading, "m", fixed(2)) for heading in headings)]
+    shown = lines_of(Table("", columns, [Section([Row(["601", *map(float, range(6))])])]), capsys, width)
+    assert max(map(len, shown)) <= width
+    words = " ".join(shown).split()
+    assert {"view", "601", "(m)", *headings, *(f"{value}.00" for value in range(6))} <= set(words)
+
+
 def test_piped_output_has_80_columns(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     longest = max(map(len, lines_of(wide_table(), capsys)))

@@ -111,7 +111,6 @@ def _sample(record: SampleRecord, data: EvaluationData) -> dict[str, Any]:
     views = [(agent, panorama_uri(_single(image))) for image, agent in zip(images, record.meta.agents, strict=False)]
     figures = record.figures
     return {
-        "id": f"map-{record.meta.scenario}-{record.meta.frame}",
         "map": top_down(record.poses, record.meta.agents),
         "scenario": record.meta.scenario,
         "frame": record.meta.frame,

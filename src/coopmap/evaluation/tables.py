@@ -21,13 +21,25 @@ def print_methods(summary: Mapping[str, Any], title: str) -> None:
     """Translation and rotation errors of all pairs, method by method."""
     where = summary["frames"]["name"] if summary["frames"] else summary["split"]
     title = f"{title}: {where}, {summary['samples']} samples, inputs: {summary['inputs']}"
-    print_table(methods_table(summary, title, ("mean", "median"), with_recalls=False))
+    print_table(methods_table(summary, title, ("mean", "median"), ("mean",), with_recalls=False))
 
 
 def methods_table(
-    summary: Mapping[str, Any], title: str, statistics: Sequence[str] = STATISTICS, with_recalls: bool = True
+    summary: Mapping[str, Any],
+    title: str,
+    statistics: Sequence[str] = STATISTICS,
+    with_bounds: Sequence[str] = STATISTICS,
+    with_recalls: bool = True,
 ) -> Table:
-    """Errors over all pairs and the share of pairs within common limits, a row per method."""
+    """Errors over all pairs and the share of pairs within common limits, a row per method.
+
+    Args:
+        summary: content of ``summary.json``.
+        title: of the table.
+        statistics: of the errors.
+        with_bounds: those of them that are shown with their interval.
+        with_recalls: show the shares.
+    """
     recalls = [f"recall_{meters}m_{degrees}deg" for meters, degrees in RECALLS_M_DEG] if with_recalls else []
     columns = [
         names(f"{summary['pairs']} pairs"),
@@ -44,7 +56,11 @@ def methods_table(
     rows = []
     for method, label in METHODS.items():
         if (figures := summary["methods"].get(method)) is not None:
-            cells = [_interval(figures[error], statistic) for error in PAIR_ERRORS for statistic in statistics]
+            cells = [
+                _interval(figures[error], statistic) if statistic in with_bounds else figures[error][statistic]
+                for error in PAIR_ERRORS
+                for statistic in statistics
+            ]
             rows.append(Row([label, *cells, *(_interval(figures[name], "mean") for name in recalls)], kind=method))
     for line in summary["published"]:
         values: list[Value] = [f"published: {line['name']}"]

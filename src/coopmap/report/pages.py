@@ -61,6 +61,8 @@ def _environment() -> Environment:
 
 def _plot(figure: go.Figure, name: str, mode_bar: bool = False) -> Markup:
     """The figure without Plotly's script, which the page brings along once."""
+    if not name.replace("-", "").isalnum():
+        raise ValueError(f"{name!r}: Plotly does not escape names of figures; expected letters, digits and hyphens")
     shown = figure.update_layout(template=figure_style("light"))
     config = {"displaylogo": False, "displayModeBar": None if mode_bar else False, "responsive": True}
     return Markup(shown.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name))  # escapes "<"

@@ -25,7 +25,7 @@ NAME_WIDTH = 16
 HEADING_WIDTH = 14
 """Words of headings are folded if they are longer, unless there is room."""
 PADDING = 2
-"""Between two columns."""
+"""Between two columns; one of it is the box's own."""
 
 
 def print_table(table: Table, width: int | None = None) -> None:
@@ -49,7 +49,7 @@ def print_table(table: Table, width: int | None = None) -> None:
     ]
     figures[0] = max(figures[0], titles)
     for part, widths in layout(headings, figures, width):
-        shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, PADDING, 0, 0))
+        shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, PADDING - 1, 0, 0))
         for place, size in zip(part, widths, strict=True):
             shown.add_column(escape(headings[place]), justify=table.columns[place].align, width=size, overflow="fold")
         for title, lines in rows:
