@@ -23,6 +23,7 @@ def figure_style(scheme: str) -> dict[str, Any]:
     page = PAGES[scheme]
     clear = "rgba(0,0,0,0)"
     axis = {"gridcolor": page["line"], "zerolinecolor": page["line"], "linecolor": page["line"], "automargin": True}
+    axis |= {"title": {"font": {"size": 13}, "standoff": 8}}
     scene_axis = {"gridcolor": page["line"], "zerolinecolor": page["line"], "backgroundcolor": clear}
     return {
         "layout": {
