@@ -31,7 +31,7 @@ def _run(arguments: Sequence[str]) -> None:
     if not places:
         raise ConfigError("name at least one run folder, or a folder that holds runs")
     from coopmap.comparison.compare import compare
-    from coopmap.comparison.tables import print_table
+    from coopmap.report.terminal import print_table
 
     comparison = compare(places, own.get("output"), [key for key in own.get("by", "").split(",") if key])
     for table in comparison.tables[:-1]:

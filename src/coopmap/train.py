@@ -53,11 +53,12 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
     from lightning import seed_everything
 
     from coopmap.models.compilation import compile_blocks
+    from coopmap.report.files import write_json
     from coopmap.runs.loggers import close_loggers
     from coopmap.runs.logs import is_other_rank, log_to
     from coopmap.runs.provenance import git_revision
     from coopmap.runs.resume import open_run
-    from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves, write_json
+    from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves
     from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
     from coopmap.training.teacher import build_teacher
 

@@ -13,7 +13,7 @@ SMALL = ["batch=1", "height=28", "width=56", "repeats=1", "device=cpu"]
 
 
 def rows(*arguments: str) -> list[dict]:
-    return list(measure(Options.parse([*SMALL, *arguments])).tables[0].rows)
+    return list(measure(Options.parse([*SMALL, *arguments])).tables[0].records())
 
 
 def test_memory_grows_with_the_views_and_operations_do_not() -> None:

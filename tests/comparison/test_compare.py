@@ -9,6 +9,7 @@ import pytest
 from coopmap import compare as program
 from coopmap.comparison.compare import Comparison, compare
 from coopmap.comparison.curves import mean_curve
+from coopmap.report.numbers import DASH
 
 from .conftest import MakeRun, validation
 
@@ -43,31 +44,33 @@ def comparison(runs: Path) -> Comparison:
 
 def test_table_holds_means_and_spreads(comparison: Comparison) -> None:
     table = comparison.tables[0]
-    assert table.columns == ["", "runs", "pose_trans_avg", "translation error, mean (m)"]
-    assert {section.title: [tuple(row) for row in section.rows] for section in table.sections[:-1]} == SECTIONS
-    assert table.sections[-1].rows == [["always the training mean", "", "", "19"]]
-    assert table.sections[1].lowest == {(1, 2), (1, 3)}
-    assert table.sections[0].lowest == set()  # nothing was trained yet
+    assert [column.heading for column in table.columns] == ["", "runs", "pose_trans_avg", "translation error, mean (m)"]
+    texts = {section.title: [tuple(table.texts(row)) for row in section.rows] for section in table.sections[:-1]}
+    assert texts == SECTIONS
+    assert [table.texts(row) for row in table.sections[-1].rows] == [["always the training mean", DASH, DASH, "19"]]
+    assert [set(row.marked) for row in table.sections[1].rows] == [set(), {2, 3}]
+    assert [set(row.marked) for row in table.sections[0].rows] == [set(), set()]  # nothing was trained yet
 
 
 def test_lowest_is_not_marked_where_units_differ(make_run: MakeRun, tmp_path: Path) -> None:
     for name, weight in (("a", 1.0), ("b", 3.0)):
         settings = {"loss": {"weights": {"pose_trans": weight}}}
         make_run(name, 0, [validation(10, 4, weight, 8.0 - weight)], settings=settings)
-    best = compare([str(tmp_path / "runs")]).tables[0].sections[0]
-    assert [row[2:] for row in best.rows] == [["1", "7"], ["3", "5"]]
-    assert best.lowest == {(1, 3)}
+    table = compare([str(tmp_path / "runs")]).tables[0]
+    best = table.sections[0]
+    assert [table.texts(row)[2:] for row in best.rows] == [["1", "7"], ["3", "5"]]
+    assert [set(row.marked) for row in best.rows] == [set(), {3}]
 
 
 def test_costs_have_a_column_per_group(comparison: Comparison) -> None:
     table = comparison.tables[1]
-    assert table.columns == ["", "a", "b"]
-    assert table.sections[0].rows == [
+    assert [column.heading for column in table.columns] == ["", "a", "b"]
+    assert [table.texts(row) for row in table.rows] == [
         ["parameters (M)", "2", "2"],
         ["trained (M)", "0.5", "0.5"],
         ["views per sample", "4", "4"],
         ["forward GFLOP per sample", "3", "3"],
-        ["time per step (s)", "0.25", ""],
+        ["time per step (s)", "0.25", DASH],
         ["steps", "20", "15"],
         ["wall time (min)", "0.15 ± 0.024", "0.2667"],
         ["step of best", "15 ± 7.1", "15"],

@@ -1,6 +1,6 @@
 import pytest
 
-from coopmap.comparison.groups import Spread, differing_keys, group_runs, number
+from coopmap.comparison.groups import differing_keys, group_runs
 from coopmap.config import ConfigError
 from coopmap.runs.reader import read_run
 
@@ -67,22 +67,3 @@ def test_many_differences_are_counted_and_names_stay_apart(make_run: MakeRun) ->
         "y (model.d=1, model.e=0)",
         "y (model.d=1, model.e=1)",
     ]
-
-
-def test_mean_and_sample_standard_deviation() -> None:
-    spread = Spread((1.0, 2.0, 6.0))
-    assert spread.mean == 3.0
-    assert spread.std == pytest.approx(7**0.5)  # (4 + 1 + 9) / 2
-    assert spread.text() == "3 ± 2.6"
-    assert spread.text(100) == "300 ± 265"
-    assert Spread((2.5,)).std is None
-    assert Spread((2.5,)).text() == "2.5"
-    assert Spread((2.0, 2.0)).text() == "2 ± 0"
-    assert Spread((2.0, 2.0)).text(exact=True) == "2"
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(12345.6, "12346"), (0.012345, "0.01235"), (8.0, "8"), (-3.14159, "-3.142")]
-)
-def test_numbers_have_no_exponent(value: float, text: str) -> None:
-    assert number(value) == text

@@ -12,9 +12,11 @@ from coopmap import bench, load_config
 from coopmap.comparison.groups import Group
 from coopmap.config.checks import ConfigError
 from coopmap.config.compose import to_yaml
-from coopmap.evaluation.noise import DASH, SWEEPS, Level, Measurement, noise_table, outcomes
-from coopmap.evaluation.noise_page import noise_figure, noise_page
+from coopmap.evaluation.noise import SWEEPS, Level, Measurement, noise_table, outcomes
+from coopmap.evaluation.noise_figure import noise_figure
 from coopmap.evaluation.noise_study import Options, find_groups
+from coopmap.report.numbers import DASH
+from coopmap.report.pages import render
 from coopmap.runs.reader import Run
 from coopmap.training.assembly import build_module
 
@@ -179,11 +181,13 @@ def test_ratios_are_of_each_run_and_spread_over_runs() -> None:
 def test_the_table_has_dashes_where_nothing_went_in() -> None:
     table = noise_table(Group("four_camera", (run(0), run(1))), outcomes(MEASURED))
     assert [section.title for section in table.sections] == ["meters and degrees", "meters alone"]
-    both, without = table.sections[0].rows
+    both, without = map(table.texts, table.sections[0].rows)
     assert both == ["2, 4", "4", "3 ± 1.4", "0.75 ± 0.35", "4.5 ± 0.71", "6 ± 0", "1.35 ± 0.21"]
     assert without == ["no prior", DASH, "9 ± 0", DASH, DASH, "81 ± 1.4", DASH]
-    assert table.sections[0].lowest == {(0, 3)}
-    assert table.sections[1].rows == [["2, 0", "4", "5 ± 0", "1.25 ± 0", "0", "1 ± 0", DASH]]
+    assert [set(row.marked) for row in table.sections[0].rows] == [{3}, set()]
+    assert [table.texts(row) for row in table.sections[1].rows] == [
+        ["2, 0", "4", "5 ± 0", "1.25 ± 0", "0", "1 ± 0", DASH]
+    ]
 
 
 def test_the_figure_has_a_trace_per_sweep_with_bars_over_runs() -> None:
@@ -203,7 +207,8 @@ def test_the_figure_has_a_trace_per_sweep_with_bars_over_runs() -> None:
 def test_names_are_escaped() -> None:
     name = "a <b>bold</b> & name"
     table = noise_table(Group(name, (run(experiment="plain"),)), outcomes(MEASURED))
-    page = noise_page("title <i>", "facts <i>", [table], {name: outcomes(MEASURED), "other": outcomes(MEASURED)})
+    figure = noise_figure({name: outcomes(MEASURED), "other": outcomes(MEASURED)})
+    page = render("noise.html", title="title <i>", facts="facts <i>", tables=[table], figure=figure)
     assert "<b>bold" not in page
     assert "title <i>" not in page
     assert "facts <i>" not in page

@@ -212,7 +212,8 @@ def test_rough_poses_stand_beside_the_answer_to_them(make_checkpoint: MakeCheckp
         mean = sum(column(pairs, f"prior_{name}")) / len(pairs)
         assert result.summary["methods"]["prior"][name]["mean"] == pytest.approx(mean, rel=1e-5)
     assert "prior_trans_m" in rows_of(tmp_path / "gps" / "samples.csv")[0]
-    assert "<tr class='prior'><th>rough poses, as given</th>" in (tmp_path / "gps" / "report.html").read_text()
+    page = (tmp_path / "gps" / "report.html").read_text()
+    assert '<tr class="prior"><th class="left">rough poses, as given</th>' in page
 
     without = evaluate(checkpoint, output=tmp_path / "without", icp=False)
     assert "prior" not in without.summary["methods"]

@@ -34,7 +34,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from coopmap.benchmarks.floor import synchronize
 from coopmap.benchmarks.model import available_bytes
 from coopmap.benchmarks.options import PrecisionOptions
-from coopmap.benchmarks.report import Report, Table
+from coopmap.benchmarks.report import Report, table
 from coopmap.config import Config, load_config
 from coopmap.config.checks import require, require_choice
 from coopmap.config.synth import ScenarioCounts, tiny_town
@@ -275,9 +275,8 @@ def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
             timings[variant.name].add_round(variant, options)
     for name, timing in timings.items():
         rows[name] |= timing.columns()
-    figures, ratios = Table("Training step", FIGURES), Table(f"Ratios to {BASELINE}", RATIOS)
-    figures.rows += rows.values()
-    ratios.rows += [ratios_to(rows[BASELINE], row) for row in rows.values()]
+    figures = table("Training step", FIGURES, rows.values())
+    ratios = table(f"Ratios to {BASELINE}", RATIOS, [ratios_to(rows[BASELINE], row) for row in rows.values()])
     notes = {"sample": describe_sample(variants, options), **describe(options)}
     if left_out := [variant.name for variant in variants if variant not in fitting]:
         notes["not timed, too large for the memory that is free"] = ", ".join(left_out)

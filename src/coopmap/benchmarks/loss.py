@@ -32,7 +32,7 @@ from torch.nn.functional import normalize
 
 from coopmap.benchmarks.floor import synchronize
 from coopmap.benchmarks.options import BenchmarkOptions
-from coopmap.benchmarks.report import Report, Table
+from coopmap.benchmarks.report import Report, table
 from coopmap.config.checks import require, require_choice
 from coopmap.config.compose import conf_dir
 from coopmap.config.loss import LossConfig, LossWeights
@@ -95,7 +95,7 @@ def measure(options: Options) -> Report:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     shape = f"{options.batch} x views x {options.height} x {options.width}"
     report = Report({"device": name, "shape": shape, "torch": torch.__version__})
-    table = Table("Objective, forward and backward", COLUMNS)
+    rows = []
     scenes = {views: make_scene(options, views, device) for views in options.views}
     for loss in options.loss:
         criterion = Criterion(loss_config(loss))
@@ -107,7 +107,7 @@ def measure(options: Options) -> Report:
             first = first or per_pixel
             input_bytes = sum(tensor.nbytes for tensor in [*_tensors(prediction), *_tensors(target)])
             kept, peak, operations = _count(criterion, prediction, target)
-            row = {
+            row: dict[str, Any] = {
                 "loss": loss,
                 "views": views,
                 "forward_ms": 1e3 * forward,
@@ -123,8 +123,8 @@ def measure(options: Options) -> Report:
             if device.type == "cuda":
                 row["kernels"] = _count_kernels(criterion, prediction, target)
                 row["waits"] = count_waits(criterion, prediction, target)
-            table.rows.append(row)
-    report.tables.append(table)
+            rows.append(row)
+    report.tables.append(table("Objective, forward and backward", COLUMNS, rows))
     return report
 
 

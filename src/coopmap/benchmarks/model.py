@@ -28,7 +28,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from coopmap.benchmarks.floor import Floor, best_seconds, synchronize
 from coopmap.benchmarks.options import PRECISIONS, PrecisionOptions
 from coopmap.benchmarks.parts import FORWARD, block_inputs, run_pass
-from coopmap.benchmarks.report import Report, Table
+from coopmap.benchmarks.report import Report, table
 from coopmap.config import conf_dir
 from coopmap.config.checks import require, require_choice
 from coopmap.config.model import CheckpointingConfig, ModelConfig
@@ -280,8 +280,9 @@ def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
     """Measure all :func:`cases`; ``say`` is told what is going on."""
     options.set_threads()
     floor = Floor(torch.device(options.device), PRECISIONS[options.precision])
-    blocks, passes = Table("Transformer blocks", BLOCK_COLUMNS), Table("Whole model", PASS_COLUMNS)
-    report = Report(tables=[blocks, passes] if options.whole else [blocks])
+    report = Report()
+    blocks: list[dict[str, Any]] = []
+    passes: list[dict[str, Any]] = []
     built: tuple[ModelConfig, MapAnything] | None = None
     for case in cases(options):
         label = ", ".join(case.describe().values())
@@ -295,19 +296,22 @@ def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
         model = built[1]
         if not case.checkpointing:
             say(f"{label}: blocks")
-            blocks.rows += block_rows(model, case, options, floor)
+            blocks += block_rows(model, case, options, floor)
         if not options.whole:
             continue
         counted = count(case, options)
         available, weights = available_bytes(options.device), sum(p.nbytes for p in model.parameters())
         if available is not None and counted.peak_bytes - weights > 0.9 * available:
             say(f"{label}: left out, needs {counted.peak_bytes / 1e9:.1f} GB, {available / 1e9:.1f} GB are free")
-            passes.rows.append({**case.describe(), "part": "left out", "peak_gb": counted.peak_bytes / 1e9})
+            passes.append({**case.describe(), "part": "left out", "peak_gb": counted.peak_bytes / 1e9})
             continue
         say(f"{label}: whole model")
         rows = case_rows(case, counted, *measure_passes(model, case, options, floor), floor)
         say(f"    {rows[0]['ms'] / 1e3:.3g} s, {rows[0]['matmul_percent']:.0f} % of the matmul rate")
-        passes.rows += rows
+        passes += rows
+    report.tables.append(table("Transformer blocks", BLOCK_COLUMNS, blocks))
+    if options.whole:
+        report.tables.append(table("Whole model", PASS_COLUMNS, passes))
     report.notes |= {"device": describe_device(options), "precision": options.precision, "rates": floor.describe()}
     return report
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coopmap.comparison.caveats import caveats
-from coopmap.comparison.curves import curves_html
+from coopmap.comparison.curves import curves
 from coopmap.comparison.groups import Group, group_runs
-from coopmap.comparison.page import page
-from coopmap.comparison.tables import Table, cost_table, detail_table, markdown, measure_table, write_csv
+from coopmap.comparison.tables import cost_table, detail_table, figure_rows, measure_table
 from coopmap.config import ConfigError
+from coopmap.report.files import write_csv, write_text
+from coopmap.report.pages import write_page
+from coopmap.report.tables import Table
 from coopmap.runs.reader import find_runs, read_run
 
 NAMES = ("comparison.html", "comparison.md", "comparison.csv")
@@ -61,15 +63,23 @@ def compare(places: Sequence[str], output: str | Path | None = None, by: Sequenc
     tables = [measure_table(groups), cost_table(groups), detail_table(groups)]
     shared = Path(os.path.commonpath([folder.parent for folder in folders]))
     folder = Path(output) if output is not None else shared / "comparison"
-    folder.mkdir(parents=True, exist_ok=True)
-    html, text, table = (folder / name for name in NAMES)
+    html, text, table = files = [folder / name for name in NAMES]
     title = "Comparison of " + ", ".join(dict.fromkeys(run.experiment for run in runs))
-    html.write_text(page(title, groups, warnings, tables, curves_html(groups)), encoding="utf-8")
-    text.write_text(_document(title, warnings, tables), encoding="utf-8")
-    write_csv(groups, table)
-    return Comparison(groups, warnings, tables, [html, text, table])
+    write_page(
+        html,
+        "comparison.html",
+        title=title,
+        groups=groups,
+        num_runs=len(runs),
+        warnings=warnings,
+        tables=tables,
+        curves=curves(groups),
+    )
+    write_text(_document(title, warnings, tables), text)
+    write_csv(figure_rows(groups), table)
+    return Comparison(groups, warnings, tables, files)
 
 
 def _document(title: str, warnings: Sequence[str], tables: Sequence[Table]) -> str:
     noted = ["## Before you compare\n\n" + "\n".join(f"- {text}" for text in warnings) + "\n"] if warnings else []
-    return "\n".join([f"# {title}\n", *noted, *map(markdown, tables)])
+    return "\n".join([f"# {title}\n", *noted, *(table.markdown() for table in tables)])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coopmap.comparison.groups import Group
 from coopmap.comparison.tables import all_measures
+from coopmap.report.pages import literal
+from coopmap.report.palette import COLORS, GRAY
 from coopmap.runs.reader import SECONDS, STEPS, interpolate
 from coopmap.runs.summary import HEADLINES
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#6B6B6B")
-"""Distinguishable with any color vision (Okabe and Ito, 2008, without yellow and black; two more)."""
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
-REFERENCE_LINE = {"dash": "dot", "color": "#999999", "width": 1}
+REFERENCE_LINE = {"dash": "dot", "color": GRAY, "width": 1}
 ROW_HEIGHT = 330
 
 Points = Sequence[tuple[float, float]]
@@ -31,8 +33,8 @@ def mean_curve(curves: Sequence[Points]) -> list[tuple[float, float]]:
     return found
 
 
-def curves_html(groups: Sequence[Group]) -> str:
-    """The curves as HTML that needs no network (Plotly's script included)."""
+def curves(groups: Sequence[Group]) -> go.Figure:
+    """A row per headline figure, a column per clock; every axis has its name."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -44,12 +46,12 @@ def curves_html(groups: Sequence[Group]) -> str:
     figure = make_subplots(
         rows=len(panels),
         cols=len(clocks),
-        subplot_titles=[label if clock is clocks[0] else "" for label, _, _ in panels for clock in clocks],
         shared_yaxes=True,
         horizontal_spacing=0.03,
         vertical_spacing=0.3 / max(len(panels), 1),
     )
-    for row, (_, name, baseline) in enumerate(panels, 1):
+    for row, (label, name, baseline) in enumerate(panels, 1):
+        figure.update_yaxes(title_text=label, row=row, col=1)
         for column, (clock, title, unit) in enumerate(clocks, 1):
             is_first = (row, column) == (1, 1)
             for place, group in enumerate(groups):
@@ -59,20 +61,17 @@ def curves_html(groups: Sequence[Group]) -> str:
                 figure.add_hline(sum(values) / len(values), line=REFERENCE_LINE, row=row, col=column)
             figure.update_xaxes(title_text=title, row=row, col=column)
     figure.update_layout(
-        template="plotly_white",
         height=ROW_HEIGHT * len(panels) + 60,
         margin={"l": 50, "r": 20, "t": 70, "b": 50},
-        font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0 + 60 / (ROW_HEIGHT * max(len(panels), 1)), "x": 0},
         hovermode="closest",
     )
-    figure.update_annotations(x=0, xanchor="left", font_size=14, selector={"showarrow": False})
-    return figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
+    return figure
 
 
 def _traces(group: Group, color: str, clock: str, unit: float, name: str, in_legend: bool) -> list[dict[str, Any]]:
     """Single runs thin, their mean thick, zero-shot dashed."""
-    label = group.label.replace("<", "&lt;")  # Plotly reads some HTML
+    label = literal(group.label)
     common = {"mode": "lines", "legendgroup": group.label, "name": label, "showlegend": False}
     curves = {run.name: [(x / unit, y) for x, y in run.points(clock, name)] for run in group.runs}
     mean = mean_curve(list(curves.values()))
@@ -80,7 +79,7 @@ def _traces(group: Group, color: str, clock: str, unit: float, name: str, in_leg
     if len(curves) > 1:
         for run, points in curves.items():
             thin = {"color": color, "width": 1}
-            text = {"hovertext": run.replace("<", "&lt;"), "opacity": 0.4}
+            text = {"hovertext": literal(run), "opacity": 0.4}
             traces.append({**common, **_xy(points), "line": thin, **text})
     thick = {"color": color, "width": 2.5}
     mode = "lines+markers" if len(curves) == 1 else "lines"

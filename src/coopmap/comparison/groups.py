@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from coopmap.config import ConfigError
+from coopmap.report.numbers import Spread
 from coopmap.runs.reader import Run
 from coopmap.runs.resume import VOLATILE_KEYS
 
@@ -15,40 +15,6 @@ NEUTRAL_KEYS = (*VOLATILE_KEYS, "seed", "data.cache_dir", "data.keep_in_memory")
 """Settings that do not make another experiment."""
 
 MAX_SHOWN_SETTINGS = 3
-
-
-def number(value: float) -> str:
-    """Four significant digits, without an exponent."""
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and spread over the runs of a group.
-
-    Attributes:
-        values: one per run.
-    """
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Arithmetic mean."""
-        return statistics.fmean(self.values)
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation (n - 1); ``None`` for a single value."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    def text(self, factor: float = 1.0, exact: bool = False) -> str:
-        """Mean ± standard deviation, in another unit if ``factor`` says so; ``exact``: no ± 0."""
-        mean = number(factor * self.mean)
-        if self.std is None or (self.std == 0 and exact):
-            return mean
-        spread = factor * self.std
-        return f"{mean} ± {spread:.0f}" if spread >= 100 else f"{mean} ± {spread:.2g}"
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from coopmap.comparison.caveats import differing_objective
-from coopmap.comparison.groups import Group, Spread, number
+from coopmap.comparison.groups import Group
+from coopmap.report.numbers import Spread, duration
+from coopmap.report.tables import Column, Row, Section, Table, names
 from coopmap.runs.reader import SECONDS, STEPS, Run
 from coopmap.runs.summary import HEADLINES
 
 Read = Callable[[Run], float | None]
 
 GIB = 2.0**30
-VALUE_WIDTH = 16
-"""On the terminal, so that names have room."""
+NAME_COLUMNS = 2
+"""Before the figures: group and number of runs."""
 
 COSTS: tuple[tuple[str, Read, float], ...] = (
     ("parameters (M)", lambda run: run.facts.get("parameters"), 1e-6),
@@ -52,31 +51,6 @@ class Reading:
     is_result: bool = True
 
 
-@dataclass(frozen=True)
-class Section:
-    """Rows of a table that belong together, the first cell being their name.
-
-    Attributes:
-        title: empty for a table without sections.
-        rows: cells as text.
-        lowest: (row, column) of the cells to mark: the lowest means, when there is something to compare.
-    """
-
-    title: str
-    rows: list[list[str]]
-    lowest: set[tuple[int, int]] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text under column headings."""
-
-    title: str
-    note: str
-    columns: list[str]
-    sections: list[Section]
-
-
 def common(runs: Sequence[Run], clock: str) -> float | None:
     """The latest time that all runs have reached; ``None`` if one has no such clock."""
     ends = [run.last.get(clock) for run in runs]
@@ -108,37 +82,41 @@ def readings(runs: Sequence[Run]) -> list[Reading]:
 
 def all_measures(runs: Sequence[Run]) -> list[str]:
     """Every validation figure but those of single views and of the baseline; the headline figures first."""
-    names = {name for run in runs for entry in run.validations for name in entry if name.startswith("val/")}
-    rest = sorted(name for name in names if "_view" not in name and not name.startswith("val/baseline_"))
-    headline = [name for _, name, _ in HEADLINES if name in names]
+    known = {name for run in runs for entry in run.validations for name in entry if name.startswith("val/")}
+    rest = sorted(name for name in known if "_view" not in name and not name.startswith("val/baseline_"))
+    headline = [name for _, name, _ in HEADLINES if name in known]
     return headline + [name for name in rest if name not in headline]
 
 
 def measure_table(groups: Sequence[Group]) -> Table:
     """Headline figures of all groups at every reading."""
     runs = [run for group in groups for run in group.runs]
-    names = all_measures(runs)
-    headline = [(label, name, baseline) for label, name, baseline in HEADLINES if name in names]
+    known = all_measures(runs)
+    headline = [(label, name, baseline) for label, name, baseline in HEADLINES if name in known]
     incomparable = ["val/pose_trans_avg"] if differing_objective(runs) else []
     sections = []
     for reading in readings(runs):
         spreads = [[group.spread(_bind(reading, name)) for _, name, _ in headline] for group in groups]
         if any(any(row) for row in spreads):
-            rows = [_row(group, row) for group, row in zip(groups, spreads, strict=True)]
-            lowest = {(row, column) for row, column in _lowest(spreads) if headline[column - 2][1] not in incomparable}
-            sections.append(Section(reading.name, rows, lowest if reading.is_result else set()))
+            comparable = [reading.is_result and name not in incomparable for _, name, _ in headline]
+            lowest = _lowest(spreads, comparable)
+            rows = [
+                _row(group, row, {column for place, column in lowest if place == number})
+                for number, (group, row) in enumerate(zip(groups, spreads, strict=True))
+            ]
+            sections.append(Section(rows, reading.name))
     reference = Group("always the training mean", tuple(runs))
     means = [reference.spread(_last(baseline)) if baseline else None for _, _, baseline in headline]
     if any(means):
-        cells = [number(mean.mean) if mean else "" for mean in means]
-        sections.append(Section("for reference", [[reference.label, "", *cells]]))
+        cells = [mean.mean if mean else None for mean in means]
+        sections.append(Section([Row([reference.label, None, *cells])], "for reference"))
     return Table(
         "Validation figures",
+        [names(), Column("runs"), *(Column(label) for label, _, _ in headline)],
+        sections,
         "Mean ± sample standard deviation over seeds; lower is better, the lowest mean is marked. The best checkpoint "
         "is the one with the lowest monitored figure. At equal steps and equal wall time (the smallest total of all "
         "runs), values are linear between the validations before and after.",
-        ["", "runs", *(label for label, _, _ in headline)],
-        sections,
     )
 
 
@@ -148,32 +126,24 @@ def cost_table(groups: Sequence[Group]) -> Table:
     for name, read, factor in COSTS:
         spreads = [group.spread(read) for group in groups]
         if any(spreads):
-            rows.append([name, *(spread.text(factor, exact=True) if spread else "" for spread in spreads)])
+            rows.append(Row([name, *(spread.scaled(factor, exact=True) if spread else None for spread in spreads)]))
     return Table(
         "Costs",
+        [names(), *(Column(group.label) for group in groups)],
+        [Section(rows)],
         "Tokens and FLOPs are those of one sample with the most agents that validation has; training FLOPs are forward "
         "and backward pass, recomputation under gradient checkpointing included. Time per step is the median of the "
         "logged means; wall time counts validations.",
-        ["", *(group.label for group in groups)],
-        [Section("", rows)],
     )
 
 
 def detail_table(groups: Sequence[Group]) -> Table:
     """Every measure at the best checkpoint, one row each."""
-    names = all_measures([run for group in groups for run in group.runs])
+    measures = all_measures([run for group in groups for run in group.runs])
     best = Reading("best checkpoint", lambda run, measure: run.best.get(measure))
-    rows = [[name, *(_text(group.spread(_bind(best, name))) for group in groups)] for name in names]
-    columns = ["", *(group.label for group in groups)]
-    return Table("All figures at the best checkpoint", "", columns, [Section("", rows)])
-
-
-def duration(seconds: float) -> str:
-    """``9.3 s``, ``12 min`` or ``3.4 h``."""
-    for size, unit in ((3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
+    rows = [Row([name, *(group.spread(_bind(best, name)) for group in groups)]) for name in measures]
+    columns = [names(), *(Column(group.label) for group in groups)]
+    return Table("All figures at the best checkpoint", columns, [Section(rows)])
 
 
 def _bind(reading: Reading, name: str) -> Read:
@@ -184,92 +154,43 @@ def _last(name: str) -> Read:
     return lambda run: run.last.get(name)
 
 
-def _row(group: Group, spreads: Sequence[Spread | None]) -> list[str]:
+def _row(group: Group, spreads: Sequence[Spread | None], lowest: set[int]) -> Row:
     count = max((len(spread.values) for spread in spreads if spread), default=0)
-    return [group.label, str(count), *map(_text, spreads)]
+    return Row([group.label, count, *spreads], {column + NAME_COLUMNS for column in lowest})
 
 
-def _text(spread: Spread | None) -> str:
-    return "" if spread is None else spread.text()
-
-
-def _lowest(spreads: Sequence[Sequence[Spread | None]]) -> set[tuple[int, int]]:
-    """Cells with the lowest mean of their column; two columns of names come before."""
+def _lowest(spreads: Sequence[Sequence[Spread | None]], comparable: Sequence[bool]) -> set[tuple[int, int]]:
+    """(row, column) of the lowest mean of every comparable column, where there is something to compare."""
     found = set()
-    for column in range(len(spreads[0])):
+    for column in (place for place, compares in enumerate(comparable) if compares):
         means = {row: spread.mean for row, cells in enumerate(spreads) if (spread := cells[column]) is not None}
         if len(set(means.values())) > 1:
             lowest = min(means.values())
-            found |= {(row, column + 2) for row, mean in means.items() if mean == lowest}
+            found |= {(row, column) for row, mean in means.items() if mean == lowest}
     return found
 
 
-def markdown(table: Table) -> str:
-    """The table in Markdown, a heading per section; lowest means in bold."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    parts = [f"## {table.title}", *([table.note] if table.note else [])]
-    for section in table.sections:
-        rows = [
-            [f"**{cell}**" if (row, column) in section.lowest else cell for column, cell in enumerate(cells)]
-            for row, cells in enumerate(section.rows)
-        ]
-        ruler = line(["---", *["---:"] * (len(table.columns) - 1)])
-        lines = "\n".join([line(table.columns), ruler, *map(line, rows)])
-        parts.append(f"### {section.title}\n\n{lines}" if section.title else lines)
-    return "\n\n".join(parts) + "\n"
-
-
-def print_table(table: Table) -> None:
-    """Show on the terminal."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    shown = RichTable(title=table.title, title_justify="left", title_style="bold")
-    shown.add_column(overflow="fold")
-    for heading in table.columns[1:]:
-        shown.add_column(escape(heading), justify="right", overflow="fold", max_width=VALUE_WIDTH)
-    for section in table.sections:
-        if section.title:
-            shown.add_section()
-            shown.add_row(f"[dim]{escape(section.title)}[/dim]")
-        for row, cells in enumerate(section.rows):
-            marked = [(escape(cell), (row, column) in section.lowest) for column, cell in enumerate(cells)]
-            shown.add_row(*(f"[bold]{cell}[/bold]" if lowest else cell for cell, lowest in marked))
-    Console(width=None if sys.stdout.isatty() else 160).print(shown)
-
-
-def write_csv(groups: Sequence[Group], file: Path) -> None:
-    """Every measure at every reading and every cost, one row each, for programs."""
+def figure_rows(groups: Sequence[Group]) -> Iterator[dict[str, object]]:
+    """Every measure at every reading and every cost, one row each, unrounded, for programs."""
     runs = [run for group in groups for run in group.runs]
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["group", "seeds", "at", "figure", "n", "mean", "std", "min", "max"])
-        writer.writeheader()
-        for group in groups:
-            for reading in readings(runs):
-                for name in all_measures(runs):
-                    _write_spread(writer, group, reading.name, name, group.spread(_bind(reading, name)))
-            for name, read, factor in COSTS:
-                if spread := group.spread(read):
-                    spread = Spread(tuple(factor * value for value in spread.values))
-                    _write_spread(writer, group, "", name, spread)
-
-
-def _write_spread(writer: csv.DictWriter, group: Group, at: str, figure: str, spread: Spread | None) -> None:
-    if spread is None:
-        return
-    row: Mapping[str, object] = {
-        "group": group.label,
-        "seeds": " ".join(str(run.seed) for run in group.runs),
-        "at": at,
-        "figure": figure,
-        "n": len(spread.values),
-        "mean": spread.mean,
-        "std": spread.std,
-        "min": min(spread.values),
-        "max": max(spread.values),
-    }
-    writer.writerow(row)
+    for group in groups:
+        found = [
+            (reading.name, name, group.spread(_bind(reading, name)))
+            for reading in readings(runs)
+            for name in all_measures(runs)
+        ]
+        costs = [(name, group.spread(read), factor) for name, read, factor in COSTS]
+        found += [("", name, spread.scaled(factor)) for name, spread, factor in costs if spread]
+        for reading_name, name, spread in found:
+            if spread is not None:
+                yield {
+                    "group": group.label,
+                    "seeds": " ".join(str(run.seed) for run in group.runs),
+                    "at": reading_name,
+                    "figure": name,
+                    "n": len(spread.values),
+                    "mean": spread.mean,
+                    "std": spread.std,
+                    "min": min(spread.values),
+                    "max": max(spread.values),
+                }

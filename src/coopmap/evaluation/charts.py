@@ -11,18 +11,18 @@ from plotly.subplots import make_subplots
 
 from coopmap.evaluation.records import METHODS, SampleRecord
 from coopmap.evaluation.summary import PairTable, method_column
+from coopmap.report.palette import BLUE, GRAY, GREEN, PINK, PURPLE, SKY, VERMILLION
 
-COLORS = {
-    "model": "#1f6feb",
-    "refined": "#8250df",
-    "prior": "#bf3989",
-    "training_mean": "#8c959f",
-    "gps": "#d4770a",
-    "gps_icp": "#1a7f37",
+METHOD_COLORS = {
+    "model": BLUE,
+    "refined": PURPLE,
+    "prior": PINK,
+    "training_mean": GRAY,
+    "gps": VERMILLION,
+    "gps_icp": GREEN,
 }
 DASHES = {"prior": "dash", "training_mean": "dot", "gps": "dash", "gps_icp": "dash"}
 AXES = {"trans_m": "translation error (m)", "rot_deg": "rotation error (deg)"}
-FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#1f2328"}
 
 
 def error_distribution(records: Sequence[SampleRecord]) -> go.Figure:
@@ -36,7 +36,7 @@ def error_distribution(records: Sequence[SampleRecord]) -> go.Figure:
                 continue
             errors = np.sort(values[np.isfinite(values)])
             line = {
-                "color": COLORS[method],
+                "color": METHOD_COLORS[method],
                 "width": 3 if method == "model" else 2,
                 "dash": DASHES.get(method, "solid"),
             }
@@ -55,7 +55,7 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
     figure = make_subplots(rows=2, cols=len(breakdown), vertical_spacing=0.16, horizontal_spacing=0.07)
     for column, (subject, rows) in enumerate(breakdown.items(), start=1):
         filled = [row for row in rows if row["pairs"]]
-        labels = [f"{row['bin']}<br><span style='color:#656d76'>n={row['pairs']}</span>" for row in filled]
+        labels = [f"{row['bin']}<br>n={row['pairs']}" for row in filled]
         for place, (error, title) in enumerate(AXES.items(), start=1):
             means = [row[error]["mean"] for row in filled]
             bounds = [row[error]["mean_ci95"] or (mean, mean) for row, mean in zip(filled, means, strict=True)]
@@ -64,18 +64,18 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
                 "symmetric": False,
                 "array": [high - mean for (_, high), mean in zip(bounds, means, strict=True)],
                 "arrayminus": [mean - low for (low, _), mean in zip(bounds, means, strict=True)],
-                "color": "#1f2328",
+                "color": GRAY,
                 "thickness": 1.2,
             }
             first = column == place == 1
-            bars = go.Bar(x=labels, y=means, error_y=whiskers, name="mean", marker_color="#8db8f5", showlegend=first)
+            bars = go.Bar(x=labels, y=means, error_y=whiskers, name="mean", marker_color=SKY, showlegend=first)
             bars.width = min(0.8, 0.15 + 0.15 * len(filled))
             medians = go.Scatter(
                 x=labels,
                 y=[row[error]["median"] for row in filled],
                 name="median",
                 mode="markers",
-                marker={"color": "#0a3069", "size": 9, "symbol": "diamond"},
+                marker={"color": VERMILLION, "size": 9, "symbol": "diamond"},
                 showlegend=first,
             )
             figure.add_trace(bars, place, column)
@@ -90,11 +90,4 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
 def _styled(figure: go.Figure, height: int) -> go.Figure:
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     margin = {"l": 60, "r": 16, "t": 36, "b": 48}
-    return figure.update_layout(template="plotly_white", height=height, font=FONT, legend=legend, margin=margin)
-
-
-def as_html(figure: go.Figure, with_library: bool) -> str:
-    """A part of a page; the first on a page brings plotly's script along."""
-    return figure.to_html(
-        full_html=False, include_plotlyjs=with_library, config={"displayModeBar": False, "responsive": True}
-    )
+    return figure.update_layout(height=height, legend=legend, margin=margin)

@@ -7,25 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coopmap.comparison.groups import Group, Spread
-from coopmap.comparison.tables import Section, Table
+from coopmap.comparison.groups import Group
 from coopmap.config.checks import ConfigError
 from coopmap.evaluation.records import PAIR_ERRORS
+from coopmap.report.numbers import Spread
+from coopmap.report.tables import Column, Row, Section, Table, Value, names
 from coopmap.runs.reader import Run
 
 SWEEPS = ("meters and degrees", "meters alone", "degrees alone")
 SMALLEST_IN = {"trans_m": 1e-3, "rot_deg": 1e-3}
 """Below these errors of what goes in, there is nothing to divide by."""
-DASH = "\u2013"
 NO_PRIOR = "no prior"
 COLUMNS = [
-    "noise (m, deg)",
-    "in: translation (m)",
-    "out",
-    "out / in",
-    "in: rotation (deg)",
-    "out",
-    "out / in",
+    names("noise (m, deg)"),
+    *(
+        Column(label, unit, group=group)
+        for group, size in (("translation", "m"), ("rotation", "deg"))
+        for label, unit in (("in", size), ("out", size), ("out / in", ""))
+    ),
 ]
 
 
@@ -134,23 +133,18 @@ class Outcome:
         answered = {error: Spread(tuple(each.answered[error] for each in measurements)) for error in PAIR_ERRORS}
         return cls(measurements[0].level, given, answered, ratio)
 
-    def cells(self) -> list[str]:
-        """Its row in the table."""
-        cells = [NO_PRIOR if self.level is None else str(self.level)]
+    def row(self) -> Row:
+        """Its row in the table; ratios below 1 are marked."""
+        cells: list[Value] = [NO_PRIOR if self.level is None else str(self.level)]
+        better = set()
         for error in PAIR_ERRORS:
             given, ratio = self.given[error], self.ratio[error]
-            nothing = DASH if given is None else "0"
-            cells += [
-                nothing if given is None or given.mean < SMALLEST_IN[error] else given.text(exact=True),
-                self.answered[error].text(),
-                DASH if ratio is None else ratio.text(),
-            ]
-        return cells
-
-    def better(self) -> set[int]:
-        """Columns of ratios below 1."""
-        ratios = {COLUMNS.index("out / in") + 3 * place: self.ratio[error] for place, error in enumerate(PAIR_ERRORS)}
-        return {column for column, ratio in ratios.items() if ratio is not None and ratio.mean < 1}
+            if given is not None:
+                given = Spread((0.0,)) if given.mean < SMALLEST_IN[error] else given.scaled(1, exact=True)
+            cells += [given, self.answered[error], ratio]
+            if ratio is not None and ratio.mean < 1:
+                better.add(len(cells) - 1)
+        return Row(cells, better)
 
 
 def _spread(values: Sequence[float | None]) -> Spread | None:
@@ -177,15 +171,11 @@ def noise_table(group: Group, measured: Sequence[Outcome]) -> Table:
     spread = "Mean ± sample standard deviation over runs. " if len(group.runs) > 1 else ""
     return Table(
         group.label,
-        f"{spread}Errors of the relative poses between agents, mean over pairs: in, of the rough poses; out, of the "
-        f"answer. Ratios below 1 are marked. Measured: {runs}.",
         COLUMNS,
         [
-            Section(
-                title if len(sections) > 1 else "",
-                [each.cells() for each in rows],
-                {(row, column) for row, each in enumerate(rows) for column in each.better()},
-            )
+            Section([each.row() for each in rows], title if len(sections) > 1 else "")
             for title, rows in sections.items()
         ],
+        f"{spread}Errors of the relative poses between agents, mean over pairs: in, of the rough poses; out, of the "
+        f"answer. Ratios below 1 are marked. Measured: {runs}.",
     )

@@ -26,13 +26,11 @@ from pathlib import Path
 
 from coopmap.cli.arguments import split_arguments
 from coopmap.comparison.groups import Group, group_runs
-from coopmap.comparison.tables import Table, markdown, print_table
 from coopmap.config import Config, ConfigError
 from coopmap.config.checks import require_choice
 from coopmap.config.compose import config_groups
 from coopmap.config.evaluate import SPLITS, EvaluateConfig
 from coopmap.evaluation.noise import (
-    DASH,
     DEFAULT_LEVELS,
     NO_PRIOR,
     Level,
@@ -41,6 +39,11 @@ from coopmap.evaluation.noise import (
     outcomes,
 )
 from coopmap.evaluation.records import PAIR_ERRORS, RowWriter
+from coopmap.report.files import write_text
+from coopmap.report.numbers import DASH
+from coopmap.report.pages import write_page
+from coopmap.report.tables import Table
+from coopmap.report.terminal import print_table
 from coopmap.runs.folder import find_checkpoint
 from coopmap.runs.logs import log_to
 from coopmap.runs.reader import Run, find_runs, read_run
@@ -198,7 +201,7 @@ def benchmark(options: Options, say: Callable[[str], None] = print) -> tuple[lis
     Returns:
         A table per group, and the files.
     """
-    from coopmap.evaluation.noise_page import noise_page
+    from coopmap.evaluation.noise_figure import noise_figure
 
     groups = find_groups(options.runs, options.by)
     shared = Path(os.path.commonpath([run.path.parent for group in groups for run in group.runs]))
@@ -210,8 +213,8 @@ def benchmark(options: Options, say: Callable[[str], None] = print) -> tuple[lis
     last = found[groups[0].label][-1]
     changed = f" Changed: {' '.join(options.overrides)}." if options.overrides else ""
     facts = f"Split {options.split}, {last.samples} samples, {last.pairs} pairs of agents.{changed}"
-    text.write_text("\n".join([f"# {TITLE}\n\n{facts}\n", *map(markdown, tables)]), encoding="utf-8")
-    page.write_text(noise_page(TITLE, facts, tables, measured), encoding="utf-8")
+    write_text("\n".join([f"# {TITLE}\n\n{facts}\n", *(table.markdown() for table in tables)]), text)
+    write_page(page, "noise.html", title=TITLE, facts=facts, tables=tables, figure=noise_figure(measured))
     return tables, [rows, text, page]
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import base64
-import math
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
-from coopmap.evaluation.charts import COLORS
+from coopmap.evaluation.charts import METHOD_COLORS
+from coopmap.report.pages import literal
+from coopmap.report.palette import GRAY
 
 MAX_WIDTH = 560
-SIZE = 300
-"""Edge of the top-down plot, pixels."""
-MARGIN = 26
+SIZE = 330
+"""Height of the top-down plot, pixels."""
 SMALLEST_SPAN_M = 20.0
-TRUE_COLOR = "#1f2328"
 
 
 def panorama_uri(image: Float[Tensor, "3 h w"]) -> str:
@@ -33,71 +34,55 @@ def panorama_uri(image: Float[Tensor, "3 h w"]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
-def top_down(poses: dict[str, Float[Tensor, "n 4 4"]]) -> str:
-    """SVG of the agents seen from above, the reference agent's forward direction upwards.
+def top_down(poses: Mapping[str, Float[Tensor, "n 4 4"]], agents: Sequence[str]) -> go.Figure:
+    """The agents seen from above, the reference agent's forward direction upwards.
 
     Args:
         poses: ``T_0_j`` under ``true``, ``model`` and perhaps ``refined``.
+        agents: their names.
     """
-    drawn = {name: poses[name].double().numpy() for name in ("true", "refined", "model") if name in poses}
-    ground = np.concatenate([pose[:, [0, 2], 3] for pose in drawn.values()])
+    figure = go.Figure()
+    true = poses["true"].double().numpy()
+    for name in ("refined", "model"):
+        if name in poses:
+            answer = poses[name].double().numpy()
+            figure.add_trace(_joined(true, answer, METHOD_COLORS[name], "dot" if name == "refined" else "solid"))
+            symbol = "arrow-open" if name == "refined" else "arrow"
+            figure.add_trace(_agents(answer[1:], agents[1:], METHOD_COLORS[name], symbol, name))
+    figure.add_trace(_agents(true, agents, GRAY, "arrow", "true"))
+    figure.data[-1].update(mode="markers+text", text=[f" {view}" for view in range(len(true))])
+    ground = np.concatenate([np.stack([trace.x, trace.y], axis=1) for trace in figure.data if trace.mode != "lines"])
     ground = ground[np.isfinite(ground).all(axis=1)]
     low, high = ground.min(axis=0), ground.max(axis=0)
-    span = max(float((high - low).max()) * 1.1, SMALLEST_SPAN_M)
-    pixels_per_m, middle = (SIZE - 2 * MARGIN) / span, (low + high) / 2
-
-    def place(position: Float[np.ndarray, " 2"]) -> tuple[float, float]:
-        x, forward = (position - middle) * pixels_per_m
-        return SIZE / 2 + float(x), SIZE / 2 - float(forward)
-
-    parts = [_rings(place(np.zeros(2)), pixels_per_m, span)]
-    for name in ("refined", "model"):
-        for view in range(1, len(drawn["true"])) if name in drawn else ():
-            a, b = (place(drawn[kind][view, [0, 2], 3]) for kind in ("true", name))
-            if all(map(math.isfinite, b)):
-                dash = ' stroke-dasharray="3 3"' if name == "refined" else ""
-                parts.append(_line(a, b, COLORS[name], dash))
-                parts.append(_arrow(b, drawn[name][view], "none" if name == "refined" else COLORS[name], COLORS[name]))
-    for view, pose in enumerate(drawn["true"]):
-        position = place(pose[[0, 2], 3])
-        parts.append(_arrow(position, pose, TRUE_COLOR, TRUE_COLOR))
-        parts.append(f'<text x="{position[0] + 9:.1f}" y="{position[1] + 4:.1f}">{view}</text>')
-    bar = _nice(span / 4)
-    scale = (
-        f'<line x1="{MARGIN / 2}" x2="{MARGIN / 2 + bar * pixels_per_m:.1f}" y1="{SIZE - 10}" y2="{SIZE - 10}" '
-        f'stroke="{TRUE_COLOR}" stroke-width="2"/><text x="{MARGIN / 2}" y="{SIZE - 15}">{bar:g} m</text>'
-    )
-    opening = f'<svg class="map" viewBox="0 0 {SIZE} {SIZE}" role="img" aria-label="seen from above">'
-    return f"{opening}{''.join(parts)}{scale}</svg>"
+    half = 0.6 * max(float((high - low).max()), SMALLEST_SPAN_M)
+    span = np.stack([(low + high) / 2 - half, (low + high) / 2 + half], axis=1).tolist()
+    figure.update_xaxes(title_text="to the right (m)", range=span[0], constrain="domain")
+    figure.update_yaxes(title_text="ahead (m)", range=span[1], scaleanchor="x", scaleratio=1, constrain="domain")
+    margin = {"l": 8, "r": 8, "t": 8, "b": 8}
+    return figure.update_layout(height=SIZE, margin=margin, showlegend=False, hovermode="closest", font_size=11)
 
 
-def _rings(center: tuple[float, float], pixels_per_m: float, span: float) -> str:
-    step = _nice(span / 4)
-    return "".join(
-        f'<circle cx="{center[0]:.1f}" cy="{center[1]:.1f}" r="{ring * step * pixels_per_m:.1f}" fill="none" '
-        'stroke="#d8dee4"/>'
-        for ring in range(1, 1 + math.ceil(1.5 * span / step))
+def _agents(pose: Float[np.ndarray, "n 4 4"], agents: Sequence[str], color: str, symbol: str, what: str) -> go.Scatter:
+    """Arrows that point where the agents look."""
+    heading = np.rad2deg(np.arctan2(pose[:, 0, 2], pose[:, 2, 2]))
+    return go.Scatter(
+        x=pose[:, 0, 3],
+        y=pose[:, 2, 3],
+        mode="markers",
+        marker={
+            "color": color,
+            "symbol": symbol,
+            "size": 13,
+            "angle": heading,
+        },
+        textposition="middle right",
+        customdata=[literal(agent) for agent in agents],
+        hovertemplate=f"{what}, agent %{{customdata}}<br>%{{x:.1f}} m right, %{{y:.1f}} m ahead<extra></extra>",
     )
 
 
-def _line(a: tuple[float, float], b: tuple[float, float], color: str, dash: str) -> str:
-    return (
-        f'<line x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}" stroke="{color}" stroke-opacity=".6" '
-        f'stroke-width="1.5"{dash}/>'
-    )
-
-
-def _arrow(position: tuple[float, float], pose: Float[np.ndarray, "4 4"], fill: str, stroke: str) -> str:
-    """A kite that points where the agent looks."""
-    right, forward = pose[[0, 2], 2]
-    turn = math.degrees(math.atan2(right, forward))
-    return (
-        f'<path d="M0 -9 L6 7 L0 3.5 L-6 7 Z" fill="{fill}" stroke="{stroke}" stroke-width="1.3" '
-        f'transform="translate({position[0]:.1f} {position[1]:.1f}) rotate({turn:.1f})"/>'
-    )
-
-
-def _nice(length: float) -> float:
-    """The largest of 1, 2, 5, 10, ... below a length."""
-    magnitude = 10 ** math.floor(math.log10(length))
-    return next(factor * magnitude for factor in (5, 2, 1) if factor * magnitude <= length)
+def _joined(true: Float[np.ndarray, "n 4 4"], answer: Float[np.ndarray, "n 4 4"], color: str, dash: str) -> go.Scatter:
+    """Lines from the true positions to the answer's, separated by NaN."""
+    ends = np.stack([true[1:, :3, 3], answer[1:, :3, 3], np.full_like(true[1:, :3, 3], np.nan)], axis=1).reshape(-1, 3)
+    line = {"color": color, "width": 1.5, "dash": dash}
+    return go.Scatter(x=ends[:, 0], y=ends[:, 2], mode="lines", line=line, opacity=0.6, hoverinfo="skip")

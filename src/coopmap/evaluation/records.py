@@ -16,6 +16,7 @@ from torch import Tensor
 from coopmap.evaluation.refinement import predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
 from coopmap.metrics import MeanPoseBaseline, Rows, agent_poses, pair_errors, predicted_pose, slow_rows
+from coopmap.report.files import write_csv
 from coopmap.types import Batch, Observation, Prediction, SampleMeta, SkippedBatch, Target
 
 METHODS = {
@@ -136,13 +137,7 @@ class RowWriter:
 
 def write_table(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """A CSV file with all columns that any row has, by way of a temporary file."""
-    columns = dict.fromkeys(name for row in rows for name in row)
-    temporary = file.with_suffix(".tmp")
-    with temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(columns))
-        writer.writeheader()
-        writer.writerows([_readable(row) for row in rows])
-    temporary.replace(file)
+    write_csv([_readable(row) for row in rows], file)
 
 
 def _readable(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from coopmap.evaluation.frames import FrameList, read_frame_list
 from coopmap.evaluation.records import Recorder, SampleRecord, gathered, write_table
 from coopmap.evaluation.subject import Subject, open_subject
 from coopmap.evaluation.summary import Conditions, summarize_records
-from coopmap.runs.summary import write_json
+from coopmap.report.files import write_json
 from coopmap.training.assembly import trainer_options
 
 log = logging.getLogger(__name__)

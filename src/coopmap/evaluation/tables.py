@@ -1,41 +1,113 @@
-"""The comparison of methods, for the terminal."""
+"""Tables of an evaluation: methods side by side, and every figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
-from coopmap.runs.summary import print_table
+from coopmap.evaluation.statistics import STATISTICS
+from coopmap.metrics.pose import RECALLS_M_DEG
+from coopmap.report.numbers import Interval, error_size, percent
+from coopmap.report.tables import Column, Row, Section, Table, Value, names
+from coopmap.report.terminal import print_table
+
+ERRORS = {"trans_m": "translation (m)", "rot_deg": "rotation (deg)"}
+STATISTIC_NAMES = {"mean": "mean", "median": "median", "p90": "90th %"}
+ALIGNED = ("_se3", "_sim3")
 
 
 def print_methods(summary: Mapping[str, Any], title: str) -> None:
     """Translation and rotation errors of all pairs, method by method."""
-    table = Table()
-    for column in (f"{summary['pairs']} pairs", "translation (m), mean", "median", "rotation (deg), mean", "median"):
-        table.add_column(column, justify="left" if "pairs" in column else "right", no_wrap=True)
+    where = summary["frames"]["name"] if summary["frames"] else summary["split"]
+    title = f"{title}: {where}, {summary['samples']} samples, inputs: {summary['inputs']}"
+    print_table(methods_table(summary, title, ("mean", "median"), ("mean",), with_recalls=False))
+
+
+def methods_table(
+    summary: Mapping[str, Any],
+    title: str,
+    statistics: Sequence[str] = STATISTICS,
+    with_bounds: Sequence[str] = STATISTICS,
+    with_recalls: bool = True,
+) -> Table:
+    """Errors over all pairs and the share of pairs within common limits, a row per method.
+
+    Args:
+        summary: content of ``summary.json``.
+        title: of the table.
+        statistics: of the errors.
+        with_bounds: those of them that are shown with their interval.
+        with_recalls: show the shares.
+    """
+    recalls = [f"recall_{meters}m_{degrees}deg" for meters, degrees in RECALLS_M_DEG] if with_recalls else []
+    columns = [
+        names(f"{summary['pairs']} pairs"),
+        *(
+            Column(STATISTIC_NAMES[statistic], form=error_size, group=ERRORS[error])
+            for error in PAIR_ERRORS
+            for statistic in statistics
+        ),
+        *(
+            Column(f"{meters} m, {degrees}°", form=percent, group="share of pairs within")
+            for (meters, degrees), _ in zip(RECALLS_M_DEG, recalls, strict=False)
+        ),
+    ]
+    rows = []
     for method, label in METHODS.items():
         if (figures := summary["methods"].get(method)) is not None:
-            cells = [[interval(figures[name]), number(figures[name]["median"])] for name in PAIR_ERRORS]
-            table.add_row(label, *cells[0], *cells[1])
-        elif method in summary["notes"]:
-            table.add_row(label, summary["notes"][method])
+            cells = [
+                _interval(figures[error], statistic) if statistic in with_bounds else figures[error][statistic]
+                for error in PAIR_ERRORS
+                for statistic in statistics
+            ]
+            rows.append(Row([label, *cells, *(_interval(figures[name], "mean") for name in recalls)], kind=method))
     for line in summary["published"]:
-        table.add_row(f"published: {line['name']}", number(line["trans_m"]), "", number(line["rot_deg"]), "")
-    where = summary["frames"]["name"] if summary["frames"] else summary["split"]
-    print_table(f"{title}: {where}, {summary['samples']} samples, inputs: {summary['inputs']}", table)
+        values: list[Value] = [f"published: {line['name']}"]
+        for error in PAIR_ERRORS:
+            values += [line[error], *[None] * (len(statistics) - 1)]
+        rows.append(Row([*values, *[None] * len(recalls)], kind="published"))
+    bootstrap = summary["bootstrap"]
+    conditions = summary.get("published_conditions")
+    return Table(
+        title,
+        columns,
+        [Section(rows)],
+        "Relative poses of all pairs of agents as they are: in meters and degrees, nothing aligned or scaled to the "
+        f"truth. Below each value its {bootstrap['level']:.0%} bootstrap interval ({bootstrap['resamples']} resamples "
+        f"of whole {bootstrap['drawn']}).",
+        [
+            *(f"{METHODS[method]}: {note}" for method, note in summary["notes"].items() if method in METHODS),
+            *([f"Published figures: {conditions}."] if conditions else []),
+        ],
+    )
 
 
-def interval(figure: Mapping[str, Any]) -> str:
-    """A mean with its interval: ``6.58 [5.9, 7.3]``."""
-    bounds, value = figure["mean_ci95"], number(figure["mean"])
-    return value if bounds is None else f"{value} [{number(bounds[0])}, {number(bounds[1])}]"
+def figure_tables(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Table]]:
+    """Every figure over samples, by title, in two halves to stand side by side."""
+    known = [name for name, figure in figures.items() if figure["count"]]
+    aligned = [name for name in known if any(part in name for part in ALIGNED)]
+    parts = {
+        "Unaligned": [name for name in known if name not in aligned],
+        "After alignment to the truth (which one, the name says)": aligned,
+    }
+    columns = [
+        names("figure"),
+        *(Column(STATISTIC_NAMES[statistic], form=error_size) for statistic in STATISTICS),
+        Column("samples"),
+    ]
+    found = {}
+    for title, chosen in parts.items():
+        rows = [
+            Row([name, *(_interval(figures[name], statistic) for statistic in STATISTICS), figures[name]["count"]])
+            for name in chosen
+        ]
+        half = -(-len(rows) // 2)
+        halves = [part for part in (rows[:half], rows[half:]) if part]
+        if halves:
+            found[title] = [Table(title, columns, [Section(part)]) for part in halves]
+    return found
 
 
-def number(value: float | None) -> str:
-    """Three digits, two below 0.1; a dash where there is nothing."""
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if abs(value) >= 0.1 else f"{value:.2g}"
+def _interval(figure: Mapping[str, Any], statistic: str) -> Interval:
+    return Interval(figure[statistic], figure.get(f"{statistic}_ci95"))

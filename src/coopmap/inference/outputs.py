@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from coopmap.geometry.calibration import PinholeCalibration
 from coopmap.inference.inputs import Views
 from coopmap.inference.runner import Inference
-from coopmap.runs.summary import write_json
+from coopmap.report.files import write_json
 from coopmap.viz.overview import draw_overview
 from coopmap.viz.scene import draw_scene, write_scene
 
@@ -51,11 +51,10 @@ def write_outputs(
         colors[shown],
         result.pose.numpy(),
         views.names,
-        views.title,
         corners=result.rays.numpy()[:, [0, 0, -1, -1], [0, -1, -1, 0]] if views.camera_model == "pinhole" else None,
         true_pose=None if views.true_pose is None else views.true_pose.numpy(),
     )
-    write_scene(figure, files[4])
+    write_scene(figure, views.title, files[4])
     return files
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
+from coopmap.report.files import write_json, write_text
 from coopmap.runs.provenance import git_revision
 
 log = logging.getLogger(__name__)
@@ -75,10 +76,11 @@ class RunFolder:
     def record(self, config: Config, overrides: Iterable[str]) -> None:
         """Write down configuration, command, revision and versions. Rank 0 only."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for leftover in self.checkpoints.glob(".*.tmp"):  # of a run that was killed while it wrote
+        # of a run that was killed while it wrote
+        for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
             leftover.unlink(missing_ok=True)
         self.metrics_file.unlink(missing_ok=True)  # a finished run that goes on is unfinished
-        self.config_file.write_text(to_yaml(config))
+        write_text(to_yaml(config), self.config_file)
         start = {
             "time": datetime.now().isoformat(timespec="seconds"),
             "command": shlex.join(sys.orig_argv),
@@ -91,7 +93,7 @@ class RunFolder:
         }
         file = self.path / "starts.json"
         starts = json.loads(file.read_text()) if file.exists() else []
-        file.write_text(json.dumps([*starts, start], indent=2) + "\n")
+        write_json([*starts, start], file)
         os.environ[RUN_DIR_VARIABLE] = str(self.path)
 
 

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from coopmap.config import Config
+from coopmap.report.files import write_csv, write_json
 from coopmap.runs.logs import is_other_rank
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,7 @@ class MetricsCsv(Logger):
         self._write(rows)
 
     def _write(self, rows: list[dict[str, float]]) -> None:
-        temporary = self.file.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            writer.writerows({**row, "step": int(row["step"])} for row in rows)
-        temporary.replace(self.file)
+        write_csv([{**row, "step": int(row["step"])} for row in rows], self.file, self._columns)
 
 
 def read_metrics(file: Path) -> list[dict[str, float]]:
@@ -147,7 +143,7 @@ def _start_wandb(config: Config, run_dir: Path, offline: bool) -> WandbLogger | 
         # Connects now, while a failure can still be passed over.
         logger.experiment.config.update(asdict(config), allow_val_change=True)
         # Under a W&B agent the id is the agent's choice.
-        file.write_text(json.dumps({"id": logger.experiment.id, "project": cfg.project, "entity": cfg.entity}) + "\n")
+        write_json({"id": logger.experiment.id, "project": cfg.project, "entity": cfg.entity}, file)
     except Exception as error:
         log.warning("W&B is not available (%s); metrics.csv is written all the same", error)
         return None

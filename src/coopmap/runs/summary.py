@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from coopmap.report.pages import literal, write_page
+from coopmap.report.palette import BLUE, COLORS, GRAY, VERMILLION
+from coopmap.report.tables import Column, Table, names
+from coopmap.report.terminal import print_table
 from coopmap.runs.loggers import read_metrics
 
 log = logging.getLogger(__name__)
@@ -24,6 +23,9 @@ HEADLINES = (
     ("rotation error, median (deg)", "val/rot_deg_median", "val/baseline_rot_deg_median"),
 )
 """Label, name of the figure, name of the same figure of always answering with the training mean."""
+
+MARKED_POINTS = 30
+"""Curves of fewer points show each of them."""
 
 
 def summarize(entries: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> dict[str, Any]:
@@ -42,13 +44,10 @@ def summarize(entries: Sequence[Mapping[str, float]], best: Mapping[str, float])
 
 def print_summary(summary: Mapping[str, Any], title: str) -> None:
     """A table of :func:`summarize`."""
-    table = Table()
-    for column in ("validation", "first", "last", "best", "training mean"):
-        table.add_column(column, justify="left" if column == "validation" else "right")
-    for label, name, _ in HEADLINES:
-        figures = summary.get(name.removeprefix("val/"), {})
-        table.add_row(label, *(_text(figures.get(key)) for key in ("first", "last", "best", "training_mean")))
-    print_table(title, table)
+    stages = ("first", "last", "best", "training mean")
+    columns = [names("validation"), *(Column(stage, key=stage.replace(" ", "_")) for stage in stages)]
+    records = [{"validation": label, **summary.get(name.removeprefix("val/"), {})} for label, name, _ in HEADLINES]
+    print_table(Table.of_records(title, columns, records))
 
 
 def warn_if_worse_than_at_first(summary: Mapping[str, Any]) -> None:
@@ -64,54 +63,47 @@ def warn_if_worse_than_at_first(summary: Mapping[str, Any]) -> None:
         )
 
 
-def print_table(title: str, table: Table) -> None:
-    """A table below a title; 100 columns wide where output is no terminal."""
-    print(title)
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def write_json(content: Mapping[str, Any], file: Path) -> None:
-    """Write via a temporary file; NaN becomes null."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_without_nan(content), indent=2) + "\n")
-    temporary.replace(file)
-
-
-def _without_nan(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _without_nan(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_without_nan(value) for value in node]
-    return None if isinstance(node, float) and node != node else node
-
-
 def write_curves(metrics_csv: Path, file: Path, title: str) -> None:
     """Training and validation curves as one self-contained HTML page."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     rows = read_metrics(metrics_csv)
-    names = dict.fromkeys(name for row in rows for name in row)
+    known = dict.fromkeys(name for row in rows for name in row)
     panels = (
-        ("validation pose_trans_avg", [("model", "val/pose_trans_avg")]),
-        ("translation error (m)", [("model", "val/trans_m_mean"), ("training mean", "val/baseline_trans_m_mean")]),
-        ("rotation error (deg)", [("model", "val/rot_deg_mean"), ("training mean", "val/baseline_rot_deg_mean")]),
-        ("training loss", [("loss", "train/loss")]),
-        ("training pose_trans_avg", [("pose_trans_avg", "train/pose_trans_avg")]),
-        ("learning rate", [(name.removeprefix("lr/"), name) for name in names if name.startswith("lr/")]),
+        ("validation pose_trans_avg", [("model, validation", "val/pose_trans_avg", BLUE)]),
+        ("translation error (m)", _with_baseline("trans_m_mean")),
+        ("rotation error (deg)", _with_baseline("rot_deg_mean")),
+        ("training loss", [("training loss", "train/loss", VERMILLION)]),
+        ("training pose_trans_avg", [("training pose_trans_avg", "train/pose_trans_avg", VERMILLION)]),
+        (
+            "learning rate",
+            [
+                (name, name, COLORS[place % len(COLORS)])
+                for place, name in enumerate(name for name in known if name.startswith("lr/"))
+            ],
+        ),
     )
-    figure = make_subplots(rows=2, cols=3, subplot_titles=[panel for panel, _ in panels])
-    for place, (_, lines) in enumerate(panels):
-        for label, name in lines:
-            points = [(row["step"], row[name]) for row in rows if name in row]
-            line = {"dash": "dot", "color": "gray"} if label == "training mean" else {}
+    figure = make_subplots(rows=2, cols=3, horizontal_spacing=0.09, vertical_spacing=0.14)
+    named: set[str] = set()
+    for place, (label, lines) in enumerate(panels):
+        row, column = place // 3 + 1, place % 3 + 1
+        for name, key, color in lines:
+            points = [(each["step"], each[key]) for each in rows if key in each]
             steps, values = zip(*points, strict=True) if points else ((), ())
-            trace = go.Scatter(x=steps, y=values, name=label, line=line, showlegend=False)
-            figure.add_trace(trace, row=place // 3 + 1, col=place % 3 + 1)
-    figure.update_layout(title=title, template="plotly_white", height=700)
-    figure.write_html(file, include_plotlyjs=True)
+            line = {"dash": "dot" if key.startswith("val/baseline_") else "solid", "color": color}
+            mode = "lines+markers" if len(points) < MARKED_POINTS else "lines"
+            group = {"legendgroup": name, "showlegend": bool(points) and name not in named}
+            figure.add_trace(
+                go.Scatter(x=steps, y=values, name=literal(name), line=line, mode=mode, **group), row=row, col=column
+            )
+            named.add(name)
+        figure.update_yaxes(title_text=label, row=row, col=column)
+    figure.update_xaxes(title_text="optimizer step")
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.04, "x": 0}
+    figure.update_layout(height=700, legend=legend, margin={"l": 60, "r": 16, "t": 60, "b": 50})
+    write_page(file, "figure.html", title=title, lead="", figure=figure)
+
+
+def _with_baseline(measure: str) -> list[tuple[str, str, str]]:
+    return [("model, validation", f"val/{measure}", BLUE), ("training mean", f"val/baseline_{measure}", GRAY)]

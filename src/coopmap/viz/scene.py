@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,15 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from coopmap.geometry.se3_numpy import transform_points
+from coopmap.report.pages import literal, write_page
+from coopmap.report.palette import BLUE, COLORS, GRAY, GREEN, PINK, VERMILLION
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-AXIS_COLORS = {"right": "#d62728", "down": "#2ca02c", "forward": "#1f77b4"}
-VIEW_COLORS = ("#111111", "#e6550d", "#756bb1", "#31a354", "#3182bd", "#c51b8a", "#8c6d31", "#636363")
+AXIS_COLORS = {"right": VERMILLION, "down": GREEN, "forward": BLUE}
+SCENE_HEIGHT = 760
+"""Pixels."""
 SHOWN_QUANTILES = 5, 95
 """Percentiles of the points that the axes span, so that a few far ones do not shrink the rest to a dot."""
 
@@ -26,7 +28,6 @@ def draw_scene(
     colors: UInt8[np.ndarray, "n 3"],
     pose: Float[np.ndarray, "v 4 4"],
     names: Sequence[str],
-    title: str,
     corners: Float[np.ndarray, "v 4 3"] | None = None,
     true_pose: Float[np.ndarray, "v 4 4"] | None = None,
 ) -> go.Figure:
@@ -37,7 +38,6 @@ def draw_scene(
         colors: of the points, RGB.
         pose: ``T_view0_view``.
         names: of the views.
-        title: of the page.
         corners: rays through the corners of perspective views, in order around the image.
         true_pose: ground truth, drawn as open diamonds.
     """
@@ -54,10 +54,9 @@ def draw_scene(
         traces += _truth(pose, true_pose, names)
     figure = go.Figure(traces)
     figure.update_layout(
-        title={"text": html.escape(title), "font": {"size": 16}},
-        template="plotly_white",
         legend={"itemsizing": "constant"},
-        margin={"l": 0, "r": 0, "b": 0, "t": 48},
+        margin={"l": 0, "r": 0, "b": 0, "t": 0},
+        height=SCENE_HEIGHT,
         scene=_box(low, high),
     )
     return figure
@@ -93,10 +92,10 @@ def _views(pose: Float[np.ndarray, "v 4 4"], names: Sequence[str]) -> go.Scatter
     return go.Scatter3d(
         **_upright(pose[:, :3, 3]),
         mode="markers+text",
-        marker={"size": 5, "color": [VIEW_COLORS[i % len(VIEW_COLORS)] for i in range(len(pose))]},
-        text=[html.escape(name) for name in names],
+        marker={"size": 5, "color": [COLORS[i % len(COLORS)] for i in range(len(pose))]},
+        text=[literal(name) for name in names],
         textposition="top center",
-        textfont={"color": "#111111", "size": 13},
+        textfont={"size": 13},
         name="views",
     )
 
@@ -110,12 +109,12 @@ def _truth(
     positions = go.Scatter3d(
         **_upright(true_pose[1:, :3, 3]),
         mode="markers",
-        marker={"size": 6, "symbol": "diamond-open", "color": "#d62728"},
-        text=[f"{html.escape(name)}, true position" for name in names[1:]],
+        marker={"size": 6, "symbol": "diamond-open", "color": PINK},
+        text=[f"{literal(name)}, true position" for name in names[1:]],
         name="true positions",
     )
     errors = _upright(_segments(pose[1:, :3, 3], true_pose[1:, :3, 3]))
-    return [positions, go.Scatter3d(**errors, mode="lines", line={"color": "#d62728", "width": 1}, name="errors")]
+    return [positions, go.Scatter3d(**errors, mode="lines", line={"color": PINK, "width": 1}, name="errors")]
 
 
 def _box(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"]) -> dict[str, Any]:
@@ -129,9 +128,10 @@ def _box(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"]) -> dict[st
     return {**axes, "aspectmode": "manual", "aspectratio": _aspect(span), "camera": camera}
 
 
-def write_scene(figure: go.Figure, file: Path) -> None:
+def write_scene(figure: go.Figure, title: str, file: Path) -> None:
     """Write a page that needs nothing else, network included."""
-    figure.write_html(file, include_plotlyjs=True, full_html=True, default_height="95vh")
+    lead = "Drag to turn, scroll to zoom. Meters, in the frame of the first view."
+    write_page(file, "figure.html", title=title, lead=lead, figure=figure)
 
 
 def _upright(points: Float[np.ndarray, "n 3"]) -> dict[str, Float[np.ndarray, " n"]]:
@@ -172,4 +172,4 @@ def _frusta(pose: Float[np.ndarray, "v 4 4"], corners: Float[np.ndarray, "v 4 3"
     starts = np.broadcast_to(pose[:, None, :3, 3], ends.shape)
     edges = [(starts, ends), (ends, np.roll(ends, -1, axis=1))]
     lines = np.concatenate([_segments(a.reshape(-1, 3), b.reshape(-1, 3)) for a, b in edges])
-    return go.Scatter3d(**_upright(lines), mode="lines", line={"color": "#444444", "width": 2}, name="image corners")
+    return go.Scatter3d(**_upright(lines), mode="lines", line={"color": GRAY, "width": 2}, name="image corners")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import resource
 import sys
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from coopmap.models.counting import count_parameters, count_sample
+from coopmap.report.files import write_json
 from coopmap.types import Observation
 
 log = logging.getLogger(__name__)
@@ -92,9 +92,7 @@ class ModelFacts(L.Callback):
     def _write(self, trainer: L.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        temporary = self.file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.facts, indent=2) + "\n")
-        temporary.replace(self.file)
+        write_json(self.facts, self.file)
 
 
 def largest_observation(datamodule: Any) -> Observation | None:

@@ -1,19 +1,16 @@
-"""Error of the answer over error of the rough poses, as a picture on one self-contained page."""
+"""Error of the answer over error of the rough poses, as a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from coopmap.comparison.curves import COLORS
-from coopmap.comparison.page import document, table_html
-from coopmap.comparison.tables import Table
-from coopmap.evaluation.charts import as_html
 from coopmap.evaluation.noise import NO_PRIOR, SWEEPS, Outcome
+from coopmap.report.pages import literal
+from coopmap.report.palette import COLORS, GRAY
 
 Measured = Mapping[str, Sequence[Outcome]]
 """Outcomes by label of their group."""
@@ -24,32 +21,7 @@ PANELS = {"trans_m": ("translation", "m", 1), "rot_deg": ("rotation", "deg", 2)}
 DASHES, SYMBOLS = ("solid", "dash", "dot"), ("circle", "square", "diamond")
 """By sweep."""
 
-GRAY, BETTER = "#8c959f", "rgba(0, 158, 115, 0.08)"
-
-ONLY_FIGURES = "main:has(> #figures:target) > :not(#figures) { display: none; }"
-"""``priors.html#figures`` shows the figures alone, for a picture of them."""
-
-
-def noise_page(title: str, facts: str, tables: Iterable[Table], measured: Measured) -> str:
-    """The whole page.
-
-    Args:
-        title: heading.
-        facts: what was measured on, as a sentence.
-        tables: one per group.
-        measured: the same as numbers.
-    """
-    key = (
-        "Above: the answer's error over that of the rough poses that went in; below the diagonal (green) the answer is "
-        "better than what was given. Below: the ratio of both over the noise. Bars: standard deviation over runs."
-    )
-    parts = [
-        f"<h1>{escape(title)}</h1><p>{escape(facts)}</p>",
-        f'<div id="figures">{as_html(noise_figure(measured), with_library=True)}</div>',
-        f"<p>{escape(key)}</p>",
-        *(f"<h2>{escape(table.title)}</h2><p>{escape(table.note)}</p>{table_html(table)}" for table in tables),
-    ]
-    return document(title, parts, ONLY_FIGURES)
+BETTER = "rgba(0, 158, 115, 0.12)"
 
 
 def noise_figure(measured: Measured) -> go.Figure:
@@ -70,10 +42,8 @@ def noise_figure(measured: Measured) -> go.Figure:
                     )
                     shown.add(style["name"])
     return figure.update_layout(
-        template="plotly_white",
         height=760,
         margin={"l": 60, "r": 20, "t": 60, "b": 50},
-        font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.03, "x": 0},
     )
 
@@ -82,7 +52,7 @@ def _style(name: str, group: int, sweep: int, by_group: bool) -> dict[str, Any]:
     """Colors tell groups apart where there are several, else sweeps."""
     color = COLORS[(group if by_group else sweep) % len(COLORS)]
     return {
-        "name": escape(name, quote=False),  # Plotly reads some HTML
+        "name": literal(name),
         "legendgroup": name,
         "mode": "lines+markers",
         "cliponaxis": False,

@@ -1,0 +1,66 @@
+"""Files that are never half-written: a killed job leaves the old file or the new one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path beside ``file`` to write to; when the block ends well, its content is on the disk as ``file``.
+
+    Folders above are made if they do not exist. Leftovers of killed processes are named ``.NAME.PID.tmp``.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(file.parent)  # makes the rename itself durable
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(text: str, file: Path) -> None:
+    """Write UTF-8."""
+    with replacing(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(content: Mapping[str, Any] | Sequence[Any], file: Path) -> None:
+    """Write JSON that every reader takes: NaN and infinity become null."""
+    write_text(json.dumps(_finite(content), indent=2) + "\n", file)
+
+
+def _finite(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _finite(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_finite(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
+
+
+def write_csv(rows: Iterable[Mapping[str, Any]], file: Path, columns: Sequence[str] | None = None) -> None:
+    """Write rows, with all columns that any of them has unless ``columns`` says which."""
+    rows = list(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(rows)

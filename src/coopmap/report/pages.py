@@ -1,0 +1,74 @@
+"""Self-contained HTML pages from the templates beside this file; whatever is inserted is escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from coopmap.report.files import write_text
+from coopmap.report.palette import PAGES, figure_style
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def write_page(file: Path, template: str, **content: Any) -> None:
+    """Write a page that needs nothing else, network included.
+
+    Args:
+        file: to write.
+        template: its name in ``templates``.
+        content: values that the template names; Plotly figures go through its filter ``plot``.
+
+    Raises:
+        jinja2.UndefinedError: the template names a value that is not given.
+    """
+    write_text(render(template, **content), file)
+
+
+def render(template: str, **content: Any) -> str:
+    """The text of a page; see :func:`write_page`."""
+    return _environment().get_template(template).render(**content)
+
+
+def literal(text: str) -> str:
+    """Text that Plotly shows as it is; it takes some HTML for markup."""
+    return escape(text, quote=False)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"plot": _plot}
+    environment.globals |= {
+        "pages": PAGES,
+        "figure_styles": {scheme: figure_style(scheme) for scheme in PAGES},
+        "plotly_library": _plotly_library,
+    }
+    return environment
+
+
+def _plot(figure: go.Figure, name: str, mode_bar: bool = False) -> Markup:
+    """The figure without Plotly's script, which the page brings along once."""
+    if not name.replace("-", "").isalnum():
+        raise ValueError(f"{name!r}: Plotly does not escape names of figures; expected letters, digits and hyphens")
+    shown = figure.update_layout(template=figure_style("light"))
+    config = {"displaylogo": False, "displayModeBar": None if mode_bar else False, "responsive": True}
+    return Markup(shown.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name))  # escapes "<"
+
+
+def _plotly_library() -> Markup:
+    from plotly.offline import get_plotlyjs
+
+    return Markup(get_plotlyjs())
