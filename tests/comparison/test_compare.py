@@ -135,9 +135,9 @@ def test_terminal_shows_tables_notes_and_files(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["/nowhere"], "/nowhere: there is no such folder"),
-        (["ouput=x", "/nowhere"], "ouput: did you mean output?"),
-        (["by=experiment"], "name at least one run folder, or a folder that holds runs"),
+        (["/nowhere"], "/nowhere: there is no such folder, and no run of that name below runs"),
+        (["ouput=x", "/nowhere"], "ouput: no such key. Did you mean output?"),
+        (["by=experiment"], "name at least one run, or a folder that holds runs"),
     ],
 )
 def test_mistakes_are_named(

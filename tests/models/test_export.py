@@ -283,9 +283,9 @@ def test_weights_alone_are_no_checkpoint_of_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["output=x"], "give either run=RUN_FOLDER or checkpoint=FILE"),
+        (["output=x"], "give either run=RUN or checkpoint=FILE"),
         (["checkpoint=a.ckpt"], "give output=FOLDER"),
-        (["chekpoint=a.ckpt", "output=x"], "did you mean checkpoint?"),
+        (["chekpoint=a.ckpt", "output=x"], "chekpoint: no such key. Did you mean checkpoint?"),
     ],
 )
 def test_command_line_explains_mistakes(arguments, message):

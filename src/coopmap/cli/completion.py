@@ -93,7 +93,7 @@ def _candidates(before: Sequence[str], word: str) -> Iterable[str]:
     name, equals, value = word[len(prefix) :].partition("=")
     if equals:
         return [f"{prefix}{name}={found}" for found in _values(command, name, value, before)]
-    places = _runs(before) + _files(word) if command.places else []
+    places = ["latest", *_runs(before), *_files(word)] if command.places else []
     return [*(prefix + found for found in _keys(command, name, "=")), *places]
 
 

@@ -95,10 +95,11 @@ def _own_key(command: Command, name: str) -> str:
     found = {key.name: key for key in all_keys(command.schema)} if command.schema else {}
     if name in found:
         return _page(f"{name}=..., a key of coopmap {command.name}", _key_text(found[name]))
-    return _config_topic(name) if command.takes_config else _no_topic(name, list(found))
+    known = [*found, *(topics() if command.takes_config else ())]
+    return _config_topic(name, known) if command.takes_config else _no_topic(name, known)
 
 
-def _config_topic(name: str) -> str:
+def _config_topic(name: str, known: Sequence[str] = ()) -> str:
     group, dotted = name.replace(".", "/"), name.replace("/", ".")
     key = next((key for key in all_keys(Config) if key.name == dotted), None)
     parts = []
@@ -112,7 +113,7 @@ def _config_topic(name: str) -> str:
         return _page(f"{dotted}=...", _key_text(key))
     elif key is not None:
         parts.insert(0, _key_text(key))
-    return _page(f"{group}=CHOICE" if group in config_groups() else dotted, *parts) if parts else _no_topic(name)
+    return _page(f"{group}=CHOICE" if group in config_groups() else dotted, *parts) if parts else _no_topic(name, known)
 
 
 def _no_topic(name: str, known: Sequence[str] = ()) -> str:
@@ -159,7 +160,7 @@ def _key_text(key: Key) -> str:
 
 def _facts(key: Key) -> str:
     """``[bowl | sphere | infinite; default: bowl]``."""
-    kind = " | ".join(key.choices) if key.choices else key.kind
+    kind = " | ".join(key.choices) if key.choices else key.kind.removesuffix(" | null")
     if key.choices and key.kind.startswith("list"):
         kind = f"list of {kind}"
     return f"[{kind}; default: {key.default}]"

@@ -21,8 +21,8 @@ class InferenceOptions:
         camera_model: ``pinhole`` (perspective views) or ``cyl`` (360-degree panoramas).
         precision: ``fp32``, ``bf16`` (autocast; heads stay in float32) or ``auto``: bf16 on a GPU that has it.
         edges: leave out pixels that float between a front and a back surface.
-        edge_depth_ratio: relative spread of depth within 3 x 3 pixels that makes an edge ...
-        edge_normal_deg: ... where neighboring normals also differ by this angle.
+        edge_depth_ratio: relative spread of depth within 3 x 3 pixels that makes an edge, where normals say so too.
+        edge_normal_deg: angle between neighboring normals that makes an edge, where depth says so too.
         confidence_percentile: leave out this share of each view's pixels, the least confident; 0 = none.
     """
 

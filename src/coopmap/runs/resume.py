@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
+
 from coopmap.config import Config, ConfigError
+from coopmap.config.compose import to_yaml
 from coopmap.runs.find import find_run
 from coopmap.runs.folder import RunFolder, launched_run
 from coopmap.runs.reader import flatten
@@ -93,8 +96,6 @@ def _newest_continuable(config: Config) -> RunFolder | None:
 
 def differences(stored: Config, current: Config) -> list[str]:
     """Keys in which two configurations differ, the volatile ones left out: ``optim.lr: 0.0001 -> 0.0002``."""
-    before, now = (
-        flatten(OmegaConf.to_container(OmegaConf.structured(config), resolve=True)) for config in (stored, current)
-    )
+    before, now = (flatten(yaml.safe_load(to_yaml(config))) for config in (stored, current))
     keys = [key for key in sorted(before.keys() | now.keys()) if not key.startswith(VOLATILE_KEYS)]
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
