@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from coopmap.cli import commands
 from coopmap.cli.commands import COMMANDS, Command, find_command
 from coopmap.cli.main import main
+from coopmap.config import conf_dir
 from coopmap.config.synth import TownConfig
 
 RUNNABLE = ("train", "evaluate", "infer", "export", "compare", "bench", "synth")
@@ -38,6 +40,11 @@ def test_every_function_and_schema_of_the_table_exists() -> None:
         assert callable(command.load())
         if command.places:
             assert command.places in command.schema.__dataclass_fields__
+
+
+def test_the_console_script_is_the_same_program() -> None:
+    (script,) = tomllib.loads((conf_dir().parent / "pyproject.toml").read_text())["project"]["scripts"].items()
+    assert script == ("coopmap", f"{main.__module__}:{main.__name__}")
 
 
 def test_values_mean_the_same_everywhere(called: list[Any]) -> None:

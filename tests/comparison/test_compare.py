@@ -149,6 +149,14 @@ def test_mistakes_are_named(
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
+def test_runs_are_found_by_name(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run("a", 0, [validation(0, 0, 9.0, 20.0), validation(9, 4, 3.0, 8.0)])
+    call(monkeypatch, "a/seed0", f"runs_root={folder.parents[1]}")
+    assert f"written to {folder.parent / 'comparison' / 'comparison.md'}" in capsys.readouterr().out
+
+
 def test_runs_without_a_validation_are_no_comparison(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

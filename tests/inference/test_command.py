@@ -116,7 +116,9 @@ def test_truth_and_calibration_do_not_reach_the_model(
 def test_stored_configuration_can_be_changed(
     checkpoint: Path, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    own = [f"checkpoint={checkpoint}", f"frame={frame}", f"output={tmp_path}"]
+    *_, experiment, name, _, _ = checkpoint.parts  # found by its name
+    place = [f"run={experiment}/{name}", f"runs_root={checkpoint.parents[3]}"]
+    own = [*place, f"frame={frame}", f"output={tmp_path}"]
     run(monkeypatch, *own, "data.panorama.width=56", "data.panorama.height=14", "confidence_percentile=50")
     with np.load(tmp_path / "predictions.npz", allow_pickle=False) as arrays:
         assert arrays["depth"].shape[1:] == (14, 56)

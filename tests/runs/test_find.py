@@ -68,6 +68,8 @@ def test_what_names_no_single_checkpoint_is_explained(root: Path, name: str, mes
 def test_folders_of_several_runs_and_files_are_explained(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds 2 runs, of which one is wanted: a/first, a/second$"):
         find_run(str(root / "a"))
+    with pytest.raises(ConfigError, match=r"holds 4 runs, of which one is wanted: a/first, a/second, b/first, b/none$"):
+        find_run(str(root))
     file = root / "a" / "first" / "checkpoints" / "last.ckpt"
     with pytest.raises(ConfigError, match=f"is a file; a checkpoint is given as checkpoint={file}"):
         find_run(str(file))

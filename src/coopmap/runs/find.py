@@ -49,7 +49,7 @@ def find_run(name: str, runs_root: str | Path = "runs", key: str = "run") -> Run
     """
     path, asked = Path(name), f"{key}={name}" if key else name
     if path.is_dir() and (is_run(path) or not list(_named(name, runs_root))):
-        below = [] if is_run(path) else sorted(file.parent for file in path.glob("*/config.yaml"))
+        below = [] if is_run(path) else sorted({*filter(is_run, path.glob("*")), *runs_below(path)})
         if len(below) > 1:
             raise ConfigError(f"{asked}: holds {len(below)} runs, of which one is wanted: {_listing(below)}")
         return RunFolder(below[0] if below else path)
