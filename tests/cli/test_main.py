@@ -67,6 +67,21 @@ def test_train_gets_the_composed_configuration(called: list[Any]) -> None:
     assert overrides[:3] == ["machine=laptop", "seed=7", "data.root=/x"]
 
 
+@pytest.mark.parametrize(
+    ("argument", "runs"),
+    [
+        ("runs=a", ["a"]),
+        ("runs=1_0,2", ["1_0", "2"]),
+        ("runs=[a,b]", ["a", "b"]),
+        ("runs='a,b'", ["a,b"]),
+        ("runs=c,'a,b'", ["c", "a,b"]),
+    ],
+)
+def test_lists_of_text_are_written_with_or_without_brackets(argument: str, runs: list[str], called: list[Any]) -> None:
+    main(["compare", argument])
+    assert called[0][0].runs == runs
+
+
 @pytest.mark.parametrize("name", ["a=b", "a#b & c", "[x] (y)", "réseau", "it's"])
 def test_paths_that_exist_are_taken_literally(
     name: str, called: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -125,17 +125,14 @@ def _levels(keys: Iterable[Key], word: str, ending: str) -> list[str]:
 
 def _values(command: Command, name: str, value: str, before: Sequence[str]) -> list[str]:
     """Values of a key or group; the last one of a list or a sweep."""
-    done, comma, _ = value.rpartition(",")
-    own = {key.name: key for key in all_keys(command.schema)} if command.schema else {}
-    if name not in own and command.takes_config and name in config_groups():
-        found = group_choices(name)
-    else:
-        known = own or {}
-        if command.takes_config and name not in own:
-            known = {key.name: key for key in all_keys(Config)}
-        if name not in known:
-            return []
-        found = _values_of(known[name], value.rpartition(",")[2], before)
+    done, comma, last = value.rpartition(",")
+    keys = {key.name: key for key in all_keys(command.schema)} if command.schema else {}
+    found: list[str] = []
+    if name not in keys and command.takes_config:
+        keys = {key.name: key for key in all_keys(Config)}
+        found = group_choices(name) if name in config_groups() else []
+    if not found and name in keys:
+        found = _values_of(keys[name], last, before)
     return [f"{done}{comma}{option}" for option in found]
 
 

@@ -145,9 +145,8 @@ def typed(schema: type[T], arguments: Sequence[str], positional: Sequence[str] =
         for argument in arguments:
             override = parse_override(argument)
             key = override.key_or_group
-            literal = (
-                _literal(override, annotations[key]) if argument.startswith(f"{key}=") and key in annotations else None
-            )
+            is_change = key in annotations and argument.startswith(f"{key}=")
+            literal = _literal(override, annotations[key]) if is_change else None
             if literal is None:
                 apply_overrides(config, [override])
             else:
@@ -163,16 +162,16 @@ def typed(schema: type[T], arguments: Sequence[str], positional: Sequence[str] =
 
 def _literal(override: Override, annotation: Any) -> Any:
     """The value as it was written, where text (or a list of it) is asked for; ``None``: take it as parsed."""
-    from hydra.core.override_parser.types import ChoiceSweep
+    from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 
-    written = (override.input_line or "").partition("=")[2]
-    parsed, is_quoted = override.value(), written[:1] in ("'", '"')
+    written, parsed = (override.input_line or "").partition("=")[2], override.value()
     options = get_args(annotation) if get_origin(annotation) is not list else ()
     wanted = next((option for option in (annotation, *options) if option is str or get_origin(option) is list), None)
     if wanted is str:
         return written if isinstance(parsed, int | float | bool) else None
     if wanted is None or isinstance(parsed, list) or parsed is None:
         return None
-    if not is_quoted and get_args(wanted)[0] is str:
+    if get_args(wanted)[0] is str and not re.search("['\"]", written):
         return [part for part in written.split(",") if part]
-    return list(parsed.list) if isinstance(parsed, ChoiceSweep) else [parsed]
+    items = parsed.list if isinstance(parsed, ChoiceSweep) else [parsed]
+    return [item.text if isinstance(item, QuotedString) else item for item in items]
