@@ -11,20 +11,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from coopmap.config import Config, ConfigError, load_config
-
 if TYPE_CHECKING:
+    from coopmap.config import Config, ConfigError, load_config
     from coopmap.data import build_dataset
     from coopmap.losses import build_loss
     from coopmap.models import build_model
 
 __all__ = ["Config", "ConfigError", "build_dataset", "build_loss", "build_model", "load_config"]
 
-_BUILDERS = {"build_dataset": "data", "build_loss": "losses", "build_model": "models"}
+_ROOMS = {
+    "Config": "config",
+    "ConfigError": "config",
+    "load_config": "config",
+    "build_dataset": "data",
+    "build_loss": "losses",
+    "build_model": "models",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the builders when they are asked for: they bring torch along."""
-    if name in _BUILDERS:
-        return getattr(import_module(f"coopmap.{_BUILDERS[name]}"), name)
+    """Import names when they are asked for: builders bring torch along, and help needs neither."""
+    if name in _ROOMS:
+        return getattr(import_module(f"coopmap.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,223 +1,34 @@
-"""``python -m coopmap.export run=RUN_FOLDER | checkpoint=FILE output=FOLDER [weights=...] [license=...]``.
-
-Writes a folder that the public MapAnything code reads with ``MapAnything.from_pretrained(FOLDER, strict=True)``:
-config.json, model.safetensors and a model card. ``model.weights=FOLDER`` reads it here.
-
-  run         run folder; its best checkpoint is taken
-  checkpoint  checkpoint file
-  output      folder to write; must not exist or be empty
-  weights     weights (path or hub id) that lend the encoders of geometric inputs which the model was trained without
-  license     of the result, for the model card; default: that of the weights that the run started from
-"""
+"""``coopmap export``: write a run's weights in the released format."""
 
 from __future__ import annotations
 
-import json
-import logging
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from coopmap.cli.arguments import run_program, split_arguments
-from coopmap.config import Config, ConfigError
-from coopmap.config.compose import from_yaml
-from coopmap.config.model import InputsConfig
-from coopmap.runs.folder import find_checkpoint
-from coopmap.runs.logs import log_to
-
-if TYPE_CHECKING:
-    from coopmap.models import MapAnything
-
-log = logging.getLogger("coopmap.export")  # __name__ is __main__ on the command line
-
-KEYS = ("run", "checkpoint", "output", "weights", "license")
-
-CARD = """\
----
-{header}---
-# {title}
-
-A MapAnything model (feed-forward metric 3D reconstruction) trained with coopmap.
-
-| | |
-|---|---|
-{rows}
-
-Images of a view: {camera}.
-
-    from mapanything.models import MapAnything
-    model = MapAnything.from_pretrained("FOLDER", strict=True)
-{notes}"""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint of a run, as far as it can be told without its tensors.
-
-    Attributes:
-        path: the file.
-        config: the run's configuration.
-        step: optimizer steps.
-        record: revision of the source tree, origin of the weights.
-    """
-
-    path: Path
-    config: Config
-    step: int | None
-    record: dict[str, Any]
+from coopmap.cli.main import run_entry_point
+from coopmap.config.export import ExportConfig
 
 
 def export(checkpoint: str | Path, output: str | Path, weights: str | None = None, license: str | None = None) -> Path:
-    """Write a checkpoint in upstream's released format.
+    """Write a checkpoint in upstream's released format; see :func:`coopmap.runs.export.export`."""
+    from coopmap.runs.export import export as run
 
-    Args:
-        checkpoint: of a training run.
-        output: folder to write.
-        weights: lend the encoders of geometric inputs that the model lacks.
-        license: for the model card; default: that of the weights that the run started from.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ConfigError: no such checkpoint, the model is not one that upstream can build, or parts are missing.
-    """
-    from safetensors.torch import save_file
-
-    from coopmap.models.upstream import released_tensors, upstream_config
-
-    output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"output={output}: exists already; choose another folder")
-    source = read_run(Path(checkpoint))
-    try:
-        description = upstream_config(source.config.model)
-        model, lender = _complete_model(source, weights)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{checkpoint}: {error}") from error
-
-    temporary = output.with_name(f".{output.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        tensors, aliases = released_tensors(model)
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary / "model.safetensors", metadata={"format": "pt", **aliases})
-        (temporary / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
-        # safetensors writes for the owner alone; others shall read the weights as they do the rest.
-        shutil.copymode(temporary / "config.json", temporary / "model.safetensors")
-        (temporary / "README.md").write_text(_card(source, license, lender))
-        if output.exists():
-            output.rmdir()
-        temporary.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return output
+    return run(checkpoint, output, weights, license)
 
 
-def read_run(path: Path) -> Checkpoint:
-    """What a checkpoint says about its run.
+def export_command(asked: ExportConfig) -> None:
+    """Find the checkpoint, write the folder, say where."""
+    from coopmap.runs.find import find_checkpoint
+    from coopmap.runs.logs import log_to
 
-    Raises:
-        ConfigError: it is missing, unreadable, or not one of ours.
-    """
-    from coopmap.models.sources import read_plain
-
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such checkpoint")
-    try:
-        content = read_plain(path)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    record = content.get("coopmap")
-    if not isinstance(record, dict) or not isinstance(record.get("config"), str):
-        raise ConfigError(f"{path}: not a checkpoint of a coopmap run")
-    return Checkpoint(path, from_yaml(record["config"]), content.get("global_step"), record)
-
-
-def _complete_model(source: Checkpoint, weights: str | None) -> tuple[MapAnything, dict[str, Any] | None]:
-    """The model with all parts that upstream's has, and the record of the weights that lent those it lacked."""
-    import torch
-
-    from coopmap.models import MapAnything, load_weights
-    from coopmap.models.naming import canonical_names
-    from coopmap.models.sources import read_weights
-    from coopmap.models.upstream import absent_parts, present_parts
-
-    config = replace(source.config.model, inputs=InputsConfig(rays=True, depth=True, pose=True))
-    with torch.device("meta"):
-        model = MapAnything(config)
-    trained, absent = present_parts(source.config.model), absent_parts(source.config.model)
-    if absent and weights is None:
-        base = (source.record.get("weights") or {}).get("source") or "facebook/map-anything"
-        raise ConfigError(
-            f"the model was trained without {', '.join(absent)}, which upstream's loader demands; give weights=... "
-            f"(for instance weights={base}), whose encoders then fill the gap"
-        )
-    canonical = canonical_names(model)
-    parts = {canonical.get(name, name).split(".")[0] for name in read_weights(source.path).tensors}
-    foreign = parts - set(trained)
-    if foreign:
-        raise ConfigError(f"the checkpoint has parts that upstream does not know: {', '.join(sorted(foreign))}")
-    load_weights(model, source.path, submodules=trained)
-    lender = load_weights(model, str(weights), submodules=absent).record() if absent else None
-    return model, lender
-
-
-def _card(source: Checkpoint, license: str | None, lender: dict[str, Any] | None) -> str:
-    """The model card."""
-    base = source.record.get("weights") or {}
-    inherited = base.get("license")
-    if license and inherited and license.lower() != inherited.lower():
-        log.warning("license=%s, but the weights that the run started from are under %s", license, inherited)
-    license = license or inherited
-    if license is None:
-        log.warning("the license is unknown; the model card names none (give license=...)")
-    header = {"license": license, "base_model": base["source"] if base.get("revision") else None}
-    lines = [f"{key}: {value}\n" for key, value in header.items() if value]
-    lines.append("library_name: pytorch\ntags:\n- image-to-3d\n- model_hub_mixin\n- pytorch_model_hub_mixin\n")
-    panorama = source.config.data.panorama
-    rows = {
-        "architecture": source.config.model.name,
-        "experiment": source.config.experiment,
-        "checkpoint": f"{source.path.name}, step {source.step}",
-        "run": source.config.run_dir,
-        "source revision": source.record.get("git_revision"),
-        "started from": _origin(base),
-        "encoders of geometric inputs lent by": _origin(lender or {}),
-    }
-    return CARD.format(
-        header="".join(lines),
-        title=f"{source.config.model.name}, {source.config.experiment}",
-        rows="\n".join(f"| {label} | {value} |" for label, value in rows.items() if value),
-        camera=f"panoramas of {panorama.width} x {panorama.height} pixels around each vehicle",
-        notes="\nThe lent encoders were not trained with this model: use it with images alone.\n" if lender else "",
-    )
-
-
-def _origin(record: dict[str, Any]) -> str | None:
-    if not record:
-        return None
-    revision = f" at {record['revision']}" if record.get("revision") else ""
-    details = [f"sha256 {record['sha256']}" if record.get("sha256") else "", record.get("license") or ""]
-    return f"{record['source']}{revision} ({', '.join(filter(None, details))})"
+    log_to(None)
+    checkpoint = find_checkpoint(asked.run, asked.checkpoint, asked.runs_root)
+    folder = export(checkpoint, str(asked.output), asked.weights, asked.license)
+    print(f"{checkpoint} written to {folder}")
 
 
 def main() -> None:
     """Command line."""
-    run_program(__doc__, _run)
-
-
-def _run(arguments: Sequence[str]) -> None:
-    given, _ = split_arguments(arguments, KEYS)
-    if "output" not in given:
-        raise ConfigError("give output=FOLDER")
-    log_to(None)
-    checkpoint = find_checkpoint(given.get("run"), given.get("checkpoint"))
-    folder = export(checkpoint, given["output"], given.get("weights"), given.get("license"))
-    print(f"{checkpoint} written to {folder}")
+    run_entry_point("export")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m coopmap.train [group=choice ...] [key=value ...]``: train a model, validate it, write it down."""
+"""``coopmap train``: train a model, validate it, write it down."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from coopmap.cli.hydra_main import hydra_main
+from coopmap.cli.main import run_entry_point
 from coopmap.config import Config
 
 if TYPE_CHECKING:
@@ -105,12 +105,7 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
     return TrainingResult(config, run, trainer, module, datamodule, validations, summary)
 
 
-def main() -> None:
-    """Command line."""
-    hydra_main(_train_from_command_line)
-
-
-def _train_from_command_line(config: Config, overrides: list[str]) -> float | None:
+def train_command(config: Config, overrides: list[str]) -> float | None:
     """Train; the best ``pose_trans_avg`` is what a sweep minimizes."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -120,6 +115,11 @@ def _train_from_command_line(config: Config, overrides: list[str]) -> float | No
         log.warning("stopped on a signal; the same command with resume=auto continues")
         raise SystemExit(143) from None
     return result.summary.get("pose_trans_avg", {}).get("best")
+
+
+def main() -> None:
+    """Command line."""
+    run_entry_point("train")
 
 
 if __name__ == "__main__":

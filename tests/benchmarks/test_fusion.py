@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from coopmap import bench
-from coopmap.benchmarks.fusion import FIGURES, RATIOS, VARIANTS, Options
+from coopmap.benchmarks.fusion import FIGURES, RATIOS, VARIANTS, variant_config
+from coopmap.benchmarks.options import FusionOptions
 from coopmap.config.checks import ConfigError
+from coopmap.config.overrides import typed
 
 DIM = 192
 """Width of the tiny model."""
@@ -92,12 +94,12 @@ def test_memory_holds_weights_gradients_and_two_moments(report: dict[str, dict])
 )
 def test_mistakes_are_named(argument: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Options.parse([argument])
+        typed(FusionOptions, [argument])
 
 
 def test_other_keys_reach_the_configuration(tmp_path: Path) -> None:
-    options = Options.parse(["agents=3", "model.checkpointing.heads=true", "data.panorama.width=336"])
-    config = options.config("fusion_mean", tmp_path)
+    overrides = ["model.checkpointing.heads=true", "data.panorama.width=336"]
+    config = variant_config(FusionOptions(agents=3), overrides, "fusion_mean", tmp_path)
     assert config.model.checkpointing.heads
     assert config.data.panorama.width == 336
     assert config.data.min_agents == config.data.max_agents == 3

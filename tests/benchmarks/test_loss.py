@@ -5,15 +5,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from coopmap.benchmarks.loss import OperationCounter, Options, main, measure
+from coopmap.benchmarks.loss import OperationCounter, measure
+from coopmap.benchmarks.options import LossOptions
+from coopmap.cli.main import main
 from coopmap.config.checks import ConfigError
+from coopmap.config.overrides import typed
 from coopmap.losses import criterion as criterion_module
 
 SMALL = ["batch=1", "height=28", "width=56", "repeats=1", "device=cpu"]
 
 
 def rows(*arguments: str) -> list[dict]:
-    return list(measure(Options.parse([*SMALL, *arguments])).tables[0].records())
+    return list(measure(typed(LossOptions, [*SMALL, *arguments])).tables[0].records())
 
 
 def test_memory_grows_with_the_views_and_operations_do_not() -> None:
@@ -40,7 +43,7 @@ def test_views_of_tensors_are_no_operations() -> None:
 
 
 def test_results_are_written(tmp_path) -> None:
-    main([*SMALL, "loss=overall", "views=2", f"output={tmp_path / 'loss.json'}"])
+    main(["bench", "loss", *SMALL, "loss=overall", "views=2", f"output={tmp_path / 'loss.json'}"])
     (row,) = json.loads((tmp_path / "loss.json").read_text())["tables"]["Objective, forward and backward"]
     assert row["views"] == 2
     assert row["ratio"] == 1
@@ -52,4 +55,4 @@ def test_results_are_written(tmp_path) -> None:
 )
 def test_bad_options_are_named(argument: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Options.parse([argument])
+        typed(LossOptions, [argument])

@@ -8,8 +8,11 @@ from coopmap import bench
 from coopmap.benchmarks import floor as floors
 from coopmap.benchmarks import model as benchmark
 from coopmap.benchmarks.floor import Floor
+from coopmap.benchmarks.options import ModelOptions
 from coopmap.benchmarks.parts import FORWARD, block_inputs, run_pass
+from coopmap.cli.main import main
 from coopmap.config.checks import ConfigError
+from coopmap.config.overrides import typed
 from coopmap.models import MapAnything
 
 SMALL = ("model=tiny", "views=2", "height=28", "width=56", "repeats=1", "device=cpu")
@@ -35,7 +38,7 @@ def case(backward: bool = False, checkpointing: bool = False, model: str = "tiny
 
 def test_flops_of_the_parts_are_those_of_their_layers():
     """Two views of 36 patches; two blocks each, of width 192."""
-    parts = benchmark.count(case(), benchmark.Options(device="cpu")).parts
+    parts = benchmark.count(case(), ModelOptions(device="cpu")).parts
     assert list(parts) == list(FORWARD)
 
     def block(batch: int, tokens: int) -> int:
@@ -48,7 +51,7 @@ def test_flops_of_the_parts_are_those_of_their_layers():
 
 
 def test_backward_pass_costs_twice_the_forward_pass_and_is_told_apart_by_part():
-    counted = benchmark.count(case(backward=True), benchmark.Options(device="cpu")).parts
+    counted = benchmark.count(case(backward=True), ModelOptions(device="cpu")).parts
     attention = {"encoder": 2 * 2 * 37**2, "multi-view": 73**2 + 2 * 36**2, "heads": 0}
     images = 2 * 2 * 36 * 192 * 3 * 14 * 14  # want no gradient
     for part in FORWARD:
@@ -57,7 +60,7 @@ def test_backward_pass_costs_twice_the_forward_pass_and_is_told_apart_by_part():
 
 
 def test_checkpointing_trades_work_for_memory():
-    options = benchmark.Options(device="cpu")
+    options = ModelOptions(device="cpu")
     generous, frugal = (
         benchmark.count(benchmark.Case("tiny", 2, 252, 1008, True, checkpointing), options)
         for checkpointing in (False, True)
@@ -70,7 +73,7 @@ def test_checkpointing_trades_work_for_memory():
 
 def test_peak_memory_of_inference_holds_the_weights_once():
     weights = 4 * sum(value.numel() for value in meta_model("v11").parameters())
-    peak = benchmark.count(case(model="v11"), benchmark.Options(device="cpu")).peak_bytes
+    peak = benchmark.count(case(model="v11"), ModelOptions(device="cpu")).peak_bytes
     assert weights < peak < 1.05 * weights
 
 
@@ -91,7 +94,7 @@ def test_inputs_of_blocks_are_what_blocks_get():
 
 
 def test_report_has_a_row_for_each_block_pass_and_part(idle_floor, tmp_path, capsys):
-    benchmark.main([*SMALL, f"output={tmp_path / 'report.json'}"])
+    main(["bench", "model", *SMALL, f"output={tmp_path / 'report.json'}"])
     report = json.loads((tmp_path / "report.json").read_text())
     blocks, passes = report["tables"]["Transformer blocks"], report["tables"]["Whole model"]
     sizes = ("tiny, 2 x 42 x 168", "tiny, 2 x 28 x 56")
@@ -114,7 +117,7 @@ def test_report_has_a_row_for_each_block_pass_and_part(idle_floor, tmp_path, cap
 
 def test_what_does_not_fit_is_left_out(idle_floor, monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "available_bytes", lambda device: 1000)
-    benchmark.main([*SMALL, f"output={tmp_path / 'report.md'}"])
+    main(["bench", "model", *SMALL, f"output={tmp_path / 'report.md'}"])
     rows = [line for line in (tmp_path / "report.md").read_text().splitlines() if "left out" in line]
     assert len(rows) == 6
 
@@ -162,15 +165,15 @@ def test_the_shortest_run_counts(monkeypatch):
 )
 def test_mistakes_are_named(argument, message):
     with pytest.raises(ConfigError, match=message):
-        benchmark.Options.parse([argument])
+        typed(ModelOptions, [argument])
 
 
 def test_benchmarks_are_chosen_by_name(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["bench", "model", "--help"])
     bench.main()
-    assert "precision=32-true" in capsys.readouterr().out
+    assert "[32-true | bf16-mixed; default: 32-true]" in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr(sys, "argv", ["bench", "speed"])
     with pytest.raises(SystemExit) as exit_:
         bench.main()
     assert exit_.value.code == 2
-    assert "'speed'" in capsys.readouterr().err
+    assert "bench speed: no such command; there are model, loss, fusion, priors" in capsys.readouterr().err

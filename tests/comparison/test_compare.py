@@ -138,9 +138,9 @@ def test_terminal_shows_tables_notes_and_files(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["/nowhere"], "/nowhere: there is no such folder"),
-        (["ouput=x", "/nowhere"], "ouput: did you mean output?"),
-        (["by=experiment"], "name at least one run folder, or a folder that holds runs"),
+        (["/nowhere"], "/nowhere: there is no such folder, and no run of that name below runs"),
+        (["ouput=x", "/nowhere"], "ouput: no such key. Did you mean output?"),
+        (["by=experiment"], "name at least one run, or a folder that holds runs"),
     ],
 )
 def test_mistakes_are_named(
@@ -150,6 +150,14 @@ def test_mistakes_are_named(
         call(monkeypatch, *arguments)
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_runs_are_found_by_name(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run("a", 0, [validation(0, 0, 9.0, 20.0), validation(9, 4, 3.0, 8.0)])
+    call(monkeypatch, "a/seed0", f"runs_root={folder.parents[1]}")
+    assert f"written to {folder.parent / 'comparison' / 'comparison.md'}" in capsys.readouterr().out
 
 
 def test_runs_without_a_validation_are_no_comparison(

@@ -247,4 +247,4 @@ def test_help_and_cfg_need_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     shown = yaml.safe_load(done.stdout)
     assert (shown["seed"], shown["machine"]) == (7, "laptop")
-    assert "experiment: cyl_baseline, " in run_cli("--help", cwd=tmp_path).stdout
+    assert "\n  cyl_baseline " in run_cli("--help", cwd=tmp_path).stdout

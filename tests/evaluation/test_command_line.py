@@ -2,25 +2,31 @@ import sys
 
 import pytest
 
-from coopmap.evaluate import parse
+from coopmap.cli.arguments import options_of, read
+from coopmap.cli.commands import find_command
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run=/nowhere"], "run=/nowhere: there is no such folder"),
+        (["run=/nowhere"], "run=/nowhere: there is no such folder, and no run of that name below runs"),
         (["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt: there is no such checkpoint"),
-        (["rn=/nowhere"], "rn: did you mean run?"),
-        (["split=val"], "give one of run=RUN_FOLDER, checkpoint=FILE and weights=HUB_ID|FILE|FOLDER"),
+        (["rn=/nowhere"], "rn: no such key. Did you mean run?"),
+        (["split=val"], "give one of run=RUN, checkpoint=FILE and weights=HUB_ID|FILE|FOLDER"),
         (["run=a", "seed"], "seed: expected key=value"),
-        (["run=a", "refine=yes"], "refine=yes: expected true or false"),
-        (["run=a", "evaluate.refin=true"], "evaluate.refin: did you mean refine?"),
+        (["run=a", "refine=maybe"], "refine: Value 'maybe' is not a valid bool (type str)"),
+        (["run=a", "refin=true"], "refin: no such key. Did you mean refine?"),
         (["run=a", "frames=b", "split=val"], "split=val and frames=b: give one of them"),
+        (["run=a", "data.rot=/x"], "data.rot: no such key. Did you mean data.root?"),
+        (["run=a", "-m"], "-m: no flag of coopmap evaluate, which has --help only; all else is key=value"),
     ],
 )
-def test_mistakes_are_named(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_mistakes_are_named(
+    arguments: list[str], message: str, tmp_path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     from coopmap import evaluate as program
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
     with pytest.raises(SystemExit) as ended:
         program.main()
@@ -29,8 +35,9 @@ def test_mistakes_are_named(arguments: list[str], message: str, monkeypatch: pyt
 
 
 def test_own_keys_and_overrides_are_told_apart() -> None:
-    asked, overrides = parse(
-        ["run=a", "evaluate.refine=true", "icp=False", "data.root=/x", "task=posed", "seed=3", "trainer.devices=2"]
-    )
+    command, _ = find_command(["evaluate"])
+    assert command is not None
+    found = read(command, ["run=a", "refine=true", "icp=False", "data.root=/x", "task=posed", "seed=3"])
+    asked = options_of(command, found)
     assert (asked.run, asked.refine, asked.icp, asked.split) == ("a", True, False, None)
-    assert overrides == ["data.root=/x", "task=posed", "seed=3", "trainer.devices=2"]
+    assert found.overrides == ["data.root=/x", "task=posed", "seed=3"]

@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from coopmap import bench, load_config
+from coopmap.cli.arguments import options_of, read
+from coopmap.cli.commands import find_command
 from coopmap.comparison.groups import Group
 from coopmap.config.checks import ConfigError
 from coopmap.config.compose import to_yaml
+from coopmap.config.noise import NoiseStudyConfig
 from coopmap.evaluation.noise import SWEEPS, Level, Measurement, noise_table, outcomes
 from coopmap.evaluation.noise_figure import noise_figure
-from coopmap.evaluation.noise_study import Options, find_groups
+from coopmap.evaluation.noise_study import Study, find_groups
 from coopmap.report.numbers import DASH
 from coopmap.report.pages import render
 from coopmap.runs.reader import Run
@@ -123,23 +126,33 @@ def test_a_place_without_runs_is_named(tmp_path: Path) -> None:
         (["runs=a", "levels=1/nan"], "levels=1/nan: expected meters/degrees"),
         (["runs=a", "levels="], "levels: expected meters/degrees"),
         (["runs=a", "split=vall"], "split=vall: expected one of val, test"),
-        (["runs=a", "level=1/2"], "level: did you mean levels?"),
+        (["runs=a", "level=1/2"], "level: no such key. Did you mean levels?"),
         (["runs=a", "priors=gps"], "priors=gps: the noise is what is varied here"),
         (["runs=a", "priors.trans_noise_m=1"], "priors.trans_noise_m=1: the noise is what is varied here"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        Options.parse(arguments)
+        study_of(*arguments)
     assert str(raised.value).startswith(message)
 
 
+def study_of(*arguments: str) -> tuple[NoiseStudyConfig, Study]:
+    command, _ = find_command(["bench", "priors"])
+    assert command is not None
+    found = read(command, arguments)
+    asked = options_of(command, found)
+    return asked, Study.of(asked, found.overrides)
+
+
 def test_options_are_read() -> None:
-    options = Options.parse(["runs=a,b", "levels=0.5/1,2/4,0.5/1", "data.root=/x", "seed=3"])
-    assert options.runs == ("a", "b")
-    assert options.levels == (Level(0.5, 1), Level(2, 4))
-    assert options.overrides == ("data.root=/x", "seed=3")
-    assert [SWEEPS.index(level.sweeps[0]) for level in Options.parse(["runs=a"]).levels] == [0] * 6 + [1] * 5 + [2] * 5
+    asked, study = study_of("runs=a,b", "levels=0.5/1,2/4,0.5/1", "data.root=/x", "seed=3")
+    assert asked.runs == ["a", "b"]
+    assert study.levels == (Level(0.5, 1), Level(2, 4))
+    assert study.overrides == ("data.root=/x", "seed=3")
+    assert study_of("a", "b", "split=test")[0].runs == ["a", "b"]
+    default = study_of("runs=a")[1]
+    assert [SWEEPS.index(level.sweeps[0]) for level in default.levels] == [0] * 6 + [1] * 5 + [2] * 5
 
 
 def run(seed: int = 0, experiment: str = "four_camera") -> Run:

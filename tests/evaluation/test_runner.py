@@ -142,7 +142,7 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
         "coopmap.evaluate",
         f"checkpoint={checkpoint}",
         "icp=false",
-        "evaluate.refine=true",
+        "refine=true",
     ]
     done = subprocess.run(
         [*command, f"output={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"],
@@ -169,7 +169,7 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({}, "give one of run=RUN_FOLDER, checkpoint=FILE and weights="),
+        ({}, "give one of run=RUN, checkpoint=FILE and weights="),
         ({"run": "/nowhere"}, "run=/nowhere: there is no such folder"),
         ({"weights": "/nowhere.pt"}, "weights=/nowhere.pt: no such file or folder"),
         ({"run": "a", "frames": "/nowhere.json"}, "frames=/nowhere.json: there is no such file"),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,9 @@ import trimesh
 from coopmap import infer as program
 from coopmap import load_config
 from coopmap.config import ConfigError
+from coopmap.config.infer import InferConfig
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
+from coopmap.inference.command import read_views
 from coopmap.inference.outputs import write_ply
 from coopmap.models import MapAnything
 from coopmap.types import Observation, Prediction
@@ -113,7 +116,9 @@ def test_truth_and_calibration_do_not_reach_the_model(
 def test_stored_configuration_can_be_changed(
     checkpoint: Path, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    own = [f"checkpoint={checkpoint}", f"frame={frame}", f"output={tmp_path}"]
+    *_, experiment, name, _, _ = checkpoint.parts  # found by its name
+    place = [f"run={experiment}/{name}", f"runs_root={checkpoint.parents[3]}"]
+    own = [*place, f"frame={frame}", f"output={tmp_path}"]
     run(monkeypatch, *own, "data.panorama.width=56", "data.panorama.height=14", "confidence_percentile=50")
     with np.load(tmp_path / "predictions.npz", allow_pickle=False) as arrays:
         assert arrays["depth"].shape[1:] == (14, 56)
@@ -138,17 +143,20 @@ def test_weights_alone_and_panoramas_from_a_folder(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["imges=x"], "imges: did you mean images?"),
+        (["imges=x"], "imges: no such key. Did you mean images?"),
         (["run"], "run: expected key=value"),
-        (["qqq=1"], "qqq: no such key; there are camera_model, "),
-        (["images=a", "output=b"], "give one of run=RUN_FOLDER, checkpoint=FILE and weights=HUB_ID|FILE|FOLDER"),
-        (["run=a", "weights=b", "images=a", "output=b"], "give one of run=RUN_FOLDER, checkpoint=FILE and weights="),
+        (["qqq=1"], "qqq: no such key. coopmap help infer lists them."),
+        (["images=a", "output=b"], "give one of run=RUN, checkpoint=FILE and weights=HUB_ID|FILE|FOLDER"),
+        (["run=a", "weights=b", "images=a", "output=b"], "give one of run=RUN, checkpoint=FILE and weights="),
         (["run=/nowhere", "output=b"], "give either images=FOLDER or frame=ROOT/SPLIT/SCENARIO/FRAME"),
         (["run=/nowhere", "images=a"], "give output=FOLDER for the results"),
         (["run=/nowhere", "images=a", "output=b"], "run=/nowhere: there is no such folder"),
         (["run=a", "images=a", "output=b", "agents=3"], "agents=3: goes with frame=... only"),
         (["run=a", "frame=a", "output=b", "size=300"], "size=300: goes with images=... only"),
-        (["run=a", "images=a", "output=b", "size=big"], "size=big: "),
+        (
+            ["run=a", "images=a", "output=b", "size=big"],
+            "size: Value 'big' of type 'str' could not be",
+        ),
         (["run=a", "images=a", "output=b", "precision=fp16"], "precision=fp16: expected one of auto, fp32, bf16"),
         (["run=a", "images=a", "output=b", "model=mapanything_v1"], "model=mapanything_v1: goes with weights=..."),
         (["checkpoint=/nowhere.ckpt", "images=a", "output=b"], "/nowhere.ckpt: there is no such checkpoint"),
@@ -173,15 +181,15 @@ def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
     ],
 )
 def test_models_that_need_more_than_loose_photographs_say_so(overrides, message):
-    asked, _ = program.parse(["run=a", "images=photos", "output=b"])
+    asked = InferConfig(run="a", images="photos", output="b")
     with pytest.raises(ConfigError, match=f"images=photos: this model .*{message}"):
-        program._read_views(asked, load_config(["machine=laptop", *overrides]))
+        read_views(asked, load_config(["machine=laptop", *overrides]))
 
 
 def test_help_names_every_key(monkeypatch, capsys):
     run(monkeypatch, "--help")
     text = capsys.readouterr().out
-    assert [key for key in program.OWN_KEYS if f"\n  {key} " not in text] == []
+    assert [key.name for key in fields(InferConfig) if f"\n  {key.name} " not in text] == []
 
 
 def test_empty_and_wide_point_clouds(tmp_path: Path):

@@ -283,9 +283,9 @@ def test_weights_alone_are_no_checkpoint_of_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["output=x"], "give either run=RUN_FOLDER or checkpoint=FILE"),
+        (["output=x"], "give either run=RUN or checkpoint=FILE"),
         (["checkpoint=a.ckpt"], "give output=FOLDER"),
-        (["chekpoint=a.ckpt", "output=x"], "did you mean checkpoint?"),
+        (["chekpoint=a.ckpt", "output=x"], "chekpoint: no such key. Did you mean checkpoint?"),
     ],
 )
 def test_command_line_explains_mistakes(arguments, message):
@@ -295,13 +295,13 @@ def test_command_line_explains_mistakes(arguments, message):
     assert "Traceback" not in done.stderr
 
 
-def test_command_line_exports_a_run(whole, tmp_path):
-    run = tmp_path / "run"
+def test_command_line_exports_the_newest_run(whole, tmp_path):
+    run = tmp_path / "runs" / "cyl_posefix" / "run"
     (run / "checkpoints").mkdir(parents=True)
     config = stand_in("model.inputs={rays: true, depth: true, pose: true}")
     save_checkpoint(run / "checkpoints/last.ckpt", config, whole)
-    command = [sys.executable, "-m", "coopmap.export", f"run={run}", f"output={tmp_path / 'out'}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "coopmap", "export", "run=latest", f"output={tmp_path / 'out'}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "the license is unknown" in done.stdout
     model = MapAnything(whole.cfg)

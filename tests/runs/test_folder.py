@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coopmap.config import Config, ConfigError, load_config
-from coopmap.runs.folder import RunFolder, find_checkpoint
+from coopmap.runs.folder import RunFolder
 from coopmap.runs.resume import differences, open_run
 
 
@@ -79,6 +79,14 @@ def test_run_folder_is_continued_with_its_own_configuration(config: Config) -> N
     assert (run.path, run.resume_from) == (old.path, old.last_checkpoint)
 
 
+@pytest.mark.parametrize("name", ["latest", "newest", "cyl_posefix/newest"])
+def test_latest_and_names_are_continued_like_folders(config: Config, name: str) -> None:
+    make_run(config, "old", age=20)
+    newest = make_run(config, "newest", age=10, seed=17)
+    settled, run = open_run(replace(config, resume=name), [f"resume={name}", f"runs_root={config.runs_root}"])
+    assert (settled.seed, run.path, run.resume_from) == (17, newest.path, newest.last_checkpoint)
+
+
 def test_checkpoint_starts_a_new_run_from_there(config: Config) -> None:
     old = make_run(config, "old")
     _, run = open_run(replace(config, resume=str(old.last_checkpoint)))
@@ -96,7 +104,9 @@ def test_nothing_to_resume_is_named(config: Config, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"empty: there is no checkpoints/last\.ckpt"):
         open_run(replace(config, resume=str(tmp_path / "empty")))
-    with pytest.raises(ConfigError, match="resume=newest: expected auto, a run folder or a checkpoint"):
+    with pytest.raises(
+        ConfigError, match=r"resume=newest: there is no such folder.*expected auto, latest, .* a run folder or a"
+    ):
         open_run(replace(config, resume="newest"))
 
 
@@ -120,17 +130,3 @@ def test_log_goes_to_the_run_folder(tmp_path: Path) -> None:
     log_to(None)
     logging.getLogger("coopmap.anything").info("not in the file")
     assert (tmp_path / "train.log").read_text().split("  ")[1:] == ["hello\n"]
-
-
-def test_a_run_stands_for_its_best_checkpoint_and_before_there_is_one_for_its_last(config: Config) -> None:
-    run = make_run(config, "run")
-    assert find_checkpoint(str(run.path), None) == run.last_checkpoint
-    run.best_checkpoint.write_bytes(b"")
-    assert find_checkpoint(str(run.path), None) == run.best_checkpoint
-    assert find_checkpoint(None, "a.ckpt") == Path("a.ckpt")
-
-
-@pytest.mark.parametrize("given", [(None, None), ("run", "a.ckpt")])
-def test_one_of_run_and_checkpoint_is_asked_for(given: tuple[str | None, str | None]) -> None:
-    with pytest.raises(ConfigError, match=r"^give either run=RUN_FOLDER or checkpoint=FILE$"):
-        find_checkpoint(*given)

@@ -1,20 +1,4 @@
-"""``python -m coopmap.bench fusion``: a training step with every way to fuse a car's cameras, beside 4n camera views.
-
-Options (key=value):
-  model=tiny            tiny at the sizes of the synthetic town, or v1 at full size
-  agents=2              cars per sample, 1 to 6
-  repeats=5             rounds through all variants, of which the fastest counts
-  device=auto           auto, cpu or cuda
-  precision=32-true     32-true or bf16-mixed
-  threads=null          CPU threads; null leaves it to PyTorch
-  output=null           write a .md or .json file as well
-  data.*, model.*, ...  keys of the configuration, for all variants: model.checkpointing.heads=true
-
-Variants are experiments (conf/experiment) with all that these configure: sizes, model, objective, optimizer. Each takes
-steps on one sample of a small town that is rendered for the purpose. Time on the CPU is that of all threads together,
-which other load on the machine disturbs little. Peak memory is that of weights, gradients, optimizer state, sample and
-activations: counted on tensors without content on the CPU, the allocator's on CUDA.
-"""
+"""A training step with every way to fuse a car's cameras, beside 4n camera views (``coopmap bench fusion``)."""
 
 from __future__ import annotations
 
@@ -23,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +17,9 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from coopmap.benchmarks.floor import synchronize
 from coopmap.benchmarks.model import available_bytes
-from coopmap.benchmarks.options import PrecisionOptions
+from coopmap.benchmarks.options import FUSION_MODELS, FusionOptions
 from coopmap.benchmarks.report import Report, table
 from coopmap.config import Config, load_config
-from coopmap.config.checks import require, require_choice
 from coopmap.config.synth import ScenarioCounts, tiny_town
 from coopmap.data import build_dataset
 from coopmap.losses import build_loss
@@ -58,9 +41,6 @@ VARIANTS = (
     "fusion_cross_attention",
 )
 """Experiments to measure."""
-
-MODELS = {"tiny": ("machine=laptop",), "v1": ("machine=gpu", "model=mapanything_v1")}
-"""Overrides that choose an architecture and the sizes of images that it is meant for."""
 
 TIMED_STEPS = 3
 """Steps per round and variant, after one to warm up."""
@@ -84,47 +64,28 @@ RATIOS = {
 }
 
 
-@dataclass
-class Options(PrecisionOptions):
-    """Options of the command line; see the module's text."""
+def clock(device: str) -> float:
+    """Seconds, when all is done that was launched before."""
+    synchronize(torch.device(device))
+    return time.perf_counter() if device == "cuda" else time.process_time()
 
-    model: str = "tiny"
-    agents: int = 2
-    overrides: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("model", self.model, list(MODELS))
-        require(1 <= self.agents <= 6, "agents", self.agents, "1 to 6 cars")
-
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Options:
-        """Read ``key=value`` arguments; keys with a dot are of the configuration."""
-        overrides = [argument for argument in arguments if "." in argument.partition("=")[0]]
-        options = super().parse([argument for argument in arguments if argument not in overrides])
-        return replace(options, overrides=overrides)
-
-    def clock(self) -> float:
-        """Seconds, when all is done that was launched before."""
-        synchronize(torch.device(self.device))
-        return time.perf_counter() if self.device == "cuda" else time.process_time()
-
-    def config(self, variant: str, town: Path) -> Config:
-        """Configuration of an experiment on a town of these options."""
-        return load_config(
-            [
-                *MODELS[self.model],
-                f"experiment={variant}",
-                f"data.root={town / 'data'}",
-                f"data.depth_root={town / 'depth'}",
-                "data.cache_dir=null",
-                "data.communication_range_m=1000",
-                f"data.min_agents={self.agents}",
-                f"data.max_agents={self.agents}",
-                f"data.max_views_per_gpu={self.agents}",
-                *self.overrides,
-            ]
-        )
+def variant_config(options: FusionOptions, overrides: Sequence[str], variant: str, town: Path) -> Config:
+    """Configuration of an experiment on a town of these options."""
+    return load_config(
+        [
+            *FUSION_MODELS[options.model],
+            f"experiment={variant}",
+            f"data.root={town / 'data'}",
+            f"data.depth_root={town / 'depth'}",
+            "data.cache_dir=null",
+            "data.communication_range_m=1000",
+            f"data.min_agents={options.agents}",
+            f"data.max_agents={options.agents}",
+            f"data.max_views_per_gpu={options.agents}",
+            *overrides,
+        ]
+    )
 
 
 @contextmanager
@@ -171,7 +132,7 @@ class Step:
     """A training step of a variant."""
 
     def __init__(
-        self, model: nn.Module, config: Config, observation: Observation, target: Target, options: Options
+        self, model: nn.Module, config: Config, observation: Observation, target: Target, options: FusionOptions
     ) -> None:
         self.model, self.observation, self.target, self.options = model, observation, target, options
         self.criterion = build_loss(config)
@@ -179,19 +140,19 @@ class Step:
 
     def __call__(self) -> tuple[float, float, float]:
         """Take it; seconds of forward pass and objective, of backward pass, and of the optimizer's update."""
-        clock = self.options.clock
+        device = self.options.device
         self.optimizer.zero_grad()
-        started = clock()
+        started = clock(device)
         with self.options.autocast():
             total, _ = self.criterion(self.model(self.observation), self.target)
-        forward = clock()
+        forward = clock(device)
         total.backward()
-        backward = clock()
+        backward = clock(device)
         self.optimizer.step()
-        return forward - started, backward - forward, clock() - backward
+        return forward - started, backward - forward, clock(device) - backward
 
 
-def count(variant: Variant, options: Options) -> dict[str, Any]:
+def count(variant: Variant, options: FusionOptions) -> dict[str, Any]:
     """What does not vary from run to run; nothing is computed."""
     model = variant.build_model(options.device)
     with options.autocast():
@@ -207,7 +168,7 @@ def count(variant: Variant, options: Options) -> dict[str, Any]:
     }
 
 
-def count_peak_bytes(model: nn.Module, variant: Variant, options: Options) -> int:
+def count_peak_bytes(model: nn.Module, variant: Variant, options: FusionOptions) -> int:
     """Most memory that tensors take in a step, when the optimizer has its state."""
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
@@ -238,7 +199,7 @@ class Timing:
     seconds: tuple[float, float, float] = (float("inf"),) * 3
     peak_bytes: int = 0
 
-    def add_round(self, variant: Variant, options: Options) -> None:
+    def add_round(self, variant: Variant, options: FusionOptions) -> None:
         """Take some steps with a fresh model, the only one that is in memory."""
         observation, target = variant.observation.to(options.device), variant.target.to(options.device)
         step = Step(variant.build_model(options.device), variant.config, observation, target, options)
@@ -257,11 +218,11 @@ class Timing:
         return {**milliseconds, "step_ms": sum(milliseconds.values()), **peak}
 
 
-def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
-    """Measure all :data:`VARIANTS`; ``say`` is told what is going on."""
-    options.set_threads()
+def benchmark(options: FusionOptions, overrides: Sequence[str] = (), say: Callable[[str], None] = print) -> Report:
+    """Measure all :data:`VARIANTS`, with overrides of their configurations; ``say`` is told what is going on."""
+    options.prepare()
     with small_town(options.agents) as town:
-        variants = [Variant.load(name, options.config(name, town)) for name in VARIANTS]
+        variants = [Variant.load(name, variant_config(options, overrides, name, town)) for name in VARIANTS]
     rows = {}
     for variant in variants:
         rows[variant.name] = count(variant, options)
@@ -277,7 +238,7 @@ def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
         rows[name] |= timing.columns()
     figures = table("Training step", FIGURES, rows.values())
     ratios = table(f"Ratios to {BASELINE}", RATIOS, [ratios_to(rows[BASELINE], row) for row in rows.values()])
-    notes = {"sample": describe_sample(variants, options), **describe(options)}
+    notes = {"sample": describe_sample(variants, options), **describe(options, overrides)}
     if left_out := [variant.name for variant in variants if variant not in fitting]:
         notes["not timed, too large for the memory that is free"] = ", ".join(left_out)
     return Report(notes, [figures, ratios])
@@ -289,7 +250,7 @@ def ratios_to(baseline: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     return {"variant": row["variant"], **{key: row[key] / baseline[key] for key in numbers}}
 
 
-def describe_sample(variants: Sequence[Variant], options: Options) -> str:
+def describe_sample(variants: Sequence[Variant], options: FusionOptions) -> str:
     """Sizes of what is seen."""
     data = variants[0].config.data
     return (
@@ -298,14 +259,13 @@ def describe_sample(variants: Sequence[Variant], options: Options) -> str:
     )
 
 
-def describe(options: Options) -> dict[str, str]:
+def describe(options: FusionOptions, overrides: Sequence[str]) -> dict[str, str]:
     """Where and how it was measured."""
     name = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
-    settings = " ".join([f"model={options.model}", f"precision={options.precision}", *options.overrides])
+    settings = " ".join([f"model={options.model}", f"precision={options.precision}", *overrides])
     return {"device": f"{name}, PyTorch {torch.__version__}", "settings": settings}
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(options: FusionOptions, overrides: Sequence[str]) -> None:
     """Command line."""
-    options = Options.parse(arguments)
-    options.show(benchmark(options))
+    options.show(benchmark(options, overrides))

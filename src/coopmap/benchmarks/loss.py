@@ -1,28 +1,12 @@
-"""``python -m coopmap.bench loss``: time and memory of the objective, forward and backward, for more and more views.
-
-Options (key=value):
-  loss=[overall,pose_dense]  which objectives (conf/loss); `all` has every term switched on
-  batch=2 height=252 width=1008
-  views=[2,4,8]              views per sample, measured in turn within each repetition; ratios are to the first
-  repeats=5                  repetitions, of which the fastest counts (after one to warm up)
-  device=auto                auto, cpu or cuda
-  threads=null               CPU threads; null leaves it to PyTorch
-  output=null                write a .md or .json file as well
-
-Peak memory is what lives beside the inputs (prediction and target), the gradients of the prediction included.
-Operations are those that PyTorch dispatches, views of tensors left out; on CUDA kernels are counted as well, and
-`waits`, the times the host waited for the device. On the CPU time is that of all threads together, which other load on
-the machine disturbs little, and freed memory is kept for the next allocation, as it is on CUDA.
-"""
+"""Time and memory of the objective, for more and more views (``coopmap bench loss``)."""
 
 from __future__ import annotations
 
 import ctypes
 import time
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -31,9 +15,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from coopmap.benchmarks.floor import synchronize
-from coopmap.benchmarks.options import BenchmarkOptions
+from coopmap.benchmarks.options import EVERY_TERM, LossOptions
 from coopmap.benchmarks.report import Report, table
-from coopmap.config.checks import require, require_choice
 from coopmap.config.compose import conf_dir
 from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.geometry import pose_from_quat_trans, transform_points
@@ -42,7 +25,6 @@ from coopmap.losses import Criterion
 from coopmap.models.counting import WorkCounter
 from coopmap.types import Prediction, Target, truth_in_view0
 
-EVERY_TERM = "all"
 COLUMNS = {
     "loss": "loss",
     "views": "views",
@@ -60,35 +42,14 @@ COLUMNS = {
 }
 
 
-@dataclass
-class Options(BenchmarkOptions):
-    """Options of the command line; see the module's text."""
-
-    loss: list[str] = field(default_factory=lambda: ["overall", "pose_dense"])
-    batch: int = 2
-    views: list[int] = field(default_factory=lambda: [2, 4, 8])
-    height: int = 252
-    width: int = 1008
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        shipped = sorted(file.stem for file in (conf_dir() / "loss").glob("*.yaml"))
-        for name in self.loss:
-            require_choice("loss", name, [*shipped, EVERY_TERM])
-        require(bool(self.views) and min(self.views, default=0) > 0, "views", self.views, "numbers above 0")
-        for name in ("batch", "height", "width"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
-
-
-def main(arguments: Sequence[str]) -> None:
+def main(options: LossOptions) -> None:
     """Command line."""
-    options = Options.parse(arguments)
     options.show(measure(options))
 
 
-def measure(options: Options) -> Report:
+def measure(options: LossOptions) -> Report:
     """Time, memory and operations of each objective for each number of views."""
-    options.set_threads()
+    options.prepare()
     device = torch.device(options.device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -142,7 +103,7 @@ def loss_config(name: str) -> LossConfig:
     return config
 
 
-def make_scene(options: Options, views: int, device: torch.device) -> tuple[Prediction, Target]:
+def make_scene(options: LossOptions, views: int, device: torch.device) -> tuple[Prediction, Target]:
     """Street-like depth below the horizon, known for two thirds of the covered pixels, and a prediction a bit off."""
     generator = torch.Generator().manual_seed(0)
     pixels = (options.batch, views, options.height, options.width)

@@ -1,23 +1,10 @@
-"""``python -m coopmap.bench model``: time, FLOPs and memory of the model beside what the device can do.
-
-Options (key=value):
-  model=[tiny,v1,v11]   which architectures; default: tiny and v1, on a GPU v11 as well
-  views=[2,4]           panoramas per sample
-  height=252 width=1008 pixels of a panorama; tiny is measured at 42 x 168 too
-  repeats=3             passes, of which the fastest counts (after one to warm up, unless repeats=1)
-  device=auto           auto, cpu or cuda
-  precision=32-true     32-true or bf16-mixed
-  compile=false         with model.compile
-  whole=true            false: single transformer blocks only, in seconds instead of minutes
-  threads=null          CPU threads; null leaves it to PyTorch
-  output=null           write a .md or .json file as well
-"""
+"""Time, FLOPs and memory of the model beside what the device can do (``coopmap bench model``)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,40 +13,18 @@ from omegaconf import OmegaConf
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from coopmap.benchmarks.floor import Floor, best_seconds, synchronize
-from coopmap.benchmarks.options import PRECISIONS, PrecisionOptions
+from coopmap.benchmarks.options import ARCHITECTURES, ModelOptions
 from coopmap.benchmarks.parts import FORWARD, block_inputs, run_pass
 from coopmap.benchmarks.report import Report, table
 from coopmap.config import conf_dir
-from coopmap.config.checks import require, require_choice
 from coopmap.config.model import CheckpointingConfig, ModelConfig
 from coopmap.models import MapAnything
 from coopmap.models.compilation import compile_blocks
 from coopmap.models.counting import Work, WorkCounter, hollow
 from coopmap.types import Observation
 
-MODELS = {"tiny": "mapanything_tiny", "v1": "mapanything_v1", "v11": "mapanything_v11"}
 SHORTEST_SECONDS = 0.1
 """Blocks that are quicker than this are run several times per measurement."""
-
-
-@dataclass
-class Options(PrecisionOptions):
-    """Options of the command line; see the module's text."""
-
-    model: list[str] = field(default_factory=list)
-    views: list[int] = field(default_factory=lambda: [2, 4])
-    height: int = 252
-    width: int = 1008
-    repeats: int = 3
-    compile: bool = False
-    whole: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.model = self.model or (list(MODELS) if self.device == "cuda" else ["tiny", "v1"])
-        for name in self.model:
-            require_choice("model", name, list(MODELS))
-        require(bool(self.views) and min(self.views, default=0) > 0, "views", self.views, "numbers above 0")
 
 
 @dataclass(frozen=True)
@@ -76,7 +41,8 @@ class Case:
     def config(self) -> ModelConfig:
         """Configuration of the model."""
         merged = OmegaConf.merge(
-            OmegaConf.structured(ModelConfig), OmegaConf.load(conf_dir() / "model" / f"{MODELS[self.model]}.yaml")
+            OmegaConf.structured(ModelConfig),
+            OmegaConf.load(conf_dir() / "model" / f"{ARCHITECTURES[self.model]}.yaml"),
         )
         config = OmegaConf.to_object(merged)
         assert isinstance(config, ModelConfig)
@@ -94,7 +60,7 @@ class Case:
         return {"case": f"{self.model}, {self.views} x {self.height} x {self.width}", "pass": passes}
 
 
-def cases(options: Options) -> list[Case]:
+def cases(options: ModelOptions) -> list[Case]:
     """What is measured: inference, and training with and without checkpointing."""
     kinds = [(False, False), (True, False), (True, True)]
     found = []
@@ -114,7 +80,7 @@ class Count:
     peak_bytes: int
 
 
-def count(case: Case, options: Options) -> Count:
+def count(case: Case, options: ModelOptions) -> Count:
     """Count without computing, on tensors without content."""
     with torch.device("meta"):
         model = MapAnything(case.config())
@@ -140,7 +106,7 @@ def available_bytes(device: str) -> int | None:
 
 
 def measure_passes(
-    model: MapAnything, case: Case, options: Options, floor: Floor
+    model: MapAnything, case: Case, options: ModelOptions, floor: Floor
 ) -> tuple[dict[str, float], float | None]:
     """Seconds per part in the fastest pass, and the allocator's peak in bytes (CUDA only)."""
     device = torch.device(options.device)
@@ -224,7 +190,7 @@ PASS_COLUMNS = {
 }
 
 
-def block_rows(model: MapAnything, case: Case, options: Options, floor: Floor) -> list[dict]:
+def block_rows(model: MapAnything, case: Case, options: ModelOptions, floor: Floor) -> list[dict]:
     """Times of single transformer blocks, one of each kind."""
     device = torch.device(options.device)
     rows = []
@@ -258,7 +224,7 @@ def _times(calls: int, run: Callable[[], None]) -> Callable[[], None]:
     return repeated
 
 
-def attention_kernels(model: MapAnything, case: Case, options: Options) -> list[str]:
+def attention_kernels(model: MapAnything, case: Case, options: ModelOptions) -> list[str]:
     """Names of the attention operations that PyTorch chooses for a block, and on CUDA of the kernels that run."""
     block, shape = block_inputs(model, case.observation("meta"))["encoder block"]
     tokens = torch.randn(shape, device=options.device)
@@ -276,10 +242,10 @@ def attention_kernels(model: MapAnything, case: Case, options: Options) -> list[
     return names
 
 
-def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
+def benchmark(options: ModelOptions, say: Callable[[str], None] = print) -> Report:
     """Measure all :func:`cases`; ``say`` is told what is going on."""
-    options.set_threads()
-    floor = Floor(torch.device(options.device), PRECISIONS[options.precision])
+    options.prepare()
+    floor = Floor(torch.device(options.device), options.dtype)
     report = Report()
     blocks: list[dict[str, Any]] = []
     passes: list[dict[str, Any]] = []
@@ -316,13 +282,12 @@ def benchmark(options: Options, say: Callable[[str], None] = print) -> Report:
     return report
 
 
-def describe_device(options: Options) -> str:
+def describe_device(options: ModelOptions) -> str:
     """The device and the version of PyTorch."""
     name = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return f"{name}, PyTorch {torch.__version__}" + (", compiled blocks" if options.compile else "")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(options: ModelOptions) -> None:
     """Command line."""
-    options = Options.parse(arguments)
     options.show(benchmark(options))

@@ -1,21 +1,31 @@
-"""Options that benchmarks have in common, and how they are read from the command line."""
+"""Options of the benchmarks; free of torch until one runs, so that help is quick."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
-
-import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import TYPE_CHECKING, Any
 
 from coopmap.benchmarks.report import Report, check_output
-from coopmap.config.checks import ConfigError, require, require_choice
+from coopmap.config.checks import require, require_choice
+from coopmap.config.groups import group_choices
 
-PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = {"32-true": "float32", "bf16-mixed": "bfloat16"}
+"""Names of PyTorch's types by Lightning's precisions."""
+
+ARCHITECTURES = {"tiny": "mapanything_tiny", "v1": "mapanything_v1", "v11": "mapanything_v11"}
+"""Choices of conf/model by short names."""
+
+EVERY_TERM = "all"
+"""The objective with every term switched on."""
+
+FUSION_MODELS = {"tiny": ("machine=laptop",), "v1": ("machine=gpu", "model=mapanything_v1")}
+"""Overrides that choose an architecture and the sizes of images that it is meant for."""
 
 
 @dataclass
@@ -23,9 +33,9 @@ class BenchmarkOptions:
     """Options of every benchmark.
 
     Attributes:
-        repeats: measurements, of which the fastest counts.
-        device: ``cpu`` or ``cuda``; ``auto`` becomes one of them.
-        threads: of the CPU; ``None`` leaves it to PyTorch.
+        repeats: measurements, of which the fastest counts (after one to warm up).
+        device: auto takes a GPU where there is one.
+        threads: of the CPU; null leaves it to PyTorch.
         output: file for the results, ``.md`` or ``.json``.
     """
 
@@ -35,36 +45,23 @@ class BenchmarkOptions:
     output: str | None = None
 
     def __post_init__(self) -> None:
-        has_gpu = torch.cuda.is_available()
-        require_choice("device", self.device, ("auto", "cpu", "cuda"))
-        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, and none is visible")
-        if self.device == "auto":
-            self.device = "cuda" if has_gpu else "cpu"
+        require_choice("device", self.device, DEVICES)
         require(self.repeats > 0, "repeats", self.repeats, "at least 1")
         if self.output is not None:
             check_output(Path(self.output))
 
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> Self:
-        """Read ``key=value`` arguments; a single value will do for a list.
+    def prepare(self) -> None:
+        """Settle the device, and have PyTorch use as many threads as asked for.
 
         Raises:
-            ConfigError: naming the argument.
+            ConfigError: a GPU is asked for, and there is none.
         """
-        schema = OmegaConf.structured(cls)
-        given = OmegaConf.from_dotlist(list(arguments))
-        for key in given:
-            if key in schema and OmegaConf.is_list(schema[key]) and not OmegaConf.is_list(given[key]):
-                given[key] = [given[key]]
-        try:
-            options = OmegaConf.to_object(OmegaConf.merge(schema, given))
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{str(error).splitlines()[0]} (--help lists the options)") from None
-        assert isinstance(options, cls)
-        return options
+        import torch
 
-    def set_threads(self) -> None:
-        """Have PyTorch use as many threads as asked for."""
+        has_gpu = torch.cuda.is_available()
+        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, and none is visible")
+        if self.device == "auto":
+            self.device = "cuda" if has_gpu else "cpu"
         if self.threads is not None:
             torch.set_num_threads(self.threads)
 
@@ -81,7 +78,7 @@ class PrecisionOptions(BenchmarkOptions):
     """Options of a benchmark that runs the model.
 
     Attributes:
-        precision: a key of :data:`PRECISIONS`.
+        precision: of the computation, as Lightning names it.
     """
 
     precision: str = "32-true"
@@ -90,6 +87,92 @@ class PrecisionOptions(BenchmarkOptions):
         super().__post_init__()
         require_choice("precision", self.precision, list(PRECISIONS))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that matrices are multiplied in."""
+        import torch
+
+        return getattr(torch, PRECISIONS[self.precision])
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which the model runs."""
-        return torch.autocast(self.device, PRECISIONS[self.precision], enabled=self.precision != "32-true")
+        import torch
+
+        return torch.autocast(self.device, self.dtype, enabled=self.precision != "32-true")
+
+
+@dataclass
+class ModelOptions(PrecisionOptions):
+    """Options of ``coopmap bench model``.
+
+    Attributes:
+        model: which architectures; an empty list stands for tiny and v1, on a GPU v11 as well.
+        views: panoramas per sample.
+        height, width: pixels of a panorama; tiny is measured at 42 x 168 too.
+        compile: with model.compile.
+        whole: measure the whole model; false: single transformer blocks only, in seconds instead of minutes.
+    """
+
+    model: list[str] = field(default_factory=list)
+    views: list[int] = field(default_factory=lambda: [2, 4])
+    height: int = 252
+    width: int = 1008
+    repeats: int = 3
+    compile: bool = False
+    whole: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.model or ARCHITECTURES:
+            require_choice("model", name, list(ARCHITECTURES))
+        require(bool(self.views) and min(self.views, default=0) > 0, "views", self.views, "numbers above 0")
+
+    def prepare(self) -> None:
+        """Settle the device, and what is measured on it."""
+        super().prepare()
+        self.model = self.model or (list(ARCHITECTURES) if self.device == "cuda" else ["tiny", "v1"])
+
+
+@dataclass
+class LossOptions(BenchmarkOptions):
+    """Options of ``coopmap bench loss``.
+
+    Attributes:
+        loss: which objectives, choices of conf/loss; all has every term switched on.
+        batch: samples.
+        views: views per sample, measured in turn within each repetition; ratios are to the first.
+        height, width: pixels of a view.
+    """
+
+    loss: list[str] = field(default_factory=lambda: ["overall", "pose_dense"])
+    batch: int = 2
+    views: list[int] = field(default_factory=lambda: [2, 4, 8])
+    height: int = 252
+    width: int = 1008
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shipped = group_choices("loss")
+        for name in self.loss:
+            require_choice("loss", name, [*shipped, EVERY_TERM])
+        require(bool(self.views) and min(self.views, default=0) > 0, "views", self.views, "numbers above 0")
+        for name in ("batch", "height", "width"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
+
+
+@dataclass
+class FusionOptions(PrecisionOptions):
+    """Options of ``coopmap bench fusion``.
+
+    Attributes:
+        model: tiny at the sizes of the synthetic town, or v1 at full size.
+        agents: cars per sample, 1 to 6.
+    """
+
+    model: str = "tiny"
+    agents: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("model", self.model, list(FUSION_MODELS))
+        require(1 <= self.agents <= 6, "agents", self.agents, "1 to 6 cars")

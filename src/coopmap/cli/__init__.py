@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: a table of commands, and one way to read, explain and complete their arguments."""

@@ -1,63 +1,132 @@
-"""Command lines of programs that are told what to do by ``key=value`` alone."""
+"""Reads the arguments of a command: its own keys, keys of the configuration, places, flags."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from coopmap.cli.hydra_main import user_errors_end_quietly
-from coopmap.config import ConfigError
-from coopmap.config.errors import nearest_key
+from coopmap.cli.commands import Command
+from coopmap.config.checks import ConfigError
+from coopmap.config.errors import did_you_mean, nearest_key
+from coopmap.config.groups import config_groups
+from coopmap.config.meanings import all_keys
+from coopmap.config.overrides import parse_override, readable, refuse_sweep, typed
+from coopmap.config.schema import Config
+
+HYDRA_FLAGS = {
+    "--cfg": 1,
+    "-c": 1,
+    "--resolve": 0,
+    "--package": 1,
+    "-p": 1,
+    "--info": 1,
+    "-i": 1,
+    "--multirun": 0,
+    "-m": 0,
+    "--run": 0,
+    "-r": 0,
+    "--config-dir": 1,
+    "-cd": 1,
+    "--hydra-help": 0,
+}
+"""Flags of Hydra, with the number of words that may follow."""
 
 
-def run_program(text: str | None, run: Callable[[list[str]], None]) -> None:
-    """Call ``run`` with the arguments of the command line, or print ``text`` if there are none or help is asked for.
+@dataclass
+class Arguments:
+    """Arguments of a command, told apart; those with ``key=`` are in a form that Hydra's grammar can read.
 
-    A mistake of the user ends the program with one message and exit status 2.
+    Attributes:
+        own: of the command's own keys.
+        overrides: of groups and keys of the configuration.
+        places: without ``key=``, as typed.
+        flags: with the words that belong to them.
     """
-    arguments = sys.argv[1:]
-    if not arguments or asks_for_help(arguments):
-        print(text)
-        return
-    with user_errors_end_quietly():
-        run(arguments)
+
+    own: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether Hydra is asked to run several jobs."""
+        return not {"-m", "--multirun"}.isdisjoint(self.flags)
 
 
-def asks_for_help(arguments: Sequence[str]) -> bool:
-    """Whether ``-h`` or ``--help`` is among the arguments."""
-    return not {"-h", "--help"}.isdisjoint(arguments)
-
-
-def split_arguments(
-    arguments: Sequence[str],
-    own_keys: Sequence[str],
-    is_override: Callable[[str], bool] = lambda key: False,
-    prefix: str = "",
-) -> tuple[dict[str, str], list[str]]:
-    """A program's own keys with their values, and overrides of the configuration.
-
-    Args:
-        arguments: each ``key=value``.
-        own_keys: of the program.
-        is_override: whether any other key is one of the configuration.
-        prefix: may stand before keys of the program's own.
+def read(command: Command, arguments: Sequence[str]) -> Arguments:
+    """Tell arguments apart, and name those that are none of the command's.
 
     Raises:
-        ConfigError: an argument is no ``key=value``, or its key is neither.
+        ConfigError: an argument cannot be read, or its key does not exist.
     """
-    own: dict[str, str] = {}
-    overrides = []
+    found = Arguments()
+    own = [key.name for key in all_keys(command.schema)] if command.schema else []
+    known = [*(key.name for key in all_keys(Config)), *config_groups()] if command.takes_config else []
+    expected = 0
     for argument in arguments:
-        key, equals, value = argument.partition("=")
-        name = key.removeprefix(prefix)
-        if not equals:
-            raise ConfigError(f"{argument}: expected key=value")
-        if name in own_keys:
-            own[name] = value
-        elif name == key and is_override(key):
-            overrides.append(argument)
+        key = re.split("[=@]", argument.lstrip("+~"), maxsplit=1)[0]
+        if argument.startswith("-"):
+            expected = _check_flag(command, argument)
+            found.flags.append(argument)
+        elif expected and "=" not in argument:
+            expected -= 1
+            found.flags.append(argument)
+        elif command.places and _is_place(argument, key, [*own, *known]):
+            found.places.append(argument)
+        elif key in own:
+            found.own.append(readable(argument))
         else:
-            near = nearest_key(name, own_keys)
-            hint = f"did you mean {near}?" if near else f"no such key; there are {', '.join(own_keys)}"
-            raise ConfigError(f"{key}: {hint}")
-    return own, overrides
+            override = readable(argument)
+            if not _is_known(key, known) and not (command.through_hydra and key.startswith("hydra.")):
+                raise _unknown(command, key, own, known)
+            found.overrides.append(override)
+    if not found.is_sweep:
+        for override in found.overrides:
+            refuse_sweep(parse_override(override))
+    return found
+
+
+def options_of(command: Command, found: Arguments) -> Any:
+    """The command's own options.
+
+    Raises:
+        ConfigError: a value is wrong, or something that is needed is not given.
+    """
+    assert command.schema is not None
+    return typed(command.schema, found.own, found.places, command.places)
+
+
+def _check_flag(command: Command, flag: str) -> int:
+    """Number of words that may follow a flag; :class:`ConfigError` if the command has no such flag."""
+    name, equals, _ = flag.partition("=")
+    if command.through_hydra and name in HYDRA_FLAGS:
+        return 0 if equals else HYDRA_FLAGS[name]
+    has = f"--help, {', '.join(HYDRA_FLAGS)}" if command.through_hydra else "--help only"
+    raise ConfigError(f"{name}: no flag of coopmap {command.name}, which has {has}; all else is key=value")
+
+
+def _is_place(argument: str, key: str, keys: Sequence[str]) -> bool:
+    """Whether an argument is a place rather than a key with its value; places may hold an ``=``."""
+    if "=" not in argument:
+        return True
+    if key in keys:
+        return False
+    return "/" in key or Path(argument).exists() or nearest_key(key, keys) is None
+
+
+def _is_known(key: str, known: Sequence[str]) -> bool:
+    """Whether a key is one of the configuration, or lies in one that takes any names (``optim.lr_of``)."""
+    if key in known:
+        return True
+    parent = key.rpartition(".")[0]
+    open_keys = [item.name for item in all_keys(Config) if item.kind.startswith(("{", "any"))] if parent else []
+    return any(key.startswith(f"{name}.") for name in open_keys)
+
+
+def _unknown(command: Command, key: str, own: Sequence[str], known: Sequence[str]) -> ConfigError:
+    hint = did_you_mean(key, own) or did_you_mean(key, known) or f" coopmap help {command.name} lists them."
+    return ConfigError(f"{key}: no such key.{hint}")

@@ -37,18 +37,21 @@ class Comparison:
     files: list[Path]
 
 
-def compare(places: Sequence[str], output: str | Path | None = None, by: Sequence[str] = ()) -> Comparison:
+def compare(
+    places: Sequence[str], output: str | Path | None = None, by: Sequence[str] = (), runs_root: str = "runs"
+) -> Comparison:
     """Compare runs, and write the comparison as HTML, Markdown and CSV.
 
     Args:
-        places: run folders, folders that hold runs, or patterns for such.
+        places: run folders, folders that hold runs, patterns for such, or names of runs.
         output: folder to write into; default: ``comparison`` in the folder that holds all the runs.
         by: keys of the configuration that runs are put together by; default: all but the seed.
+        runs_root: folder in which runs are looked up by name.
 
     Raises:
         ConfigError: no run, none with a validation, or ``by`` names no key.
     """
-    folders, without_figures = find_runs(places)
+    folders, without_figures = find_runs(places, runs_root)
     runs = []
     for folder in folders:
         run = read_run(folder)

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from coopmap.config.checks import ConfigError
-from coopmap.config.errors import config_keys, explain
+from coopmap.config.errors import as_shown, config_keys
+from coopmap.config.groups import conf_dir, config_groups
 from coopmap.config.machine import detect_machine
+from coopmap.config.overrides import apply_overrides, parse_override
 from coopmap.config.run_id import register_resolvers
 from coopmap.config.schema import Config
 
 VERSION_BASE = "1.3"
-
-
-def conf_dir() -> Path:
-    """Folder of the YAML files: beside the sources in a checkout, inside the package when installed from a wheel."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "conf", package.parents[1] / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise ConfigError(f"no conf/train.yaml beside {package}: the installation is incomplete")
-
-
-def config_groups() -> list[str]:
-    """Names of the config groups."""
-    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
@@ -71,18 +57,17 @@ def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: a key or value is wrong, or an override names a config group: the stored configuration has none.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     try:
         config = OmegaConf.merge(empty_config(), OmegaConf.create(text))
         assert isinstance(config, DictConfig)
         OmegaConf.set_struct(config, True)
-        for override in OverridesParser.create().parse_overrides(list(overrides)):
+        parsed = [parse_override(override) for override in overrides]
+        for override in parsed:
             if override.key_or_group in config_groups() and not isinstance(override.value(), dict):
                 raise ConfigError(
                     f"{override.input_line}: a stored configuration has no groups to choose from; set single keys"
                 )
-            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        apply_overrides(config, parsed)
         return to_config(config)
     except Exception as error:
         raise explained(error, overrides) from None
@@ -121,6 +106,4 @@ def empty_config() -> DictConfig:
 
 def explained(error: Exception, overrides: Sequence[str]) -> Exception:
     """The error to show: one message, or all of it with ``HYDRA_FULL_ERROR=1``."""
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        return error
-    return explain(error, config_keys(Config), config_groups(), overrides)
+    return as_shown(error, config_keys(Config), config_groups(), overrides)

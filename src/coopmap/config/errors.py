@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-from hydra.errors import MissingConfigException, OverrideParseException
 
 from coopmap.config.checks import ConfigError
+from coopmap.config.meanings import all_keys
 
 
 def config_keys(schema: type, prefix: str = "") -> Iterator[str]:
     """Dotted names of all keys of a structured config, inner nodes included."""
-    hints = get_type_hints(schema)
-    for item in fields(schema):
-        name = prefix + item.name
-        yield name
-        if (inner := _dataclass_of(hints[item.name])) is not None:
-            yield from config_keys(inner, name + ".")
+    return (key.name for key in all_keys(schema, prefix))
 
 
-def _dataclass_of(annotation: Any) -> type | None:
-    """The dataclass in ``X`` or ``X | None``, if there is one."""
-    options = get_args(annotation) if get_origin(annotation) is not None or hasattr(annotation, "__args__") else ()
-    for option in (annotation, *options):
-        if isinstance(option, type) and is_dataclass(option) and get_origin(annotation) in (None, Union, _UNION_TYPE):
-            return option
-    return None
-
-
-_UNION_TYPE = type(int | None)
+def as_shown(error: Exception, keys: Iterable[str], groups: Iterable[str], overrides: Iterable[str]) -> Exception:
+    """The error to show: one message (see :func:`explain`), or all of it with ``HYDRA_FULL_ERROR=1``."""
+    return error if os.environ.get("HYDRA_FULL_ERROR") == "1" else explain(error, keys, groups, overrides)
 
 
 def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], overrides: Iterable[str]) -> ConfigError:
@@ -44,6 +30,8 @@ def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], ov
         groups: names of the config groups.
         overrides: what was asked for on the command line.
     """
+    from hydra.errors import MissingConfigException, OverrideParseException
+
     chain = list(_causes(error))
     text = "\n".join(str(link) for link in chain)
     for link in chain:
@@ -95,9 +83,13 @@ def _missing_choice(missing: str, options: Sequence[str]) -> ConfigError:
 
 
 def _unknown_key(key: str, keys: list[str], groups: list[str], where: str) -> ConfigError:
-    near = nearest_key(key, [*keys, *groups])
-    hint = f" Did you mean {near}?" if near else ""
-    return ConfigError(f"{key}{where}: no such key.{hint}")
+    return ConfigError(f"{key}{where}: no such key.{did_you_mean(key, [*keys, *groups])}")
+
+
+def did_you_mean(key: str, keys: Iterable[str]) -> str:
+    """`` Did you mean X?`` if there is a key that looks alike, else nothing."""
+    near = nearest_key(key, keys)
+    return f" Did you mean {near}?" if near else ""
 
 
 def nearest_key(key: str, keys: Iterable[str]) -> str | None:

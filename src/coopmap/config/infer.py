@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coopmap.config.checks import ConfigError, require, require_choice
+from coopmap.config.groups import group_choices
+from coopmap.config.stored import ModelChoice
 
 CAMERA_MODELS = ("pinhole", "cyl")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -19,8 +21,8 @@ class InferenceOptions:
         camera_model: ``pinhole`` (perspective views) or ``cyl`` (360-degree panoramas).
         precision: ``fp32``, ``bf16`` (autocast; heads stay in float32) or ``auto``: bf16 on a GPU that has it.
         edges: leave out pixels that float between a front and a back surface.
-        edge_depth_ratio: relative spread of depth within 3 x 3 pixels that makes an edge ...
-        edge_normal_deg: ... where neighboring normals also differ by this angle.
+        edge_depth_ratio: relative spread of depth within 3 x 3 pixels that makes an edge, where normals say so too.
+        edge_normal_deg: angle between neighboring normals that makes an edge, where depth says so too.
         confidence_percentile: leave out this share of each view's pixels, the least confident; 0 = none.
     """
 
@@ -41,47 +43,43 @@ class InferenceOptions:
 
 
 @dataclass
-class InferConfig(InferenceOptions):
-    """Keys of ``python -m coopmap.infer`` beside those of the configuration.
+class InferConfig(InferenceOptions, ModelChoice):
+    """Keys of ``coopmap infer`` beside those of the configuration.
 
     Attributes:
-        run: run folder; its best checkpoint is taken.
-        checkpoint: checkpoint file of a run; it carries its configuration.
-        weights: weights alone: hub id ``owner/name[@revision]``, file or folder; ``model`` says for which architecture.
-        model: a choice of ``conf/model``, for ``weights`` only.
-        images: folder of JPEG and PNG images.
+        model: architecture of ``weights``, a choice of conf/model; null: mapanything_v1.
+        images: folder of JPEG and PNG images, the reference view first in natural order.
         frame: frame of an OPV2V-layout dataset, ``ROOT/test/SCENARIO/FRAME``.
-        agents: its agents, separated by commas, the reference first; default: as in evaluation.
-        output: folder for the results.
-        camera_model: see :class:`InferenceOptions`; a frame's panoramas are ``cyl`` in any case.
-        size: longest side of folder images in pixels; default: 518, or the width of the model's panoramas.
+        agents: agents of the frame, as in ``agents=641,650``, the reference first; without, as in evaluation.
+        output: folder for predictions.npz, points.ply, cameras.json, overview.png and scene.html.
+        camera_model: of the images: ``pinhole`` (perspective) or ``cyl`` (360-degree panoramas, 4 times as wide as
+            high); panoramas of a frame are ``cyl`` in any case.
+        size: longest side of the images in pixels; null: 518, or the width of the model's panoramas.
         max_points: points of the point cloud.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
     """
 
-    run: str | None = None
-    checkpoint: str | None = None
-    weights: str | None = None
     model: str | None = None
     images: str | None = None
     frame: str | None = None
-    agents: str | None = None
+    agents: list[str] = field(default_factory=list)
     output: str | None = None
     size: int | None = None
     max_points: int = 500_000
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if sum(value is not None for value in (self.run, self.checkpoint, self.weights)) != 1:
-            raise ConfigError("give one of run=RUN_FOLDER, checkpoint=FILE and weights=HUB_ID|FILE|FOLDER")
+        InferenceOptions.__post_init__(self)
+        require_choice("model", self.model, group_choices("model"))
+        ModelChoice.__post_init__(self)
         if self.model is not None and self.weights is None:
             raise ConfigError(f"model={self.model}: goes with weights=...; a checkpoint knows its model")
         if (self.images is None) == (self.frame is None):
             raise ConfigError("give either images=FOLDER or frame=ROOT/SPLIT/SCENARIO/FRAME")
-        for key in ("agents",) if self.frame is None else ("size",):
-            if (value := getattr(self, key)) is not None:
-                raise ConfigError(f"{key}={value}: goes with {'frame' if key == 'agents' else 'images'}=... only")
+        if self.agents and self.frame is None:
+            raise ConfigError(f"agents={','.join(self.agents)}: goes with frame=... only")
+        if self.size is not None and self.images is None:
+            raise ConfigError(f"size={self.size}: goes with images=... only")
         if self.output is None:
             raise ConfigError("give output=FOLDER for the results")
         if self.size is not None:

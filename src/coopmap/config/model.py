@@ -152,7 +152,13 @@ class InputsConfig:
 
 @dataclass
 class CheckpointingConfig:
-    """Parts whose blocks recompute activations in the backward pass, to save memory."""
+    """Parts whose blocks recompute activations in the backward pass, to save memory.
+
+    Attributes:
+        encoder: of the image encoder.
+        info_sharing: of the multi-view transformer.
+        heads: of the dense head.
+    """
 
     encoder: bool = False
     info_sharing: bool = False

@@ -22,7 +22,8 @@ class Config:
         machine: kind of machine that device, precision and sizes were chosen for.
         seed: of weights, sampling and augmentation.
         resume: ``auto`` (the newest unfinished run of this experiment with this very configuration; a new run where
-            there is none), a run folder, a checkpoint file, or null: a new run.
+            there is none), ``latest`` (the run with the newest checkpoint), a run's name or folder, a checkpoint file,
+            or null: a new run.
         runs_root: folder of all runs.
         run_dir: folder of this run.
     """

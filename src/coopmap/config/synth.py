@@ -11,7 +11,13 @@ from coopmap.config.checks import require
 
 @dataclass
 class ScenarioCounts:
-    """Number of scenarios of each split."""
+    """Number of scenarios of each split.
+
+    Attributes:
+        train: in ``train``.
+        validate: in ``validate``.
+        test: in ``test``.
+    """
 
     train: int = 70
     validate: int = 14

@@ -83,6 +83,37 @@ class TrainerConfig:
     """Arguments of Lightning's ``Trainer``, handed over as they are; null leaves Lightning's own default.
 
     Left out are those that the program sets itself: loggers, callbacks, plugins and output folder.
+
+    Attributes:
+        accelerator: kind of device: ``auto``, ``cpu`` or ``gpu``.
+        strategy: how several devices work together: ``auto`` or ``ddp``.
+        devices: their number, a list of their indices, or ``auto``: all.
+        num_nodes: number of machines.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        fast_dev_run: this many batches of training and validation, and nothing saved.
+        max_epochs: end after this many epochs.
+        min_epochs: do not end before this many epochs.
+        max_steps: end after this many optimizer steps.
+        min_steps: do not end before this many optimizer steps.
+        max_time: end after this time, ``DD:HH:MM:SS``.
+        limit_train_batches: number of training batches per epoch, or their share.
+        limit_val_batches: number of batches per validation, or their share.
+        limit_test_batches: number of batches per test, or their share.
+        overfit_batches: train and validate on the first training batches, this many of them, over and over.
+        val_check_interval: validate after this many batches, or this share of an epoch.
+        check_val_every_n_epoch: validate every so many epochs.
+        num_sanity_val_steps: validation batches ahead of training; ``callbacks.validate_at_start`` does it better.
+        log_every_n_steps: steps between two rows of training figures.
+        enable_model_summary: Lightning's table of layers; the log names parts, sizes and learning rates already.
+        accumulate_grad_batches: batches whose gradients are added up for one optimizer step.
+        gradient_clip_val: largest norm of the gradient; null = no limit.
+        gradient_clip_algorithm: ``norm``.
+        deterministic: use deterministic algorithms, at a price in speed; ``warn`` where there are none.
+        benchmark: let cuDNN try out algorithms.
+        inference_mode: validate in inference mode; off, since measures reset in it could not be updated in training.
+        profiler: ``simple``, ``advanced`` or ``pytorch``.
+        detect_anomaly: look for NaN in the backward pass, slowly.
+        sync_batchnorm: average batch statistics over devices; the model has none.
     """
 
     accelerator: Any = "auto"
@@ -147,7 +178,10 @@ class LoggerConfig:
     Attributes:
         mode: ``wandb`` (online), ``offline`` (W&B files, to be synchronized later), ``csv`` (nothing else), or
             ``auto``: ``wandb`` when ``WANDB_API_KEY`` is set, else ``csv``.
-        project, entity, group, tags: passed to W&B.
+        project: of the run at W&B.
+        entity: user or team that the project belongs to.
+        group: puts runs together at W&B; null = the experiment.
+        tags: of the run at W&B.
     """
 
     mode: str = "auto"

@@ -61,12 +61,6 @@ class Level:
         return f"{self.trans_m:g}, {self.rot_deg:g}"
 
 
-BOTH = ("0/0", "0.5/1", "1/2", "2/4", "3/6", "5/10")
-METERS = ("0.5/0", "1/0", "2/0", "3/0", "5/0")
-DEGREES = ("0/1", "0/2", "0/4", "0/6", "0/10")
-DEFAULT_LEVELS = (*BOTH, *METERS, *DEGREES)
-
-
 @dataclass(frozen=True)
 class Measurement:
     """Mean errors over all pairs of agents, of one run at one level.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from coopmap.config import Config, ConfigError, load_config
 from coopmap.config.checks import require_choice
-from coopmap.config.compose import conf_dir, from_yaml
+from coopmap.config.compose import from_yaml
 from coopmap.config.evaluate import EvaluateConfig
-from coopmap.runs.checkpoint_io import read_checkpoint
-from coopmap.runs.folder import find_checkpoint
+from coopmap.config.groups import conf_dir, group_choices
+from coopmap.runs.find import find_checkpoint
+from coopmap.runs.stored import open_checkpoint
 from coopmap.training.assembly import build_module
 from coopmap.training.module import PoseLearner
 
@@ -53,38 +53,27 @@ def open_subject(asked: EvaluateConfig, overrides: Sequence[str]) -> Subject:
     """
     if asked.weights is not None:
         return _from_weights(asked.weights, overrides)
-    return _from_checkpoint(find_checkpoint(asked.run, asked.checkpoint), overrides)
+    return _from_checkpoint(find_checkpoint(asked.run, asked.checkpoint, asked.runs_root), overrides)
 
 
 def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
-    content = read_checkpoint(checkpoint)
-    record = content["coopmap"]
-    trained_with = from_yaml(record["config"])
-    config = stored_config(record["config"], overrides)
+    stored = open_checkpoint(checkpoint)
+    trained_with = stored.config()
+    config = stored_config(stored.record["config"], overrides)
     config.model.weights = None  # the checkpoint holds them all
     module = build_module(config)
-    module.load_state_dict(content["state_dict"])
-    module.on_load_checkpoint(content)
-    with checkpoint.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    module.load_state_dict(stored.state_dict)
+    module.on_load_checkpoint(stored.content)
     origin = {
         "checkpoint": str(checkpoint),
-        "step": content["global_step"],
-        "sha256": sha256,
-        "git_revision": record.get("git_revision"),
+        "step": stored.step,
+        "sha256": stored.sha256,
+        "git_revision": stored.record.get("git_revision"),
         "trained_with": " + ".join([trained_with.task.describe(), *trained_with.priors.describe()]),
-        **_license_of(record),
+        **{f"started_from_{key}": stored.weights.get(key) for key in ("source", "revision", "license")},
     }
-    name = f"{config.experiment}, step {content['global_step']}"
+    name = f"{config.experiment}, step {stored.step}"
     return Subject(config, module, name, _known(origin), checkpoint.absolute().parents[1])
-
-
-def _license_of(record: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says about the weights that its training started from."""
-    weights = record.get("weights")
-    if not isinstance(weights, dict):
-        return {}
-    return {f"started_from_{key}": weights.get(key) for key in ("source", "revision", "license")}
 
 
 def stored_config(text: str, overrides: Sequence[str]) -> Config:
@@ -115,9 +104,8 @@ def _is_named(group: str, keys: Iterable[str]) -> bool:
 
 def _choice(group: str, name: str) -> Any:
     """The section that a choice of a group holds, without what it says about the rest of the configuration."""
-    folder = conf_dir() / group
-    require_choice(group, name, sorted(file.stem for file in folder.glob("*.yaml")))
-    content = OmegaConf.load(folder / f"{name}.yaml")
+    require_choice(group, name, group_choices(group))
+    content = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
     assert isinstance(content, DictConfig)
     return content.get(group, content)
 

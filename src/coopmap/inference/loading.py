@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from coopmap.config import Config, ConfigError, load_config
-from coopmap.config.compose import from_yaml
 from coopmap.models import MapAnything, build_model, load_weights
-from coopmap.runs.checkpoint_io import read_checkpoint
+from coopmap.runs.stored import open_checkpoint
 
 
 def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[MapAnything, Config]:
@@ -23,12 +22,12 @@ def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[Map
     Raises:
         ConfigError: no such checkpoint, a wrong override, or one after which the weights do not fit.
     """
-    content = read_checkpoint(checkpoint)
-    config = from_yaml(content["coopmap"]["config"], overrides)
+    stored = open_checkpoint(checkpoint)
+    config = stored.config(overrides)
     config.model.weights = None  # the checkpoint holds them all
     model = MapAnything(config.model)
     try:
-        load_weights(model, content["state_dict"])
+        load_weights(model, stored.state_dict)
     except ValueError as error:
         raise ConfigError(f"{checkpoint}: {error}") from error
     return model, config

@@ -97,22 +97,6 @@ class RunFolder:
         os.environ[RUN_DIR_VARIABLE] = str(self.path)
 
 
-def find_checkpoint(run: str | None, checkpoint: str | None) -> Path:
-    """The checkpoint that a program is asked to take: a file, or the best one of a run, if need be its last.
-
-    Raises:
-        ConfigError: not exactly one of them is given, or there is no such run folder.
-    """
-    if (run is None) == (checkpoint is None):
-        raise ConfigError("give either run=RUN_FOLDER or checkpoint=FILE")
-    if run is None:
-        return Path(str(checkpoint))
-    folder = RunFolder(Path(run))
-    if not folder.path.is_dir():
-        raise ConfigError(f"run={run}: there is no such folder")
-    return folder.best_checkpoint if folder.best_checkpoint.exists() else folder.last_checkpoint
-
-
 def launched_run() -> RunFolder | None:
     """The run that this process was started for by Lightning in rank 0; its stored configuration says all."""
     path = os.environ.get(RUN_DIR_VARIABLE)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from coopmap.config import ConfigError
+from coopmap.runs.find import find_run
 from coopmap.runs.loggers import read_metrics
 
 STEPS, SECONDS = "time/steps", "time/wall_s"
@@ -99,8 +100,12 @@ def interpolate(points: Sequence[tuple[float, float]], x: float) -> float | None
     return None
 
 
-def find_runs(arguments: Sequence[str]) -> tuple[list[Path], list[Path]]:
-    """Run folders among and below the arguments: folders, or patterns that the shell did not expand.
+def find_runs(arguments: Sequence[str], runs_root: str = "runs") -> tuple[list[Path], list[Path]]:
+    """Run folders among and below the arguments.
+
+    Args:
+        arguments: folders, patterns that the shell did not expand, or names (see :func:`coopmap.runs.find.find_run`).
+        runs_root: folder in which runs are looked up by name.
 
     Returns:
         Folders of runs that have figures, each once, and of those that ended before they had any.
@@ -111,8 +116,7 @@ def find_runs(arguments: Sequence[str]) -> tuple[list[Path], list[Path]]:
     folders: dict[Path, bool] = {}
     for argument in arguments:
         places = [Path(argument)] if Path(argument).exists() else [Path(place) for place in sorted(glob.glob(argument))]
-        if not places:
-            raise ConfigError(f"{argument}: there is no such folder")
+        places = places or [find_run(argument, runs_root, key="").path]
         found = {folder.resolve(): has for place in places for folder, has in _runs_below(place)}
         if not found:
             raise ConfigError(

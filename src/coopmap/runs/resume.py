@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from coopmap.config import Config, ConfigError
+from coopmap.config.compose import to_yaml
+from coopmap.runs.find import find_run
 from coopmap.runs.folder import RunFolder, launched_run
+from coopmap.runs.reader import flatten
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +26,8 @@ def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, Run
 
     ``resume=auto`` continues ``run_dir`` if that was given and holds a checkpoint, else the newest unfinished run of
     the experiment that has one and whose configuration equals this one up to :data:`VOLATILE_KEYS`; else a new run
-    starts. ``resume=<run folder>`` continues that run with its stored configuration. ``resume=<checkpoint>`` starts a
-    new run that goes on from there.
+    starts. ``resume=latest``, the name of a run and its folder continue that run with its stored configuration.
+    ``resume=<checkpoint>`` starts a new run that goes on from there.
 
     Args:
         config: as composed.
@@ -51,20 +53,25 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         if found is not None:
             return config, replace(found, resume_from=found.last_checkpoint)
         log.info("resume=auto: nothing to continue, a new run starts")
-    elif config.resume is not None and Path(config.resume).is_dir():
-        old = RunFolder(Path(config.resume))
-        if not old.last_checkpoint.exists():
-            raise ConfigError(f"resume={config.resume}: there is no checkpoints/last.ckpt in that folder")
-        kept = [text for text in overrides if not text.startswith(("resume=", "machine=", "run_dir="))]
-        return old.read_config(kept), replace(old, resume_from=old.last_checkpoint)
+    elif config.resume is not None and Path(config.resume).is_file():
+        run = replace(run, resume_from=Path(config.resume))
     elif config.resume is not None:
-        checkpoint = Path(config.resume)
-        if not checkpoint.is_file():
-            raise ConfigError(f"resume={config.resume}: expected auto, a run folder or a checkpoint file")
-        run = replace(run, resume_from=checkpoint)
+        old = _named_run(config.resume, config.runs_root)
+        kept = [text for text in overrides if not text.startswith(("resume=", "machine=", "run_dir=", "runs_root="))]
+        return old.read_config(kept), replace(old, resume_from=old.last_checkpoint)
     if run.last_checkpoint.exists():
         raise ConfigError(f"run_dir={run.path}: holds a run already; continue it with resume=auto or choose another")
     return config, run
+
+
+def _named_run(name: str, runs_root: str) -> RunFolder:
+    try:
+        old = find_run(name, runs_root, key="resume")
+    except ConfigError as error:
+        raise ConfigError(f"{error} (expected auto, latest, a run's name, a run folder or a checkpoint file)") from None
+    if not old.last_checkpoint.exists():
+        raise ConfigError(f"resume={name}: there is no checkpoints/last.ckpt in {old.path}")
+    return old
 
 
 def _continue_given(config: Config, run: RunFolder) -> RunFolder | None:
@@ -89,20 +96,6 @@ def _newest_continuable(config: Config) -> RunFolder | None:
 
 def differences(stored: Config, current: Config) -> list[str]:
     """Keys in which two configurations differ, the volatile ones left out: ``optim.lr: 0.0001 -> 0.0002``."""
-    before, now = _flat(stored), _flat(current)
+    before, now = (flatten(yaml.safe_load(to_yaml(config))) for config in (stored, current))
     keys = [key for key in sorted(before.keys() | now.keys()) if not key.startswith(VOLATILE_KEYS)]
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-
-    def visit(prefix: str, node: Any) -> None:
-        if isinstance(node, Mapping):
-            for key, value in node.items():
-                visit(f"{prefix}.{key}" if prefix else str(key), value)
-        else:
-            flat[prefix] = node
-
-    visit("", OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
-    return flat

@@ -1,0 +1,98 @@
+"""Calls a task with the composed configuration, through Hydra where its flags or a sweep ask for it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from omegaconf import DictConfig
+
+from coopmap.cli.arguments import Arguments
+from coopmap.cli.errors import user_errors
+from coopmap.config import Config, conf_dir, load_config
+from coopmap.config.compose import VERSION_BASE, complete_overrides, explained, register_schema, to_config
+from coopmap.runs.folder import launched_run
+
+Task = Callable[[Config, list[str]], float | None]
+
+
+def run_composed(task: Task, found: Arguments) -> None:
+    """Compose the configuration and run ``task(config, overrides)`` on it.
+
+    Raises:
+        ConfigError: the configuration cannot work.
+    """
+    if (run := launched_run()) is not None:
+        task(run.read_config(), [])
+    elif found.flags:
+        _run_hydra(task, found)
+    else:
+        overrides = [override for override in found.overrides if not override.startswith("hydra.")]
+        task(load_config(found.overrides), complete_overrides(overrides))
+
+
+def _run_hydra(task: Task, found: Arguments) -> None:
+    """As Hydra's own command line does, but with our errors."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    composing, argv, full_error = True, sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    mistakes: list[Exception] = []
+
+    @functools.wraps(task)
+    def composed_task(composed: DictConfig) -> float | None:
+        nonlocal composing
+        config = to_config(composed)
+        composing = False
+        with _environment("HYDRA_FULL_ERROR", full_error), _arguments(argv):
+            try:
+                return task(config, list(HydraConfig.get().overrides.task))
+            except user_errors() as error:  # past Hydra, which would print all overrides around it
+                mistakes.append(error)
+                return None
+
+    register_schema()
+    try:
+        with (
+            _environment("HYDRA_FULL_ERROR", "1"),  # Hydra then hands exceptions on instead of printing them
+            _arguments([argv[0], *found.flags, *complete_overrides(found.overrides)]),
+        ):
+            hydra.main(config_path=str(conf_dir()), config_name="train", version_base=VERSION_BASE)(composed_task)()
+    except Exception as error:
+        if composing:
+            raise explained(error, found.overrides) from None
+        raise
+    if mistakes:
+        raise mistakes[0]
+
+
+@contextmanager
+def _arguments(arguments: Sequence[str]) -> Iterator[None]:
+    """Set ``sys.argv`` for a while."""
+    before = sys.argv
+    sys.argv = list(arguments)
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """Set or (``None``) unset an environment variable for a while."""
+    before = os.environ.get(name)
+    _set_environment(name, value)
+    try:
+        yield
+    finally:
+        _set_environment(name, before)
+
+
+def _set_environment(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value

@@ -1,0 +1,90 @@
+"""From what an inference is asked for to its files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from coopmap.config import Config, ConfigError
+from coopmap.config.infer import InferConfig, InferenceOptions
+from coopmap.inference.inputs import Views, read_frame, read_images_of_folder
+from coopmap.inference.loading import choose_device, load_released, load_run
+from coopmap.inference.outputs import write_outputs
+from coopmap.inference.report import print_result
+from coopmap.inference.runner import infer
+from coopmap.runs.find import find_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Path]:
+    """Open a model, run it on the views asked for, print what came out and write it down.
+
+    Args:
+        asked: which model, on what, and how.
+        overrides: of the stored or composed configuration.
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: something asked for does not exist or does not fit.
+    """
+    device = choose_device(asked.device)
+    if asked.weights is not None:
+        origin = asked.weights
+        model, config = load_released(asked.weights, asked.model, overrides)
+    else:
+        checkpoint = find_checkpoint(asked.run, asked.checkpoint, asked.runs_root)
+        origin = str(checkpoint)
+        model, config = load_run(checkpoint, overrides)
+    views = read_views(asked, config)
+    result = infer(model.to(device), views.observation, _options(asked, views.camera_model), views.covered)
+    print_result(views, result, origin)
+    assert asked.output is not None
+    return write_outputs(asked.output, views, result, asked.max_points, origin)
+
+
+def read_views(asked: InferConfig, config: Config) -> Views:
+    """Views with the inputs that the model has always had; ground truth never is one.
+
+    Raises:
+        ConfigError: they cannot be read, or the model cannot do with them.
+    """
+    task = config.task.for_evaluation()
+    if task.depth or task.pose:
+        log.warning("the model was trained with %s; here it gets images and calibration only", config.task.describe())
+    if asked.frame is not None:
+        return read_frame(asked.frame, config.data, asked.agents, with_rays=bool(task.rays))
+    _check_images(asked, config)
+    if task.rays:
+        log.warning("the model was trained with calibrated rays; the images come without calibration")
+    default_size = config.data.panorama.width if asked.camera_model == "cyl" else 518
+    return read_images_of_folder(asked.images or "", asked.camera_model, asked.size or default_size)
+
+
+def _check_images(asked: InferConfig, config: Config) -> None:
+    """Whether the model can do with images alone, of the kind that they are."""
+    model, images = config.model, f"images={asked.images}"
+    if config.data.layout in ("grouped", "warped"):
+        raise ConfigError(
+            f"{images}: this model fuses the camera images of a car (data.layout={config.data.layout}); "
+            "give it frame=ROOT/SPLIT/SCENARIO/FRAME"
+        )
+    if model.rig_constraint or model.view_embedding:
+        raise ConfigError(
+            f"{images}: this model was trained on cars with calibrated rigs (model.rig_constraint, "
+            "model.view_embedding); give it frame=ROOT/SPLIT/SCENARIO/FRAME"
+        )
+    if (model.heads.circular or model.spherical_encoding) and asked.camera_model == "pinhole":
+        raise ConfigError(
+            f"{images}: this model takes its views for 360-degree panoramas (model.heads.circular, "
+            "model.spherical_encoding); give it panoramas and camera_model=cyl"
+        )
+
+
+def _options(asked: InferConfig, camera_model: str) -> InferenceOptions:
+    names = [field.name for field in fields(InferenceOptions)]
+    return InferenceOptions(**{name: getattr(asked, name) for name in names} | {"camera_model": camera_model})

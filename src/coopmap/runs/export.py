@@ -1,0 +1,147 @@
+"""A run's weights in upstream's released format, with a model card."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from coopmap.config import ConfigError
+from coopmap.config.model import InputsConfig
+from coopmap.models import MapAnything, load_weights
+from coopmap.models.naming import canonical_names
+from coopmap.models.sources import read_weights
+from coopmap.models.upstream import absent_parts, present_parts, released_tensors, upstream_config
+from coopmap.runs.stored import StoredCheckpoint, open_checkpoint
+
+log = logging.getLogger(__name__)
+
+CARD = """\
+---
+{header}---
+# {title}
+
+A MapAnything model (feed-forward metric 3D reconstruction) trained with coopmap.
+
+| | |
+|---|---|
+{rows}
+
+Images of a view: {camera}.
+
+    from mapanything.models import MapAnything
+    model = MapAnything.from_pretrained("FOLDER", strict=True)
+{notes}"""
+
+
+def export(checkpoint: str | Path, output: str | Path, weights: str | None = None, license: str | None = None) -> Path:
+    """Write a checkpoint in upstream's released format.
+
+    Args:
+        checkpoint: of a training run.
+        output: folder to write.
+        weights: lend the encoders of geometric inputs that the model lacks.
+        license: for the model card; default: that of the weights that the run started from.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: no such checkpoint, the model is not one that upstream can build, or parts are missing.
+    """
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"output={output}: exists already; choose another folder")
+    source = open_checkpoint(checkpoint)
+    try:
+        description = upstream_config(source.config().model)
+        model, lender = _complete_model(source, weights)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{checkpoint}: {error}") from error
+
+    temporary = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        tensors, aliases = released_tensors(model)
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, temporary / "model.safetensors", metadata={"format": "pt", **aliases})
+        (temporary / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
+        # safetensors writes for the owner alone; others shall read the weights as they do the rest.
+        shutil.copymode(temporary / "config.json", temporary / "model.safetensors")
+        (temporary / "README.md").write_text(_card(source, license, lender))
+        if output.exists():
+            output.rmdir()
+        temporary.rename(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return output
+
+
+def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapAnything, dict[str, Any] | None]:
+    """The model with all parts that upstream's has, and the record of the weights that lent those it lacked."""
+    stored = source.config().model
+    config = replace(stored, inputs=InputsConfig(rays=True, depth=True, pose=True))
+    with torch.device("meta"):
+        model = MapAnything(config)
+    trained, absent = present_parts(stored), absent_parts(stored)
+    if absent and weights is None:
+        base = source.weights.get("source") or "facebook/map-anything"
+        raise ConfigError(
+            f"the model was trained without {', '.join(absent)}, which upstream's loader demands; give weights=... "
+            f"(for instance weights={base}), whose encoders then fill the gap"
+        )
+    canonical = canonical_names(model)
+    parts = {canonical.get(name, name).split(".")[0] for name in read_weights(source.path).tensors}
+    foreign = parts - set(trained)
+    if foreign:
+        raise ConfigError(f"the checkpoint has parts that upstream does not know: {', '.join(sorted(foreign))}")
+    load_weights(model, source.path, submodules=trained)
+    lender = load_weights(model, str(weights), submodules=absent).record() if absent else None
+    return model, lender
+
+
+def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] | None) -> str:
+    """The model card."""
+    base, config = source.weights, source.config()
+    inherited = base.get("license")
+    if license and inherited and license.lower() != inherited.lower():
+        log.warning("license=%s, but the weights that the run started from are under %s", license, inherited)
+    license = license or inherited
+    if license is None:
+        log.warning("the license is unknown; the model card names none (give license=...)")
+    header = {"license": license, "base_model": base["source"] if base.get("revision") else None}
+    lines = [f"{key}: {value}\n" for key, value in header.items() if value]
+    lines.append("library_name: pytorch\ntags:\n- image-to-3d\n- model_hub_mixin\n- pytorch_model_hub_mixin\n")
+    panorama = config.data.panorama
+    rows = {
+        "architecture": config.model.name,
+        "experiment": config.experiment,
+        "checkpoint": f"{source.path.name}, step {source.step}",
+        "run": config.run_dir,
+        "source revision": source.record.get("git_revision"),
+        "started from": _origin(base),
+        "encoders of geometric inputs lent by": _origin(lender or {}),
+    }
+    return CARD.format(
+        header="".join(lines),
+        title=f"{config.model.name}, {config.experiment}",
+        rows="\n".join(f"| {label} | {value} |" for label, value in rows.items() if value),
+        camera=f"panoramas of {panorama.width} x {panorama.height} pixels around each vehicle",
+        notes="\nThe lent encoders were not trained with this model: use it with images alone.\n" if lender else "",
+    )
+
+
+def _origin(record: Mapping[str, Any]) -> str | None:
+    if not record:
+        return None
+    revision = f" at {record['revision']}" if record.get("revision") else ""
+    details = [f"sha256 {record['sha256']}" if record.get("sha256") else "", record.get("license") or ""]
+    return f"{record['source']}{revision} ({', '.join(filter(None, details))})"

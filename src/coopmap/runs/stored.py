@@ -1,0 +1,84 @@
+"""Checkpoints of runs, opened: configuration, weights, and what is known of their origin."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coopmap.config import Config, ConfigError
+from coopmap.config.compose import from_yaml
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A checkpoint of a run. Tensors are read when :attr:`content` or :attr:`state_dict` is asked for.
+
+    Attributes:
+        path: the file.
+        step: optimizer steps.
+        record: what the run wrote down of itself: configuration, revision of the source tree, origin of its weights.
+    """
+
+    path: Path
+    step: int | None
+    record: Mapping[str, Any]
+
+    def config(self, overrides: Sequence[str] = ()) -> Config:
+        """The run's configuration, with overrides on top.
+
+        Raises:
+            ConfigError: an override is wrong.
+        """
+        return from_yaml(self.record["config"], overrides)
+
+    @property
+    def weights(self) -> Mapping[str, Any]:
+        """Source, revision, sha256 and license of the weights that the run started from; empty if it had none."""
+        weights = self.record.get("weights")
+        return weights if isinstance(weights, dict) else {}
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """All of it, on the CPU."""
+        from coopmap.runs.checkpoint_io import read_checkpoint
+
+        return read_checkpoint(self.path)
+
+    @property
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights of the learner; those of the model have names that start with ``model.``."""
+        return self.content["state_dict"]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file."""
+        with self.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_checkpoint(path: str | Path) -> StoredCheckpoint:
+    """Open a checkpoint of a run; executes no code from the file.
+
+    Raises:
+        ConfigError: it is missing, unreadable, or not one of ours.
+    """
+    from coopmap.models.sources import read_plain
+
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such checkpoint")
+    try:
+        content = read_plain(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    record = content.get("coopmap")
+    if not isinstance(record, dict) or not isinstance(record.get("config"), str):
+        raise ConfigError(f"{path}: not a checkpoint of a coopmap run (for weights alone use weights={path})")
+    return StoredCheckpoint(path, content.get("global_step"), record)

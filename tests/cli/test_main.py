@@ -1,0 +1,195 @@
+"""One syntax for all commands, through the public entry."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coopmap.cli import commands
+from coopmap.cli.commands import COMMANDS, Command, find_command
+from coopmap.cli.main import main
+from coopmap.config import conf_dir
+from coopmap.config.synth import TownConfig
+
+RUNNABLE = ("train", "evaluate", "infer", "export", "compare", "bench", "synth")
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the functions of commands are called with, instead of their doing."""
+    calls: list[Any] = []
+    monkeypatch.setattr(Command, "load", lambda self: lambda *given: calls.append(given))
+    return calls
+
+
+def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error.removeprefix("error: ").strip()
+
+
+def test_every_function_and_schema_of_the_table_exists() -> None:
+    for command in COMMANDS:
+        assert callable(command.load())
+        if command.places:
+            assert command.places in command.schema.__dataclass_fields__
+
+
+def test_the_console_script_is_the_same_program() -> None:
+    (script,) = tomllib.loads((conf_dir().parent / "pyproject.toml").read_text())["project"]["scripts"].items()
+    assert script == ("coopmap", f"{main.__module__}:{main.__name__}")
+
+
+def test_values_mean_the_same_everywhere(called: list[Any]) -> None:
+    main(["synth", "lidar={beams: 8, range_m: 50}", "scenarios.test=0", "workers=null", "root='a,b'"])
+    main(["bench", "loss", "views=[2,3]", "loss=pose"])
+    main(["evaluate", "run=1_0", "++refine=yes", "data.panorama.width=28", "task=posed", "+optim.lr_of.encoder=0"])
+    (synth,), (loss,), (evaluate, overrides) = called
+    assert isinstance(synth, TownConfig)
+    assert (synth.lidar.beams, synth.lidar.range_m, synth.lidar.azimuth_steps) == (8, 50.0, 450)
+    assert (synth.scenarios.test, synth.workers, synth.root) == (0, None, "a,b")
+    assert (loss.views, loss.loss) == ([2, 3], ["pose"])
+    assert (evaluate.run, evaluate.refine) == ("1_0", True)
+    assert overrides == ["data.panorama.width=28", "task=posed", "+optim.lr_of.encoder=0"]
+
+
+def test_train_gets_the_composed_configuration(called: list[Any]) -> None:
+    main(["train", "machine=laptop", "seed=7", "data.root=/x"])
+    ((config, overrides),) = called
+    assert (config.seed, config.data.root, config.data.town) == (7, "/x", None)
+    assert overrides[:3] == ["machine=laptop", "seed=7", "data.root=/x"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "runs"),
+    [
+        ("runs=a", ["a"]),
+        ("runs=1_0,2", ["1_0", "2"]),
+        ("runs=[a,b]", ["a", "b"]),
+        ("runs='a,b'", ["a,b"]),
+        ("runs=c,'a,b'", ["c", "a,b"]),
+    ],
+)
+def test_lists_of_text_are_written_with_or_without_brackets(argument: str, runs: list[str], called: list[Any]) -> None:
+    main(["compare", argument])
+    assert called[0][0].runs == runs
+
+
+@pytest.mark.parametrize("name", ["a=b", "a#b & c", "[x] (y)", "réseau", "it's"])
+def test_paths_that_exist_are_taken_literally(
+    name: str, called: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    main(["compare", name, str(tmp_path / name), f"output={name}"])
+    main(["evaluate", f"run={tmp_path / name}", f"data.root={name}"])
+    main(["train", "machine=laptop", f"data.root={tmp_path / name}"])
+    (compare,), (evaluate, overrides), (config, _) = called
+    assert compare.runs == [name, str(tmp_path / name)]
+    assert compare.output == name
+    assert evaluate.run == str(tmp_path / name)
+    assert config.data.root == str(tmp_path / name)
+    assert len(overrides) == 1
+
+
+@pytest.mark.parametrize("command", ["synth root", "export run=a output", "train data.root"])
+def test_what_cannot_be_read_is_shown_quoted_so_that_it_can(
+    command: str, called: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    *words, key = command.split()
+    message = fails([*words, f"{key}=x#y=z"], capsys)
+    assert message == f"cannot read '{key}=x#y=z': quote the value, \"{key}='x#y=z'\""
+    main([*words, f"{key}='x#y=z'"])
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("trian", "coopmap trian: no such command; did you mean train?"),
+        ("bench modle", "coopmap bench modle: no such command; did you mean model?"),
+        ("synth lidar.beam=3", "lidar.beam: no such key. Did you mean lidar.beams?"),
+        ("synth seed=many", "seed: Value 'many' of type 'str' could not be converted to Integer"),
+        ("synth frames=0", "frames=0: expected 1 or more"),
+        ("synth +seed=3", "+seed=3: there is a seed already; leave the + out"),
+        ("synth ~seed", "~seed: seed cannot be removed, only changed"),
+        ("synth somewhere", "somewhere: expected key=value"),
+        ("synth --cfg job", "--cfg: no flag of coopmap synth, which has --help only; all else is key=value"),
+        ("export run=a outputs=b", "outputs: no such key. Did you mean output?"),
+        ("bench model model=v2", "model=v2: expected one of tiny, v1, v11"),
+        ("bench fusion data.rooot=/x", "data.rooot: no such key. Did you mean data.root?"),
+        (
+            "infer run=a images=b output=c data.panorama.widht=3",
+            "data.panorama.widht: no such key. Did you mean data.panorama.width?",
+        ),
+        ("train optim.lrr=3", "optim.lrr: no such key. Did you mean optim.lr?"),
+        (
+            "train data=twon",
+            "data=twon: no such choice; there are four_camera, panorama, town. Did you mean data=town?",
+        ),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(
+    arguments: str, message: str, called: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fails(arguments.split(), capsys) == message
+    assert called == []
+
+
+@pytest.mark.parametrize("arguments", ["train seed=0,1", "evaluate run=a data.root=a,b", "synth seed=1,2"])
+def test_several_values_are_for_sweeps(arguments: str, called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "several values are for sweeps (coopmap train -m)" in fails(arguments.split(), capsys)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "infer", "export", "compare", "bench priors"])
+def test_commands_that_need_something_show_their_usage(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(name.split())
+    assert ended.value.code == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith(f"usage: coopmap {name} ")
+    assert f"coopmap help {name} explains it." in written.err
+
+
+def test_a_new_command_is_an_entry_of_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = Command("check", "look before training", "builtins:print", "coopmap.config.synth:LidarConfig")
+    monkeypatch.setattr(commands, "COMMANDS", (*COMMANDS, new))
+    assert find_command(["check"]) == (new, 1)
+    main(["help", "check"])
+    assert "lowest beam" in capsys.readouterr().out
+    main(["check", "beams=4"])
+    assert "LidarConfig(beams=4" in capsys.readouterr().out
+
+
+def test_tracebacks_are_shown_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(Exception, match="could not be converted to Integer"):
+        main(["synth", "seed=many"])
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_modules_are_commands_too(name: str) -> None:
+    command = [sys.executable, "-m"]
+    module = subprocess.run([*command, f"coopmap.{name}", "--help"], capture_output=True, text=True, timeout=60)
+    whole = subprocess.run([*command, "coopmap", name, "--help"], capture_output=True, text=True, timeout=60)
+    assert (module.returncode, module.stderr) == (0, "")
+    assert module.stdout == whole.stdout
+    assert f"usage: coopmap {name} " in module.stdout
+
+
+def test_version_and_table_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("coopmap ")
+    main([])
+    table = capsys.readouterr().out
+    assert [name for name in RUNNABLE if f"\n  {name} " not in table] == []
