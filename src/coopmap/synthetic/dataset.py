@@ -109,20 +109,20 @@ def _scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
 
 def _shown(results: Iterable[int], total: int, console: Console) -> Iterator[int]:
     """Results as they come, while a bar shows on a terminal how many of ``total`` there are; elsewhere, lines do."""
-    description = "Rendering drives through the town"
+    description = f"Rendering {total} drives through the town"
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
             yield from progress.track(results, total, description=description)
         return
     started = shown_at = time.monotonic()
-    console.print(f"{description}: {total} of them")
+    console.print(description)
     for done, result in enumerate(results, start=1):
         yield result
         now = time.monotonic()
         if now - shown_at >= _LINE_SECONDS:
             left = timedelta(seconds=round((now - started) * (total - done) / done))
-            console.print(f"{description}: {done}/{total}  {left} left")
+            console.print(f"{done}/{total} drives  {left} left")
             shown_at = now
 
 
