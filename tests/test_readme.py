@@ -94,6 +94,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, tiny_model: tuple[str, ...]) 
     ):
         done = run(command, folder)
         assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "shown.txt").write_text(done.stdout)
     return folder
 
 
@@ -132,6 +133,16 @@ def test_frame_in_the_readme_is_one_of_the_demo() -> None:
 def test_command_runs(command: str, folder: Path) -> None:
     done = run(shortened(command, folder), folder)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_commands_that_a_run_ends_with_run(folder: Path) -> None:
+    shown = (folder / "shown.txt").read_text().partition("\nnext:\n")[2].splitlines()
+    commands = [line.strip() for line in shown if not line.strip().startswith("source ")]
+    assert len(commands) == 3
+    for command in commands:
+        done = run(command + " debug=fast" * ("coopmap.train " in command), folder)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
