@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,9 +50,6 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
         overrides: the command line that led to it, for the record.
         callbacks: further ones, called first.
     """
-    # Read when torch loads. Its threads otherwise spin for milliseconds where they wait for one another: beside a data
-    # loader or any other load, that takes the cores from those waited for (measured: 4 to 6 times the time per step).
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from lightning import seed_everything
 
     from coopmap.models.compilation import compile_blocks
