@@ -30,7 +30,7 @@ clean:
 	rm -rf $(VENV)
 
 # of what pip says; --no-compile saves a third of the time, since most modules are never imported
-ONE_LINE_PER_PACKAGE := /^(Collecting|Processing) / {sub(".*/", "", $$2); print "  " ++n, $$2} \
+ONE_LINE_PER_PACKAGE := /^(Collecting|Processing) / {sub(".*/", "", $$2); sub("-(py|cp)[0-9].*", "", $$2); print "  " ++n, $$2} \
 	/^ *(Installing|Building|Successfully)/ {print substr($$0, 1, 78)} {fflush()}
 
 $(READY): pyproject.toml constraints.txt

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Config", "ConfigError", "build_dataset", "build_loss", "build_model", "load_config"]
 
 # Read when torch loads, hence here. Its CPU threads otherwise spin for milliseconds where they wait for one another;
-# beside a data loader or any other load that takes the cores from those waited for, and a step lasts four times as long.
+# beside a data loader or any other load that takes the cores from those waited for, and a step lasts 4 times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _BUILDERS = {"build_dataset": "data", "build_loss": "losses", "build_model": "models"}
