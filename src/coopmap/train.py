@@ -56,6 +56,7 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
     from coopmap.report.files import write_json
     from coopmap.runs.loggers import close_loggers
     from coopmap.runs.logs import is_other_rank, log_to
+    from coopmap.runs.next_steps import print_next_steps
     from coopmap.runs.provenance import git_revision
     from coopmap.runs.resume import open_run
     from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves
@@ -101,6 +102,7 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
         write_curves(run.path / "metrics.csv", run.path / "curves.html", f"{config.experiment} ({run.path})")
         print_summary(summary, f"{config.experiment}, {trainer.global_step} steps, {run.path}")
         warn_if_worse_than_at_first(summary)
+        print_next_steps(run.path, config.data.root, is_town=config.data.town is not None)
     close_loggers(trainer.loggers)
     return TrainingResult(config, run, trainer, module, datamodule, validations, summary)
 

@@ -62,6 +62,15 @@ def one_frame(folder: Path, **changes: object) -> TownConfig:
     return tiny_town(str(folder / "town"), str(folder / "depth"), scenarios=counts, frames=1, agents_max=2, **changes)
 
 
+def test_rendering_says_how_far_it_is_where_output_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "_LINE_SECONDS", 0.0)
+    render_town(one_frame(tmp_path))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["Rendering 1 drives through the town", "1/1 drives  0:00:00 left"]
+
+
 def test_overwrite_replaces_a_town(tmp_path: Path) -> None:
     render_town(one_frame(tmp_path))
     first = checksums(str(tmp_path / "town"))

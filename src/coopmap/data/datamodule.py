@@ -67,6 +67,7 @@ def render_missing_town(config: DataConfig) -> None:
     if config.town is not None and not Path(config.root).exists():
         from coopmap.synthetic import render_town
 
+        log.info("%s does not exist yet: rendering the synthetic town, once, in a minute or two", config.root)
         render_town(config.town)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +24,14 @@ from coopmap.config.synth import TownConfig
 from coopmap.synthetic import writer
 from coopmap.synthetic.drives import SPLITS, TICK_S, Drive, plan_drive
 from coopmap.synthetic.render import render_agent
+from coopmap.synthetic.workers import map_unordered
 
 FORMAT = 1
 """Raise it when the same configuration gives other files than before."""
 
 _RECORD = "town.yaml"
+_LINE_SECONDS = 10.0
+"""Between two lines about the progress, where output is no terminal."""
 
 
 def render_town(cfg: TownConfig) -> None:
@@ -46,18 +49,14 @@ def render_town(cfg: TownConfig) -> None:
         console.print(f"The town is already there: {root}, depth in {depth_root}.")
         return
     scenarios = _scenarios(cfg)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # the data root is put in place last: where it is, its depth is too
     with _complete_or_absent(root) as out, _complete_or_absent(depth_root) as depth_out:
-        views = 0
-        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            bar = progress.add_task("Rendering drives through the town", total=len(scenarios))
-            for agents in _run(cfg, scenarios, out, depth_out):
-                views += agents * cfg.frames
-                progress.advance(bar)
+        agents = sum(_shown(_run(cfg, scenarios, out, depth_out), len(scenarios), console))
         for folder in (out, depth_out):
             writer.write_yaml(folder / _RECORD, _record(cfg))
-    console.print(f"{views} agent-frames (four images, their depth, a sweep) written to {root} and {depth_root}.")
+    console.print(
+        f"{agents * cfg.frames} agent-frames (four images, their depth, a sweep) written to {root} and {depth_root}."
+    )
 
 
 def read_config(root: str | Path) -> TownConfig:
@@ -108,16 +107,35 @@ def _scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
     return [(split, index) for split in SPLITS for index in range(counts[split])]
 
 
-def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_root: Path) -> Iterator[int]:
-    """Render scenarios in parallel; yields the number of agents of each."""
-    workers = min(cfg.workers or len(os.sched_getaffinity(0)), len(scenarios))
-    render = partial(_render_scenario, cfg, root, depth_root)
-    if workers <= 1:
-        yield from map(render, scenarios)
+def _shown(results: Iterable[int], total: int, console: Console) -> Iterator[int]:
+    """Results as they come, while a bar shows on a terminal how many of ``total`` there are; elsewhere, lines do."""
+    description = f"Rendering {total} drives through the town"
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+            yield from progress.track(results, total, description=description)
         return
-    # spawn: the caller may have threads (torch, a data loader) that a fork would break
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(render, scenarios)
+    started = shown_at = time.monotonic()
+    console.print(description)
+    for done, result in enumerate(results, start=1):
+        yield result
+        now = time.monotonic()
+        if now - shown_at >= _LINE_SECONDS:
+            left = timedelta(seconds=round((now - started) * (total - done) / done))
+            console.print(f"{done}/{total} drives  {left} left")
+            shown_at = now
+
+
+def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_root: Path) -> Iterator[int]:
+    """Render scenarios in parallel; yields the number of agents of each, in any order."""
+    workers = min(cfg.workers or _num_cores(), len(scenarios))
+    render = partial(_render_scenario, cfg, root, depth_root)
+    return map_unordered(render, scenarios, workers) if workers > 1 else map(render, scenarios)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _render_scenario(cfg: TownConfig, root: Path, depth_root: Path, scenario: tuple[str, int]) -> int:

@@ -140,7 +140,7 @@ def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
         use_distributed_sampler=False,  # the datamodule's samplers know about ranks
-        enable_progress_bar=any(isinstance(callback, L.pytorch.callbacks.ProgressBar) for callback in callbacks),
+        enable_progress_bar=False,  # Lightning's; callbacks.progress has one of its own
     )
 
 

@@ -104,6 +104,7 @@ class PoseLearner(L.LightningModule):
             size = len(batch.metas)
             # Single views are left out: Lightning would repeat view 3's last value in a step that has two views.
             figures = {f"train/{name}": value for name, value in terms.items() if "_view" not in name}
+            # Lightning's LearningRateMonitor would need a name of its own for each half, decayed or not, of every part.
             rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizers().param_groups}  # type: ignore[union-attr]
             self.log_dict({**figures, **rates}, batch_size=size)
             self.log("train/loss", total.detach(), batch_size=size, prog_bar=True)

@@ -1,18 +1,28 @@
 """Callbacks on a regression of two numbers."""
 
+import io
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
+from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from coopmap.config.train import CallbacksConfig, CheckpointConfig
-from coopmap.training.callbacks import LastCheckpoint, ProgressLines, StepTiming, ValidationHistory, progress_callback
+from coopmap.training.callbacks import (
+    LastCheckpoint,
+    ProgressLines,
+    RunProgressBar,
+    StepTiming,
+    ValidationHistory,
+    progress,
+    progress_callback,
+)
 
 
 class Regression(L.LightningModule):
@@ -27,6 +37,7 @@ class Regression(L.LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         self.log("val/pose_trans_avg", batch.mean() + self.global_step)
+        self.log("val/trans_m_mean", batch.mean() + self.global_step + 0.5)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -37,7 +48,7 @@ def fit(callbacks: list[L.Callback], **options: Any) -> L.Trainer:
         accelerator="cpu",
         logger=False,
         enable_checkpointing=any(isinstance(callback, LastCheckpoint) for callback in callbacks),
-        enable_progress_bar=any(isinstance(callback, RichProgressBar) for callback in callbacks),
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=1,
         log_every_n_steps=1,
@@ -52,7 +63,10 @@ def fit(callbacks: list[L.Callback], **options: Any) -> L.Trainer:
 def test_history_keeps_training_validations_and_the_first_of_all() -> None:
     history = ValidationHistory()
     trainer = fit([history])
-    assert history.entries == [{"step": 4, "val/pose_trans_avg": 4.0}, {"step": 8, "val/pose_trans_avg": 8.0}]
+    assert history.entries == [
+        {"step": 4, "val/pose_trans_avg": 4.0, "val/trans_m_mean": 4.5},
+        {"step": 8, "val/pose_trans_avg": 8.0, "val/trans_m_mean": 8.5},
+    ]
     trainer.validate(Regression(), DataLoader(torch.ones(1, 1)), verbose=False)  # type: ignore[arg-type]
     assert len(history.entries) == 2
     fresh = ValidationHistory()
@@ -101,12 +115,59 @@ def test_progress_lines_say_where_training_stands(caplog: pytest.LogCaptureFixtu
     fit([ProgressLines(seconds=0), ValidationHistory()])
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.startswith("epoch 2/2  step 7/8  loss ") and line.endswith(" left") for line in lines)
-    assert "validation at step 8: pose_trans_avg 8" in lines
+    assert "validation at step 8: pose_trans_avg 8  translation (m) 8.5" in lines
+
+
+class Clock(L.Callback):
+    """A time of its own: a step takes a second, a batch of validation ten."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.now += 1
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self.now += 10
+
+
+def test_time_left_is_that_of_the_whole_run(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level(logging.INFO, "coopmap")
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
+    fit([clock, ProgressLines(seconds=0)], limit_val_batches=1)
+    lines = [record.getMessage() for record in caplog.records if "left" in record.getMessage()]
+    left = [line.rpartition("  ")[2].removesuffix(" left") for line in lines]
+    # validations are not known to take time before there was one; then two are left, that of the best included
+    assert left == ["0:00:07", "0:00:06", "0:00:05", "0:00:04", "0:00:23", "0:00:22", "0:00:21", "0:00:20"]
+
+
+def test_progress_gives_the_error_of_the_last_validation_in_meters(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "coopmap")
+    fit([ProgressLines(seconds=0)])
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch")]
+    errors = [line.partition("error ")[2].partition("  ")[0] for line in lines]
+    assert errors[:4] == ["0.5 m"] * 4  # Lightning's sanity check
+    assert errors[-4:] == ["4.5 m"] * 4
+
+
+def test_bar_fits_80_columns_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr("rich.progress.get_console", lambda: console)
+    monkeypatch.setattr(progress, "BAR_SECONDS", 0.0)
+    bar = RunProgressBar()
+    fit([bar])
+    lines = [line for line in re.split(r"[\r\n]|\x1b\[[0-9?]*[A-Za-z]", screen.getvalue()) if "epoch" in line]
+    assert any("epoch 2/2" in line and "8/8  loss" in line and line.rstrip().endswith("left") for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert not bar._bar.live.is_started
+    assert not bar._bar.tasks
 
 
 def test_progress_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    assert isinstance(progress_callback(CallbacksConfig()), RichProgressBar)
+    assert isinstance(progress_callback(CallbacksConfig()), RunProgressBar)
     monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
     assert isinstance(progress_callback(CallbacksConfig()), ProgressLines)
     assert progress_callback(CallbacksConfig(progress="none")) is None

@@ -4,7 +4,7 @@ from coopmap.training.callbacks.description import Description
 from coopmap.training.callbacks.history import ValidationHistory
 from coopmap.training.callbacks.last_checkpoint import LastCheckpoint
 from coopmap.training.callbacks.model_facts import ModelFacts
-from coopmap.training.callbacks.progress import ProgressLines, progress_callback
+from coopmap.training.callbacks.progress import ProgressLines, RunProgressBar, progress_callback
 from coopmap.training.callbacks.stop_signal import StopOnSignal
 from coopmap.training.callbacks.timing import StepTiming
 
@@ -13,6 +13,7 @@ __all__ = [
     "LastCheckpoint",
     "ModelFacts",
     "ProgressLines",
+    "RunProgressBar",
     "StepTiming",
     "StopOnSignal",
     "ValidationHistory",

@@ -6,13 +6,17 @@ import logging
 import sys
 import time
 from datetime import timedelta
+from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import RichProgressBar
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from coopmap.config.train import CallbacksConfig
 
 log = logging.getLogger(__name__)
+
+ERROR = "val/trans_m_mean"
+BAR_SECONDS = 2.0
 
 
 def progress_callback(cfg: CallbacksConfig) -> L.Callback | None:
@@ -22,40 +26,153 @@ def progress_callback(cfg: CallbacksConfig) -> L.Callback | None:
         mode = "bar" if sys.stdout.isatty() else "lines"
     if mode == "none":
         return None
-    return RichProgressBar(refresh_rate=10, leave=False) if mode == "bar" else ProgressLines(cfg.progress_seconds)
+    return RunProgressBar() if mode == "bar" else ProgressLines(cfg.progress_seconds)
 
 
-class ProgressLines(L.Callback):
-    """Logs ``epoch 2/10  step 340/1000  loss 1.23  0.21 s/step  4 min left`` every ``seconds``."""
+class RunProgress(L.Callback):
+    """Follows a whole run, its validations included; how it is shown is left to subclasses.
+
+    Lightning's own bars count one epoch, from 0, and ask the GPU for the loss at every step. Here figures are read
+    once in ``seconds``.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._last_time, self._last_step = time.monotonic(), 0
+        self._since, self._since_step = time.monotonic(), 0
+        self._validating_since = self._since
         self._training_time, self._trained_steps = 0.0, 0
+        self._validation_time, self._validations = 0.0, 0
+        self._error: float | None = None
+
+    def show_training(self, trainer: L.Trainer, figures: str, left: timedelta) -> None:
+        """Show loss, latest validation error and speed (``figures``), and the time left of the whole run."""
+        raise NotImplementedError
+
+    def show_validation(self, trainer: L.Trainer, done: int, total: int) -> None:
+        """Show how many batches of a validation are done."""
+        raise NotImplementedError
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._last_time, self._last_step = time.monotonic(), trainer.global_step
+        self._start_interval(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
-        elapsed, steps = time.monotonic() - self._last_time, trainer.global_step - self._last_step
+        elapsed, steps = time.monotonic() - self._since, trainer.global_step - self._since_step
         if not trainer.is_global_zero or elapsed < self.seconds or not steps:
             return
-        self._training_time, self._trained_steps = self._training_time + elapsed, self._trained_steps + steps
-        total = trainer.estimated_stepping_batches
-        left = timedelta(seconds=round((total - trainer.global_step) * self._training_time / self._trained_steps))
+        self._count_training(trainer)
         loss = trainer.callback_metrics.get("train/loss")
-        log.info(
-            "epoch %d/%s  step %d/%s  loss %s  %.3g s/step  %s left",
-            trainer.current_epoch + 1,
-            trainer.max_epochs,
-            trainer.global_step,
-            total,
-            "-" if loss is None else f"{float(loss):.4g}",
-            elapsed / steps,
-            left,
-        )
-        self._last_time, self._last_step = time.monotonic(), trainer.global_step
+        figures = ["loss -" if loss is None else f"loss {float(loss):.4g}"]
+        if self._error is not None:
+            figures.append(f"error {self._error:.3g} m")
+        figures.append(f"{elapsed / steps:.2g} s/step")
+        self.show_training(trainer, "  ".join(figures), self._left(trainer))
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._count_training(trainer)
+        self._since = self._validating_since = time.monotonic()
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: object
+    ) -> None:
+        if trainer.is_global_zero and time.monotonic() - self._since >= self.seconds:
+            self._since = time.monotonic()
+            self.show_validation(trainer, batch_idx + 1, int(sum(trainer.num_val_batches)))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The duration of a validation does not count as training."""
-        self._last_time, self._last_step = time.monotonic(), trainer.global_step
+        if not trainer.sanity_checking:
+            self._validation_time += time.monotonic() - self._validating_since
+            self._validations += 1
+        if ERROR in trainer.callback_metrics:
+            self._error = float(trainer.callback_metrics[ERROR])
+        self._start_interval(trainer)
+
+    def _start_interval(self, trainer: L.Trainer) -> None:
+        self._since, self._since_step = time.monotonic(), trainer.global_step
+
+    def _count_training(self, trainer: L.Trainer) -> None:
+        self._training_time += time.monotonic() - self._since
+        self._trained_steps += trainer.global_step - self._since_step
+        self._start_interval(trainer)
+
+    def _left(self, trainer: L.Trainer) -> timedelta:
+        steps = trainer.estimated_stepping_batches - trainer.global_step
+        seconds = steps * self._training_time / self._trained_steps
+        if self._validations:
+            seconds += validations_left(trainer) * self._validation_time / self._validations
+        return timedelta(seconds=round(seconds))
+
+
+def validations_left(trainer: L.Trainer) -> int:
+    """Validations to come at the end of a step, the one of the best checkpoint at the very end among them."""
+    if not trainer.enable_validation:
+        return 0
+    between, every = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    if not between:
+        return 1
+    if every is not None and between == trainer.num_training_batches:
+        between = every * trainer.num_training_batches
+    done = trainer.global_step * trainer.accumulate_grad_batches
+    total = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches
+    return int(total // between - (done - 1) // between) + 1
+
+
+class ProgressLines(RunProgress):
+    """Logs ``epoch 2/8  step 340/2000  loss 1.23  error 7.31 m  0.21 s/step  0:05:12 left`` every ``seconds``."""
+
+    def show_training(self, trainer: L.Trainer, figures: str, left: timedelta) -> None:
+        """Log a line."""
+        step = f"step {trainer.global_step}/{trainer.estimated_stepping_batches}"
+        log.info("%s  %s  %s  %s left", _epoch(trainer), step, figures, left)
+
+    def show_validation(self, trainer: L.Trainer, done: int, total: int) -> None:
+        """Log a line."""
+        log.info("validating: batch %d/%d", done, total)
+
+
+class RunProgressBar(RunProgress):
+    """The same on one line of the terminal, below the log."""
+
+    def __init__(self) -> None:
+        super().__init__(BAR_SECONDS)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[figures]}"),
+        )
+        self._bar = Progress(*columns, transient=True, expand=True, auto_refresh=False)
+        self._task: TaskID | None = None
+
+    def show_training(self, trainer: L.Trainer, figures: str, left: timedelta) -> None:
+        """Move the bar of the whole run."""
+        total = int(trainer.estimated_stepping_batches)
+        self._update(f"{_epoch(trainer)}", trainer.global_step, total, f"{figures}  {left} left")
+
+    def show_validation(self, trainer: L.Trainer, done: int, total: int) -> None:
+        """Move a bar of its own length."""
+        self._update("validating", done, total, "")
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _update(self, description: str, done: int, total: int, figures: str) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task(description, total=total, figures=figures)
+            self._bar.start()
+        self._bar.update(
+            self._task, description=description, completed=done, total=total, figures=figures, refresh=True
+        )
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self._bar.stop()
+            self._bar.remove_task(self._task)
+            self._task = None
+
+
+def _epoch(trainer: L.Trainer) -> str:
+    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

@@ -10,7 +10,8 @@ import lightning as L
 class StepTiming(L.Callback):
     """Logs means over the steps since the last log: ``time/step_s``, ``time/data_s``, ``time/samples_per_s``.
 
-    Host clock: on a GPU single steps are launched ahead of time, but their mean is right.
+    Host clock: on a GPU single steps are launched ahead of time, but their mean is right. Lightning's
+    ``ThroughputMonitor`` waits for the GPU at every step instead, and does not tell waiting for data from computing.
     """
 
     def __init__(self) -> None:

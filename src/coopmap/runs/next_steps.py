@@ -1,0 +1,51 @@
+"""What a finished run says last: where its pictures are, and what to do with it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+SAME_TOWN = """\
+Validation frames show the town that was trained on, from other drives: these
+figures say how well it was learned, not what becomes of unseen streets."""
+
+
+def print_next_steps(run: Path, data_root: str, is_town: bool) -> None:
+    """Print pictures and commands, below the table of figures.
+
+    Args:
+        run: folder of the run.
+        data_root: of its data.
+        is_town: the data is the synthetic town, whose splits share their streets.
+    """
+    if is_town:
+        print(SAME_TOWN)
+    print(f"\ncurves: {run / 'curves.html'}\n\nnext:")
+    for command in (*activation(), *next_commands(run, data_root)):
+        print(f"  {command}")
+
+
+def activation() -> list[str]:
+    """The command that puts this Python environment on the shell's path, if that is what it takes."""
+    folder = Path(sys.prefix) / "bin"
+    on_path = str(folder) in os.environ.get("PATH", "").split(os.pathsep)
+    return [] if on_path or sys.prefix == sys.base_prefix else [f"source {os.path.relpath(folder / 'activate')}"]
+
+
+def next_commands(run: Path, data_root: str) -> list[str]:
+    """Measure every sample, look at what the cars see in one frame, and train the baseline of 4n views."""
+    folder = shlex.quote(str(run))
+    commands = [f"python -m coopmap.evaluate run={folder}"]
+    if (frame := _a_frame(Path(data_root))) is not None:
+        commands.append(f"python -m coopmap.infer run={folder} frame={shlex.quote(str(frame))} output=out")
+    return [*commands, "python -m coopmap.train experiment=four_camera"]
+
+
+def _a_frame(root: Path) -> Path | None:
+    """``ROOT/SPLIT/SCENARIO/FRAME`` of a frame that was not trained on."""
+    for split in ("test", "validate"):
+        if files := sorted(root.glob(f"{split}/*/*/*.yaml")):
+            return files[0].parents[1] / files[0].stem
+    return None

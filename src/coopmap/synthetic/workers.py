@@ -1,0 +1,107 @@
+"""A function on many inputs, in processes that need nothing of the program that asks and never outlive it.
+
+The process pools at hand fall short of one or the other. ``multiprocessing``'s spawn runs the caller's script again in
+every worker, which a script without ``if __name__ == "__main__"`` does not survive, and fork breaks callers that have
+threads. joblib's loky has neither flaw, but its workers go on for minutes after the program was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+SOURCE = Path(__file__).parents[2]
+"""Folder that workers import ``coopmap`` from."""
+
+
+class WorkerError(RuntimeError):
+    """A worker ended before its work was done."""
+
+
+def map_unordered(function: Callable[[T], R], inputs: Sequence[T], num_workers: int) -> Iterator[R]:
+    """Results in the order in which they become ready.
+
+    Args:
+        function: importable by name, or a ``functools.partial`` of such a one.
+        inputs: can be pickled.
+        num_workers: processes; they end with the iteration, however it ends.
+
+    Raises:
+        WorkerError: the function raised (the worker prints the traceback), or its process was killed.
+    """
+    workers: dict[Connection, subprocess.Popen[bytes]] = {}
+    remaining = iter(inputs)
+    try:
+        for _, item in zip(range(num_workers), remaining, strict=False):  # in this order: zip drops what it took last
+            connection, process = _start()
+            workers[connection] = process
+            connection.send(function)
+            connection.send(item)
+        busy = set(workers)
+        while busy:
+            for connection in cast("list[Connection]", wait(busy)):
+                yield _receive(connection, workers[connection])
+                try:
+                    connection.send(next(remaining))
+                except StopIteration:
+                    busy.remove(connection)
+    finally:
+        for connection, process in workers.items():
+            process.kill()
+            process.wait()
+            connection.close()
+
+
+def _start() -> tuple[Connection, subprocess.Popen[bytes]]:
+    """A worker and the line to it."""
+    ours, theirs = Pipe()
+    path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-c", f"from {__name__} import work; work({theirs.fileno()})"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}, pass_fds=[theirs.fileno()]
+    )
+    theirs.close()
+    return ours, process
+
+
+def _receive(connection: Connection, process: subprocess.Popen[bytes]) -> Any:
+    try:
+        return connection.recv()
+    except EOFError:
+        status = process.wait()
+        hint = ": out of memory? Fewer workers need less" if status == -signal.SIGKILL else ""
+        raise WorkerError(f"a worker process ended with status {status}{hint}") from None
+
+
+def work(line: int) -> None:
+    """Work until the other end of the line closes, which it does when the program ends in whatever way.
+
+    Args:
+        line: file descriptor.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the program decides
+    connection = Connection(line)
+    received: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def listen() -> None:
+        try:
+            while True:
+                received.put(connection.recv())
+        except (EOFError, OSError):
+            os._exit(1)  # in the middle of whatever the main thread does
+
+    threading.Thread(target=listen, daemon=True).start()
+    function = received.get()
+    while True:
+        connection.send(function(received.get()))
