@@ -12,7 +12,6 @@ from coopmap import bench, load_config
 from coopmap.comparison.groups import Group
 from coopmap.config.checks import ConfigError
 from coopmap.config.compose import to_yaml
-from coopmap.config.synth import TownConfig
 from coopmap.evaluation.noise import SWEEPS, Level, Measurement, noise_table, outcomes
 from coopmap.evaluation.noise_figure import noise_figure
 from coopmap.evaluation.noise_study import Options, find_groups
@@ -25,12 +24,12 @@ MakeRun = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def make_run(tiny_model: tuple[str, ...], town: TownConfig, tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+def make_run(tiny_model: tuple[str, ...], town: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """Writes the folder of an untrained run."""
     runs = tmp_path_factory.mktemp("runs")
 
     def make(name: str, *overrides: str) -> Path:
-        data = ("data.num_workers=0", f"data.root={town.root}", f"data.depth_root={town.depth_root}")
+        data = ("data.num_workers=0", f"data.root={town / 'town'}", f"data.depth_root={town / 'depth'}")
         config = load_config([*tiny_model, *data, *overrides])
         torch.manual_seed(config.seed)
         module = build_module(config)
