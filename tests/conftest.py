@@ -36,6 +36,7 @@ def tiny_model() -> tuple[str, ...]:
     """Overrides that make a model of milliseconds, on small panoramas."""
     return (
         "machine=laptop",
+        "preset=demo",
         "data.panorama.height=28",
         "data.panorama.width=112",
         "model.encoder.dim=24",

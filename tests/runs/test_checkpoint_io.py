@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from coopmap.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from coopmap.config import ConfigError
+from coopmap.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 
 
 def test_round_trip_and_no_leftovers(tmp_path: Path) -> None:

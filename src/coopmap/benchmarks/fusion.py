@@ -59,7 +59,7 @@ VARIANTS = (
 )
 """Experiments to measure."""
 
-MODELS = {"tiny": ("machine=laptop",), "v1": ("machine=gpu", "model=mapanything_v1")}
+MODELS = {"tiny": ("machine=laptop", "preset=demo"), "v1": ("machine=gpu", "model=mapanything_v1")}
 """Overrides that choose an architecture and the sizes of images that it is meant for."""
 
 TIMED_STEPS = 3

@@ -13,6 +13,7 @@ from coopmap.comparison.groups import Group, group_runs
 from coopmap.comparison.page import page
 from coopmap.comparison.tables import Table, cost_table, detail_table, markdown, measure_table, write_csv
 from coopmap.config import ConfigError
+from coopmap.runs.outputs import make_output_folder
 from coopmap.runs.reader import find_runs, read_run
 
 NAMES = ("comparison.html", "comparison.md", "comparison.csv")
@@ -60,8 +61,7 @@ def compare(places: Sequence[str], output: str | Path | None = None, by: Sequenc
     warnings = caveats(groups, without_figures, by)
     tables = [measure_table(groups), cost_table(groups), detail_table(groups)]
     shared = Path(os.path.commonpath([folder.parent for folder in folders]))
-    folder = Path(output) if output is not None else shared / "comparison"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_output_folder(output if output is not None else shared / "comparison")
     html, text, table = (folder / name for name in NAMES)
     title = "Comparison of " + ", ".join(dict.fromkeys(run.experiment for run in runs))
     html.write_text(page(title, groups, warnings, tables, curves_html(groups)), encoding="utf-8")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
+from coopmap.runs.outputs import make_output_folder
 from coopmap.runs.provenance import git_revision
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class RunFolder:
 
     def record(self, config: Config, overrides: Iterable[str]) -> None:
         """Write down configuration, command, revision and versions. Rank 0 only."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_output_folder(self.path)
         for leftover in self.checkpoints.glob(".*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink(missing_ok=True)
         self.metrics_file.unlink(missing_ok=True)  # a finished run that goes on is unfinished

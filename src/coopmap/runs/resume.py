@@ -55,7 +55,7 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         old = RunFolder(Path(config.resume))
         if not old.last_checkpoint.exists():
             raise ConfigError(f"resume={config.resume}: there is no checkpoints/last.ckpt in that folder")
-        kept = [text for text in overrides if not text.startswith(("resume=", "machine=", "run_dir="))]
+        kept = [text for text in overrides if not text.startswith(("resume=", "machine=", "preset=", "run_dir="))]
         return old.read_config(kept), replace(old, resume_from=old.last_checkpoint)
     elif config.resume is not None:
         checkpoint = Path(config.resume)
