@@ -61,30 +61,35 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
     from coopmap.runs.resume import open_run
     from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves
     from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
+    from coopmap.training.start import check_start, failed_start_leaves_nothing, report_start
     from coopmap.training.teacher import build_teacher
 
     started = time.monotonic()
     log_to(None)
     config, run = open_run(config, overrides)
-    log_to(run.path / "train.log")
-    if not is_other_rank():
-        run.record(config, overrides)
-    log.info("%s on machine=%s, run folder %s", config.experiment, config.machine, run.path)
-    if run.resume_from is not None:
-        log.info("continuing from %s", run.resume_from)
-    seed_everything(config.seed, verbose=False)
+    check_start(config, overrides)
+    with failed_start_leaves_nothing(run):
+        log_to(run.path / "train.log")
+        if not is_other_rank():
+            run.record(config, overrides)
+        log.info("%s on machine=%s, run folder %s", config.experiment, config.machine, run.path)
+        report_start(config)
 
-    datamodule = build_datamodule(config)
-    module = build_module(config)
-    if config.model.compile:
-        compile_blocks(module)
-    module.teacher = build_teacher(config)
-    history, all_callbacks = build_callbacks(config, run, callbacks)
-    trainer = build_trainer(config, run, all_callbacks)
+        datamodule = build_datamodule(config)
+        datamodule.check()
+        seed_everything(config.seed, verbose=False)
+        module = build_module(config)
+        if config.model.compile:
+            compile_blocks(module)
+        module.teacher = build_teacher(config)
+        history, all_callbacks = build_callbacks(config, run, callbacks)
+        trainer = build_trainer(config, run, all_callbacks)
 
-    if run.resume_from is None and config.callbacks.validate_at_start:
-        trainer.validate(module, datamodule=datamodule, verbose=False)
-    trainer.fit(module, datamodule=datamodule, ckpt_path=run.resume_from)
+        if run.resume_from is None and config.callbacks.validate_at_start:
+            module.is_at_start = True
+            trainer.validate(module, datamodule=datamodule, verbose=False)
+            module.is_at_start = False
+        trainer.fit(module, datamodule=datamodule, ckpt_path=run.resume_from)
     validations = list(history.entries)  # loading a checkpoint takes callbacks back as well
     best = validate_best(trainer, module, datamodule, run)
 

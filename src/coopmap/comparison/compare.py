@@ -15,6 +15,7 @@ from coopmap.config import ConfigError
 from coopmap.report.files import write_csv, write_text
 from coopmap.report.pages import write_page
 from coopmap.report.tables import Table
+from coopmap.runs.outputs import make_output_folder
 from coopmap.runs.reader import find_runs, read_run
 
 NAMES = ("comparison.html", "comparison.md", "comparison.csv")
@@ -65,7 +66,7 @@ def compare(
     warnings = caveats(groups, without_figures, by)
     tables = [measure_table(groups), cost_table(groups), detail_table(groups)]
     shared = Path(os.path.commonpath([folder.parent for folder in folders]))
-    folder = Path(output) if output is not None else shared / "comparison"
+    folder = make_output_folder(output if output is not None else shared / "comparison")
     html, text, table = files = [folder / name for name in NAMES]
     title = "Comparison of " + ", ".join(dict.fromkeys(run.experiment for run in runs))
     write_page(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -74,17 +75,38 @@ def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def complete_overrides(overrides: Sequence[str]) -> list[str]:
-    """Replace ``machine=auto`` (or its absence) by the kind of machine found.
+    """Settle what is chosen by looking: ``machine=auto`` and ``preset=auto``, the defaults of both.
 
-    A laptop's default data is the synthetic town; a ``data.root`` of one's own takes its place, never the town's.
+    Also lets what was named win over a preset as a whole: a ``loss`` comes without the preset's changes to it, and a
+    ``data.root`` of one's own takes the place of the synthetic town, never its name.
     """
-    chosen = dict(override.partition("=")[::2] for override in overrides)
-    completed = [override for override in overrides if override != "machine=auto"]
-    if chosen.get("machine", "auto") == "auto":
-        completed.insert(0, f"machine={detect_machine()}")
+    chosen = {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
+    completed = [override for override in overrides if override not in ("machine=auto", "preset=auto")]
+    machine = chosen.get("machine", "auto")
+    if machine == "auto":
+        machine = detect_machine()
+        completed.insert(0, f"machine={machine}")
+    if chosen.get("preset", "auto") == "auto":
+        completed.insert(0, f"preset={default_preset(machine, chosen)}")
+    if "loss" in chosen and "loss/start" not in chosen:
+        completed.append("loss/start=null")
     if "data.root" in chosen and "data" not in chosen:
-        completed += [f"{key}=null" for key in ("data.town", "data.depth_root") if key not in chosen]
+        of_the_town = {"data.town": "null", "data.depth_root": "null", "data.keep_in_memory": "false"}
+        completed += [f"{key}={value}" for key, value in of_the_town.items() if key not in chosen]
     return completed
+
+
+def default_preset(machine: str, chosen: Mapping[str, str]) -> str:
+    """What ``preset=auto`` stands for: ``demo`` without a GPU, unless data or a model of one's own are named.
+
+    Args:
+        machine: a choice of that group.
+        chosen: value of each key and group that was named.
+    """
+    own_root = "data.root" in chosen or bool(os.environ.get("COOPMAP_DATA_ROOT"))
+    own_data = chosen["data"] != "town" if "data" in chosen else own_root
+    own_model = chosen.get("model", "mapanything_tiny") != "mapanything_tiny"
+    return "none" if machine != "laptop" or own_data or own_model else "demo"
 
 
 @functools.cache

@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
+
+from coopmap.config.checks import ConfigError
 
 
 def num_gpus() -> int:
@@ -31,3 +34,40 @@ def _count_by_nvidia_smi() -> int:
 def detect_machine() -> str:
     """The choice that ``machine=auto`` stands for: ``gpu`` or ``laptop``."""
     return "gpu" if num_gpus() else "laptop"
+
+
+def check_gpus(machine: str, accelerator: Any, devices: Any) -> None:
+    """Compare the GPUs that a trainer is to use with those that are visible; imports and initializes nothing.
+
+    Args:
+        machine: as chosen, for the message.
+        accelerator, devices: as in ``trainer``; only an accelerator that is named as a GPU is looked at.
+
+    Raises:
+        ConfigError: there are too few; the message says what to set.
+    """
+    if str(accelerator) not in ("gpu", "cuda"):
+        return
+    visible, hidden_by = num_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    note = "" if hidden_by is None else f" (CUDA_VISIBLE_DEVICES={hidden_by})"
+    if visible == 0:
+        raise ConfigError(f"machine={machine}: no CUDA GPU is visible{note}; machine=laptop runs without")
+    wanted = _gpus_wanted(devices)
+    if wanted > visible:
+        raise ConfigError(
+            f"machine={machine}: trainer.devices={devices} needs {wanted} GPUs, but {visible} "
+            f"{'is' if visible == 1 else 'are'} visible{note}: set trainer.devices={visible} or machine=gpu, which takes "
+            f"all that are visible{', or let CUDA_VISIBLE_DEVICES name more' if hidden_by is not None else ''}"
+        )
+
+
+def _gpus_wanted(devices: Any) -> int:
+    """Smallest number of GPUs with which Lightning's ``devices`` can be met; ``auto`` and -1 take what there is."""
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    if isinstance(devices, (list, tuple)):
+        return 1 + max((int(device) for device in devices), default=0)
+    try:
+        return max(1, int(devices))
+    except (TypeError, ValueError):
+        return 1

@@ -19,7 +19,8 @@ class Config:
 
     Attributes:
         experiment: name of the experiment file, and of the folder that its runs share.
-        machine: kind of machine that device, precision and sizes were chosen for.
+        machine: hardware that devices, precision and memory were chosen for.
+        preset: settings for a purpose, on top of the groups: ``demo`` or ``none``.
         seed: of weights, sampling and augmentation.
         resume: ``auto`` (the newest unfinished run of this experiment with this very configuration; a new run where
             there is none), ``latest`` (the run with the newest checkpoint), a run's name or folder, a checkpoint file,
@@ -30,6 +31,7 @@ class Config:
 
     experiment: str = "cyl_posefix"
     machine: str = "auto"
+    preset: str = "none"
     seed: int = 0
     resume: str | None = None
     runs_root: str = "runs"

@@ -64,7 +64,7 @@ class TownConfig:
 
     Attributes:
         root: folder to write (YAML, PNG and PCD files).
-        depth_root: folder to write the z-depth of the cameras to.
+        depth_root: folder to write the z-depth of the cameras to; null = no depth, as in OPV2V itself.
         seed: decides the town, the drives and the GPS noise.
         size_m: edge of the square that holds the streets.
         slope_deg: steepest ground within the town.
@@ -83,7 +83,7 @@ class TownConfig:
     """
 
     root: str = "data/town"
-    depth_root: str = "data/town_depth"
+    depth_root: str | None = "data/town_depth"
     seed: int = 0
     size_m: float = 100.0
     slope_deg: float = 8.0
@@ -127,7 +127,7 @@ class TownConfig:
         require(self.workers is None or self.workers >= 1, "workers", self.workers, "1 or more, or null")
 
 
-def tiny_town(root: str, depth_root: str, **changes: Any) -> TownConfig:
+def tiny_town(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
     """A town of seconds: two training scenarios of two frames, 100 x 75 pixels."""
     values: dict[str, Any] = {
         "scenarios": ScenarioCounts(train=1, validate=1, test=0),

@@ -63,12 +63,16 @@ def build_split(
 
 
 def render_missing_town(config: DataConfig) -> None:
-    """Render ``data.town`` if ``data.root`` is to hold it and does not exist yet."""
-    if config.town is not None and not Path(config.root).exists():
+    """Render ``data.town`` if ``data.root`` is to hold it and does not exist yet, or its depth does not."""
+    if config.town is not None and not _town_is_there(config):
         from coopmap.synthetic import render_town
 
         log.info("%s does not exist yet: rendering the synthetic town, once, in a minute or two", config.root)
         render_town(config.town)
+
+
+def _town_is_there(config: DataConfig) -> bool:
+    return Path(config.root).exists() and (config.depth_root is None or Path(config.depth_root).exists())
 
 
 class OPV2VDataModule(L.LightningDataModule):
@@ -105,6 +109,17 @@ class OPV2VDataModule(L.LightningDataModule):
             self._budgets[split].report(dataset.poses.skipped)
             self._datasets[split] = dataset
         return self._datasets[split]
+
+    def check(self) -> None:
+        """Index both splits of data that are there already, so that what is missing ends a run before it starts.
+
+        Raises:
+            DatasetLayoutError: a folder or all depth is missing, or a split is empty.
+            ConfigError: no frame has enough agents within communication range.
+        """
+        if self.config.town is None or _town_is_there(self.config):
+            for split in ("train", "val"):
+                self.dataset(split)
 
     def describe(self) -> list[str]:
         """Lines for the log: frames, agents and depth source of each split in use."""

@@ -17,6 +17,7 @@ from coopmap.evaluation.refinement import predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
 from coopmap.metrics import MeanPoseBaseline, Rows, agent_poses, pair_errors, predicted_pose, slow_rows
 from coopmap.report.files import write_csv
+from coopmap.runs.outputs import make_output_folder
 from coopmap.types import Batch, Observation, Prediction, SampleMeta, SkippedBatch, Target
 
 METHODS = {
@@ -117,7 +118,7 @@ class RowWriter:
     """A CSV file that grows while samples are measured, so that a crash leaves what was done."""
 
     def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_output_folder(file.parent)
         self._stream = file.open("w", newline="")
         self._writer: csv.DictWriter | None = None
 

@@ -14,6 +14,7 @@ import lightning as L
 
 from coopmap.config import Config
 from coopmap.config.evaluate import EvaluateConfig
+from coopmap.config.machine import check_gpus
 from coopmap.evaluation import icp
 from coopmap.evaluation.baselines import add_sensor_baselines
 from coopmap.evaluation.data import EvaluationData
@@ -126,6 +127,7 @@ def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
     for name, value in defaults.items():
         if f"trainer.{name}" not in asked_for:
             setattr(config.trainer, name, value)
+    check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
     return L.Trainer(
         **trainer_options(config),
         logger=False,

@@ -13,6 +13,7 @@ from coopmap.geometry.calibration import PinholeCalibration
 from coopmap.inference.inputs import Views
 from coopmap.inference.runner import Inference
 from coopmap.report.files import write_json
+from coopmap.runs.outputs import make_output_folder
 from coopmap.viz.overview import draw_overview
 from coopmap.viz.scene import draw_scene, write_scene
 
@@ -32,8 +33,7 @@ def write_outputs(
         max_points: of the point cloud; a larger one is thinned out at random.
         origin: of the weights, recorded in the files.
     """
-    folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_output_folder(folder)
     mask = result.mask.numpy()
     kept = thin_out(np.flatnonzero(mask), max_points)
     points = result.points_world.numpy().reshape(-1, 3)[kept]

@@ -17,6 +17,7 @@ from pathlib import Path
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
 from coopmap.report.files import write_json, write_text
+from coopmap.runs.outputs import make_output_folder
 from coopmap.runs.provenance import git_revision
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class RunFolder:
 
     def record(self, config: Config, overrides: Iterable[str]) -> None:
         """Write down configuration, command, revision and versions. Rank 0 only."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_output_folder(self.path)
         # of a run that was killed while it wrote
         for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
             leftover.unlink(missing_ok=True)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from coopmap.runs.outputs import make_output_folder
+
 
 def is_other_rank() -> bool:
     """Whether this process is not the first of a distributed run, as far as its launcher has told it."""
@@ -35,7 +37,7 @@ def log_to(file: Path | None) -> None:
     root.propagate = False
     handlers: list[logging.Handler] = [_Stdout()]
     if file is not None and not is_other_rank():
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_output_folder(file.parent)
         handlers.append(logging.FileHandler(file))
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

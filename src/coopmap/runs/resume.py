@@ -57,7 +57,11 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         run = replace(run, resume_from=Path(config.resume))
     elif config.resume is not None:
         old = _named_run(config.resume, config.runs_root)
-        kept = [text for text in overrides if not text.startswith(("resume=", "machine=", "run_dir=", "runs_root="))]
+        kept = [
+            text
+            for text in overrides
+            if not text.startswith(("resume=", "machine=", "preset=", "run_dir=", "runs_root="))
+        ]
         return old.read_config(kept), replace(old, resume_from=old.last_checkpoint)
     if run.last_checkpoint.exists():
         raise ConfigError(f"run_dir={run.path}: holds a run already; continue it with resume=auto or choose another")

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
@@ -37,26 +37,28 @@ _LINE_SECONDS = 10.0
 def render_town(cfg: TownConfig) -> None:
     """Render the data set of a configuration, unless it is there already.
 
-    The folders ``cfg.root`` and ``cfg.depth_root`` appear only when all their files are written. The configuration
-    is kept in ``town.yaml`` in both.
+    The folders ``cfg.root`` and, where depth is asked for, ``cfg.depth_root`` appear only when all their files are
+    written. The configuration is kept in ``town.yaml`` in both.
 
     Raises:
         ConfigError: if ``root`` or ``depth_root`` holds something else (see ``overwrite``).
     """
     console = Console(stderr=True)
-    root, depth_root = Path(cfg.root), Path(cfg.depth_root)
+    root, depth_root = Path(cfg.root), None if cfg.depth_root is None else Path(cfg.depth_root)
     if _is_rendered(cfg, root, depth_root):
-        console.print(f"The town is already there: {root}, depth in {depth_root}.")
+        console.print(f"The town is already there: {root}" + (f", depth in {depth_root}." if depth_root else "."))
         return
     scenarios = _scenarios(cfg)
     # the data root is put in place last: where it is, its depth is too
-    with _complete_or_absent(root) as out, _complete_or_absent(depth_root) as depth_out:
+    with (
+        _complete_or_absent(root) as out,
+        _complete_or_absent(depth_root) if depth_root else nullcontext() as depth_out,
+    ):
         agents = sum(_shown(_run(cfg, scenarios, out, depth_out), len(scenarios), console))
-        for folder in (out, depth_out):
+        for folder in (out, depth_out) if depth_out else (out,):
             writer.write_yaml(folder / _RECORD, _record(cfg))
-    console.print(
-        f"{agents * cfg.frames} agent-frames (four images, their depth, a sweep) written to {root} and {depth_root}."
-    )
+    depth, where = (" their depth,", f" and {depth_root}") if depth_root else ("", "")
+    console.print(f"{agents * cfg.frames} agent-frames (four images,{depth} a sweep) written to {root}{where}.")
 
 
 def read_config(root: str | Path) -> TownConfig:
@@ -71,15 +73,12 @@ def _record(cfg: TownConfig) -> dict[str, Any]:
     return {"format": FORMAT, "config": {key: value for key, value in asdict(cfg).items() if key not in switches}}
 
 
-def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path) -> bool:
-    """Whether both folders hold this very town."""
-    if root.resolve() == depth_root.resolve():
+def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None) -> bool:
+    """Whether all folders that are asked for hold this very town."""
+    folders = {"root": root} | ({} if depth_root is None else {"depth_root": depth_root})
+    if depth_root is not None and root.resolve() == depth_root.resolve():
         raise ConfigError(f"depth_root={depth_root}: expected another folder than root")
-    present = {
-        key: path
-        for key, path in (("root", root), ("depth_root", depth_root))
-        if path.is_file() or (path.is_dir() and any(path.iterdir()))
-    }
+    present = {key: path for key, path in folders.items() if path.is_file() or (path.is_dir() and any(path.iterdir()))}
     same = True
     for key, path in present.items():
         if not (path / _RECORD).is_file():
@@ -92,7 +91,7 @@ def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path) -> bool:
                     f"{key}={path}: holds a town rendered with another {_difference(stored, _record(cfg))}; "
                     "choose another root and depth_root, delete both folders, or pass overwrite=true"
                 )
-    return same and len(present) == 2
+    return same and present == folders
 
 
 def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -126,7 +125,7 @@ def _shown(results: Iterable[int], total: int, console: Console) -> Iterator[int
             shown_at = now
 
 
-def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_root: Path) -> Iterator[int]:
+def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_root: Path | None) -> Iterator[int]:
     """Render scenarios in parallel; yields the number of agents of each, in any order."""
     workers = min(cfg.workers or _num_cores(), len(scenarios))
     render = partial(_render_scenario, cfg, root, depth_root)
@@ -138,15 +137,17 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _render_scenario(cfg: TownConfig, root: Path, depth_root: Path, scenario: tuple[str, int]) -> int:
+def _render_scenario(cfg: TownConfig, root: Path, depth_root: Path | None, scenario: tuple[str, int]) -> int:
     split, index = scenario
     drive = plan_drive(cfg, split, index)
     for agent in drive.agents:
         place = Path(split) / drive.name / str(agent)
-        (root / place).mkdir(parents=True)
-        (depth_root / place).mkdir(parents=True)
+        folder, depth_folder = root / place, None if depth_root is None else depth_root / place
+        folder.mkdir(parents=True)
+        if depth_folder is not None:
+            depth_folder.mkdir(parents=True)
         for frame in range(cfg.frames):
-            render_agent(cfg, split, drive, frame, agent, root / place, depth_root / place)
+            render_agent(cfg, split, drive, frame, agent, folder, depth_folder)
     writer.write_yaml(root / split / drive.name / "data_protocol.yaml", _protocol(cfg, drive))
     return len(drive.agents)
 

@@ -22,7 +22,7 @@ _NEIGHBOR_M = 70.0
 
 
 def render_agent(
-    cfg: TownConfig, split: str, drive: Drive, frame: int, agent: int, folder: Path, depth_folder: Path
+    cfg: TownConfig, split: str, drive: Drive, frame: int, agent: int, folder: Path, depth_folder: Path | None
 ) -> None:
     """Write the files of an agent at frame number ``frame`` of its drive.
 
@@ -39,7 +39,8 @@ def render_agent(
     for index, pose in enumerate(world_from_camera):
         z_depth, rgb = _photograph(cfg, view, pose)
         writer.write_image(folder / f"{name}_camera{index}.png", rgb)
-        np.save(depth_folder / f"{name}_camera{index}_depth.npy", z_depth)
+        if depth_folder is not None:
+            np.save(depth_folder / f"{name}_camera{index}_depth.npy", z_depth)
     writer.write_sweep(folder / f"{name}.pcd", _sweep(cfg, view, world_from_lidar))
     metadata = writer.frame_metadata(
         lidar_pose=lidar_pose,

@@ -71,6 +71,8 @@ class PoseLearner(L.LightningModule):
         self.nonfinite_steps: Tensor
         self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64), persistent=False)
         self._last_terms: dict[str, Tensor] = {}
+        self.is_at_start = False
+        """While a run's starting point is validated: what an untrained mask head answers is no news."""
 
     def setup(self, stage: str) -> None:
         """Learn the training set's mean pose, unless a checkpoint brought it."""
@@ -187,7 +189,7 @@ class PoseLearner(L.LightningModule):
     def _log_measures(self, split: str) -> None:
         figures = self.measures.compute()
         self.measures.reset()
-        if self.global_rank == 0 and (warning := mask_warning(figures, split)):
+        if self.global_rank == 0 and not self.is_at_start and (warning := mask_warning(figures, split)):
             log.warning(warning)
         if self.baseline is not None:
             figures |= {f"baseline_{name}": value for name, value in self.baseline_error.compute().items()}

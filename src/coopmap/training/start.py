@@ -1,0 +1,92 @@
+"""What is settled before a run begins, so that one that cannot work ends at once and leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from coopmap.config import Config, ConfigError
+from coopmap.config.machine import check_gpus
+from coopmap.runs.folder import RunFolder
+from coopmap.runs.logs import is_other_rank, log_to
+
+log = logging.getLogger(__name__)
+
+WEIGHTS_HINT = "model.weights=facebook/map-anything-apache, or a file, or a checkpoint of another run (docs/weights.md)"
+START_FILES = {"config.yaml", "starts.json", "train.log", ".gitignore"}
+"""What a run writes before it trains or measures anything."""
+
+
+def check_start(config: Config, overrides: Sequence[str]) -> None:
+    """Refuse what cannot go well, without building anything.
+
+    Args:
+        config: of the run.
+        overrides: the command line that led to it; empty when called from Python, which knows what it composes.
+
+    Raises:
+        ConfigError: too few GPUs, or a large model that nobody chose is to start from random weights on a CPU.
+    """
+    check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
+    shaped_by = ("model=", "model.encoder.", "model.info_sharing.")
+    unchosen = bool(overrides) and not any(override.startswith(shaped_by) for override in overrides)
+    if unchosen and config.machine == "laptop" and _is_large(config):
+        raise ConfigError(
+            f"no GPU is used, and model={config.model.name}, which is what no choice means, would start from random "
+            "weights on the CPU: preset=demo trains the tiny model, on your data as well; "
+            f"model={config.model.name} says that you mean it"
+        )
+
+
+def _is_large(config: Config) -> bool:
+    """Whether this is a released architecture without its weights."""
+    return config.model.initialization == "released" and config.model.weights is None and config.resume is None
+
+
+def report_start(config: Config) -> None:
+    """Say where the weights come from, loudly where random ones are hardly meant."""
+    if is_other_rank():
+        return
+    if config.resume is not None:
+        log.info("continuing from %s", config.resume)
+        return
+    if config.model.weights is not None:
+        parts = ", ".join(config.model.weights_only_submodules)
+        log.info("starting from the weights %s%s", config.model.weights, f" (of {parts} only)" if parts else "")
+        return
+    log.info("%s starts from random weights", config.model.name)
+    train = config.optim.train
+    kept = ", ".join([f"all but {', '.join(train.only)}"] if train.only else [*train.frozen, *train.lora])
+    if kept:
+        log.warning(
+            "WARNING: optim/train=%s keeps %s as random as they are now: set %s", train.name, kept, WEIGHTS_HINT
+        )
+    elif _is_large(config):
+        log.warning("WARNING: %s takes very long to learn from random weights: set %s", config.model.name, WEIGHTS_HINT)
+
+
+@contextmanager
+def failed_start_leaves_nothing(run: RunFolder) -> Iterator[None]:
+    """Remove the run's folder if what happens inside fails before anything was trained or measured."""
+    missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        if missing and not is_other_rank() and _holds_no_result(run.path):
+            log_to(None)  # closes the file
+            shutil.rmtree(run.path, ignore_errors=True)
+            for parent in missing[1:]:
+                _remove_if_empty(parent)
+        raise
+
+
+def _holds_no_result(folder: Path) -> bool:
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {*START_FILES, "wandb"}
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".gitignore"}:
+        shutil.rmtree(folder, ignore_errors=True)
