@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 .PHONY: demo test test-slow lint format clean
 
 demo: $(READY)  ## render a small town, train the tiny model on it, measure it on other drives through the town
-	$(BIN)/python -m coopmap.train experiment=cyl_posefix
+	$(BIN)/python -m coopmap.train experiment=cyl_posefix preset=demo
 
 test: $(READY)  ## all tests but the slow ones, on all cores; make test WORKERS=2 takes two
 	$(PYTEST) -m "not slow"
@@ -23,6 +23,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

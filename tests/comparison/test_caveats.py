@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 from coopmap.comparison.caveats import caveats
-from coopmap.comparison.groups import group_runs
+from coopmap.runs.groups import group_runs
 from coopmap.runs.reader import Run, read_run
 
 from .conftest import MakeRun, validation

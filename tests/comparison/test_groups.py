@@ -1,6 +1,6 @@
 import pytest
 
-from coopmap.comparison.groups import differing_keys, group_runs
+from coopmap.runs.groups import differing_keys, group_runs
 from coopmap.config import ConfigError
 from coopmap.runs.reader import read_run
 

@@ -11,7 +11,7 @@ import torch
 from coopmap import bench, load_config
 from coopmap.cli.arguments import options_of, read
 from coopmap.cli.commands import find_command
-from coopmap.comparison.groups import Group
+from coopmap.runs.groups import Group
 from coopmap.config.checks import ConfigError
 from coopmap.config.compose import to_yaml
 from coopmap.config.noise import NoiseStudyConfig

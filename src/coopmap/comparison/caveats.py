@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from coopmap.comparison.groups import Group, differing_keys
+from coopmap.runs.groups import Group, differing_keys
 from coopmap.runs.reader import SECONDS, STEPS, Run
 
 DATASET_KEYS = (

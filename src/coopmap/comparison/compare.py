@@ -9,7 +9,7 @@ from pathlib import Path
 
 from coopmap.comparison.caveats import caveats
 from coopmap.comparison.curves import curves
-from coopmap.comparison.groups import Group, group_runs
+from coopmap.runs.groups import Group, group_runs
 from coopmap.comparison.tables import cost_table, detail_table, figure_rows, measure_table
 from coopmap.config import ConfigError
 from coopmap.report.files import write_csv, write_text

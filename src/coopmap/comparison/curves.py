@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from coopmap.comparison.groups import Group
+from coopmap.runs.groups import Group
 from coopmap.comparison.tables import all_measures
 from coopmap.report.pages import literal
 from coopmap.report.palette import COLORS, GRAY

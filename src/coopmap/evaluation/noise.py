@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coopmap.comparison.groups import Group
+from coopmap.runs.groups import Group
 from coopmap.config.checks import ConfigError
 from coopmap.evaluation.records import PAIR_ERRORS
 from coopmap.report.numbers import Spread

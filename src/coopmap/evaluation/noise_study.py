@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coopmap.comparison.groups import Group, group_runs
+from coopmap.runs.groups import Group, group_runs
 from coopmap.config import ConfigError
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.noise import NoiseStudyConfig
@@ -64,7 +64,7 @@ class Study:
 
 
 def find_groups(places: Sequence[str], by: Sequence[str] = (), runs_root: str = "runs") -> list[Group]:
-    """The runs to measure, put together as :func:`~coopmap.comparison.groups.group_runs` does.
+    """The runs to measure, put together as :func:`~coopmap.runs.groups.group_runs` does.
 
     Raises:
         ConfigError: there is none, or one has no checkpoint or takes no rough poses.

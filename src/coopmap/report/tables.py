@@ -78,7 +78,7 @@ class Column:
 
 def names(label: str = "", key: str = "") -> Column:
     """The column that says what a row is."""
-    return Column(label, align="left", key=key, missing="")
+    return Column(label, align="left", key=key or label, missing="")
 
 
 @dataclass(frozen=True)
