@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,22 +51,24 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
         overrides: the command line that led to it, for the record.
         callbacks: further ones, called first.
     """
-    from lightning import seed_everything
-
-    from coopmap.models.compilation import compile_blocks
-    from coopmap.runs.loggers import close_loggers
     from coopmap.runs.logs import is_other_rank, log_to
-    from coopmap.runs.provenance import git_revision
     from coopmap.runs.resume import open_run
-    from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves, write_json
-    from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
     from coopmap.training.start import check_start, failed_start_leaves_nothing, report_start
-    from coopmap.training.teacher import build_teacher
 
     started = time.monotonic()
     log_to(None)
     config, run = open_run(config, overrides)
-    check_start(config, overrides)
+    check_start(config, overrides)  # before anything heavy is imported
+
+    from lightning import seed_everything
+
+    from coopmap.models.compilation import compile_blocks
+    from coopmap.runs.loggers import close_loggers
+    from coopmap.runs.provenance import git_revision
+    from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves, write_json
+    from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
+    from coopmap.training.teacher import build_teacher
+
     with failed_start_leaves_nothing(run):
         log_to(run.path / "train.log")
         if not is_other_rank():
@@ -116,14 +119,18 @@ def main() -> None:
 
 def _train_from_command_line(config: Config, overrides: list[str]) -> float | None:
     """Train; the best ``pose_trans_avg`` is what a sweep minimizes."""
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
     try:
         result = train(config, overrides)
-    except SIGTERMException:
+    except _stop_signals():
         log.warning("stopped on a signal; the same command with resume=auto continues")
         raise SystemExit(143) from None
     return result.summary.get("pose_trans_avg", {}).get("best")
+
+
+def _stop_signals() -> tuple[type[BaseException], ...]:
+    """What Lightning raises on SIGTERM; nothing while it is not loaded, so that no mistake waits for it to load."""
+    exceptions = sys.modules.get("lightning.pytorch.utilities.exceptions")
+    return () if exceptions is None else (exceptions.SIGTERMException,)
 
 
 if __name__ == "__main__":

@@ -166,3 +166,16 @@ def test_the_town_without_depth_is_supervised_by_its_lidar(
     assert not list((tmp_path / "X").rglob("*depth*"))
     log = (result.run.path / "train.log").read_text()
     assert "depth: sparse, LiDAR" in log, log
+
+
+def test_too_few_gpus_are_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['train', 'machine=local3090', 'data.root=/nowhere']\n"
+        "from coopmap.train import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2\n"
+        "assert not {'torch', 'lightning'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("error: machine=local3090: no CUDA GPU is visible")
+    assert not list(tmp_path.iterdir())
