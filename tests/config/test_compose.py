@@ -36,7 +36,7 @@ def test_every_experiment_composes_on_every_machine(machine: str, experiment: st
     "choice",
     [
         f"{group}={choice}"
-        for group in ("data", "model", "loss", "optim", "logger", "debug")
+        for group in ("data", "model", "loss", "loss/start", "optim", "logger", "debug", "preset")
         for choice in choices(group)
     ],
 )
@@ -57,15 +57,6 @@ def test_without_gpu_the_town_and_the_tiny_model() -> None:
     assert config.data.town is not None
     assert config.data.town.root == config.data.root
     assert config.model.name == "mapanything_tiny"
-
-
-def test_own_root_takes_the_place_of_the_town_at_the_laptops_sizes() -> None:
-    town, own = load_config(), load_config([ROOT_SET])
-    assert own.data.town is None
-    assert own.data.depth_root is None
-    assert (own.data.panorama, own.model) == (town.data.panorama, town.model)
-    with_depth = load_config([ROOT_SET, "data.depth_root=/data/depth"])
-    assert with_depth.data.depth_root == "/data/depth"
 
 
 def test_gpu_is_detected_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from coopmap.config import ConfigError
 from coopmap.config.compose import from_yaml
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.runs.loggers import read_metrics
-from coopmap.train import TrainingResult, train
+from coopmap.train import train
 from coopmap.training.assembly import trainer_options
+from coopmap.training.run import TrainingResult
 
 Overrides = Callable[..., list[str]]
 
@@ -92,7 +93,7 @@ def test_curves_need_no_network(finished: TrainingResult) -> None:
 
 
 def test_missing_root_is_one_line_and_status_2(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "coopmap.train", "machine=laptop", "data.root=/nowhere/opv2v", "logger=csv"]
+    command = [sys.executable, "-m", "coopmap.train", "preset=demo", "data.root=/nowhere/opv2v", "logger=csv"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: /nowhere/opv2v: the dataset root does not exist.")
@@ -111,7 +112,7 @@ def test_missing_root_is_one_line_and_status_2(tmp_path: Path) -> None:
 def test_mistakes_end_the_run_before_anything_is_computed(
     override: str, message: str, overrides: Overrides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(ConfigError, match=message):
         train(load_config(overrides(override)))
 

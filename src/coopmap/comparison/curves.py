@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from coopmap.runs.groups import Group
 from coopmap.comparison.tables import all_measures
 from coopmap.report.pages import literal
 from coopmap.report.palette import COLORS, GRAY
+from coopmap.runs.groups import Group
 from coopmap.runs.reader import SECONDS, STEPS, interpolate
 from coopmap.runs.summary import HEADLINES
 

@@ -89,7 +89,7 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     if chosen.get("preset", "auto") == "auto":
         completed.insert(0, f"preset={default_preset(machine, chosen)}")
     if "loss" in chosen and "loss/start" not in chosen:
-        completed.append("loss/start=null")
+        completed.append("loss/start=released")
     if "data.root" in chosen and "data" not in chosen:
         of_the_town = {"data.town": "null", "data.depth_root": "null", "data.keep_in_memory": "false"}
         completed += [f"{key}={value}" for key, value in of_the_town.items() if key not in chosen]
@@ -118,8 +118,9 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=empty_config())
 
 
+@functools.cache
 def empty_config() -> DictConfig:
-    """The empty structured configuration that everything is merged into."""
+    """The empty structured configuration that everything is merged into; merging copies it."""
     config = OmegaConf.structured(Config)
     # Hydra closes the whole tree; parts of the model are not known here, so this one stays open to new names.
     OmegaConf.set_struct(config.optim.lr_of, False)

@@ -16,8 +16,13 @@ def num_gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return 0
-    present = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) or _count_by_nvidia_smi()
+    present = _present_gpus()
     return min(present, len(visible.split(","))) if visible is not None else present
+
+
+def _present_gpus() -> int:
+    """GPUs of this machine, whether or not this process may use them."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) or _count_by_nvidia_smi()
 
 
 def _count_by_nvidia_smi() -> int:
@@ -41,7 +46,8 @@ def check_gpus(machine: str, accelerator: Any, devices: Any) -> None:
 
     Args:
         machine: as chosen, for the message.
-        accelerator, devices: as in ``trainer``; only an accelerator that is named as a GPU is looked at.
+        accelerator: of the trainer; nothing is checked unless it is named as a GPU.
+        devices: of the trainer.
 
     Raises:
         ConfigError: there are too few; the message says what to set.
@@ -51,13 +57,13 @@ def check_gpus(machine: str, accelerator: Any, devices: Any) -> None:
     visible, hidden_by = num_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
     note = "" if hidden_by is None else f" (CUDA_VISIBLE_DEVICES={hidden_by})"
     if visible == 0:
-        raise ConfigError(f"machine={machine}: no CUDA GPU is visible{note}; machine=laptop runs without")
+        raise ConfigError(f"machine={machine}: no CUDA GPU is visible; machine=laptop runs without{note}")
     wanted = _gpus_wanted(devices)
     if wanted > visible:
         raise ConfigError(
             f"machine={machine}: trainer.devices={devices} needs {wanted} GPUs, but {visible} "
-            f"{'is' if visible == 1 else 'are'} visible{note}: set trainer.devices={visible} or machine=gpu, which takes "
-            f"all that are visible{', or let CUDA_VISIBLE_DEVICES name more' if hidden_by is not None else ''}"
+            f"{'is' if visible == 1 else 'are'} visible{note}: set trainer.devices={visible}, or machine=gpu, which "
+            f"takes all that are visible{', or let CUDA_VISIBLE_DEVICES name more' if note else ''}"
         )
 
 

@@ -61,9 +61,7 @@ def report_start(config: Config) -> None:
     train = config.optim.train
     kept = ", ".join([f"all but {', '.join(train.only)}"] if train.only else [*train.frozen, *train.lora])
     if kept:
-        log.warning(
-            "WARNING: optim/train=%s keeps %s as random as they are now: set %s", train.name, kept, WEIGHTS_HINT
-        )
+        log.warning("WARNING: optim/train=%s leaves %s at random weights: set %s", train.name, kept, WEIGHTS_HINT)
     elif _is_large(config):
         log.warning("WARNING: %s takes very long to learn from random weights: set %s", config.model.name, WEIGHTS_HINT)
 

@@ -1,0 +1,114 @@
+"""One training from start to end: build, fit, measure the best checkpoint, write down what came out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+
+from coopmap.config import Config
+from coopmap.data import OPV2VDataModule
+from coopmap.models.compilation import compile_blocks
+from coopmap.report.files import write_json
+from coopmap.runs.folder import RunFolder
+from coopmap.runs.loggers import close_loggers
+from coopmap.runs.logs import is_other_rank, log_to
+from coopmap.runs.next_steps import print_next_steps
+from coopmap.runs.provenance import git_revision
+from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves
+from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
+from coopmap.training.module import PoseLearner
+from coopmap.training.start import failed_start_leaves_nothing, report_start
+from coopmap.training.teacher import build_teacher
+
+log = logging.getLogger("coopmap.train")
+
+
+@dataclass
+class TrainingResult:
+    """What a run produced.
+
+    Attributes:
+        config: as it ran.
+        run: its folder.
+        trainer, module, datamodule: in their final state; the module holds the best weights.
+        validations: figures of every validation, in order.
+        summary: content of ``metrics.json``.
+    """
+
+    config: Config
+    run: RunFolder
+    trainer: L.Trainer
+    module: PoseLearner
+    datamodule: OPV2VDataModule
+    validations: list[dict[str, float]]
+    summary: dict[str, Any]
+
+
+def run_training(
+    config: Config, run: RunFolder, overrides: Sequence[str], callbacks: Sequence[L.Callback], started: float
+) -> TrainingResult:
+    """Run one training in a folder that was chosen for it; see :func:`coopmap.train.train`.
+
+    Args:
+        config: with ``run_dir`` and ``resume`` settled.
+        run: the folder.
+        overrides: the command line that led here, for the record.
+        callbacks: further ones, called first.
+        started: when the program began, on the monotonic clock.
+    """
+    with failed_start_leaves_nothing(run):
+        log_to(run.path / "train.log")
+        if not is_other_rank():
+            run.record(config, overrides)
+        log.info("%s on machine=%s, run folder %s", config.experiment, config.machine, run.path)
+        report_start(config)
+
+        datamodule = build_datamodule(config)
+        datamodule.check()
+        L.seed_everything(config.seed, verbose=False)
+        module = build_module(config)
+        if config.model.compile:
+            compile_blocks(module)
+        module.teacher = build_teacher(config)
+        history, all_callbacks = build_callbacks(config, run, callbacks)
+        trainer = build_trainer(config, run, all_callbacks)
+        fit(trainer, module, datamodule, config, run)
+
+    validations = list(history.entries)  # loading a checkpoint takes callbacks back as well
+    best = validate_best(trainer, module, datamodule, run)
+    summary = {
+        "experiment": config.experiment,
+        "seed": config.seed,
+        "steps": trainer.global_step,
+        "seconds": round(time.monotonic() - started, 1),
+        **git_revision(),
+        "weights": module.record["weights"],
+        **summarize(validations, best),
+    }
+    if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        write_down(summary, config, run)
+    close_loggers(trainer.loggers)
+    return TrainingResult(config, run, trainer, module, datamodule, validations, summary)
+
+
+def fit(trainer: L.Trainer, module: PoseLearner, datamodule: OPV2VDataModule, config: Config, run: RunFolder) -> None:
+    """Measure the start weights if asked to, then train from there or from where the run was left."""
+    if run.resume_from is None and config.callbacks.validate_at_start:
+        module.is_at_start = True
+        trainer.validate(module, datamodule=datamodule, verbose=False)
+        module.is_at_start = False
+    trainer.fit(module, datamodule=datamodule, ckpt_path=run.resume_from)
+
+
+def write_down(summary: dict[str, Any], config: Config, run: RunFolder) -> None:
+    """Figures for scripts, curves and a table for people."""
+    write_json(summary, run.metrics_file)
+    write_curves(run.path / "metrics.csv", run.path / "curves.html", f"{config.experiment} ({run.path})")
+    print_summary(summary, f"{config.experiment}, {summary['steps']} steps, {run.path}")
+    warn_if_worse_than_at_first(summary)
+    print_next_steps(run.path, config.data.root, is_town=config.data.town is not None)

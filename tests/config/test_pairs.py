@@ -1,0 +1,150 @@
+"""Every choice of every group goes with every choice of every other, or is refused for a reason that is listed here.
+
+Rows of choices are composed that cover all pairs, machines among them, in about as many rows as the two largest groups
+have pairs; a group may also be left to its default.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from coopmap.config import ConfigError, conf_dir, load_config
+
+GROUPS = (
+    "machine",
+    "preset",
+    "data",
+    "model",
+    "model/fusion",
+    "task",
+    "priors",
+    "loss",
+    "loss/start",
+    "optim",
+    "optim/train",
+    "logger",
+    "experiment",
+    "debug",
+)
+Choice = tuple[str, str]
+Row = dict[str, str]
+FUSIONS = {
+    "mean": "grouped",
+    "concat": "warped",
+    "conv3d": "warped",
+    "conv_gru": "grouped",
+    "cross_attention": "grouped",
+}
+
+REFUSED: dict[frozenset[Choice], str] = {
+    # a panorama has no camera poses, and a rig is told to single cameras
+    **{
+        frozenset({("model/fusion", kind), ("priors", "rig")}): r"priors\.rig=true needs data\.layout=cameras"
+        for kind in FUSIONS
+    },
+    frozenset({("experiment", "cyl_panorama_aware"), ("priors", "rig")}): "is for 360-degree panoramas",
+    frozenset({("experiment", "cyl_panorama_aware"), ("data", "four_camera")}): "is for 360-degree panoramas",
+    # one pose per car, composed with single cameras
+    **{
+        frozenset({("model/fusion", kind), ("experiment", "four_camera_rig")}): "is about single cameras"
+        for kind in FUSIONS
+    },
+}
+
+
+def choices() -> dict[str, list[str]]:
+    found = {group: sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
+    assert all(found.values())
+    return found
+
+
+def needs_cameras(row: Row) -> bool:
+    return row.get("priors") == "rig" or row.get("experiment") == "four_camera_rig"
+
+
+def layout_of(row: Row) -> list[str]:
+    """The layout that a fusion, or a rig, has to be given (docs/fusion.md, docs/inputs.md)."""
+    if kind := FUSIONS.get(row.get("model/fusion", "")):
+        return [f"data.layout={kind}"]
+    unfused = row.get("model/fusion") == "none" and row.get("experiment", "").startswith("fusion_")
+    if needs_cameras(row):
+        layout = ["model/fusion=none"] * ("model/fusion" not in row) + ["data.layout=cameras"]
+    else:
+        layout = ["data.layout=panorama"] * unfused
+    return layout + ["model.fusion.injection=none"] * unfused
+
+
+def is_refused(row: Row) -> bool:
+    return any(refused <= set(row.items()) for refused in REFUSED)
+
+
+def pairs_of(row: Row) -> set[frozenset[Choice]]:
+    return {frozenset(pair) for pair in itertools.combinations(row.items(), 2)}
+
+
+def rows() -> Iterator[Row]:
+    """Greedy all-pairs cover: each row starts from an uncovered pair, and each group adds what covers most."""
+    of = choices()
+    left = {
+        frozenset({(a, x), (b, y)}): None
+        for a, b in itertools.combinations(GROUPS, 2)
+        for x in of[a]
+        for y in of[b]
+        if frozenset({(a, x), (b, y)}) not in REFUSED
+    }
+    while left:
+        row: Row = dict(sorted(next(iter(left))))
+        for group in sorted(set(GROUPS) - set(row), key=lambda name: -len(of[name])):
+            allowed = [choice for choice in of[group] if not is_refused(row | {group: choice})]
+            gain = {x: sum(frozenset({(group, x), other}) in left for other in row.items()) for x in allowed}
+            if gain and max(gain.values()) > 0:
+                row[group] = max(allowed, key=lambda choice: gain[choice])
+        for pair in pairs_of(row):
+            left.pop(pair, None)
+        yield row
+
+
+ROWS = list(rows())
+
+
+def test_rows_cover_all_pairs_that_are_not_refused() -> None:
+    of = choices()
+    covered = set().union(*map(pairs_of, ROWS))
+    total = sum(len(of[a]) * len(of[b]) for a, b in itertools.combinations(GROUPS, 2))
+    assert covered.isdisjoint(REFUSED)
+    assert len(covered) + len(REFUSED) == total
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: ",".join(row.values()))
+def test_composes(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    config = load_config([*(f"{group}={choice}" for group, choice in row.items()), *layout_of(row)])
+    found = {
+        "machine": config.machine,
+        "preset": config.preset,
+        "model": config.model.name,
+        "model/fusion": config.model.fusion.kind,
+        "task": config.task.name,
+        "optim/train": config.optim.train.name,
+        "experiment": config.experiment,
+        "logger": config.logger.mode,
+    }
+    if "debug" in row:
+        del found["logger"]  # debugging keeps its figures to itself
+    assert {group: found[group] for group in row if group in found} == {
+        group: row[group] for group in row if group in found
+    }
+    if "data" in row:
+        assert (config.data.town is not None) == (row["data"] == "town")
+    if "loss/start" in row:
+        values = {"scratch": (1.0, 0.0), "released": (0.5, 3.0)}
+        assert (config.loss.robust_alpha, config.loss.weights.normal) == values[row["loss/start"]]
+
+
+@pytest.mark.parametrize("pair", REFUSED, ids=lambda pair: ",".join("=".join(choice) for choice in sorted(pair)))
+def test_is_refused(pair: frozenset[Choice]) -> None:
+    row = dict(pair)
+    layout = [text for text in layout_of(row) if text.startswith("data.layout")]
+    with pytest.raises(ConfigError, match=REFUSED[pair]):
+        load_config([*(f"{group}={choice}" for group, choice in row.items()), *layout])

@@ -1,0 +1,181 @@
+"""How a run begins, and what is left of one that cannot."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import pytest
+
+from coopmap import load_config
+from coopmap.config import ConfigError
+from coopmap.config.synth import TownConfig
+from coopmap.data.opv2v.errors import DataError
+from coopmap.runs.logs import log_to
+from coopmap.train import train
+from coopmap.training.start import WEIGHTS_HINT, check_start, report_start
+
+Overrides = Callable[..., list[str]]
+
+
+class Failing(L.Callback):
+    """Fails at the start of training."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        raise RuntimeError("broken")
+
+
+@pytest.fixture(autouse=True)
+def _without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("COOPMAP_RUN_DIR", "")  # restored afterwards; runs set it
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.weights=/nowhere.pth", "no such file or folder"),
+        ("optim.lr_of.encodr=0", "did you mean encoder"),
+        ("data.root=/nowhere/opv2v", "the dataset root does not exist"),
+        ("data.depth_root=/nowhere/depth", "the depth root does not exist"),
+        ("data.min_agents=4", "no frame of split 'train' has data.min_agents=4"),
+        ("machine=local3090", "no CUDA GPU is visible"),
+        ("loss.weights.scale_distillation=1", "set model.weights, or the weight to 0"),
+        ("trainer.precision=9", "9"),
+    ],
+)
+def test_failed_start_leaves_nothing(override: str, message: str, overrides: Overrides, tmp_path: Path) -> None:
+    chosen = overrides(override)
+    with pytest.raises((ConfigError, DataError, ValueError), match=message):
+        train(load_config(chosen), chosen)
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_start_leaves_what_was_there(overrides: Overrides, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "notes.txt").write_text("keep")
+    chosen = overrides("model.weights=/nowhere.pth", f"run_dir={tmp_path}/runs/mine")
+    with pytest.raises(ConfigError):
+        train(load_config(chosen), chosen)
+    assert (tmp_path / "runs" / "mine").is_dir()
+    assert (tmp_path / "runs" / "notes.txt").read_text() == "keep"
+
+
+def test_a_run_that_has_measured_something_stays(overrides: Overrides, tmp_path: Path) -> None:
+    chosen = overrides(f"run_dir={tmp_path}/run")
+    with pytest.raises(RuntimeError, match="broken"):
+        train(load_config(chosen), chosen, [Failing()])
+    assert (tmp_path / "run" / "metrics.csv").exists()  # of the validation before the first step
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "mapanything_tiny starts from random weights" in log.splitlines()[1]
+    assert "mask_pred_mean" not in log
+
+
+def test_command_line_leaves_nothing_either(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "coopmap.train", "preset=demo", "data.root=/nowhere/opv2v", "logger=csv"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+LORA, V1 = "optim/train=lora", "model=mapanything_v1"
+HEADS = "dense_head, pose_head, scale_head"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lines"),
+    [
+        ([], ["mapanything_tiny starts from random weights"]),
+        (["model.weights=a.pth", LORA], ["starting from the weights a.pth"]),
+        (
+            [V1, "model.weights=a.pth", "model.weights_only_submodules=[encoder]"],
+            ["starting from the weights a.pth (of encoder only)"],
+        ),
+        (
+            [V1],
+            [
+                "mapanything_v1 starts from random weights",
+                f"WARNING: mapanything_v1 takes very long to learn from random weights: set {WEIGHTS_HINT}",
+            ],
+        ),
+        (
+            [LORA],
+            [
+                "mapanything_tiny starts from random weights",
+                f"WARNING: optim/train=lora leaves encoder, info_sharing at random weights: set {WEIGHTS_HINT}",
+            ],
+        ),
+        (
+            ["optim/train=heads"],
+            [
+                "mapanything_tiny starts from random weights",
+                f"WARNING: optim/train=heads leaves all but {HEADS} at random weights: set {WEIGHTS_HINT}",
+            ],
+        ),
+    ],
+)
+def test_first_lines_say_where_weights_come_from(
+    overrides: list[str], lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to(None)
+    report_start(load_config(["machine=laptop", *overrides]))
+    assert [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()] == lines
+
+
+@pytest.mark.parametrize("model", ["mapanything_v1", "mapanything_v11"])
+def test_released_models_are_large(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log_to(None)
+    report_start(load_config([f"model={model}"]))
+    assert "WARNING" in capsys.readouterr().out
+
+
+def test_a_large_model_on_a_cpu_has_to_be_chosen() -> None:
+    own = ["data.root=/data/opv2v"]
+    with pytest.raises(ConfigError, match="preset=demo trains the tiny model, on your data as well"):
+        check_start(load_config(own), own)
+    for meant in (["model=mapanything_v1"], ["preset=demo"], ["model.weights=a.pth"], ["model.encoder.depth=1"]):
+        check_start(load_config([*own, *meant]), [*own, *meant])
+    check_start(load_config(own), [])  # from Python
+
+
+def test_the_town_without_depth_is_supervised_by_its_lidar(
+    tiny_model: tuple[str, ...], town: TownConfig, tmp_path: Path
+) -> None:
+    """``data=town data.root=X data.depth_root=null``, on a town of seconds."""
+    shape = replace(town, root="", depth_root=None)
+    small = [
+        f"data.town.{key}={getattr(shape, key)}"
+        for key in ("frames", "size_m", "agents_min", "agents_max", "image_scale", "workers")
+    ]
+    counts = ["data.town.scenarios.train=1", "data.town.scenarios.validate=1", "data.town.scenarios.test=0"]
+    chosen = [
+        *tiny_model,
+        "data=town",
+        f"data.root={tmp_path}/X",
+        "data.depth_root=null",
+        *small,
+        *counts,
+        f"runs_root={tmp_path}/runs",
+        "debug=fast",
+    ]
+    result = train(load_config(chosen), chosen)
+    assert result.trainer.global_step == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"X", "runs"}
+    assert not list((tmp_path / "X").rglob("*depth*"))
+    log = (result.run.path / "train.log").read_text()
+    assert "depth: sparse, LiDAR" in log, log
+
+
+def test_too_few_gpus_are_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['train', 'machine=local3090', 'data.root=/nowhere']\n"
+        "from coopmap.train import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2\n"
+        "assert not {'torch', 'lightning'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("error: machine=local3090: no CUDA GPU is visible")
+    assert not list(tmp_path.iterdir())
