@@ -95,7 +95,7 @@ def rows() -> Iterator[Row]:
     }
     while left:
         row: Row = dict(sorted(next(iter(left))))
-        for group in sorted(set(GROUPS) - set(row), key=lambda name: -len(of[name])):
+        for group in sorted((name for name in GROUPS if name not in row), key=lambda name: -len(of[name])):
             allowed = [choice for choice in of[group] if not is_refused(row | {group: choice})]
             gain = {x: sum(frozenset({(group, x), other}) in left for other in row.items()) for x in allowed}
             if gain and max(gain.values()) > 0:

@@ -7,7 +7,8 @@ import pytest
 
 from coopmap import load_config
 from coopmap.config.synth import TownConfig
-from coopmap.train import TrainingResult, train
+from coopmap.train import train
+from coopmap.training.run import TrainingResult
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coopmap.runs.loggers import read_metrics
-from coopmap.train import TrainingResult
+from coopmap.training.run import TrainingResult
 
 
 def test_a_run_records_what_a_comparison_needs(finished: TrainingResult) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from coopmap.config import ConfigError
 from coopmap.evaluate import evaluate
-from coopmap.train import TrainingResult
+from coopmap.training.run import TrainingResult
 
 
 @pytest.mark.parametrize("which", ["best", "last"])

@@ -18,7 +18,8 @@ import torch
 from coopmap import load_config
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.runs.loggers import read_metrics
-from coopmap.train import TrainingResult, train
+from coopmap.train import train
+from coopmap.training.run import TrainingResult
 
 Overrides = Callable[..., list[str]]
 SETTINGS = ("checkpoint.every_n_steps=2",)
