@@ -33,7 +33,7 @@ def shows_other_driver(town, dataset, sample, view):
     for camera in OPV2V_CAMERA_OF_SLOT:
         pose = pose_from_carla(content[f"camera{camera}"]["cords"])
         hits.append(caster.first_hits(pose[:3, 3], rays @ pose[:3, :3].T).triangle >= len(static.triangles))
-    warp = dataset.views.warps.get(read_agent(path).rig)
+    warp = dataset.views.warps.get(read_agent(path).rig).warp
     return np.stack(hits)[warp.winner, warp.source] & warp.covered
 
 
@@ -67,10 +67,13 @@ def test_training_reads_boxes_when_asked_and_turns_masks_with_the_panorama(confi
         columns = (turned.depth[view, 60] - still.depth[view, 60]).abs()
         assert columns.max() > 0  # it was turned
         shifts = [
-            shift for shift in range(336) if torch.equal(torch.roll(still.depth[view], -shift, 1), turned.depth[view])
+            shift
+            for shift in range(336)
+            if torch.allclose(torch.roll(still.depth[view], -shift, 1), turned.depth[view], rtol=1e-5, atol=0)
         ]
         assert len(shifts) == 1
-        assert torch.equal(torch.roll(still.moving[view], -shifts[0], 1), turned.moving[view])
+        differs = torch.roll(still.moving[view], -shifts[0], 1) != turned.moving[view]
+        assert differs.sum() <= 2  # of points within rounding of a box's side
 
 
 @pytest.fixture

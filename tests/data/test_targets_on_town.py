@@ -5,7 +5,9 @@ import pytest
 import torch
 import trimesh
 
+from coopmap.config.data import DepthConfig
 from coopmap.data import build_split
+from coopmap.data.opv2v.lidar import drop_own_body, read_sweep
 from coopmap.geometry import carla_from_pose, pose_ue_from_cv
 from coopmap.synthetic import build_scene, read_config
 
@@ -47,6 +49,19 @@ def test_targets_of_all_agents_lie_on_the_mesh(town, config_of, geometry):
         cords = carla_from_pose(pose_ue_from_cv(sample.target.pose.numpy().astype(np.float64)))
         tilts.append(np.abs(cords[:, [3, 5]]).max())
     assert max(tilts) > 1.0  # on slopes
+
+
+def test_lidar_targets_lie_on_the_mesh_and_nearly_all_points_count(town, config_of):
+    dataset = build_split(config_of({"height": 252, "width": 1008}, depth=DepthConfig(source="lidar")), "val")
+    sample = dataset[0]
+    scene = scene_of(town, sample)
+    points = np.concatenate([world_points(sample, view) for view in range(len(sample.meta.agents))])
+    distance = distance_to_mesh(scene, points)
+    assert np.median(distance) < 0.01
+    assert np.quantile(distance, 0.99) < 0.05
+    sweep = read_sweep(dataset.index.lidar_path(dataset.index.frame(0), sample.meta.agents[0]))
+    covered = sample.target.non_ambiguous[0].float().mean().item()
+    assert sample.target.valid[0].sum() > 0.8 * covered * len(drop_own_body(sweep))
 
 
 def test_points_seen_by_two_agents_agree_in_the_world(config_of):

@@ -7,11 +7,12 @@ from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays
 from coopmap.geometry.panorama import PanoramaSpec, build_warp, surface_range, warp_images
 from coopmap.geometry.poses import rotation_about_y
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.targets import central_geometry, content_geometry
+from coopmap.geometry.targets import central_geometry, content_geometry, shown_pixels
 from coopmap.geometry.warp_cache import WarpCache, rounded_rig
 
 CAMERA = PanoramaCamera(252, 1008, np.pi / 2)
 SMALL = PanoramaCamera(84, 336, np.pi / 2)
+NOMINAL = camera_rays(CAMERA).astype(np.float32)
 WALL_M = 12.0
 
 
@@ -83,7 +84,9 @@ def test_bowl_is_the_ground_closed_by_a_sphere():
 @pytest.mark.parametrize("surface", ["bowl", "infinite"])
 def test_content_points_lie_on_the_surfaces(real_rig, surface):
     warp = build_warp(real_rig, PanoramaSpec(CAMERA, surface))
-    rays, ranges = content_geometry(warp, real_rig, box_depths(real_rig), camera_rays(CAMERA))
+    rays, ranges = content_geometry(
+        shown_pixels(warp, real_rig.intrinsics, real_rig.image_size), real_rig, box_depths(real_rig), NOMINAL
+    )
     known = ranges > 0
     assert (known == warp.covered).all()
     points = rays * ranges[..., None]
@@ -96,7 +99,8 @@ def test_the_bowl_keeps_content_near_the_nominal_rays_and_the_infinite_surface_d
     errors = {}
     for surface in ("bowl", "infinite"):
         warp = build_warp(real_rig, PanoramaSpec(CAMERA, surface, radius_m=WALL_M))
-        rays, ranges = content_geometry(warp, real_rig, depths, nominal)
+        shown = shown_pixels(warp, real_rig.intrinsics, real_rig.image_size)
+        rays, ranges = content_geometry(shown, real_rig, depths, NOMINAL)
         cosine = (rays * nominal).sum(-1)[ranges > 0]
         errors[surface] = np.rad2deg(np.arccos(np.clip(cosine, -1, 1))).mean()
     assert errors["bowl"] < 1.0
@@ -173,7 +177,7 @@ def test_feathering_blends_where_cameras_overlap(real_rig):
 
 def test_images_of_another_size_are_refused(real_rig):
     spec = PanoramaSpec(SMALL)
-    with pytest.raises(ValueError, match="expected 4 images"):
+    with pytest.raises(ValueError, match=r"expected images of \(600, 800\), got \(4, 300"):
         warp_images(build_warp(real_rig, spec), np.zeros((4, 300, 400, 3), np.uint8), real_rig, spec)
 
 
@@ -199,12 +203,12 @@ def test_the_cache_on_disk_gives_the_same_warp_and_survives_damage(real_rig, tmp
     spec = PanoramaSpec(SMALL)
     fresh = WarpCache(spec, tmp_path).get(real_rig)
     stored = WarpCache(spec, tmp_path).get(real_rig)
-    for name in fresh._fields:
-        np.testing.assert_array_equal(getattr(fresh, name), getattr(stored, name))
+    for name in fresh.warp._fields:
+        np.testing.assert_array_equal(getattr(fresh.warp, name), getattr(stored.warp, name))
     path = next(tmp_path.glob("warp_*.npz"))
     path.write_bytes(path.read_bytes()[:1000])
     repaired = WarpCache(spec, tmp_path).get(real_rig)
-    np.testing.assert_array_equal(repaired.winner, fresh.winner)
+    np.testing.assert_array_equal(repaired.warp.winner, fresh.warp.winner)
     assert WarpCache(replace(spec, surface="sphere"), tmp_path).get(real_rig).covered.sum() != fresh.covered.sum()
 
 

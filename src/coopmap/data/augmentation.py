@@ -7,20 +7,14 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from coopmap.config.data import AugmentationConfig
-from coopmap.geometry.poses import rotation_about_y
-from coopmap.geometry.se3_numpy import invert, rotate
+from coopmap.geometry.se3_numpy import rotate
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def vary_exposure(
-    images: UInt8[np.ndarray, "k h w 3"], config: AugmentationConfig, rng: np.random.Generator
-) -> UInt8[np.ndarray, "k h w 3"]:
-    """Give each camera of a car its own gain, as independent auto-exposure does."""
-    gains = 1 + rng.uniform(-config.exposure, config.exposure, size=len(images))
-    levels = np.arange(256)
-    tables = np.clip(np.rint(levels * gains[:, None]), 0, 255).astype(np.uint8)
-    return np.stack([table[image] for table, image in zip(tables, images, strict=True)])
+def draw_gains(num_cameras: int, config: AugmentationConfig, rng: np.random.Generator) -> Float[np.ndarray, " k"]:
+    """A gain for each camera of a car, as independent auto-exposure gives them."""
+    return 1 + rng.uniform(-config.exposure, config.exposure, size=num_cameras)
 
 
 def jitter(
@@ -58,17 +52,6 @@ def _hue_matrix(angle: float) -> Float32[np.ndarray, "3 3"]:
 def roll_columns(array: np.ndarray, shift: int) -> np.ndarray:
     """Turn panoramas ``(*k, h, w)`` or ``(*k, h, w, 3)`` so that column ``shift`` becomes column 0."""
     return np.roll(array, -shift, axis=-2 if array.shape[-1] == 3 and array.ndim > 2 else -1) if shift else array
-
-
-def roll_pose(pose: Float32[np.ndarray, "4 4"], shift: int, width: int) -> np.ndarray:
-    """``T_world_view`` of the view whose panorama was rolled by ``shift`` columns."""
-    return pose @ rotation_about_y(2 * np.pi * shift / width)
-
-
-def roll_directions(directions: np.ndarray, shift: int, width: int) -> np.ndarray:
-    """Roll a map of directions and express them in the rolled view's frame."""
-    agent_from_rolled = rotation_about_y(2 * np.pi * shift / width).astype(directions.dtype)
-    return rotate(invert(agent_from_rolled), roll_columns(directions, shift))
 
 
 def draw_tilt(config: AugmentationConfig, rng: np.random.Generator) -> Float[np.ndarray, "4 4"] | None:

@@ -1,41 +1,233 @@
-"""Ground-truth geometry of a panorama from the cameras' depth (numpy)."""
+"""Ground-truth geometry of a panorama from the cameras' depth or a LiDAR sweep (numpy)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays, pixel_centers
-from coopmap.geometry.panorama import PanoramaWarp
+from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, surface_range_from
 from coopmap.geometry.rig import Rig
 
 PLANARITY = 0.02
 """Largest second difference of inverse depth, relative to inverse depth, between neighbors on one surface."""
 
 
+@dataclass(frozen=True, eq=False)
+class ShownPixels:
+    """The camera pixels that a panorama shows, one block per camera.
+
+    Coordinates lie along the first axis: numpy is slow on short last axes.
+
+    Attributes:
+        at: flat panorama pixels, those of the first camera first.
+        source: flat pixels of all cameras' images, row-major, that these show.
+        rays: unit rays of the sources in the frame of their own camera.
+        start: where each camera's block starts, and the end of the last.
+    """
+
+    at: Int[np.ndarray, " n"]
+    source: Int[np.ndarray, " n"]
+    rays: Float32[np.ndarray, "3 n"]
+    start: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SeenPoints:
+    """Measured points, each with the pixel of one camera that sees it; a point may be seen by several cameras.
+
+    Attributes:
+        points: in the agent frame, as measured.
+        camera: that sees them, slot order.
+        pixel: flat pixel of that camera's image, row-major; at most one point in each.
+        ranges: distance from that camera.
+        image_size: ``(height, width)`` of every camera.
+        num_cameras: of the rig.
+    """
+
+    points: Float32[np.ndarray, "n 3"]
+    camera: Int[np.ndarray, " n"]
+    pixel: Int[np.ndarray, " n"]
+    ranges: Float32[np.ndarray, " n"]
+    image_size: tuple[int, int]
+    num_cameras: int
+
+    def __getitem__(self, chosen: Bool[np.ndarray, " n"]) -> SeenPoints:
+        """Some of the points."""
+        return replace(
+            self,
+            points=self.points[chosen],
+            camera=self.camera[chosen],
+            pixel=self.pixel[chosen],
+            ranges=self.ranges[chosen],
+        )
+
+    def depth_maps(self) -> Float32[np.ndarray, "k h w"]:
+        """Range along the ray of each camera pixel, 0 where there is no point."""
+        maps = np.zeros((self.num_cameras, *self.image_size), np.float32)
+        maps.reshape(self.num_cameras, -1)[self.camera, self.pixel] = self.ranges
+        return maps
+
+
+def shown_pixels(warp: PanoramaWarp, intrinsics: Float[np.ndarray, "k 3 3"], size: tuple[int, int]) -> ShownPixels:
+    """Sort the pixels of a warp by the camera that they show, and look their rays up.
+
+    Args:
+        warp: the sampling pattern.
+        intrinsics: exact ones of the cameras.
+        size: ``(height, width)`` of their images.
+    """
+    winner = warp.winner.reshape(-1)
+    blocks = [np.flatnonzero(winner == camera) for camera in range(len(intrinsics))]
+    sources = [warp.source.reshape(-1)[block] for block in blocks]
+    rays = [
+        _pixel_rays(*matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(), size)[:, source]
+        for matrix, source in zip(intrinsics, sources, strict=True)
+    ]
+    pixels_per_image = size[0] * size[1]
+    return ShownPixels(
+        at=np.concatenate(blocks),
+        source=np.concatenate([source + slot * pixels_per_image for slot, source in enumerate(sources)]),
+        rays=np.ascontiguousarray(np.concatenate(rays, axis=1)),
+        start=tuple(np.cumsum([0, *map(len, blocks)]).tolist()),
+    )
+
+
+@lru_cache(maxsize=8)
+def _pixel_rays(fx: float, fy: float, cx: float, cy: float, size: tuple[int, int]) -> Float32[np.ndarray, "3 n"]:
+    """Unit rays of all pixels of an image."""
+    matrix = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+    rays = camera_rays(PinholeCamera(matrix, *size)).reshape(-1, 3)
+    return np.ascontiguousarray(rays.T, dtype=np.float32)
+
+
 def content_geometry(
-    warp: PanoramaWarp, rig: Rig, depths: Float32[np.ndarray, "k h w"], nominal_rays: Float[np.ndarray, "hp wp 3"]
+    shown: ShownPixels,
+    rig: Rig,
+    depths: Float32[np.ndarray, "k h w"],
+    nominal_rays: Float32[np.ndarray, "hp wp 3"],
+    shift: int = 0,
 ) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
     """The 3D point that each panorama pixel shows, as direction and range from the agent's center.
 
     Args:
-        warp: the sampling pattern.
-        rig: the exact calibration of this frame.
-        depths: range along the unit ray of each camera pixel, 0 = unknown.
+        shown: the camera pixels that the panorama shows.
+        rig: the exact calibration of this frame, in the frame that the answer is given in.
+        depths: dense range along the unit ray of each camera pixel, 0 = unknown.
         nominal_rays: directions for the pixels without depth.
+        shift: columns that the panorama is rolled by: column ``shift`` of the warp becomes column 0.
 
     Returns:
-        Unit rays and ranges (0 = unknown) in the agent frame.
+        Unit rays and ranges (0 = unknown).
     """
-    rays, ranges = nominal_rays.astype(np.float32), np.zeros(warp.winner.shape, np.float32)
-    flat_depths = depths.reshape(len(depths), -1)
-    known = warp.covered & (flat_depths[warp.winner, warp.source] > 0)
-    winner, source = warp.winner[known], warp.source[known]
-    points = _points_in_agent(rig, winner, source, flat_depths[winner, source])
-    distance = np.linalg.norm(points, axis=-1)
-    rays[known] = points / distance[:, None]
-    ranges[known] = distance
-    return rays, ranges
+    depth = depths.reshape(-1)[shown.source]
+    pose = rig.agent_from_camera.astype(np.float32)
+    points = np.empty_like(shown.rays)
+    for camera, (first, last) in enumerate(zip(shown.start[:-1], shown.start[1:], strict=True)):
+        block = points[:, first:last]
+        np.matmul(pose[camera, :3, :3], shown.rays[:, first:last] * depth[first:last], out=block)
+        block += pose[camera, :3, 3:]
+    return _written(points, depth > 0, _rolled(shown.at, shift, nominal_rays.shape[1]), nominal_rays)
+
+
+def scattered_geometry(
+    seen: SeenPoints,
+    warp: PanoramaWarp,
+    rig: Rig,
+    spec: PanoramaSpec,
+    view_from_agent: Float[np.ndarray, "3 3"],
+    nominal_rays: Float32[np.ndarray, "hp wp 3"],
+    shift: int = 0,
+) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
+    """Measured points as direction and range, each in the panorama pixel that shows it.
+
+    The camera's line of sight through a point meets the proxy surface in one place; the panorama shows the point in the
+    direction of that place, if the camera is the winner there. So every point finds its pixel, where asking each pixel
+    for the nearest camera pixel finds one point in six: camera pixels are several times as dense. The nearest of the
+    points in a pixel stays, with its own direction and range.
+
+    Args:
+        seen: points that cameras see.
+        warp: the sampling pattern.
+        rig: calibration in the agent's own frame, where the proxy surface is.
+        spec: the panorama.
+        view_from_agent: rotation into the frame that the warp was made in and, by ``shift`` columns, rolled.
+        nominal_rays: directions for the pixels without a point.
+        shift: columns that the panorama is rolled by.
+
+    Returns:
+        Unit rays and ranges (0 = unknown) in the view's frame.
+    """
+    pixel, shows = panorama_pixels(seen, warp, rig, spec, view_from_agent, shift)
+    at, points = pixel[shows], seen.points[shows]
+    nearest = nearest_per_pixel(at, np.linalg.norm(points, axis=-1), warp.winner.size)
+    turned = view_from_agent.astype(np.float32) @ points[nearest].T
+    return _written(turned, np.ones(len(nearest), bool), at[nearest], nominal_rays)
+
+
+def panorama_pixels(
+    seen: SeenPoints,
+    warp: PanoramaWarp,
+    rig: Rig,
+    spec: PanoramaSpec,
+    view_from_agent: Float[np.ndarray, "3 3"],
+    shift: int = 0,
+) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Flat pixel of the rolled panorama in whose direction each point is shown, and whether it is shown there."""
+    height, width = warp.winner.shape
+    origin = rig.agent_from_camera[seen.camera, :3, 3].astype(np.float32)
+    direction = seen.points - origin
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    reach = surface_range_from(origin, direction, spec.surface, spec.radius_m, rig.ground_height_m)
+    place = direction if spec.surface == "infinite" else origin + direction * reach[:, None]
+    pixel, inside = spec.camera.project(place @ view_from_agent.T.astype(np.float32))
+    column, row = np.floor(np.where(inside[:, None], pixel, 0)).astype(np.int32).T
+    row, column = np.minimum(row, height - 1), np.minimum(column, width - 1)
+    shows = inside & (warp.winner[row, (column + shift) % width] == seen.camera)
+    return row * width + column, shows
+
+
+def nearest_per_pixel(
+    pixel: Int[np.ndarray, " n"], distance: Float32[np.ndarray, " n"], num_pixels: int
+) -> Int[np.ndarray, " m"]:
+    """Which points are the nearest of their pixel, in order."""
+    far_to_near = np.argsort(-distance)
+    owner = np.empty(num_pixels, np.int32)
+    owner[pixel[far_to_near]] = far_to_near  # the nearest is written last and stays
+    return np.flatnonzero(owner[pixel] == np.arange(len(pixel)))
+
+
+def _rolled(at: Int[np.ndarray, " n"], shift: int, width: int) -> Int[np.ndarray, " n"]:
+    """Flat pixels after a roll that moves column ``shift`` to column 0."""
+    return at if shift == 0 else at - shift + width * (at % width < shift)
+
+
+def _written(
+    points: Float32[np.ndarray, "3 n"],
+    known: Bool[np.ndarray, " n"],
+    at: Int[np.ndarray, " n"],
+    nominal_rays: Float32[np.ndarray, "hp wp 3"],
+) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
+    """Maps of directions and ranges that hold the known points at flat pixels ``at``.
+
+    Written plane by plane: three times as fast as rows of three.
+    """
+    distance = np.sqrt(points[0] ** 2 + points[1] ** 2 + points[2] ** 2)
+    points /= np.maximum(distance, np.float32(1e-12))
+    distance *= known
+    ranges = np.zeros(nominal_rays.shape[:2], np.float32)
+    ranges.reshape(-1)[at] = distance
+    unknown = at[~known]
+    planes = [np.ascontiguousarray(plane) for plane in cv2.split(nominal_rays)]
+    for plane, nominal, values in zip(planes, cv2.split(nominal_rays), points, strict=True):
+        flat = plane.reshape(-1)
+        flat[at] = values
+        flat[unknown] = nominal.reshape(-1)[unknown]
+    return cv2.merge(planes), ranges
 
 
 def central_geometry(

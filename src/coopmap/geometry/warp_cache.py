@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, build_warp
+from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
 
 log = logging.getLogger(__name__)
@@ -57,17 +58,17 @@ class WarpCache:
     def __init__(self, spec: PanoramaSpec, directory: str | Path | None = None) -> None:
         self.spec = spec
         self.directory = Path(directory).expanduser() if directory is not None else None
-        self._warps: dict[str, PanoramaWarp] = {}
+        self._warps: dict[str, PreparedWarp] = {}
 
     def __len__(self) -> int:
         return len(self._warps)
 
-    def get(self, rig: Rig) -> PanoramaWarp:
+    def get(self, rig: Rig) -> PreparedWarp:
         """The warp of a rig, from memory, from disk, or computed and stored."""
         rig = rounded_rig(rig)
         key = self.key(rig)
         if key not in self._warps:
-            self._warps[key] = self._load_or_build(key, rig)
+            self._warps[key] = PreparedWarp(self._load_or_build(key, rig), rig, self.spec)
         return self._warps[key]
 
     def key(self, rig: Rig) -> str:

@@ -113,7 +113,7 @@ def test_npy_is_preferred_to_png_and_png_to_lidar(frame, depth_folder):
 def test_lidar_point_lands_in_the_front_camera(frame):
     index, ref, agents = frame
     source = select_depth_source(index)
-    depth = source.read(ref, agents)["641"]
+    depth = source.read(ref, agents)["641"].depth_maps()
     assert not source.is_dense
     # The front camera is 3 m ahead of the LiDAR and 0.9 m below: the point lies on its optical axis.
     assert np.argwhere(depth).tolist() == [[0, 30, 40]]
@@ -122,7 +122,7 @@ def test_lidar_point_lands_in_the_front_camera(frame):
 
 def test_far_lidar_points_are_unknown(frame):
     index, ref, agents = frame
-    assert not select_depth_source(index, max_depth_m=16).read(ref, agents)["641"].any()
+    assert not len(select_depth_source(index, max_depth_m=16).read(ref, agents)["641"].points)
 
 
 def test_merged_sweeps_meet_in_one_place(writer):
@@ -135,8 +135,8 @@ def test_merged_sweeps_meet_in_one_place(writer):
     index = SplitIndex.build(writer.root, "val")
     ref = index.frame(0)
     agents = {"1": read_agent(index.yaml_path(ref, "1"))}  # the other's metadata is read on demand
-    assert not select_depth_source(index).read(ref, agents)["1"].any()
-    depth = select_depth_source(index, merge_agents=True).read(ref, agents)["1"]
+    assert not len(select_depth_source(index).read(ref, agents)["1"].points)
+    depth = select_depth_source(index, merge_agents=True).read(ref, agents)["1"].depth_maps()
     camera_from_world = np.linalg.inv(agents["1"].pose @ agents["1"].rig.agent_from_camera[0])
     seen = camera_from_world @ [post_world[1], -post_world[2], post_world[0], 1.0]
     column, row = np.floor(FOCAL * seen[:2] / seen[2] + [40, 30]).astype(int)

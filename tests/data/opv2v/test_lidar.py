@@ -3,7 +3,7 @@ import pytest
 from pypcd4 import Encoding, PointCloud
 
 from coopmap.data.opv2v import CorruptFrameError, MissingFileError, read_agent
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, splat
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
 
 
 def test_real_sweep_in_agent_axes(data_dir):
@@ -47,14 +47,14 @@ def test_nearest_point_of_a_pixel_wins(real_yaml):
     rig = read_agent(real_yaml).rig
     ray = np.array([0.1, 0.05, 1.0])  # front camera, 3 m ahead of the LiDAR and 0.9 m below
     points = ray * np.array([[30.0], [12.0], [20.0]]) + [0, 0.9, 3.0]
-    depth = splat(points.astype(np.float32), rig)
+    depth = see(points.astype(np.float32), rig).depth_maps()
     column, row = int(400 + 33.5639852), int(300 + 16.7819926)
     assert np.argwhere(depth).tolist() == [[0, row, column]]
     assert depth[0, row, column] == pytest.approx(12 * np.linalg.norm(ray), rel=1e-5)
 
 
 def test_point_to_the_left_is_seen_by_the_left_camera_alone(real_yaml):
-    depth = splat(np.array([[-10.0, 1.0, 0.0]], np.float32), read_agent(real_yaml).rig)
+    depth = see(np.array([[-10.0, 1.0, 0.0]], np.float32), read_agent(real_yaml).rig).depth_maps()
     assert np.unique(np.nonzero(depth)[0]).tolist() == [1]
 
 
@@ -94,8 +94,9 @@ def test_points_hidden_from_the_camera_are_culled(real_yaml, cast_street, sweep_
     # Other cars, which have looked behind what is parked in front of this one
     others = [sweep_street(position) for position in ((0.0, 0.0, 40.0), (-3.5, 0.0, -25.0))]
     points = np.concatenate([sweep, *others]) if merged else sweep
-    sparse = splat(drop_own_body(points), rig)
-    culled = cull_hidden(sparse, rig.intrinsics[0, 0, 0], sample_spacing(sweep))
+    seen = see(drop_own_body(points), rig)
+    sparse = seen.depth_maps()
+    culled = cull_hidden(seen, rig.intrinsics[:, 0, 0], sample_spacing(sweep)).depth_maps()
     assert set(np.unique(culled)) <= set(np.unique(sparse))
     visible_before, hidden_before = count(sparse, cast_street, rig)
     visible_after, hidden_after = count(culled, cast_street, rig)
@@ -114,6 +115,6 @@ def test_open_road_is_not_culled(real_yaml):
     distance = 1.9 * normal[1] / np.maximum(direction @ normal, 1e-3)
     points = (direction * distance[:, None])[distance < 120].astype(np.float32)
     rig = read_agent(real_yaml).rig
-    sparse = splat(drop_own_body(points), rig)
-    assert np.count_nonzero(sparse > 40) > 1000
-    np.testing.assert_array_equal(cull_hidden(sparse, rig.intrinsics[0, 0, 0], sample_spacing(points)), sparse)
+    seen = see(drop_own_body(points), rig)
+    assert np.count_nonzero(seen.ranges > 40) > 1000
+    assert len(cull_hidden(seen, rig.intrinsics[:, 0, 0], sample_spacing(points)).points) == len(seen.points)

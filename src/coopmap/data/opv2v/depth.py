@@ -1,6 +1,7 @@
 """Depth sources: dense ``.npy``, CARLA-encoded PNG, or the LiDAR sweeps of the same tick.
 
-All give range along the unit ray of each pixel, float32, 0 = unknown, at the cameras' resolution and in slot order.
+Dense sources give range along the unit ray of each pixel, float32, 0 = unknown, at the cameras' resolution and in slot
+order; LiDAR gives the points that the cameras see.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from jaxtyping import Float32
 from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError, MissingFileError
 from coopmap.data.opv2v.images import check_size, decode_png
 from coopmap.data.opv2v.index import FrameRef, SplitIndex
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, splat
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
 from coopmap.data.opv2v.metadata import AgentMetadata, read_agent
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 from coopmap.geometry.se3_numpy import relative_pose, transform_points
+from coopmap.geometry.targets import SeenPoints
 
 SOURCES = ("auto", "npy", "png", "lidar")
 KINDS = ("z", "ray")
@@ -42,7 +44,9 @@ class DepthSource(Protocol):
     def first_path(self, ref: FrameRef, agent: str) -> Path:
         """The first file that :meth:`read` would open for an agent."""
 
-    def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
+    def read(
+        self, ref: FrameRef, agents: Mapping[str, AgentMetadata]
+    ) -> Mapping[str, Float32[np.ndarray, "k h w"] | SeenPoints]:
         """Depth of each of the ``agents`` (some of ``ref.agents``) in a frame.
 
         Raises:
@@ -178,7 +182,7 @@ class LidarDepth:
         """See :class:`DepthSource`."""
         return self.index.lidar_path(ref, agent)
 
-    def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
+    def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, SeenPoints]:
         """See :class:`DepthSource`."""
         senders = ref.agents if self.merge_agents else tuple(agents)
         sweeps = {agent: read_sweep(self.index.lidar_path(ref, agent)) for agent in senders}
@@ -198,11 +202,9 @@ class LidarDepth:
         whose = "the sweeps of all agents" if self.merge_agents else "each agent's own sweep"
         return f"depth: sparse, LiDAR, {whose} of the tick in {self.index.root} (up to {self.max_depth_m:g} m)"
 
-    def _project(self, points: np.ndarray, own_sweep: np.ndarray, rig: Rig) -> Float32[np.ndarray, "k h w"]:
-        depth = splat(drop_own_body(points), rig)
-        depth = cull_hidden(depth, float(rig.intrinsics[0, 0, 0]), sample_spacing(own_sweep))
-        depth[depth > self.max_depth_m] = 0
-        return depth
+    def _project(self, points: np.ndarray, own_sweep: np.ndarray, rig: Rig) -> SeenPoints:
+        seen = cull_hidden(see(drop_own_body(points), rig), rig.intrinsics[:, 0, 0], sample_spacing(own_sweep))
+        return seen[seen.ranges <= self.max_depth_m]
 
 
 def _gather(
