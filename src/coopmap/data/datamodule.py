@@ -21,6 +21,7 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.dataset import PanoramaDataset, collate
+from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import SplitIndex, select_depth_source
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import EvalBatchSampler, TrainBatchSampler
@@ -188,6 +189,10 @@ class OPV2VDataModule(L.LightningDataModule):
         if batch.skipped:
             self._budgets[self._current_split()].report(batch.skipped)
         return batch
+
+    def on_after_batch_transfer(self, batch: Batch | SkippedBatch, dataloader_idx: int) -> Batch | SkippedBatch:
+        """Normalize the images on the device: loaders give bytes."""
+        return normalize(batch) if isinstance(batch, Batch) else batch
 
     def _current_split(self) -> str:
         trainer = self.trainer

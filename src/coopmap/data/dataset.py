@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
+from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
 from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
@@ -36,8 +37,8 @@ class SkippedSample:
 class PanoramaDataset(Dataset[Sample | SkippedSample]):
     """One sample = one frame seen by ``n`` agents within communication range, the reference agent first.
 
-    Indexed by a :class:`SampleRequest` (what the batch samplers yield) or by a number: ``dataset[i]`` is the ``i``-th
-    frame that has enough agents, on ``train`` with augmentation.
+    Indexed by a number: ``dataset[i]`` is the ``i``-th frame that has enough agents, on ``train`` with augmentation.
+    Or by a :class:`SampleRequest` (what the batch samplers yield): then images are bytes, normalized on the device.
 
     An unreadable frame is skipped: in training another is drawn from the request's own random stream and the sample
     reports the culprit; in evaluation a :class:`SkippedSample` takes its place.
@@ -85,14 +86,16 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         if not isinstance(request, SampleRequest):
             position = range(len(self))[int(request)]
             seed = self.seed + position if self.augment else None
-            request = SampleRequest(int(self.frames[position]), int(self.num_agents[position]), seed)
-        return self._evaluation_sample(request) if request.seed is None else self._training_sample(request)
-
-    def _evaluation_sample(self, request: SampleRequest) -> Sample | SkippedSample:
-        return self.evaluation_sample(request.frame, self._choose_agents(request.frame, request.num_agents, None))
+            return _normalized(self[SampleRequest(int(self.frames[position]), int(self.num_agents[position]), seed)])
+        if request.seed is not None:
+            return self._training_sample(request)
+        return self._evaluation_sample(request.frame, self._choose_agents(request.frame, request.num_agents, None))
 
     def evaluation_sample(self, frame: int, rows: Int[np.ndarray, " n"]) -> Sample | SkippedSample:
         """A frame of the index as given rows of its agents see it, the reference first; without augmentation."""
+        return _normalized(self._evaluation_sample(frame, rows))
+
+    def _evaluation_sample(self, frame: int, rows: Int[np.ndarray, " n"]) -> Sample | SkippedSample:
         try:
             return self._read(frame, rows, None)
         except FrameError as error:
@@ -196,6 +199,10 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         if self.config.keep_in_memory:
             self._kept |= read
         return {agent: self._kept.get((frame, agent)) or read[frame, agent] for agent in agents}
+
+
+def _normalized(sample: Sample | SkippedSample) -> Sample | SkippedSample:
+    return normalize(sample) if isinstance(sample, Sample) else sample
 
 
 def _observation(views: list[View], num_agents: int) -> Observation:
