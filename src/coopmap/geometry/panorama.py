@@ -194,7 +194,6 @@ class Stitching:
         image_size: ``(height, width)`` of the cameras' images.
         reduced_size: to which they are area-filtered first.
         maps: where each panorama pixel lies in the reduced images, stacked.
-        uncovered: flat panorama pixels that no camera sees.
         blend_at: flat panorama pixels into which a second camera is blended.
         blend_maps: where they lie, padded to a table.
         blend_weight: weight of the second camera.
@@ -203,7 +202,6 @@ class Stitching:
     image_size: tuple[int, int]
     reduced_size: tuple[int, int]
     maps: tuple[np.ndarray, np.ndarray]
-    uncovered: Int[np.ndarray, " m"]
     blend_at: Int[np.ndarray, " n"]
     blend_maps: tuple[np.ndarray, np.ndarray]
     blend_weight: Float32[np.ndarray, "n 1"]
@@ -217,7 +215,6 @@ def stitching(warp: PanoramaWarp, rig: Rig, spec: PanoramaSpec) -> Stitching:
         image_size=rig.image_size,
         reduced_size=reduced,
         maps=_maps(warp.pixel, warp.winner, scale, reduced),
-        uncovered=np.flatnonzero(~warp.covered),
         blend_at=warp.blend_at.astype(np.intp),
         blend_maps=_maps(warp.blend_pixel, warp.blend_camera, scale, reduced),
         blend_weight=warp.blend_weight[:, None],
@@ -240,14 +237,13 @@ def stitch(
     if images.shape[1:3] != prepared.image_size:
         raise ValueError(f"expected images of {prepared.image_size}, got {images.shape}")
     atlas = _atlas(images, prepared.reduced_size, gains)
-    panorama = cv2.remap(atlas, *prepared.maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    panorama = cv2.remap(atlas, *prepared.maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     flat = panorama.reshape(-1, 3)
     if count := len(prepared.blend_at):
         other = cv2.remap(atlas, *prepared.blend_maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         first, second = flat[prepared.blend_at], other.reshape(-1, 3)[:count]
         blended = first + (second.astype(np.float32) - first) * prepared.blend_weight
         flat[prepared.blend_at] = np.rint(blended).astype(np.uint8)
-    flat[prepared.uncovered] = 0
     return panorama
 
 
@@ -322,17 +318,23 @@ def brightness_table(gain: float) -> UInt8[np.ndarray, " 256"]:
     return np.clip(np.rint(np.arange(256) * gain), 0, 255).astype(np.uint8)
 
 
+OUTSIDE_ROW = -8.0
+
+
 def _maps(
     pixel: Float32[np.ndarray, "*b 2"],
     camera: Int[np.ndarray, "*b"],
     scale: Float[np.ndarray, " 2"],
     size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed-point maps for a bilinear lookup that never reaches into a neighboring tile of the atlas."""
+    """Fixed-point maps for a bilinear lookup that never reaches into a neighboring tile of the atlas.
+
+    Where the camera is -1 they point out of it.
+    """
     # cv2.remap counts from pixel centers, hence the 0.5
     u = np.clip(pixel[..., 0] * np.float32(scale[0]) - np.float32(0.5), 0, size[1] - 1)
     v = np.clip(pixel[..., 1] * np.float32(scale[1]) - np.float32(0.5), 0, size[0] - 1)
-    rows = v + np.maximum(camera, 0).astype(np.float32) * size[0]
+    rows = np.where(camera >= 0, v + camera.astype(np.float32) * size[0], OUTSIDE_ROW).astype(np.float32)
     # cv2 limits either side of a map to 32767, so lists of pixels are laid out as tables
     columns = u.shape[-1] if u.ndim == 2 else 1024
     shape = -(-u.size // columns), columns
