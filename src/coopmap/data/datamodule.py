@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import torch
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -219,6 +220,7 @@ class OPV2VDataModule(L.LightningDataModule):
 def _prepare_worker(worker: int) -> None:
     """Loader processes use one thread, and outlive a stop signal to their group until the main process ends them."""
     torch.set_num_threads(1)
+    threadpool_limits(1)  # numpy's matrix products, which torch knows nothing of
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

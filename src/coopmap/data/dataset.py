@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
+from coopmap.data.metadata_table import MetadataTable
 from coopmap.data.normalization import normalize
-from coopmap.data.opv2v import DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
+from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
 from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import SampleRequest
@@ -71,6 +72,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         self.views = build_views(config, depth_source.is_dense)
         self.group_sizes = poses.group_sizes(config.communication_range_m)
         self.frames = np.flatnonzero(self.group_sizes >= config.min_agents)
+        self.metadata = None if config.cache_dir is None else MetadataTable(index, config.cache_dir)
         self._kept: dict[tuple[int, str], Record] = {}
 
     def __len__(self) -> int:
@@ -187,9 +189,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
     def _records(self, frame: int, ref: FrameRef, agents: tuple[str, ...]) -> dict[str, Record]:
         """Decoded files of some agents, from memory where they are kept."""
         missing = [agent for agent in agents if (frame, agent) not in self._kept]
-        metadata = {
-            agent: read_agent(self.index.yaml_path(ref, agent), with_vehicles=self.marks_vehicles) for agent in missing
-        }
+        metadata = {agent: self._metadata(frame, ref, agent) for agent in missing}
         depths = self.depth_source.read(ref, metadata) if missing else {}
         read = {}
         for agent in missing:
@@ -199,6 +199,12 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         if self.config.keep_in_memory:
             self._kept |= read
         return {agent: self._kept.get((frame, agent)) or read[frame, agent] for agent in agents}
+
+    def _metadata(self, frame: int, ref: FrameRef, agent: str) -> AgentMetadata:
+        path = self.index.yaml_path(ref, agent)
+        if self.marks_vehicles or self.metadata is None:
+            return read_agent(path, with_vehicles=self.marks_vehicles)
+        return self.metadata.read(int(self.index.agent_start[frame]) + ref.agents.index(agent), path)
 
 
 def _normalized(sample: Sample | SkippedSample) -> Sample | SkippedSample:

@@ -129,7 +129,7 @@ class PanoramaViews:
             frame = replace(frame, shift=int(rng.integers(self.spec.camera.width)))
         rays, depth = self._geometry(record, frame)
         turn = frame.agent_from_view
-        masks = _vehicle_masks(lambda: rotated(rays * depth[..., None], turn), depth, agent, record, vehicles)
+        masks = _vehicle_masks(lambda: _turned_points(rays, depth, turn), depth, agent, record, vehicles)
         return [
             View(
                 image=self._finish(image, frame),
@@ -317,6 +317,15 @@ def _vehicle_masks(
     Training seldom asks for them, so the points are computed on demand.
     """
     return None if vehicles is None else vehicle_masks(points(), depth > 0, agent, record.metadata, vehicles)
+
+
+def _turned_points(
+    rays: Float32[np.ndarray, "h w 3"], depth: Float32[np.ndarray, "h w"], turn: Float[np.ndarray, "4 4"]
+) -> Float32[np.ndarray, "h w 3"]:
+    """Points of rays in another frame; in memory the coordinates lie apart, which numpy is fast on."""
+    planes = np.stack(cv2.split(rays)) * depth
+    turned = turn[:3, :3].astype(np.float32) @ planes.reshape(3, -1)
+    return np.moveaxis(turned.reshape(planes.shape), 0, -1)
 
 
 def _finite(
