@@ -179,7 +179,7 @@ class OPV2VDataModule(L.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            worker_init_fn=_prepare_worker,
+            worker_init_fn=prepare_worker,
         )
 
     def _rank(self) -> tuple[int, int]:
@@ -217,7 +217,7 @@ class OPV2VDataModule(L.LightningDataModule):
         self._resume_at = state_dict["epoch"], state_dict["step"]
 
 
-def _prepare_worker(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
     """Loader processes use one thread, and outlive a stop signal to their group until the main process ends them."""
     torch.set_num_threads(1)
     threadpool_limits(1)  # numpy's matrix products, which torch knows nothing of

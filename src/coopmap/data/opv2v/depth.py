@@ -136,6 +136,10 @@ class DenseDepth:
         """See :class:`DepthSource`."""
         return self._path(ref, agent, OPV2V_CAMERA_OF_SLOT[0])
 
+    def paths(self, ref: FrameRef, agent: str) -> list[Path]:
+        """The files that hold an agent's own depth."""
+        return [self._path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
+
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
         """See :class:`DepthSource`."""
         return {agent: self._read_agent(ref, agent, metadata.rig) for agent, metadata in agents.items()}
@@ -192,6 +196,10 @@ class LidarDepth:
     def first_path(self, ref: FrameRef, agent: str) -> Path:
         """See :class:`DepthSource`."""
         return self.index.lidar_path(ref, agent)
+
+    def paths(self, ref: FrameRef, agent: str) -> list[Path]:
+        """The files that hold an agent's own depth."""
+        return [self.index.lidar_path(ref, agent)]
 
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, SeenPoints]:
         """See :class:`DepthSource`."""
