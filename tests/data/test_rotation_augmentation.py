@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from coopmap.config.data import AugmentationConfig, DataConfig
 from coopmap.data import PanoramaDataset, SampleRequest, build_split
 from coopmap.data.augmentation import draw_tilt, tilt_rotation
+from coopmap.data.normalization import normalize
 from coopmap.data.vehicles import vehicle_masks, vehicles_around
 from coopmap.data.views import panorama_spec
 from coopmap.geometry.cameras import PinholeCamera, camera_rays
@@ -47,7 +48,7 @@ def dataset_of(config_of) -> Callable[..., PanoramaDataset]:
 def sample_of(dataset_of) -> Callable[..., Sample]:
     def make(*args, seed: int = 5, **changes) -> Sample:
         dataset = dataset_of(*args, **changes)
-        return dataset[SampleRequest(int(dataset.frames[0]), 2, seed)]
+        return normalize(dataset[SampleRequest(int(dataset.frames[0]), 2, seed)])
 
     return make
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from coopmap.config.data import AugmentationConfig
 from coopmap.data import SampleRequest, build_split
+from coopmap.data.normalization import normalize
 from coopmap.data.views import build_views, panorama_spec
 from coopmap.geometry import invert, transform_points
 from coopmap.geometry.panorama import look_up
@@ -25,7 +26,7 @@ def sample_of(config_of):
         config = config_of(layout=layout, augmentation=augmentation, panorama={"feather_deg": 0.0}, **changes)
         config.cameras.height, config.cameras.width = SMALL["height"], SMALL["width"]
         dataset = build_split(config, "train")
-        return dataset[SampleRequest(int(dataset.frames[0]), 2, seed)]
+        return normalize(dataset[SampleRequest(int(dataset.frames[0]), 2, seed)])
 
     return make
 

@@ -11,6 +11,7 @@ from torch import nn
 from coopmap import build_model, load_config
 from coopmap.config import ConfigError
 from coopmap.config.train import AdaptationConfig
+from coopmap.data.normalization import normalize
 from coopmap.evaluate import evaluate
 from coopmap.inference.loading import load_run
 from coopmap.models.lora import add_lora, merged_state
@@ -95,7 +96,7 @@ def test_a_run_with_low_rank_updates_is_evaluated_and_loaded_like_any_other(
     checkpoint = result.run.path / "checkpoints" / "last.ckpt"
     measured = evaluate(checkpoint, output=tmp_path / "evaluation").figures
     model, _ = load_run(checkpoint)
-    batch = next(iter(result.datamodule.val_dataloader()))
+    batch = normalize(next(iter(result.datamodule.val_dataloader())))
     with torch.no_grad():
         expected = result.module.eval()(result.module.with_inputs(batch.observation, 0))
         assert torch.equal(model.encoder.model.blocks[0].mlp.fc1.weight, adapted_weight(result.module.model))
@@ -128,7 +129,7 @@ def test_fusion_only_trains_the_block_and_the_heads(overrides: Callable[..., lis
     heads = {"dpt_feature_head", "dpt_regressor_head", "pose_head", "scale_head"}
     assert trained_parts(module.model) == heads | {"fusion"}
     nn.init.normal_(module.model.fusion.output.weight, std=0.02)  # behind zeros nothing learns in the first step
-    objective(module.model(next(iter(data.val_dataloader())).observation)).backward()
+    objective(module.model(normalize(next(iter(data.val_dataloader()))).observation)).backward()
     for name, parameter in module.model.named_parameters():
         assert (parameter.grad is not None and bool(parameter.grad.any())) == parameter.requires_grad, name
 

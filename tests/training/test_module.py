@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from coopmap import build_loss, load_config
 from coopmap.config.train import OptimConfig
 from coopmap.data import OPV2VDataModule
+from coopmap.data.normalization import normalize
 from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose
 from coopmap.losses import Criterion
 from coopmap.training.assembly import build_datamodule, build_module
@@ -111,7 +112,7 @@ def test_every_term_is_logged_in_training_and_validation(learner: tuple[PoseLear
     module, data = learner
     trainer = quick_trainer(max_epochs=1)
     trainer.fit(module, datamodule=data)
-    batch = next(iter(data.val_dataloader()))
+    batch = normalize(next(iter(data.val_dataloader())))
     criterion = module.criterion.train()
     _, in_training = criterion(module(batch.observation), batch.target)
     _, in_validation = criterion.eval()(module(batch.observation), batch.target)
@@ -139,7 +140,7 @@ def test_validation_terms_are_means_over_samples(learner: tuple[PoseLearner, OPV
     module, data = learner
     (figures,) = quick_trainer(limit_val_batches=1.0).validate(module, datamodule=data, verbose=False)
     criterion, sums, count = module.criterion.eval(), 0.0, 0
-    for batch in data.val_dataloader():
+    for batch in map(normalize, data.val_dataloader()):
         with torch.no_grad():
             _, terms = criterion(module.eval()(batch.observation), batch.target)
         sums += terms["pose_trans_avg"].item() * len(batch.metas)

@@ -161,6 +161,36 @@ class LossOptions(BenchmarkOptions):
 
 
 @dataclass
+class DataOptions(BenchmarkOptions):
+    """Options of ``coopmap bench data``.
+
+    Attributes:
+        split: train, val or test.
+        samples: for the rate of loader processes.
+        step_s: seconds of a training step, for the number of loader processes that it takes.
+        batch: samples per GPU and step.
+        gpus: that are to be kept busy.
+        memory_samples: samples over which memory is watched; 0 leaves it out.
+    """
+
+    repeats: int = 10
+    split: str = "train"
+    samples: int = 40
+    step_s: float = 1.0
+    batch: int = 4
+    gpus: int = 10
+    memory_samples: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("split", self.split, ("train", "val", "test"))
+        require(self.samples > 1, "samples", self.samples, "at least 2")
+        require(self.step_s > 0, "step_s", self.step_s, "a positive time")
+        for name in ("batch", "gpus"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "at least 1")
+
+
+@dataclass
 class FusionOptions(PrecisionOptions):
     """Options of ``coopmap bench fusion``.
 

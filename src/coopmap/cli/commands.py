@@ -166,6 +166,21 @@ COMMANDS = (
         ),
     ),
     Command(
+        "bench data",
+        "what samples cost beside decoding their files, and how many loader processes keep GPUs busy",
+        "coopmap.benchmarks.data:main",
+        "coopmap.benchmarks.options:DataOptions",
+        takes_config=True,
+        examples=(
+            ("bench data", "a town rendered for the purpose, at full size"),
+            ("bench data data.root=/data/opv2v step_s=0.8 batch=4", "your data, your training step"),
+        ),
+        notes=(
+            "Every cost stands beside a floor that is measured in turn in the same run: CPU time of one thread, the "
+            "fastest of all repetitions. Rates of loader processes are wall time, which other load disturbs."
+        ),
+    ),
+    Command(
         "bench fusion",
         "training step with every way to fuse a car's cameras, beside 4n views",
         "coopmap.benchmarks.fusion:main",

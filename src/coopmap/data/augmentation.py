@@ -31,10 +31,11 @@ def jitter(
     matrix = _hue_matrix(hue)
     color = 0.0 if gray else saturation
     matrix = color * matrix + (1 - color) * LUMA[None]
-    mean = float(image.mean())
+    strip = image.reshape(-1, image.shape[-2], 3)
+    mean = sum(cv2.mean(strip)[:3]) / 3
     scale, offset = brightness * contrast, brightness * (1 - contrast) * mean
     affine = np.concatenate([scale * matrix, np.full((3, 1), offset)], axis=1)
-    changed = cv2.transform(image.reshape(-1, image.shape[-2], 3), affine).reshape(image.shape)
+    changed = cv2.transform(strip, affine).reshape(image.shape)
     if blur:
         for one in changed.reshape(-1, *image.shape[-3:]):
             cv2.GaussianBlur(one, (0, 0), sigma, dst=one, borderType=cv2.BORDER_REPLICATE)

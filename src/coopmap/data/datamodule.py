@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import torch
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,6 +22,7 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.dataset import PanoramaDataset, collate
+from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import SplitIndex, select_depth_source
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import EvalBatchSampler, TrainBatchSampler
@@ -192,7 +194,7 @@ class OPV2VDataModule(L.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            worker_init_fn=_prepare_worker,
+            worker_init_fn=prepare_worker,
         )
 
     def _rank(self) -> tuple[int, int]:
@@ -203,6 +205,10 @@ class OPV2VDataModule(L.LightningDataModule):
         if batch.skipped:
             self._budgets[self._current_split()].report(batch.skipped)
         return batch
+
+    def on_after_batch_transfer(self, batch: Batch | SkippedBatch, dataloader_idx: int) -> Batch | SkippedBatch:
+        """Normalize the images on the device: loaders give bytes."""
+        return normalize(batch) if isinstance(batch, Batch) else batch
 
     def _current_split(self) -> str:
         trainer = self.trainer
@@ -226,9 +232,10 @@ class OPV2VDataModule(L.LightningDataModule):
         self._resume_at = state_dict["epoch"], state_dict["step"]
 
 
-def _prepare_worker(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
     """Loader processes use one thread, and outlive a stop signal to their group until the main process ends them."""
     torch.set_num_threads(1)
+    threadpool_limits(1)  # numpy's matrix products, which torch knows nothing of
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

@@ -13,7 +13,9 @@ from torch.utils.data import Dataset
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
-from coopmap.data.opv2v import DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
+from coopmap.data.metadata_table import MetadataTable
+from coopmap.data.normalization import normalize
+from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
 from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import SampleRequest
@@ -36,8 +38,8 @@ class SkippedSample:
 class PanoramaDataset(Dataset[Sample | SkippedSample]):
     """One sample = one frame seen by ``n`` agents within communication range, the reference agent first.
 
-    Indexed by a :class:`SampleRequest` (what the batch samplers yield) or by a number: ``dataset[i]`` is the ``i``-th
-    frame that has enough agents, on ``train`` with augmentation.
+    Indexed by a number: ``dataset[i]`` is the ``i``-th frame that has enough agents, on ``train`` with augmentation.
+    Or by a :class:`SampleRequest` (what the batch samplers yield): then images are bytes, normalized on the device.
 
     An unreadable frame is skipped: in training another is drawn from the request's own random stream and the sample
     reports the culprit; in evaluation a :class:`SkippedSample` takes its place.
@@ -70,6 +72,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         self.views = build_views(config, depth_source.is_dense)
         self.group_sizes = poses.group_sizes(config.communication_range_m)
         self.frames = np.flatnonzero(self.group_sizes >= config.min_agents)
+        self.metadata = None if config.cache_dir is None else MetadataTable(index, config.cache_dir)
         self._kept: dict[tuple[int, str], Record] = {}
 
     def __len__(self) -> int:
@@ -85,14 +88,16 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         if not isinstance(request, SampleRequest):
             position = range(len(self))[int(request)]
             seed = self.seed + position if self.augment else None
-            request = SampleRequest(int(self.frames[position]), int(self.num_agents[position]), seed)
-        return self._evaluation_sample(request) if request.seed is None else self._training_sample(request)
-
-    def _evaluation_sample(self, request: SampleRequest) -> Sample | SkippedSample:
-        return self.evaluation_sample(request.frame, self._choose_agents(request.frame, request.num_agents, None))
+            return _normalized(self[SampleRequest(int(self.frames[position]), int(self.num_agents[position]), seed)])
+        if request.seed is not None:
+            return self._training_sample(request)
+        return self._evaluation_sample(request.frame, self._choose_agents(request.frame, request.num_agents, None))
 
     def evaluation_sample(self, frame: int, rows: Int[np.ndarray, " n"]) -> Sample | SkippedSample:
         """A frame of the index as given rows of its agents see it, the reference first; without augmentation."""
+        return _normalized(self._evaluation_sample(frame, rows))
+
+    def _evaluation_sample(self, frame: int, rows: Int[np.ndarray, " n"]) -> Sample | SkippedSample:
         try:
             return self._read(frame, rows, None)
         except FrameError as error:
@@ -184,9 +189,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
     def _records(self, frame: int, ref: FrameRef, agents: tuple[str, ...]) -> dict[str, Record]:
         """Decoded files of some agents, from memory where they are kept."""
         missing = [agent for agent in agents if (frame, agent) not in self._kept]
-        metadata = {
-            agent: read_agent(self.index.yaml_path(ref, agent), with_vehicles=self.marks_vehicles) for agent in missing
-        }
+        metadata = {agent: self._metadata(frame, ref, agent) for agent in missing}
         depths = self.depth_source.read(ref, metadata) if missing else {}
         read = {}
         for agent in missing:
@@ -196,6 +199,16 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         if self.config.keep_in_memory:
             self._kept |= read
         return {agent: self._kept.get((frame, agent)) or read[frame, agent] for agent in agents}
+
+    def _metadata(self, frame: int, ref: FrameRef, agent: str) -> AgentMetadata:
+        path = self.index.yaml_path(ref, agent)
+        if self.marks_vehicles or self.metadata is None:
+            return read_agent(path, with_vehicles=self.marks_vehicles)
+        return self.metadata.read(int(self.index.agent_start[frame]) + ref.agents.index(agent), path)
+
+
+def _normalized(sample: Sample | SkippedSample) -> Sample | SkippedSample:
+    return normalize(sample) if isinstance(sample, Sample) else sample
 
 
 def _observation(views: list[View], num_agents: int) -> Observation:

@@ -62,13 +62,12 @@ def vehicle_masks(
     is_own = vehicles.ids == int(agent)
     in_motion = (np.abs(vehicles.speed) > MOVING_MPS) & ~is_own
     own = (agent_from_box[is_own], vehicles.half_extents[is_own]) if is_own.any() else _default_body(metadata)
-    known = points[valid]
-    masks = []
-    for boxes, half_extents in ((agent_from_box[in_motion], vehicles.half_extents[in_motion]), own):
-        mask = np.zeros(valid.shape, dtype=bool)
-        mask[valid] = inside_boxes(known, boxes, half_extents, MARGIN_M, FLOOR_M)
-        masks.append(mask)
-    return masks[0], masks[1]
+    boxes = (agent_from_box[in_motion], vehicles.half_extents[in_motion])
+    moving, own_body = (
+        inside_boxes(points.reshape(-1, 3), poses, half_extents, MARGIN_M, FLOOR_M).reshape(valid.shape) & valid
+        for poses, half_extents in (boxes, own)
+    )
+    return moving, own_body
 
 
 def _default_body(metadata: AgentMetadata) -> tuple[Float[np.ndarray, "m 4 4"], Float[np.ndarray, "m 3"]]:

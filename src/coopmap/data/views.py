@@ -38,9 +38,6 @@ IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
 """DINOv2's (ImageNet's) normalization of RGB in [0, 1]."""
 
-NORMALIZED_LEVELS = ((np.arange(256, dtype=np.float32)[:, None] / 255 - IMAGE_MEAN) / IMAGE_STD)[None]
-"""What every 8-bit level of every channel becomes: a table is four times as fast as arithmetic."""
-
 
 @dataclass(frozen=True, eq=False)
 class Record:
@@ -67,9 +64,12 @@ class CameraCells:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One view; see Observation and Target for the meaning. ``image`` is that of ``k`` cameras if there are cells."""
+    """One view; see Observation and Target for the meaning.
 
-    image: Float32[np.ndarray, "*k h w 3"]
+    ``image`` is RGB, undefined where nothing is seen, and that of ``k`` cameras if there are cells.
+    """
+
+    image: UInt8[np.ndarray, "*k h w 3"]
     nominal_rays: Float32[np.ndarray, "h w 3"]
     rays: Float32[np.ndarray, "h w 3"]
     depth: Float32[np.ndarray, "h w"]
@@ -129,7 +129,7 @@ class PanoramaViews:
             frame = replace(frame, shift=int(rng.integers(self.spec.camera.width)))
         rays, depth = self._geometry(record, frame)
         turn = frame.agent_from_view
-        masks = _vehicle_masks(lambda: rotated(rays * depth[..., None], turn), depth, agent, record, vehicles)
+        masks = _vehicle_masks(lambda: _turned_points(rays, depth, turn), depth, agent, record, vehicles)
         return [
             View(
                 image=self._finish(image, frame),
@@ -173,9 +173,9 @@ class PanoramaViews:
         """What photometric augmentation is applied to."""
         return frame.prepared.stitch(images, gains)
 
-    def _finish(self, image: UInt8[np.ndarray, "*k hp wp 3"], frame: PanoramaFrame) -> Float32[np.ndarray, "*k h w 3"]:
-        """Normalize and roll; pixels that no camera sees get the mean color, which says nothing."""
-        return roll_columns(normalized(image, frame.prepared.covered), frame.shift)
+    def _finish(self, image: UInt8[np.ndarray, "*k hp wp 3"], frame: PanoramaFrame) -> UInt8[np.ndarray, "*k h w 3"]:
+        """What is left to do to an image when the frame is settled."""
+        return roll_columns(image, frame.shift)
 
     def _cells(self, frame: PanoramaFrame) -> CameraCells | None:
         return None
@@ -209,10 +209,6 @@ class WarpedViews(PanoramaViews):
         pixel, _ = frame.in_cameras
         return warp_cameras(pixel, images, frame.rig, self.spec, gains)
 
-    def _finish(self, image: UInt8[np.ndarray, "k hp wp 3"], frame: PanoramaFrame) -> Float32[np.ndarray, "k h w 3"]:
-        _, angle = frame.in_cameras
-        return roll_columns(normalized(image, np.isfinite(angle)), frame.shift)
-
     def _cells(self, frame: PanoramaFrame) -> CameraCells:
         _, angle = frame.in_cameras
         return CameraCells(np.roll(angle, -frame.shift, axis=-1), frame.rig_in_view.agent_from_camera)
@@ -230,8 +226,8 @@ class GroupedViews(PanoramaViews):
     ) -> UInt8[np.ndarray, "k h w 3"]:
         return _resized(images, gains, self.config.cameras)
 
-    def _finish(self, image: UInt8[np.ndarray, "k h w 3"], frame: PanoramaFrame) -> Float32[np.ndarray, "k h w 3"]:
-        return normalized(image)
+    def _finish(self, image: UInt8[np.ndarray, "k h w 3"], frame: PanoramaFrame) -> UInt8[np.ndarray, "k h w 3"]:
+        return image
 
     def _cells(self, frame: PanoramaFrame) -> CameraCells:
         camera = self.spec.camera
@@ -265,11 +261,9 @@ class CameraViews:
             rng.integers(self.config.panorama.width)
         if rng is not None:
             draw_tilt(augmentation, rng)
-        finished = normalized(images)
         depths = record.depth_maps
         return [
-            self._view(agent, record, depths[slot], vehicles, finished[slot], slot)
-            for slot in range(len(rig.intrinsics))
+            self._view(agent, record, depths[slot], vehicles, images[slot], slot) for slot in range(len(rig.intrinsics))
         ]
 
     def _view(
@@ -278,7 +272,7 @@ class CameraViews:
         record: Record,
         depth_map: Float32[np.ndarray, "h w"],
         vehicles: VehicleBoxes | None,
-        image: Float32[np.ndarray, "h w 3"],
+        image: UInt8[np.ndarray, "h w 3"],
         slot: int,
     ) -> View:
         """The target of a pixel is the point that the nearest pixel of the full image shows."""
@@ -325,6 +319,15 @@ def _vehicle_masks(
     return None if vehicles is None else vehicle_masks(points(), depth > 0, agent, record.metadata, vehicles)
 
 
+def _turned_points(
+    rays: Float32[np.ndarray, "h w 3"], depth: Float32[np.ndarray, "h w"], turn: Float[np.ndarray, "4 4"]
+) -> Float32[np.ndarray, "h w 3"]:
+    """Points of rays in another frame; in memory the coordinates lie apart, which numpy is fast on."""
+    planes = np.stack(cv2.split(rays)) * depth
+    turned = turn[:3, :3].astype(np.float32) @ planes.reshape(3, -1)
+    return np.moveaxis(turned.reshape(planes.shape), 0, -1)
+
+
 def _finite(
     pixel: Float[np.ndarray, "k h w 2"], angle: Float[np.ndarray, "k h w"]
 ) -> tuple[Float32[np.ndarray, "k h w 2"], Float32[np.ndarray, "k h w"]]:
@@ -338,13 +341,3 @@ def _resized(
     if gains is not None:
         small = [cv2.LUT(image, brightness_table(gain)) for image, gain in zip(small, gains, strict=True)]
     return np.stack(small)
-
-
-def normalized(
-    image: UInt8[np.ndarray, "*b 3"], seen: Bool[np.ndarray, "*b"] | None = None
-) -> Float32[np.ndarray, "*b 3"]:
-    """8-bit RGB as DINOv2 expects it; zero, the mean color, where nothing is seen."""
-    values = cv2.LUT(image.reshape(-1, image.shape[-2], 3), NORMALIZED_LEVELS).reshape(image.shape)
-    if seen is not None:
-        values.reshape(-1, 3)[np.flatnonzero(~seen)] = 0
-    return values

@@ -121,33 +121,108 @@ def build_warp(rig: Rig, spec: PanoramaSpec, rays: Float[np.ndarray, "h w 3"] | 
         rays: unit directions of its pixels in the agent frame, if they are not those of ``spec.camera``: a panorama
             in a tilted frame. Computed in their precision.
     """
-    pixels, angle = look_up(rig, camera_rays(spec.camera) if rays is None else rays, spec)
-    best, lowest = angle.argmin(axis=0), angle.min(axis=0)
-    covered: Bool[np.ndarray, "h w"] = np.isfinite(lowest)
-    others = angle.copy()
-    np.put_along_axis(others, best[None], np.inf, axis=0)
-    second = others.argmin(axis=0)
-    winner = np.where(covered, best, -1).astype(np.int8)
-    of_camera = pixels.reshape(len(pixels), -1, 2)
-    pixel = of_camera[best.ravel(), np.arange(best.size)].reshape(*best.shape, 2)
-    column = np.clip(np.floor(np.nan_to_num(pixel[..., 0])), 0, rig.image_size[1] - 1)
-    row = np.clip(np.floor(np.nan_to_num(pixel[..., 1])), 0, rig.image_size[0] - 1)
+    rays = camera_rays(spec.camera) if rays is None else rays
+    directions = np.ascontiguousarray(np.moveaxis(rays, -1, 0))
+    reach = surface_range(rays, spec.surface, spec.radius_m, rig.ground_height_m)
+    race = _Race.start(reach.shape, rays.dtype)
+    for slot in range(len(rig.intrinsics)):
+        for part in _columns_in_sight(rig, slot, spec, directions, reach):
+            race.enter(part, slot, *_seen_by(rig, slot, spec, directions[..., part], reach[..., part]))
+    covered: Bool[np.ndarray, "h w"] = race.winner >= 0
+    column = np.clip(np.floor(race.u), 0, rig.image_size[1] - 1)
+    row = np.clip(np.floor(race.v), 0, rig.image_size[0] - 1)
     source = np.where(covered, row * rig.image_size[1] + column, -1).astype(np.int32)
 
-    with np.errstate(invalid="ignore"):
-        lead = others.min(axis=0) - lowest  # how far the runner-up is behind; NaN where neither sees
-    blend = np.asarray(covered & (lead < spec.feather))
-    blend_at = np.flatnonzero(blend)
-    weight = 0.5 * (1 - lead[blend] / spec.feather) if spec.feather > 0 else np.zeros(len(blend_at))
+    contested = np.flatnonzero(race.second >= 0)
+    second = race.second.reshape(-1)[contested]
+    lead = np.arccos(race.second_cosine.reshape(-1)[contested]) - np.arccos(race.cosine.reshape(-1)[contested])
+    blend = np.flatnonzero(lead < spec.feather)
+    blend_at, blend_camera = contested[blend], second[blend]
+    blend_pixel = np.zeros((len(blend), 2), np.float32)
+    for slot in range(len(rig.intrinsics)):
+        here = np.flatnonzero(blend_camera == slot)
+        at = blend_at[here]
+        u, v, *_ = _seen_by(rig, slot, spec, directions.reshape(3, -1)[:, at], reach.reshape(-1)[at])
+        blend_pixel[here] = np.stack([u, v], axis=-1)
+    weight = 0.5 * (1 - lead[blend] / spec.feather) if spec.feather > 0 else np.zeros(len(blend))
     return PanoramaWarp(
-        winner=winner,
+        winner=race.winner,
         source=source,
-        pixel=np.where(covered[..., None], pixel, -1).astype(np.float32),
+        pixel=cv2.merge([race.u.astype(np.float32), race.v.astype(np.float32)]),
         blend_at=blend_at.astype(np.int32),
-        blend_camera=second[blend].astype(np.int8),
-        blend_pixel=of_camera[second[blend], blend_at].astype(np.float32),
+        blend_camera=blend_camera,
+        blend_pixel=blend_pixel,
         blend_weight=weight.astype(np.float32),
     )
+
+
+class _Race(NamedTuple):
+    """Which camera sees each pixel closest to its optical axis (largest cosine), where, and which comes second."""
+
+    winner: Int[np.ndarray, "h w"]
+    cosine: Float[np.ndarray, "h w"]
+    u: Float[np.ndarray, "h w"]
+    v: Float[np.ndarray, "h w"]
+    second: Int[np.ndarray, "h w"]
+    second_cosine: Float[np.ndarray, "h w"]
+
+    @classmethod
+    def start(cls, shape: tuple[int, ...], dtype: np.dtype) -> _Race:
+        nobody, nowhere, unseen = np.full(shape, -1, np.int8), np.full(shape, -1, dtype), np.full(shape, -2, dtype)
+        return cls(nobody, unseen, nowhere, nowhere.copy(), nobody.copy(), unseen.copy())
+
+    def enter(self, part: slice, slot: int, u: np.ndarray, v: np.ndarray, cosine: np.ndarray) -> None:
+        """Let a camera compete for some columns."""
+        winner, best, best_u, best_v, second, next_best = (field[:, part] for field in self)
+        wins = cosine > best
+        follows = ~wins & (cosine > next_best)
+        np.copyto(second, winner, where=wins)
+        np.copyto(next_best, best, where=wins)
+        np.copyto(second, slot, where=follows)
+        np.copyto(next_best, cosine, where=follows)
+        np.copyto(winner, slot, where=wins)
+        for field, values in ((best, cosine), (best_u, u), (best_v, v)):
+            np.copyto(field, values, where=wins)
+
+
+def _seen_by(
+    rig: Rig, slot: int, spec: PanoramaSpec, directions: Float[np.ndarray, "3 *b"], reach: Float[np.ndarray, "*b"]
+) -> tuple[Float[np.ndarray, "*b"], Float[np.ndarray, "*b"], Float[np.ndarray, "*b"]]:
+    """Pixel ``u, v`` in a camera of what lies in some directions, and the cosine of its angle to the optical axis.
+
+    The cosine is -2 where the camera does not see it.
+    """
+    dtype, (height, width) = directions.dtype, rig.image_size
+    pose = invert(rig.agent_from_camera[slot]).astype(dtype)
+    (fx, _, cx), (_, fy, cy), _ = rig.intrinsics[slot].astype(dtype)
+    x, y, z = (pose[:3, :3] @ directions.reshape(3, -1)).reshape(directions.shape)
+    if spec.surface != "infinite":
+        x, y, z = (axis * reach + offset for axis, offset in zip((x, y, z), pose[:3, 3], strict=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, v = x / z * fx + cx, y / z * fy + cy
+        seen = (z > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        if spec.legacy_crop:
+            kept_rows = min(height, width * spec.camera.height / spec.camera.width)
+            seen &= np.abs(v - height / 2) <= kept_rows / 2
+        cosine = np.minimum(z / np.sqrt(x * x + y * y + z * z), 1)
+    cosine[~seen] = -2
+    return u, v, cosine
+
+
+COARSE_ROWS, COARSE_COLUMNS = 4, 8
+"""Every so many pixels it is tested whether a camera sees them."""
+
+
+def _columns_in_sight(
+    rig: Rig, slot: int, spec: PanoramaSpec, directions: Float[np.ndarray, "3 h w"], reach: Float[np.ndarray, "h w"]
+) -> list[slice]:
+    """Columns that a camera may see, as one stretch or, across the panorama's seam, two."""
+    coarse = slice(None, None, COARSE_ROWS), slice(None, None, COARSE_COLUMNS)
+    *_, cosine = _seen_by(rig, slot, spec, directions[:, *coarse], reach[coarse])
+    seen = (cosine > -2).any(axis=0)
+    near = seen | np.roll(seen, 1) | np.roll(seen, -1) | np.roll(seen, 2) | np.roll(seen, -2)
+    edges = np.flatnonzero(np.diff(near, prepend=False, append=False)) * COARSE_COLUMNS
+    return [slice(first, last) for first, last in edges.reshape(-1, 2).tolist()]
 
 
 def look_up(
@@ -194,7 +269,6 @@ class Stitching:
         image_size: ``(height, width)`` of the cameras' images.
         reduced_size: to which they are area-filtered first.
         maps: where each panorama pixel lies in the reduced images, stacked.
-        uncovered: flat panorama pixels that no camera sees.
         blend_at: flat panorama pixels into which a second camera is blended.
         blend_maps: where they lie, padded to a table.
         blend_weight: weight of the second camera.
@@ -203,7 +277,6 @@ class Stitching:
     image_size: tuple[int, int]
     reduced_size: tuple[int, int]
     maps: tuple[np.ndarray, np.ndarray]
-    uncovered: Int[np.ndarray, " m"]
     blend_at: Int[np.ndarray, " n"]
     blend_maps: tuple[np.ndarray, np.ndarray]
     blend_weight: Float32[np.ndarray, "n 1"]
@@ -217,7 +290,6 @@ def stitching(warp: PanoramaWarp, rig: Rig, spec: PanoramaSpec) -> Stitching:
         image_size=rig.image_size,
         reduced_size=reduced,
         maps=_maps(warp.pixel, warp.winner, scale, reduced),
-        uncovered=np.flatnonzero(~warp.covered),
         blend_at=warp.blend_at.astype(np.intp),
         blend_maps=_maps(warp.blend_pixel, warp.blend_camera, scale, reduced),
         blend_weight=warp.blend_weight[:, None],
@@ -240,14 +312,13 @@ def stitch(
     if images.shape[1:3] != prepared.image_size:
         raise ValueError(f"expected images of {prepared.image_size}, got {images.shape}")
     atlas = _atlas(images, prepared.reduced_size, gains)
-    panorama = cv2.remap(atlas, *prepared.maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    panorama = cv2.remap(atlas, *prepared.maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     flat = panorama.reshape(-1, 3)
     if count := len(prepared.blend_at):
         other = cv2.remap(atlas, *prepared.blend_maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         first, second = flat[prepared.blend_at], other.reshape(-1, 3)[:count]
         blended = first + (second.astype(np.float32) - first) * prepared.blend_weight
         flat[prepared.blend_at] = np.rint(blended).astype(np.uint8)
-    flat[prepared.uncovered] = 0
     return panorama
 
 
@@ -322,17 +393,23 @@ def brightness_table(gain: float) -> UInt8[np.ndarray, " 256"]:
     return np.clip(np.rint(np.arange(256) * gain), 0, 255).astype(np.uint8)
 
 
+OUTSIDE_ROW = -8.0
+
+
 def _maps(
     pixel: Float32[np.ndarray, "*b 2"],
     camera: Int[np.ndarray, "*b"],
     scale: Float[np.ndarray, " 2"],
     size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed-point maps for a bilinear lookup that never reaches into a neighboring tile of the atlas."""
+    """Fixed-point maps for a bilinear lookup that never reaches into a neighboring tile of the atlas.
+
+    Where the camera is -1 they point out of it.
+    """
     # cv2.remap counts from pixel centers, hence the 0.5
     u = np.clip(pixel[..., 0] * np.float32(scale[0]) - np.float32(0.5), 0, size[1] - 1)
     v = np.clip(pixel[..., 1] * np.float32(scale[1]) - np.float32(0.5), 0, size[0] - 1)
-    rows = v + np.maximum(camera, 0).astype(np.float32) * size[0]
+    rows = np.where(camera >= 0, v + camera.astype(np.float32) * size[0], OUTSIDE_ROW).astype(np.float32)
     # cv2 limits either side of a map to 32767, so lists of pixels are laid out as tables
     columns = u.shape[-1] if u.ndim == 2 else 1024
     shape = -(-u.size // columns), columns

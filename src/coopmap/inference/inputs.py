@@ -20,6 +20,7 @@ from coopmap.config.checks import ConfigError, require, require_choice
 from coopmap.config.data import DataConfig
 from coopmap.config.infer import CAMERA_MODELS, PATCH
 from coopmap.data import PanoramaDataset
+from coopmap.data.normalization import normalized_images
 from coopmap.data.opv2v import (
     SPLIT_FOLDERS,
     AgentMetadata,
@@ -30,7 +31,7 @@ from coopmap.data.opv2v import (
     read_image,
 )
 from coopmap.data.pose_table import PoseTable
-from coopmap.data.views import IMAGE_MEAN, IMAGE_STD, normalized
+from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.geometry.rig import SLOTS
 from coopmap.geometry.se3 import relative_pose
@@ -216,7 +217,7 @@ def fit_image(
 
 
 def _normalized(images: UInt8[np.ndarray, "v h w 3"]) -> Float[Tensor, "v 3 h w"]:
-    return torch.from_numpy(normalized(images)).permute(0, 3, 1, 2).contiguous()
+    return normalized_images(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
 
 
 def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = (), with_rays: bool = False) -> Views:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 
@@ -31,15 +31,15 @@ class TensorRecord:
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
         """Return a copy on ``device`` (asynchronous where the source is pinned)."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return self.map(lambda tensor: _moved(tensor, lambda stored: stored.to(device, non_blocking=non_blocking)))
 
     def pin_memory(self) -> Self:
         """Return a copy in page-locked memory; ``DataLoader(pin_memory=True)`` calls this."""
-        return self.map(Tensor.pin_memory)
+        return self.map(lambda tensor: _moved(tensor, Tensor.pin_memory))
 
     @classmethod
     def stack(cls, records: Sequence[Self]) -> Self:
-        """Stack equally shaped records along a new leading dimension.
+        """Stack equally shaped records along a new leading dimension; what they share in memory stays shared.
 
         Raises:
             ValueError: if a field is set in some records and ``None`` in others.
@@ -51,8 +51,32 @@ class TensorRecord:
             present = [isinstance(value, Tensor) for value in values]
             if any(present) != all(present):
                 raise ValueError(f"{cls.__name__}.{field.name} is set in only some of the records to stack")
-            columns[field.name] = torch.stack(values) if all(present) else values[0]
+            columns[field.name] = _stacked(values) if all(present) else values[0]
         return cls(**columns)
+
+
+def _stacked(values: list[Tensor]) -> Tensor:
+    """``torch.stack``, without copies of what is one and the same tensor, as the rays of a panorama are."""
+    first = values[0]
+    if all(_is_same_memory(value, first) for value in values):
+        return first.expand(len(values), *first.shape)
+    return torch.stack(values)
+
+
+def _is_same_memory(a: Tensor, b: Tensor) -> bool:
+    return a is b or (
+        a.device.type == "cpu"
+        and (a.data_ptr(), a.dtype, a.shape, a.stride()) == (b.data_ptr(), b.dtype, b.shape, b.stride())
+    )
+
+
+def _moved(tensor: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
+    """Move only what is stored of a tensor that was expanded."""
+    stored = tensor
+    for dimension, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            stored = stored.narrow(dimension, 0, 1)
+    return move(stored).expand(tensor.shape)
 
 
 @dataclass(frozen=True)
@@ -60,7 +84,7 @@ class Observation(TensorRecord):
     """What a deployed car has; all that a model may see.
 
     Attributes:
-        images: RGB, DINOv2-normalized.
+        images: RGB, DINOv2-normalized; bytes on their way from a loader to the device.
         rays: calibrated (nominal) unit rays of the pixels, in the view's own frame.
         depth_prior: measured range along ``rays``, 0 = unknown; ``None`` when there is no such sensor.
         pose_prior: rough ``T_world_view`` (GPS, say); ``None`` when there is none.
@@ -79,7 +103,7 @@ class Observation(TensorRecord):
         rig_pose: calibrated ``T_agent_view``; ``None`` = views are agents.
     """
 
-    images: Float[Tensor, "b v 3 h w"] | Float[Tensor, "b v k 3 h w"]
+    images: Float[Tensor, "b v 3 h w"] | Float[Tensor, "b v k 3 h w"] | UInt8[Tensor, "b v *k 3 h w"]
     rays: Float[Tensor, "b v h w 3"]
     depth_prior: Float[Tensor, "b v h w"] | None = None
     pose_prior: Float[Tensor, "b v 4 4"] | None = None

@@ -1,0 +1,143 @@
+"""What the YAML files of a split say, in one memory-mapped table: training parses each file once, not once per sample.
+
+Rows are filled as samples need them, by any number of processes at once. A row counts if the size and time of its file
+are still those that it was made from, and if its checksum is right; else the file is parsed again. Boxes of vehicles
+are not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from coopmap.data.opv2v import AgentMetadata, MissingFileError, SplitIndex, read_agent
+from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
+
+log = logging.getLogger(__name__)
+
+NUM_CAMERAS = len(OPV2V_CAMERA_OF_SLOT)
+
+ROW = np.dtype(
+    [
+        ("checksum", np.uint32),
+        ("is_rsu", np.uint32),
+        ("size", np.int64),
+        ("mtime_ns", np.int64),
+        ("image_size", np.int64, 2),
+        ("ground_height_m", np.float64),
+        ("speed", np.float64),
+        ("pose", np.float64, (4, 4)),
+        ("pose_prior", np.float64, (4, 4)),
+        ("intrinsics", np.float64, (NUM_CAMERAS, 3, 3)),
+        ("agent_from_camera", np.float64, (NUM_CAMERAS, 4, 4)),
+    ]
+)
+"""1.1 kB per agent and frame."""
+
+
+class MetadataTable:
+    """Metadata of the rows of an index (``index.frame_agents``).
+
+    Args:
+        index: the split.
+        cache_dir: folder of the table.
+    """
+
+    def __init__(self, index: SplitIndex, cache_dir: Path | str) -> None:
+        self.path = Path(cache_dir).expanduser() / f"metadata_{index.split}_{_fingerprint(index)}.bin"
+        self.num_rows = len(index.frame_agents)
+        self._rows: np.ndarray | None = None
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_rows": None}  # other processes open the file themselves
+
+    def read(self, row: int, path: Path) -> AgentMetadata:
+        """:func:`read_agent` without vehicles, from the table if it can be.
+
+        Raises:
+            FrameError: see :func:`read_agent`.
+        """
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            raise MissingFileError(path, "no such file", "Unpack the missing part of the dataset") from None
+        entry = self._open()[row].copy()
+        is_current = entry["size"] == found.st_size and entry["mtime_ns"] == found.st_mtime_ns
+        if is_current and entry["checksum"] == _checksum(entry):
+            return _unpacked(entry, path)
+        metadata = read_agent(path, with_vehicles=False)
+        self._open()[row] = _packed(metadata, found)
+        return metadata
+
+    def _open(self) -> np.ndarray:
+        if self._rows is None:
+            expected = self.num_rows * ROW.itemsize
+            if not self.path.exists() or self.path.stat().st_size != expected:
+                _create(self.path, expected)
+            self._rows = np.memmap(self.path, ROW, "r+", shape=(self.num_rows,))
+        return self._rows
+
+
+def _create(path: Path, size: int) -> None:
+    """An empty table. Of two processes that make one at once, one fills a file that nobody sees; no harm is done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.ftruncate(handle, size)
+    os.close(handle)
+    os.replace(temporary, path)
+
+
+def _fingerprint(index: SplitIndex) -> str:
+    digest = hashlib.sha256(repr((str(index.root.resolve()), ROW.descr)).encode())
+    for values in (index.scenarios, index.agents, index.frame_names, index.frame_scenario, index.frame_agents):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _checksum(entry: np.void | np.ndarray) -> int:
+    return zlib.crc32(entry.tobytes()[4:])
+
+
+def _packed(metadata: AgentMetadata, found: os.stat_result) -> np.ndarray:
+    entry = np.zeros((), ROW)
+    rig = metadata.rig
+    values = {
+        "size": found.st_size,
+        "mtime_ns": found.st_mtime_ns,
+        "is_rsu": metadata.is_rsu,
+        "image_size": rig.image_size,
+        "ground_height_m": rig.ground_height_m,
+        "speed": metadata.speed,
+        "pose": metadata.pose,
+        "pose_prior": metadata.pose_prior,
+        "intrinsics": rig.intrinsics,
+        "agent_from_camera": rig.agent_from_camera,
+    }
+    for name, value in values.items():
+        entry[name] = value
+    entry["checksum"] = _checksum(entry)
+    return entry
+
+
+def _unpacked(entry: np.void, path: Path) -> AgentMetadata:
+    height, width = entry["image_size"].tolist()
+    return AgentMetadata(
+        path=path,
+        pose=entry["pose"].copy(),
+        pose_prior=entry["pose_prior"].copy(),
+        rig=Rig(
+            intrinsics=entry["intrinsics"].copy(),
+            agent_from_camera=entry["agent_from_camera"].copy(),
+            image_size=(height, width),
+            ground_height_m=float(entry["ground_height_m"]),
+        ),
+        speed=float(entry["speed"]),
+        is_rsu=bool(entry["is_rsu"]),
+        vehicles=None,
+    )

@@ -1,0 +1,40 @@
+"""The benchmark of the data on a tiny town: every figure is there, and ratios are those of its columns."""
+
+import pytest
+
+from coopmap.benchmarks.data import benchmark
+from coopmap.benchmarks.options import DataOptions
+from coopmap.config.checks import ConfigError
+
+
+def test_every_figure_stands_beside_its_floor(town):
+    places = [f"data.root={town.root}", f"data.depth_root={town.depth_root}", "data.communication_range_m=1000"]
+    small = ["data.panorama.height=28", "data.panorama.width=112"]
+    report = benchmark(DataOptions(repeats=1, samples=3, memory_samples=10, step_s=0.5, gpus=3), [*places, *small])
+    costs, rates, opening = (each.records() for each in report.tables)
+    assert [row["what"] for row in costs] == [
+        "view",
+        "view, tilted",
+        "view with vehicle masks",
+        "view, central geometry",
+        "reading a sweep",
+        "LiDAR depth",
+        "LiDAR: points in the images",
+        "LiDAR: culling",
+        "training sample",
+        "its images",
+        "its depth",
+    ]
+    for row in costs:
+        assert row["ratio"] == pytest.approx(row["ms"] / row["floor_ms"])
+    for row in rates:
+        assert row["needed"] == pytest.approx(4 / 0.5 * row["workers"] / row["rate"])
+        assert row["needed_all"] == pytest.approx(3 * row["needed"])
+    assert len(opening) == 3
+    assert all(row["mb"] > 0 for row in opening)
+
+
+@pytest.mark.parametrize("values", [{"samples": 1}, {"step_s": 0.0}, {"gpus": 0}, {"split": "tset"}])
+def test_options_without_sense_are_refused(values):
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        DataOptions(**values)
