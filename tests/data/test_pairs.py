@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from coopmap import load_config
 from coopmap.config import ConfigError
+from coopmap.config.compose import from_yaml, to_yaml
 from coopmap.config.data import DataConfig
 from coopmap.config.sampling import CurriculumConfig, SamplingConfig
 from coopmap.data import OPV2VDataModule, PanoramaDataset, SampleRequest, build_split
@@ -15,6 +17,7 @@ from coopmap.data.pairs import PairLimits, PairTable
 from coopmap.data.pose_table import PoseTable
 from coopmap.geometry.se3_numpy import transform_points
 from coopmap.metrics.covisibility import covisibility
+from coopmap.runs.resume import differences
 
 
 def random_poses(seed: int) -> PoseTable:
@@ -197,7 +200,6 @@ def test_a_curriculum_that_leaves_nothing_is_refused():
         (lambda: SamplingConfig(reference="last"), "data.sampling.reference=last: expected one of random"),
         (lambda: SamplingConfig(balance="frame"), r"data.sampling.balance=frame: .*did you mean frames"),
         (lambda: SamplingConfig(min_covisibility=1.0), "data.sampling.min_covisibility=1.0"),
-        (lambda: SamplingConfig(agents={}), "data.sampling.agents"),
         (lambda: SamplingConfig(agents={2: -1.0}), "data.sampling.agents"),
         (lambda: CurriculumConfig(distance_m=[20.0]), "data.sampling.curriculum.distance_m"),
         (lambda: CurriculumConfig(covisibility=[0.5, 1.5]), "data.sampling.curriculum.covisibility"),
@@ -220,6 +222,15 @@ def test_a_curriculum_that_leaves_nothing_is_refused():
 def test_errors_name_the_key(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_settings_come_from_the_command_line_and_back_from_a_stored_run():
+    overrides = ["machine=laptop", "data.sampling.agents={2: 0.25, 3: 0.75}", "data.sampling.curriculum.over_steps=5"]
+    config = load_config([*overrides, "data.sampling.curriculum.distance_m=[20,60]"])
+    assert config.data.sampling.agents == {2: 0.25, 3: 0.75}
+    assert config.data.sampling.curriculum == CurriculumConfig(distance_m=[20.0, 60.0], over_steps=5)
+    assert from_yaml(to_yaml(config)).data.sampling == config.data.sampling
+    assert not differences(from_yaml(to_yaml(config)), config)
 
 
 def test_a_minimum_that_no_pair_meets_names_its_key(config_of):

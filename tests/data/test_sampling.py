@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coopmap.config import ConfigError
+from coopmap.config.data import DataConfig
+from coopmap.data import OPV2VDataModule
 from coopmap.data.order import GlobalOrder, Pool
 from coopmap.data.pairs import PairLimits
 from coopmap.data.sampling import EvalBatchSampler, Position, SampleRequest, TrainBatchSampler, continued
@@ -73,6 +75,7 @@ def test_a_resumed_pass_continues_where_it_stopped():
     whole = list(sampler(epoch=3))
     rest = sampler(epoch=3, step=17)
     rest.set_epoch(3)  # as the trainer does at the start of the epoch
+    iter(rest)  # as a loader with processes of its own does
     assert list(rest) == whole[17:]
     rest.set_epoch(4)
     assert list(rest) == list(sampler(epoch=4))
@@ -196,3 +199,17 @@ def test_each_scenario_comes_equally_often_whatever_its_length():
     assert chi_square(counts["frames"], 180 * np.array([30, 8, 2]) / 40) < 13.8
     of_first = [frame for frame in drawn["scenarios"] if scenario_of[frame] == 0]
     assert set(Counter(of_first).values()) == {2}  # 30 frames in 60 turns
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "has no micro_batch.*model.weights=<checkpoint>"),  # as earlier revisions saved it
+        ({"seed": 1}, "seed=1, now it is 0"),
+        ({"steps_per_epoch": 9}, "data.steps_per_epoch=9, now it is 5000"),
+    ],
+)
+def test_a_state_that_cannot_be_continued_says_why(change, message):
+    state = {"epoch": 0, "step": 3, "seed": 0, "steps_per_epoch": 5000} | change
+    with pytest.raises(ConfigError, match=message):
+        OPV2VDataModule(DataConfig()).load_state_dict(state)

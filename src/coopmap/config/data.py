@@ -201,7 +201,7 @@ class DataConfig:
         self._check_sampling()
 
     def _check_sampling(self) -> None:
-        numbers, distances = self.sampling.agents or {}, self.sampling.curriculum.distance_m or []
+        numbers, distances = self.sampling.agents, self.sampling.curriculum.distance_m or []
         require(
             all(self.min_agents <= number <= self.max_agents for number in numbers),
             "data.sampling.agents",

@@ -54,7 +54,7 @@ class SamplingConfig:
     """Which frames and agents training samples are drawn from; validation and test do not depend on it.
 
     Attributes:
-        agents: relative frequency of each number of agents, such as ``{2: 0.3, 3: 0.4, 4: 0.3}``; null = all numbers
+        agents: relative frequency of each number of agents, such as ``{2: 0.3, 3: 0.4, 4: 0.3}``; empty = all numbers
             from ``data.min_agents`` to ``data.max_agents`` that occur, equally often.
         reference: which agent the others are related to: ``random``, ``first`` (the first, by number, that has enough
             partners) or ``most_covisible`` (the one that shares most with its partners).
@@ -63,7 +63,7 @@ class SamplingConfig:
         curriculum: pairs to begin and to end with.
     """
 
-    agents: dict[int, float] | None = None
+    agents: dict[int, float] = field(default_factory=dict)
     reference: str = "random"
     min_covisibility: float = 0.0
     balance: str = "frames"
@@ -81,9 +81,8 @@ class SamplingConfig:
             shares,
             f"at least data.sampling.min_covisibility={least:g}",
         )
-        if self.agents is not None:
-            valid = bool(self.agents) and all(weight > 0 for weight in self.agents.values())
-            require(valid, "data.sampling.agents", self.agents, "a positive frequency for each number of agents")
+        positive = all(weight > 0 for weight in self.agents.values())
+        require(positive, "data.sampling.agents", self.agents, "a positive frequency for each number of agents")
 
     @property
     def needs_covisibility(self) -> bool:

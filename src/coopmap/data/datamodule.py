@@ -170,7 +170,7 @@ class OPV2VDataModule(L.LightningDataModule):
             config.steps_per_epoch,
             self.seed,
             self._group or self._accumulate * self._rank()[1],
-            sampling.agents,
+            sampling.agents or None,
             dataset.index.frame_scenario if sampling.balance == "scenarios" else None,
             curriculum,
         )

@@ -122,10 +122,12 @@ class TrainBatchSampler:
         return self.batches_per_epoch
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
-        step, self.step = self.step, 0  # only the first pass of a resumed run starts midway
+        # Only the first pass of a resumed run starts midway: the first that is drawn from, not merely asked for, since a
+        # loader with processes of its own asks twice.
+        step, self.step = self.step, 0
         start = self.position.micro_batch_at(self.epoch, step, self.batches_per_epoch, self.world_size)
         mine = itertools.islice(self.order.micro_batches(start), self.rank, None, self.world_size)
-        return itertools.islice(mine, self.batches_per_epoch - step)
+        yield from itertools.islice(mine, self.batches_per_epoch - step)
 
 
 class EvalBatchSampler:
