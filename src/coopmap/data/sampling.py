@@ -122,7 +122,7 @@ class TrainBatchSampler:
         return self.batches_per_epoch
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
-        # Only the first pass of a resumed run starts midway: the first that is drawn from, not merely asked for, since a
+        # Only the first pass of a resumed run starts midway: the first that is drawn from, not just asked for, since a
         # loader with processes of its own asks twice.
         step, self.step = self.step, 0
         start = self.position.micro_batch_at(self.epoch, step, self.batches_per_epoch, self.world_size)
