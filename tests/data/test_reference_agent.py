@@ -20,7 +20,7 @@ def test_in_training_every_car_is_the_reference_as_often_as_any_other(config_of)
     dataset = build_split(config_of(), "train")
     frame = frame_with(dataset, 2)
     number = len(dataset.index.frame(frame).agents)
-    drawn = [dataset._choose_agents(frame, 2, np.random.default_rng(seed)) for seed in range(300)]
+    drawn = [dataset._choose_agents(SampleRequest(frame, 2), frame, np.random.default_rng(seed)) for seed in range(300)]
     counts = Counter(int(rows[0]) for rows in drawn)
     assert set(counts) == set(range(number))
     expected = 300 / number

@@ -137,10 +137,12 @@ def test_overfit_run_sees_the_same_batches_over_and_over(overrides: Overrides) -
 
 
 def test_gradients_accumulate_into_one_step(overrides: Overrides) -> None:
-    chosen = overrides("trainer.accumulate_grad_batches=3", "trainer.max_epochs=2", "callbacks.validate_at_start=false")
+    settings = ("data.steps_per_epoch=1", "trainer.accumulate_grad_batches=3", "trainer.max_epochs=2")
+    chosen = overrides(*settings, "callbacks.validate_at_start=false")
     result = train(load_config(chosen), chosen)
     assert result.trainer.global_step == 2
     assert [entry["step"] for entry in result.validations] == [1, 2]
+    assert result.trainer.fit_loop.epoch_loop.total_batch_idx == 5
 
 
 def test_same_seed_same_run(overrides: Overrides) -> None:

@@ -122,8 +122,9 @@ def register_schema() -> None:
 def empty_config() -> DictConfig:
     """The empty structured configuration that everything is merged into; merging copies it."""
     config = OmegaConf.structured(Config)
-    # Hydra closes the whole tree; parts of the model are not known here, so this one stays open to new names.
-    OmegaConf.set_struct(config.optim.lr_of, False)
+    # Hydra closes the whole tree; parts of the model and numbers of agents are not known here, so these stay open.
+    for mapping in (config.optim.lr_of, config.data.sampling.agents):
+        OmegaConf.set_struct(mapping, False)
     return config
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coopmap.config.checks import require, require_choice
+from coopmap.config.sampling import SamplingConfig
 from coopmap.config.synth import TownConfig
 
 PROJECTIONS = ("equirect", "cylinder")
@@ -150,7 +151,7 @@ class DataConfig:
         communication_range_m: agents farther from the reference agent are not heard.
         min_agents, max_agents: agents per training sample; drawn anew for each step, the same on every rank.
         max_views_per_gpu: a batch holds ``max_views_per_gpu // agents`` samples, in every layout.
-        steps_per_epoch: batches per rank and epoch, whatever the number of GPUs.
+        steps_per_epoch: optimizer steps per epoch, whatever the number of GPUs and ``trainer.accumulate_grad_batches``.
         max_val_frames: validate on at most this many frames, evenly spread over the split; null = all.
         num_workers: loader processes per rank.
         keep_in_memory: each loader process keeps the files that it has decoded; for datasets of a gigabyte or so.
@@ -181,6 +182,7 @@ class DataConfig:
     cameras: CamerasConfig = field(default_factory=CamerasConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
         require_choice("data.layout", self.layout, LAYOUTS)
@@ -196,3 +198,19 @@ class DataConfig:
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
         require(0 <= self.bad_frame_budget < 1, "data.bad_frame_budget", self.bad_frame_budget, "in [0, 1)")
         require(self.communication_range_m > 0, "data.communication_range_m", self.communication_range_m, "positive")
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        numbers, distances = self.sampling.agents, self.sampling.curriculum.distance_m or []
+        require(
+            all(self.min_agents <= number <= self.max_agents for number in numbers),
+            "data.sampling.agents",
+            dict(numbers),
+            f"numbers from data.min_agents={self.min_agents} to data.max_agents={self.max_agents}",
+        )
+        require(
+            max(distances, default=0.0) <= self.communication_range_m,
+            "data.sampling.curriculum.distance_m",
+            distances,
+            f"at most data.communication_range_m={self.communication_range_m:g}",
+        )

@@ -21,11 +21,14 @@ from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
+from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import SplitIndex, select_depth_source
+from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
+from coopmap.data.pairs import PairTable
 from coopmap.data.pose_table import PoseTable
-from coopmap.data.sampling import EvalBatchSampler, TrainBatchSampler
+from coopmap.data.sampling import EvalBatchSampler, Position, TrainBatchSampler, continued
 from coopmap.geometry.se3_numpy import relative_pose
 from coopmap.types import Batch, SkippedBatch
 
@@ -49,17 +52,27 @@ def build_split(
         raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
     index = SplitIndex.build(config.root, split, config.include_rsu)
     poses = PoseTable.build(index, config.cache_dir)
+    is_training = split == "train"
     depth = config.depth
     source = select_depth_source(
         index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents
     )
-    dataset = PanoramaDataset(
-        index, poses, source, config, augment=split == "train", seed=seed, task=task, priors=priors
-    )
+    covisibility = None
+    if is_training and config.sampling.needs_covisibility:
+        covisibility = split_covisibility(
+            index, poses, source, config.communication_range_m, config.cache_dir, config.num_workers
+        )
+    pairs = PairTable(poses, config.communication_range_m, covisibility)
+    dataset = PanoramaDataset(index, poses, source, config, is_training, seed, task, priors, pairs)
     if len(dataset) == 0:
         raise ConfigError(
             f"{config.root}: no frame of split {split!r} has data.min_agents={config.min_agents} agents within "
             f"data.communication_range_m={config.communication_range_m:g} (of {len(index)} frames)"
+            + (
+                f" and data.sampling.min_covisibility={dataset.limits.min_covisibility:g}"
+                if covisibility is not None
+                else ""
+            )
         )
     return dataset
 
@@ -97,11 +110,14 @@ class OPV2VDataModule(L.LightningDataModule):
         self.config, self.seed, self.task, self.priors = config, seed, task, priors
         self._datasets: dict[str, PanoramaDataset] = {}
         self._budgets: dict[str, BadFrameBudget] = {}
-        self._resume_at = (0, 0)
+        self._position = Position()
+        self._group: int | None = None
 
     def prepare_data(self) -> None:
-        """Render the town if it is missing."""
+        """Render the town if it is missing, and measure co-visibility if it is asked for: once, for all ranks."""
         render_missing_town(self.config)
+        if self.config.sampling.needs_covisibility and self.config.cache_dir is not None:
+            self.dataset("train")
 
     def dataset(self, split: str) -> PanoramaDataset:
         """The dataset of a split, built once."""
@@ -149,19 +165,57 @@ class OPV2VDataModule(L.LightningDataModule):
         return dict.fromkeys(range(1, self.config.max_agents), stacked)
 
     def train_dataloader(self) -> DataLoader:
-        """Exactly ``steps_per_epoch`` batches per rank; after a resume, the rest of the interrupted epoch first."""
+        """``steps_per_epoch`` optimizer steps on each rank; after a resume, the rest of the interrupted epoch first."""
         dataset = self.dataset("train")
-        config = self.config
-        frames_with = {
-            count: np.flatnonzero(dataset.group_sizes >= count)
-            for count in range(config.min_agents, config.max_agents + 1)
-        }
         rank, world_size = self._rank()
-        epoch, step = self._resume_at
-        sampler = TrainBatchSampler(
-            frames_with, config.max_views_per_gpu, config.steps_per_epoch, self.seed, rank, world_size, epoch, step
-        )
+        sampler = TrainBatchSampler(self._order(dataset), self._batches_per_epoch, rank, world_size, self._position)
         return self._loader(dataset, sampler)
+
+    def _order(self, dataset: PanoramaDataset) -> GlobalOrder:
+        """Of all training batches."""
+        config, sampling = self.config, self.config.sampling
+        numbers = sorted(sampling.agents or range(config.min_agents, config.max_agents + 1))
+        curriculum = None
+        if sampling.curriculum.is_on:
+            steps = curriculum_steps(sampling.curriculum, self._total_steps())
+            curriculum = Curriculum(
+                sampling.curriculum, dataset.limits, steps, lambda limits: build_pool(dataset.pairs, limits, numbers)
+            )
+        return GlobalOrder(
+            build_pool(dataset.pairs, dataset.limits, numbers),
+            config.max_views_per_gpu,
+            config.steps_per_epoch,
+            self.seed,
+            self._group or self._accumulate * self._rank()[1],
+            sampling.agents or None,
+            dataset.index.frame_scenario if sampling.balance == "scenarios" else None,
+            curriculum,
+        )
+
+    def micro_batch(self, batch_idx: int) -> int:
+        """Place in the global order of what this rank trains on as batch ``batch_idx`` of the current epoch."""
+        assert self.trainer is not None
+        rank, world_size = self._rank()
+        epoch = self.trainer.current_epoch
+        return rank + self._position.micro_batch_at(epoch, batch_idx, self._batches_per_epoch, world_size)
+
+    @property
+    def _accumulate(self) -> int:
+        return self.trainer.accumulate_grad_batches if self.trainer is not None else 1
+
+    @property
+    def _batches_per_epoch(self) -> int:
+        """Of each rank."""
+        return self.config.steps_per_epoch * self._accumulate
+
+    def _total_steps(self) -> int | None:
+        """Optimizer steps of the run; ``None`` if it has no end."""
+        if self.trainer is None:
+            return None
+        epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
+        ends = [steps] if steps > 0 else []
+        ends += [epochs * self.config.steps_per_epoch] if epochs is not None and epochs > 0 else []
+        return min(ends, default=None)
 
     def val_dataloader(self) -> DataLoader:
         """The validation split, each frame once (at most ``max_val_frames``)."""
@@ -221,15 +275,34 @@ class OPV2VDataModule(L.LightningDataModule):
         assert self.trainer is not None
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.state_dict()["processed"]
         epoch, step = divmod(done, max(1, int(self.trainer.num_training_batches)))
-        return {"epoch": epoch, "step": step, "seed": self.seed, "steps_per_epoch": self.config.steps_per_epoch}
+        world_size = self._rank()[1]
+        return {
+            "epoch": epoch,
+            "step": step,
+            "micro_batch": self._position.micro_batch_at(epoch, step, self._batches_per_epoch, world_size),
+            "group": self._group or self._accumulate * world_size,
+            "world_size": world_size,
+            "accumulate": self._accumulate,
+            "seed": self.seed,
+            "steps_per_epoch": self.config.steps_per_epoch,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the batch after the last that was trained on."""
+        """Continue with the micro-batch after the last that was trained on, on any number of ranks.
+
+        Raises:
+            ConfigError: if the run was made with other settings, or before batches were numbered over all ranks.
+        """
         for key, value in (("seed", self.seed), ("data.steps_per_epoch", self.config.steps_per_epoch)):
             saved = state_dict[key.removeprefix("data.")]
             if saved != value:
                 raise ConfigError(f"cannot resume: the run was made with {key}={saved}, now it is {value}")
-        self._resume_at = state_dict["epoch"], state_dict["step"]
+        if "micro_batch" not in state_dict:
+            raise ConfigError(
+                "cannot resume: the checkpoint was written before batches were numbered over all ranks (its data state "
+                "has no micro_batch); start a new run from its weights: model.weights=<checkpoint>"
+            )
+        self._position, self._group = continued(state_dict, self._rank()[1], self._accumulate)
 
 
 def prepare_worker(worker: int) -> None:

@@ -16,6 +16,7 @@ from coopmap.config.task import TaskConfig
 from coopmap.data.metadata_table import MetadataTable
 from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
+from coopmap.data.pairs import PairLimits, PairTable
 from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import SampleRequest
@@ -52,6 +53,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         augment: draw agents at random and augment (training).
         seed: of ``dataset[i]`` in training.
         task, priors: observations hold the priors that these may give, and no others; none by default.
+        pairs: which agents may be put together; by distance alone unless given.
     """
 
     def __init__(
@@ -64,13 +66,16 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         seed: int = 0,
         task: TaskConfig | None = None,
         priors: PriorsConfig | None = None,
+        pairs: PairTable | None = None,
     ) -> None:
         self.task, self.priors = task or TaskConfig(), priors or PriorsConfig()
         self.index, self.poses, self.depth_source, self.config = index, poses, depth_source, config
         self.augment, self.seed = augment, seed
         self.marks_vehicles = config.vehicle_masks or not augment
         self.views = build_views(config, depth_source.is_dense)
-        self.group_sizes = poses.group_sizes(config.communication_range_m)
+        self.pairs = pairs or PairTable(poses, config.communication_range_m)
+        self.limits = PairLimits(min_covisibility=config.sampling.min_covisibility if augment else 0.0)
+        self.group_sizes = self.pairs.group_sizes(self.limits)
         self.frames = np.flatnonzero(self.group_sizes >= config.min_agents)
         self.metadata = None if config.cache_dir is None else MetadataTable(index, config.cache_dir)
         self._kept: dict[tuple[int, str], Record] = {}
@@ -88,10 +93,11 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         if not isinstance(request, SampleRequest):
             position = range(len(self))[int(request)]
             seed = self.seed + position if self.augment else None
-            return _normalized(self[SampleRequest(int(self.frames[position]), int(self.num_agents[position]), seed)])
+            request = SampleRequest(int(self.frames[position]), int(self.num_agents[position]), seed, self.limits)
+            return _normalized(self[request])
         if request.seed is not None:
             return self._training_sample(request)
-        return self._evaluation_sample(request.frame, self._choose_agents(request.frame, request.num_agents, None))
+        return self._evaluation_sample(request.frame, self._choose_agents(request, request.frame, None))
 
     def evaluation_sample(self, frame: int, rows: Int[np.ndarray, " n"]) -> Sample | SkippedSample:
         """A frame of the index as given rows of its agents see it, the reference first; without augmentation."""
@@ -108,21 +114,27 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         frame, skipped = request.frame, []
         for _ in range(MAX_ATTEMPTS):
             try:
-                sample = self._read(frame, self._choose_agents(frame, request.num_agents, rng), rng)
+                sample = self._read(frame, self._choose_agents(request, frame, rng), rng)
             except FrameError as error:
                 skipped.append(str(error))
-                frame = int(rng.choice(np.flatnonzero(self.group_sizes >= request.num_agents)))
+                frame = int(rng.choice(np.flatnonzero(self.pairs.group_sizes(request.limits) >= request.num_agents)))
             else:
                 return Sample(sample.observation, sample.target, sample.meta, tuple(skipped))
         culprits = "\n  ".join(skipped)
         raise RuntimeError(f"{MAX_ATTEMPTS} frames in a row could not be read:\n  {culprits}")
 
-    def _choose_agents(self, frame: int, number: int, rng: np.random.Generator | None) -> Int[np.ndarray, " n"]:
-        """Rows of the frame's agents, the reference first: random, or the first that hears enough and its nearest."""
-        hearing = self.poses.hearing(frame, self.config.communication_range_m)
-        references = np.flatnonzero(hearing.sum(axis=1) >= number)
-        reference = references[0] if rng is None else rng.choice(references)
-        others = np.flatnonzero(hearing[reference])
+    def _choose_agents(
+        self, request: SampleRequest, frame: int, rng: np.random.Generator | None
+    ) -> Int[np.ndarray, " n"]:
+        """Rows of the frame's agents, the reference first.
+
+        In training any partners of a reference that ``data.sampling.reference`` decides on; in evaluation the first
+        agent that hears enough others, and its nearest.
+        """
+        partners, number = self.pairs.partners(frame, request.limits), request.num_agents
+        references = np.flatnonzero(partners.sum(axis=1) >= number)
+        reference = references[0] if rng is None else self._choose_reference(references, partners, frame, rng)
+        others = np.flatnonzero(partners[reference])
         others = others[others != reference]
         if rng is None:
             positions = self.poses.poses(frame)[:, :3, 3]
@@ -131,6 +143,21 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         else:
             chosen = rng.permutation(others)[: number - 1]
         return np.concatenate([[reference], chosen])
+
+    def _choose_reference(
+        self, references: Int[np.ndarray, " r"], partners: Bool[np.ndarray, "a a"], frame: int, rng: np.random.Generator
+    ) -> int:
+        """One of the agents that have enough partners."""
+        how = self.config.sampling.reference
+        if how == "random":
+            return rng.choice(references)
+        if how == "first":
+            return references[0]
+        shared = np.where(partners, np.nan_to_num(self.pairs.covisibility_of(frame)), 0.0)
+        np.fill_diagonal(shared, 0.0)
+        return references[
+            np.argmax(shared[references].sum(axis=1) / np.maximum(1, partners[references].sum(axis=1) - 1))
+        ]
 
     def _read(self, frame: int, rows: Int[np.ndarray, " n"], rng: np.random.Generator | None) -> Sample:
         ref = self.index.frame(frame)

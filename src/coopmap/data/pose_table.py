@@ -45,7 +45,7 @@ class PoseTable:
         """Read the poses of a split, or take them from the cache."""
         path = None
         if cache_dir is not None:
-            path = Path(cache_dir).expanduser() / f"poses_{index.split}_{_fingerprint(index)}.npy"
+            path = Path(cache_dir).expanduser() / f"poses_{index.split}_{fingerprint(index)}.npy"
         if path is not None and path.is_file():
             cords = np.load(path, allow_pickle=False)
             if cords.shape == (len(index.frame_agents), 6):
@@ -78,12 +78,9 @@ class PoseTable:
         distance = np.linalg.norm(position[:, None] - position[None], axis=-1)
         return distance <= range_m  # False for NaN
 
-    def group_sizes(self, range_m: float) -> Int[np.ndarray, " f"]:
-        """Per frame, the most agents that some reference agent hears, itself included."""
-        return np.array([self.hearing(frame, range_m).sum(axis=1).max(initial=0) for frame in range(len(self))])
 
-
-def _fingerprint(index: SplitIndex) -> str:
+def fingerprint(index: SplitIndex) -> str:
+    """Short digest of where a split lies and which frames and agents it has."""
     digest = hashlib.sha256(str(index.root.resolve()).encode())
     arrays = (index.scenarios, index.agents, index.frame_names, index.frame_scenario, index.frame_agents)
     for values in arrays:

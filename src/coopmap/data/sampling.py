@@ -1,12 +1,22 @@
-"""Which frames make up which batch: pure functions of seed, epoch and step."""
+"""Which samples make up which batch on which rank."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
+
+from coopmap.data.pairs import PairLimits
+
+if TYPE_CHECKING:
+    from coopmap.data.order import GlobalOrder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -17,47 +27,86 @@ class SampleRequest:
         frame: frame number in the split's index.
         num_agents: views of the sample.
         seed: decides agents, order and augmentation; ``None`` asks for the fixed evaluation sample.
+        limits: which agents may be put together in a training sample.
     """
 
     frame: int
     num_agents: int
     seed: int | None = None
+    limits: PairLimits = field(default_factory=PairLimits)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a number of ranks stands in the global order.
+
+    Attributes:
+        epoch, step: batch of each rank.
+        micro_batch: what the first rank takes for it; the others take those that follow.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    micro_batch: int = 0
+
+    def micro_batch_at(self, epoch: int, step: int, batches_per_epoch: int, world_size: int) -> int:
+        """What the first rank takes for another batch, if nothing changes in between."""
+        return self.micro_batch + ((epoch - self.epoch) * batches_per_epoch + step - self.step) * world_size
+
+
+def continued(state: Mapping[str, int], world_size: int, accumulate: int) -> tuple[Position, int]:
+    """Where a saved run goes on with another number of ranks or another accumulation, and the groups of its order.
+
+    The order goes on where it stood, as long as the number of ranks divides its groups. Otherwise ranks would differ in
+    their number of agents, and the order becomes that of a run which had these ranks from the start.
+
+    Args:
+        state: ``epoch``, ``step``, ``micro_batch``, ``group``, ``world_size``, ``accumulate`` and
+            ``steps_per_epoch`` of the saved run.
+        world_size: number of ranks from now on.
+        accumulate: micro-batches of each rank per optimizer step from now on.
+    """
+    epoch, step, micro_batch = state["epoch"], state["step"], state["micro_batch"]
+    if accumulate != state["accumulate"]:
+        step, unfinished = divmod(step, state["accumulate"])  # gradients of an unfinished optimizer step are lost
+        step, micro_batch = step * accumulate, micro_batch - unfinished * state["world_size"]
+    if state["group"] % world_size == 0:
+        return Position(epoch, step, micro_batch - micro_batch % world_size), state["group"]
+    group = world_size * accumulate
+    log.warning(
+        "the run was begun with %d micro-batches per optimizer step, which %d ranks cannot share: from here on its "
+        "batches are drawn anew, in groups of %d",
+        state["group"],
+        world_size,
+        group,
+    )
+    return Position(epoch, step, (epoch * state["steps_per_epoch"] * accumulate + step) * world_size), group
 
 
 class TrainBatchSampler:
-    """Endless epochs of exactly ``steps_per_epoch`` batches per rank.
-
-    Each step draws the number of agents, the same for the whole batch and on every rank, and takes
-    ``max_views_per_gpu // agents`` frames per rank from a shuffled order of the frames that have that many. Within an
-    epoch no frame comes twice for the same number of agents until all have come once.
+    """Endless epochs of exactly ``batches_per_epoch`` batches per rank: of ``world_size`` that follow one another in
+    the global order, rank ``r`` takes the ``r``-th.
 
     Args:
-        frames_with: for each number of agents, the frames in which that many hear one another.
-        max_views_per_gpu: bound on views per rank and step.
-        steps_per_epoch: batches per rank and epoch.
-        seed: same seed, same batches.
-        rank, world_size: this process among all.
-        epoch, step: where the first pass starts (a resumed run); later passes start at step 0 of the next epoch.
+        order: of all micro-batches.
+        batches_per_epoch: of each rank.
+        rank, world_size: this process among all; ``world_size`` divides the groups of the order.
+        position: where the first pass starts (a resumed run); later passes start at step 0 of the next epoch.
     """
 
     def __init__(
         self,
-        frames_with: dict[int, Int[np.ndarray, " n"]],
-        max_views_per_gpu: int,
-        steps_per_epoch: int,
-        seed: int,
+        order: GlobalOrder,
+        batches_per_epoch: int,
         rank: int = 0,
         world_size: int = 1,
-        epoch: int = 0,
-        step: int = 0,
+        position: Position | None = None,
     ) -> None:
-        self.frames_with = {count: frames for count, frames in sorted(frames_with.items()) if len(frames)}
-        if not self.frames_with:
-            raise ValueError("no frame has enough agents within communication range to draw a batch from")
-        self.max_views_per_gpu = max_views_per_gpu
-        self.steps_per_epoch = steps_per_epoch
-        self.seed, self.rank, self.world_size = seed, rank, world_size
-        self.epoch, self.step = epoch, step
+        assert order.group % world_size == 0, "ranks would differ in their number of agents"
+        self.order, self.batches_per_epoch = order, batches_per_epoch
+        self.rank, self.world_size = rank, world_size
+        self.position = position or Position()
+        self.epoch, self.step = self.position.epoch, self.position.step
 
     @property
     def sampler(self) -> TrainBatchSampler:
@@ -70,43 +119,15 @@ class TrainBatchSampler:
             self.epoch, self.step = epoch, 0
 
     def __len__(self) -> int:
-        return self.steps_per_epoch
+        return self.batches_per_epoch
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
-        first = self.step
-        self.step = 0  # only the first pass of a resumed run starts midway
-        for step, batch in enumerate(self._global_batches(self.epoch)):
-            if step >= first:
-                share = len(batch) // self.world_size
-                yield batch[self.rank * share : (self.rank + 1) * share]
-
-    def _global_batches(self, epoch: int) -> Iterator[list[SampleRequest]]:
-        """The batches of all ranks, concatenated, for one epoch."""
-        rng = np.random.default_rng([self.seed, epoch])
-        counts = rng.choice(np.array(list(self.frames_with)), size=self.steps_per_epoch)
-        seeds = rng.integers(2**62, size=self.steps_per_epoch)
-        order = {count: _Shuffled(frames, [self.seed, epoch, count]) for count, frames in self.frames_with.items()}
-        for count, step_seed in zip(counts.tolist(), seeds.tolist(), strict=True):
-            size = max(1, self.max_views_per_gpu // count) * self.world_size
-            frames = order[count].take(size)
-            yield [SampleRequest(frame, count, (step_seed + i) % 2**62) for i, frame in enumerate(frames)]
-
-
-class _Shuffled:
-    """Deals frames from one shuffled pass after another, the remainder of a pass before the next."""
-
-    def __init__(self, frames: Int[np.ndarray, " n"], seed: Sequence[int]) -> None:
-        self._frames, self._rng = frames, np.random.default_rng(seed)
-        self._queue = frames[:0]
-
-    def take(self, number: int) -> list[int]:
-        while len(self._queue) < number:
-            fresh = self._rng.permutation(self._frames)
-            # what is still queued comes last in the next pass, so that a batch across the border repeats nothing
-            repeated = np.isin(fresh, self._queue)
-            self._queue = np.concatenate([self._queue, fresh[~repeated], fresh[repeated]])
-        taken, self._queue = self._queue[:number], self._queue[number:]
-        return taken.tolist()
+        # Only the first pass of a resumed run starts midway: the first that is drawn from, not just asked for, since a
+        # loader with processes of its own asks twice.
+        step, self.step = self.step, 0
+        start = self.position.micro_batch_at(self.epoch, step, self.batches_per_epoch, self.world_size)
+        mine = itertools.islice(self.order.micro_batches(start), self.rank, None, self.world_size)
+        yield from itertools.islice(mine, self.batches_per_epoch - step)
 
 
 class EvalBatchSampler:

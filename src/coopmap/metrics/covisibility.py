@@ -5,22 +5,14 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from coopmap.geometry import relative_pose, transform_points
+from coopmap.geometry.covisibility import MAX_COLUMNS, is_seen, range_images
 from coopmap.metrics.agents import agent_poses, in_agent_frame, views_per_agent
 from coopmap.types import Target
 
-MAX_COLUMNS = 504
-"""Range images have cells of 0.7 degrees, or as many columns as the views where those have fewer."""
-
-NEIGHBORHOODS = ((1, 1), (3, 3), (5, 5))
-"""Rows and columns of cells that are asked for a surface, one after the other until one knows."""
-
-RELATIVE_TOLERANCE = 0.05
-ABSOLUTE_TOLERANCE_M = 0.2
 ROWS, COLUMNS = 64, 256
 """Of each view's pixels at most so many rows and columns are looked up."""
 
@@ -44,47 +36,16 @@ def covisibility(target: Target) -> Float[Tensor, "b p"]:
     shares = []
     for viewer, other in ((second, first), (first, second)):
         viewer_from_other = relative_pose(pose[:, viewer], pose[:, other]).float()
-        seen = _is_seen(transform_points(viewer_from_other, points[:, other]), near[:, viewer], far[:, viewer])
+        seen = is_seen(transform_points(viewer_from_other, points[:, other]), near[:, viewer], far[:, viewer])
         counted = valid[:, other]
         shares.append((seen & counted).sum(dim=-1).double() / counted.sum(dim=-1))
     return (shares[0] + shares[1]) / 2
 
 
 def _range_images(target: Target) -> tuple[Float[Tensor, "b n r c"], Float[Tensor, "b n r c"]]:
-    """Per agent, the nearest and farthest known range in the cells around each cell of a sphere.
-
-    Infinity and -infinity where there is none.
-    """
-    columns = min(target.depth.shape[-1], MAX_COLUMNS)
-    rows = columns // 2
+    """Per agent, the nearest and farthest known range in the cells around each cell of a sphere."""
     points, valid = _by_agent(target, target.points_view, target.valid)
-    cell, depth = _cells(points, rows, columns), torch.linalg.vector_norm(points, dim=-1)
-    empty = depth.new_full((*depth.shape[:2], rows * columns), -math.inf)
-    farthest = empty.scatter_reduce(2, cell, torch.where(valid, depth, -math.inf), "amax")
-    nearest = empty.scatter_reduce(2, cell, torch.where(valid, -depth, -math.inf), "amax")
-    far, near = (_widest(image.unflatten(2, (rows, columns))) for image in (farthest, nearest))
-    return -near, far
-
-
-def _widest(image: Float[Tensor, "b n r c"]) -> Float[Tensor, "b n r c"]:
-    """Maximum over the smallest neighborhood that holds anything; the sphere closes sideways."""
-    result = torch.full_like(image, -math.inf)
-    for rows, columns in NEIGHBORHOODS:
-        side = columns // 2
-        around = torch.cat([image[..., image.shape[-1] - side :], image, image[..., :side]], dim=-1)
-        pooled = functional.max_pool2d(around, kernel_size=(rows, columns), stride=1, padding=(rows // 2, 0))
-        result = torch.where(result.isinf(), pooled, result)
-    return result
-
-
-def _cells(directions: Float[Tensor, "*b 3"], rows: int, columns: int) -> Int[Tensor, "*b"]:
-    """Flat index of the cell of azimuth and elevation that a direction (of any length) points into."""
-    x, y, z = directions.unbind(-1)
-    azimuth = torch.atan2(x, z) / (2 * math.pi) + 0.5
-    polar = torch.atan2(torch.hypot(x, z), -y) / math.pi
-    column = (azimuth * columns).long().clamp(0, columns - 1)
-    row = (polar * rows).long().clamp(0, rows - 1)
-    return row * columns + column
+    return range_images(points, valid, min(target.depth.shape[-1], MAX_COLUMNS))
 
 
 def _some_points(target: Target) -> tuple[Float[Tensor, "b n p 3"], Bool[Tensor, "b n p"]]:
@@ -102,13 +63,3 @@ def _by_agent(
     agents = valid.shape[1] // views_per_agent(target)
     points = in_agent_frame(points.flatten(2, 3), target)
     return points.reshape(len(points), agents, -1, 3), valid.reshape(len(valid), agents, -1)
-
-
-def _is_seen(
-    points: Float[Tensor, "b q p 3"], near: Float[Tensor, "b q r c"], far: Float[Tensor, "b q r c"]
-) -> Bool[Tensor, "b q p"]:
-    cell = _cells(points, *near.shape[-2:])
-    distance = torch.linalg.vector_norm(points, dim=-1)
-    slack = RELATIVE_TOLERANCE * distance + ABSOLUTE_TOLERANCE_M
-    nearest, farthest = near.flatten(2).gather(2, cell), far.flatten(2).gather(2, cell)
-    return (distance > nearest - slack) & (distance < farthest + slack)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any
 
 import lightning as L
@@ -94,7 +95,7 @@ class FirstBatches(OPV2VDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """The batches."""
-        self._batches = self._batches or list(super().train_dataloader())
+        self._batches = self._batches or list(islice(super().train_dataloader(), self.config.steps_per_epoch))
         return DataLoader(self._batches, batch_size=None)  # type: ignore[arg-type]  # a list is a dataset
 
     def val_dataloader(self) -> DataLoader:

@@ -25,6 +25,7 @@ from coopmap.metrics import (
     pose_rows,
 )
 from coopmap.metrics.term_means import TermMeans
+from coopmap.training.counters import count_batches_anew
 from coopmap.training.inputs import draw_inputs
 from coopmap.training.optim import build_optimizer, warmup_cosine
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch
@@ -43,8 +44,8 @@ class PoseLearner(L.LightningModule):
         model: Observation to Prediction.
         criterion: (Prediction, Target) to total loss and named terms.
         optim: optimizer and schedule.
-        seed: random numbers of a training step depend on it, the step and the rank alone, so that a resumed run
-            repeats them.
+        seed: random numbers of a training step depend on it and the place of the batch in the global order alone, so
+            that a resumed run repeats them, on any number of ranks.
         record: plain values to keep in every checkpoint (configuration, revision, ...).
         task, priors: which geometric inputs samples come with, in training by chance; images only by default.
     """
@@ -94,11 +95,11 @@ class PoseLearner(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Tie the step's random numbers to the step."""
-        torch.manual_seed(_random_number(self.seed, *self._step_key()))
+        torch.manual_seed(_random_number(self.seed, self._micro_batch(batch_idx)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Total loss of a batch."""
-        observation = self.with_inputs(batch.observation, *self._step_key(), 1)
+        observation = self.with_inputs(batch.observation, self._micro_batch(batch_idx), 1)
         teaching = {} if self.teacher is None else {"teacher": self.teacher(observation)}
         total, terms = self.criterion(self(observation), batch.target, **teaching)
         self._last_terms = {"loss": total.detach(), **terms}
@@ -143,8 +144,8 @@ class PoseLearner(L.LightningModule):
                 "the weights are those before the first of these steps."
             )
 
-    def _step_key(self) -> tuple[int, int]:
-        return self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank
+    def _micro_batch(self, batch_idx: int) -> int:
+        return self.trainer.datamodule.micro_batch(batch_idx)  # type: ignore[attr-defined]
 
     def _logs_this_step(self) -> bool:
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
@@ -202,14 +203,16 @@ class PoseLearner(L.LightningModule):
     # Checkpoints: plain values and tensors only, so that they load with weights_only=True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the record and the baseline."""
+        """Keep the record, the baseline and what batches were counted in."""
         checkpoint["coopmap"] = {
             **self.record,
+            "accumulate": self.trainer.accumulate_grad_batches,
             "mean_poses": self.baseline.mean_poses if self.baseline is not None else {},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the baseline along."""
+        """Take the baseline along; count batches anew if an optimizer step has another number of them now."""
+        count_batches_anew(checkpoint, self.trainer.accumulate_grad_batches)
         if mean_poses := checkpoint["coopmap"]["mean_poses"]:
             self.baseline = MeanPoseBaseline()
             self.baseline.mean_poses = mean_poses

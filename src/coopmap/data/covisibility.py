@@ -1,0 +1,153 @@
+"""Co-visibility of all pairs of agents of a split, measured once from the depth that training learns from."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch.utils.data import DataLoader, Dataset
+
+from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, SplitIndex, read_agent
+from coopmap.data.pose_table import PoseTable, fingerprint
+from coopmap.geometry.cameras import PinholeCamera, camera_rays
+from coopmap.geometry.covisibility import MAX_COLUMNS, is_seen, range_images
+from coopmap.geometry.se3_numpy import relative_pose, transform_points
+from coopmap.geometry.targets import SeenPoints
+
+log = logging.getLogger(__name__)
+
+CAMERA_COLUMNS = 200
+"""Of dense depth every so many pixels are used that an image has about this many columns, of half a degree each."""
+
+MAX_QUERIES = 8192
+"""Of an agent's points at most about so many are looked for in the range images of the others."""
+
+
+def split_covisibility(
+    index: SplitIndex,
+    poses: PoseTable,
+    depth_source: DepthSource,
+    range_m: float,
+    cache_dir: Path | str | None = None,
+    num_workers: int = 0,
+) -> Float32[np.ndarray, " p"]:
+    """Measure the co-visibility of the pairs of a split within ``range_m``, or take it from the cache.
+
+    Returns:
+        For each frame of ``a`` agents ``a * a`` values, row by row: the share of an agent's points that the other sees
+        too, mean of both directions. 1 on the diagonal; NaN where agents are out of range or have no depth.
+    """
+    path = None
+    if cache_dir is not None:
+        key = f"{fingerprint(index)} {depth_source.describe()} {range_m:g} {CAMERA_COLUMNS} {MAX_QUERIES} {MAX_COLUMNS}"
+        name = f"covisibility_{index.split}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+        path = Path(cache_dir).expanduser() / name
+        if path.is_file():
+            return np.load(path, allow_pickle=False)
+    values = _measure(_Frames(index, poses, depth_source, range_m), num_workers)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
+        np.save(temporary, values)
+        os.replace(temporary, path)
+    return values
+
+
+def frame_covisibility(
+    points: list[Float32[np.ndarray, "_ 3"]], poses: Float[np.ndarray, "a 4 4"]
+) -> Float32[np.ndarray, "a a"]:
+    """Co-visibility of some agents, from the points that each knows in its own frame."""
+    clouds = [torch.from_numpy(np.ascontiguousarray(cloud)) for cloud in points]
+    images = [range_images(cloud, torch.ones(len(cloud), dtype=torch.bool), MAX_COLUMNS) for cloud in clouds]
+    shares = np.full((len(points), len(points)), np.nan, np.float32)
+    for other, cloud in enumerate(points):
+        some = cloud[:: max(1, len(cloud) // MAX_QUERIES)]
+        for viewer in range(len(points)):
+            if len(some) and len(points[viewer]):
+                moved = transform_points(relative_pose(poses[viewer], poses[other]).astype(np.float32), some)
+                shares[viewer, other] = is_seen(torch.from_numpy(moved), *images[viewer]).float().mean()
+    mean = (shares + shares.T) / 2
+    np.fill_diagonal(mean, 1.0)
+    return mean
+
+
+def known_points(
+    metadata: AgentMetadata, depth: Float32[np.ndarray, "k h w"] | SeenPoints
+) -> Float32[np.ndarray, "n 3"]:
+    """Points that an agent's depth knows, in its frame; a regular subset of dense depth."""
+    if isinstance(depth, SeenPoints):
+        return depth.points
+    rig = metadata.rig
+    height, width = rig.image_size
+    step = max(1, width // CAMERA_COLUMNS)
+    points = []
+    for matrix, agent_from_camera, camera_depth in zip(rig.intrinsics, rig.agent_from_camera, depth, strict=True):
+        some = camera_depth[::step, ::step]
+        rays = camera_rays(PinholeCamera(matrix, height, width))[::step, ::step][some > 0]
+        points.append(transform_points(agent_from_camera, rays * some[some > 0][:, None]))
+    return np.concatenate(points).astype(np.float32)
+
+
+class _Frames(Dataset[tuple[Float32[np.ndarray, " p"], str | None]]):
+    """Per frame, its pairs' co-visibility and what made it unreadable."""
+
+    def __init__(self, index: SplitIndex, poses: PoseTable, depth_source: DepthSource, range_m: float) -> None:
+        self.index, self.poses, self.depth_source, self.range_m = index, poses, depth_source, range_m
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, frame: int) -> tuple[Float32[np.ndarray, " p"], str | None]:
+        hearing = self.poses.hearing(frame, self.range_m)
+        values = np.full(hearing.shape, np.nan, np.float32)
+        values[np.diag_indices(len(values))] = 1.0
+        rows = np.flatnonzero(hearing.sum(axis=1) > 1)
+        error = None
+        if len(rows):
+            try:
+                values[np.ix_(rows, rows)] = frame_covisibility(
+                    self._points(frame, rows), self.poses.poses(frame)[rows]
+                )
+            except FrameError as unreadable:
+                error = str(unreadable)
+        values[~hearing] = np.nan
+        return values.reshape(-1), error
+
+    def _points(self, frame: int, rows: np.ndarray) -> list[Float32[np.ndarray, "_ 3"]]:
+        ref = self.index.frame(frame)
+        agents = [ref.agents[row] for row in rows]
+        metadata = {agent: read_agent(self.index.yaml_path(ref, agent), with_vehicles=False) for agent in agents}
+        depths = self.depth_source.read(ref, metadata)
+        return [known_points(metadata[agent], depths[agent]) for agent in agents]
+
+
+def _measure(frames: _Frames, num_workers: int) -> Float32[np.ndarray, " p"]:
+    from rich.progress import track
+
+    loader = DataLoader(frames, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
+    shown = track(
+        loader,
+        description=f"co-visibility in {frames.index.split}",
+        total=len(frames),
+        transient=True,
+        disable=len(frames) < 200,
+    )
+    values, errors = zip(*shown, strict=True)
+    unreadable = [error for error in errors if error is not None]
+    if unreadable:
+        log.warning(
+            "co-visibility of %d of %d frames is unknown, because files cannot be read; the first: %s",
+            len(unreadable),
+            len(frames),
+            unreadable[0],
+        )
+    return np.concatenate(values)
+
+
+def _as_it_is(item: object) -> object:
+    return item
