@@ -21,7 +21,7 @@ from coopmap.training.module import PoseLearner
 
 IMAGES_ONLY = {"task": "images_only", "priors": "none"}
 """Choices under which a model gets nothing but images."""
-SHAPE_OF_VIEWS = ("layout", "panorama", "cameras")
+SHAPE_OF_VIEWS = ("layout", "panorama", "cameras", "mosaic")
 """Keys of ``data`` that say what the model looks at; a checkpoint's own are kept."""
 
 
