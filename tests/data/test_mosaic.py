@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from scipy.spatial import cKDTree
 
 from coopmap.config.data import AugmentationConfig, DataConfig, DepthConfig, MosaicConfig
 from coopmap.data import SampleRequest, build_split
+from coopmap.data.layouts import build_views
+from coopmap.data.opv2v import read_agent
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.views import Record
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.metrics.covisibility import covisibility
 from coopmap.types import Sample
@@ -18,6 +23,7 @@ from coopmap.types import Sample
 from .test_targets_on_town import distance_to_mesh, scene_of, world_points
 
 HEIGHT, WIDTH = 84, 112
+REAL_FRAME = Path(__file__).parents[3] / "shared" / "real" / "carla_five"
 
 
 @pytest.fixture
@@ -158,3 +164,21 @@ def test_noise_of_calibration_finds_the_same_rays(mosaic_config):
     for i in range(len(dataset)):
         dataset[i]
     assert len(dataset.views._mosaics) == 1
+
+
+@pytest.mark.skipif(not REAL_FRAME.is_dir(), reason=f"no {REAL_FRAME}")
+@pytest.mark.parametrize("agent", ["1", "2", "3", "4"])
+def test_real_sweeps_fill_more_of_a_mosaic_than_of_a_panorama(agent):
+    """Every camera counts, not the winner alone; where pixels are as dense as the points, nearly all remain."""
+    metadata = read_agent(REAL_FRAME / f"{agent}.yaml")
+    points = drop_own_body(read_sweep(REAL_FRAME / f"{agent}_lidar.pcd"))
+    seen = cull_hidden(see(points, metadata.rig), metadata.rig.intrinsics[:, 0, 0], sample_spacing(points))
+    record = Record(metadata, np.zeros((4, *seen.image_size, 3), np.uint8), seen)
+    share, remaining = {}, {}
+    for name, changes in (("panorama", {}), ("mosaic", {}), ("large", {"mosaic": MosaicConfig(294, 392)})):
+        config = DataConfig(layout="panorama" if name == "panorama" else "mosaic", **changes)
+        (view,) = build_views(config, depth_is_dense=False)(agent, record, None, None)
+        share[name], remaining[name] = (view.depth > 0).mean(), (view.depth > 0).sum() / len(seen.points)
+    assert share["mosaic"] > share["panorama"] > 0.14
+    assert remaining["mosaic"] > 0.87
+    assert remaining["large"] > 0.98
