@@ -55,7 +55,8 @@ def test_ratios_are_to_the_4n_baseline(report: dict[str, dict]) -> None:
 def test_tokens_are_patches_of_cameras_or_of_panoramas(report: dict[str, dict]) -> None:
     """The encoder's tokens hold one class token per view."""
     for name, row in report["Training step"].items():
-        views, patches = (8, CAMERA_PATCHES) if name.startswith("four_camera") else (2, CELLS)
+        views = 8 if name.startswith("four_camera") else 2
+        patches = CAMERA_PATCHES if name.startswith(("four_camera", "mosaic")) else CELLS
         tokens = (row["views"], row["encoder_tokens"], row["multi_view_tokens"])
         assert tokens == (views, patches + views, patches), name
 

@@ -1,6 +1,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from coopmap.comparison.caveats import caveats
 from coopmap.runs.groups import group_runs
 from coopmap.runs.reader import Run, read_run
@@ -88,3 +90,16 @@ def test_missing_records(make_run: MakeRun) -> None:
         "b/seed1: no model.json, so that parameters, tokens, FLOPs and memory are not known",
         "b/seed1: no wall time beside the validations",
     ]
+
+
+SOMETHING_ELSE = (
+    "what a view shows differs: panoramas in 3 runs; cameras side by side in b/seed1; measures per pixel are of other "
+    "pixels, those of poses compare"
+)
+
+
+@pytest.mark.parametrize(("layout", "expected"), [("grouped", []), ("mosaic", [SOMETHING_ELSE])])
+def test_views_that_show_something_else(make_run: MakeRun, layout: str, expected: list[str]) -> None:
+    """Fusing cameras inside the model keeps the panorama's pixels; cameras side by side do not."""
+    found = warnings_of(four(make_run, {"settings": {"data": {"root": "/data", "layout": layout}}}))
+    assert [line for line in found if line.startswith("what a view shows")] == expected

@@ -106,7 +106,10 @@ def test_new_parts_may_get_a_learning_rate() -> None:
         ("trainer.max_epoch=3", r"Did you mean trainer\.max_epochs\?"),
         ("experimnt=cyl_posefix", r"experimnt: no such key\. Did you mean experiment\?"),
         ("experiment=cyl_posfix", r"experiment=cyl_posfix: no such choice.*Did you mean experiment=cyl_posefix\?"),
-        ("data=twon", r"data=twon: no such choice; there are four_camera, panorama, town.*Did you mean data=town\?"),
+        (
+            "data=twon",
+            r"data=twon: no such choice; there are four_camera, mosaic, panorama, town.*Did you mean data=town\?",
+        ),
         ("machine=local3900", r"Did you mean machine=local3090\?"),
         ("seed=abc", r"seed: Value 'abc' of type 'str' could not be converted to Integer"),
         ("data.augmentation.yaw_roll=3.5", r"data\.augmentation\.yaw_roll: Value '3\.5'.*"),

@@ -7,7 +7,7 @@ import torch
 from coopmap.data import OPV2VDataModule
 from coopmap.data.dataset import collate
 from coopmap.data.normalization import normalize
-from coopmap.data.sampling import SampleRequest
+from coopmap.data.requests import SampleRequest
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.types import Batch, Observation
 

@@ -10,7 +10,8 @@ from coopmap.config.data import DataConfig
 from coopmap.data import OPV2VDataModule
 from coopmap.data.order import GlobalOrder, Pool
 from coopmap.data.pairs import PairLimits
-from coopmap.data.sampling import EvalBatchSampler, Position, SampleRequest, TrainBatchSampler, continued
+from coopmap.data.requests import SampleRequest
+from coopmap.data.sampling import EvalBatchSampler, Position, TrainBatchSampler, continued
 
 FRAMES_WITH = {2: np.arange(40), 3: np.arange(25), 4: np.arange(10)}
 STEPS = 30

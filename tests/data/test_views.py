@@ -7,8 +7,9 @@ import torch.nn.functional as F
 
 from coopmap.config.data import AugmentationConfig
 from coopmap.data import SampleRequest, build_split
+from coopmap.data.layouts import build_views
 from coopmap.data.normalization import normalize
-from coopmap.data.views import build_views, panorama_spec
+from coopmap.data.views import panorama_spec
 from coopmap.geometry import invert, transform_points
 from coopmap.geometry.panorama import look_up
 

@@ -231,3 +231,17 @@ def test_rough_poses_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCh
     assert len(found["cameras"]) == 12
     assert min(found["cameras"]) > 0.01
     assert found["cameras"] == pytest.approx(found["panorama"], rel=1e-3, abs=1e-4)
+
+
+def test_mosaics_keep_the_calibrated_rays_that_they_were_trained_with(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    """They are to a mosaic what the warp is to a panorama, whose model is measured on images alone."""
+    found = {}
+    for layout in ("panorama", "mosaic"):
+        size = ("data.mosaic.height=28", "data.mosaic.width=42")
+        checkpoint = make_checkpoint("task=calibrated", f"data.layout={layout}", *size, "data.max_views_per_gpu=16")
+        result = evaluate(checkpoint, output=tmp_path / layout, icp=False, refine=True)
+        found[layout] = result.summary["inputs"]
+        assert len(rows_of(tmp_path / layout / "pairs.csv")) == 6
+    assert found == {"panorama": "images", "mosaic": "images + calibrated rays"}

@@ -3,18 +3,23 @@
 import json
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 import trimesh
 
+from coopmap import build_model, load_config
 from coopmap import infer as program
-from coopmap import load_config
-from coopmap.config import ConfigError
+from coopmap.config import Config, ConfigError
+from coopmap.config.compose import to_yaml
+from coopmap.config.data import MosaicConfig
 from coopmap.config.infer import InferConfig
+from coopmap.config.model import InputsConfig
+from coopmap.config.task import TaskConfig
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.inference.command import read_views
 from coopmap.inference.outputs import write_ply
@@ -104,6 +109,35 @@ def test_frame_with_errors_beside_the_poses(
     assert not any("intrinsics" in view for view in cameras["views"])
 
 
+def test_frame_for_a_model_of_mosaics(
+    config: Config, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """Its cameras are given with their calibration, and looked at one by one for edges."""
+    trained = replace(
+        config,
+        data=replace(config.data, layout="mosaic", mosaic=MosaicConfig(28, 42)),
+        task=TaskConfig("calibrated", geometric=1.0, rays=1.0),
+        model=replace(config.model, plucker=True, inputs=InputsConfig(rays=True)),
+    )
+    checkpoint = tmp_path / "best.ckpt"
+    state = {f"model.{name}": tensor for name, tensor in build_model(trained).state_dict().items()}
+    torch.save({"coopmap": {"config": to_yaml(trained)}, "state_dict": state}, checkpoint)
+    output = tmp_path / "out"
+    run(monkeypatch, f"checkpoint={checkpoint}", f"frame={frame}", f"output={output}")
+    printed = capsys.readouterr().out
+    assert "mosaics of cameras (168 x 28 pixels)" in printed
+    assert "error" in printed
+    with np.load(output / "predictions.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    assert arrays["images"].shape[1:] == (28, 168, 3)
+    assert not {"intrinsics", "v_fov", "ray_residual"} & set(arrays)
+    cameras = json.loads((output / "cameras.json").read_text())
+    assert cameras["camera_model"] == "mosaic"
+    assert not any({"intrinsics", "projection", "ray_residual_deg"} & set(view) for view in cameras["views"])
+    assert (output / "overview.png").exists()
+    assert (output / "scene.html").exists()
+
+
 def test_truth_and_calibration_do_not_reach_the_model(
     checkpoint: Path, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -185,6 +219,7 @@ def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
     [
         (["experiment=fusion_mean"], "fuses the camera images of a car"),
         (["experiment=four_camera_rig"], "cars with calibrated rigs"),
+        (["experiment=mosaic_posefix"], "the four cameras of a car side by side"),
         (["experiment=cyl_panorama_aware"], "360-degree panoramas"),
     ],
 )

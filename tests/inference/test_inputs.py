@@ -9,6 +9,7 @@ import torch
 
 from coopmap import build_dataset
 from coopmap.config import Config, ConfigError
+from coopmap.config.data import MosaicConfig
 from coopmap.config.synth import TownConfig
 from coopmap.data.opv2v import DataError
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
@@ -181,3 +182,14 @@ def test_frames_that_are_not_there(config: Config, frame: Path):
         read_frame(frame.with_name("999999"), config.data)
     with pytest.raises(ConfigError, match=r"agents=12345: no agent 12345 in this frame; there are \d+"):
         read_frame(frame, config.data, ["12345"])
+
+
+def test_mosaics_are_read_as_they_are(config: Config, frame: Path):
+    data = replace(config.data, layout="mosaic", mosaic=MosaicConfig(28, 42))
+    views = read_frame(frame, data, with_rays=True)
+    assert views.camera_model == "mosaic"
+    assert views.images.shape[1:] == (28, 4 * 42, 3)
+    assert views.observation.rays_given.all()
+    assert views.observation.camera_pose.shape[1:] == (4, 4, 4)
+    assert views.observation.depth_prior is None
+    assert views.covered.all()

@@ -108,3 +108,24 @@ def test_wrong_options_and_shapes(pinhole: KnownAnswer):
         InferenceOptions(confidence_percentile=100)
     with pytest.raises(ValueError, match="1 x 2 x 3 x 28 x 56; expected those of one sample, without batch"):
         infer(pinhole, observation().map(lambda tensor: tensor[None]))
+
+
+def test_cameras_of_a_mosaic_are_searched_for_edges_one_by_one():
+    """A step in depth between two cameras is none within either; one within a camera is."""
+    rays = torch.from_numpy(camera_rays(PanoramaCamera(HEIGHT, 4 * HEIGHT, np.deg2rad(90))))[None, None].float()
+    depth = torch.full((1, 1, HEIGHT, 4 * HEIGHT), 5.0)
+    depth[..., HEIGHT : 2 * HEIGHT] = 50.0
+    depth[..., 3 * HEIGHT + HEIGHT // 2 :] = 50.0
+    trans, quat = torch.zeros(1, 1, 3), torch.tensor([[[0.0, 0, 0, 1]]])
+    points, ones = rays * depth[..., None], torch.ones_like(depth)
+    known = Prediction(rays, depth, trans, quat, torch.ones(1), ones, ones, points, points)
+    kept = {}
+    for kind in ("cyl", "mosaic"):
+        result = infer(lambda _: known, observation(HEIGHT, 4 * HEIGHT), InferenceOptions(kind))
+        kept[kind] = result.mask[0].all(dim=0)
+    assert infer(lambda _: known, observation(HEIGHT, 4 * HEIGHT), InferenceOptions("mosaic")).camera is None
+    borders = torch.tensor([0, HEIGHT - 1, HEIGHT, 2 * HEIGHT - 1, 2 * HEIGHT, 4 * HEIGHT - 1])
+    middle = torch.tensor([3 * HEIGHT + HEIGHT // 2 - 1, 3 * HEIGHT + HEIGHT // 2])
+    assert kept["mosaic"][borders].all()
+    assert not kept["mosaic"][middle].any()
+    assert not kept["cyl"][borders].any()

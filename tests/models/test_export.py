@@ -307,3 +307,19 @@ def test_command_line_exports_the_newest_run(whole, tmp_path):
     model = MapAnything(whole.cfg)
     load_weights(model, tmp_path / "out")
     assert torch.equal(model.scale_token, whole.scale_token)
+
+
+def test_a_model_of_mosaics_is_upstreams_without_the_addon_alone(whole, tmp_path):
+    layout = ["model.inputs={rays: true, depth: true, pose: true}", "data.layout=mosaic", "task=calibrated"]
+    config = stand_in(*layout)
+    folder = export(save_checkpoint(tmp_path / "plain.ckpt", config, whole, ORIGIN), tmp_path / "released")
+    model = MapAnything(whole.cfg).eval()
+    assert not load_weights(model, folder).mismatch
+    assert_same_output(whole, model)
+    card = (folder / "README.md").read_text()
+    assert "left, front, right and rear camera side by side" in card
+    assert "panorama" not in card
+    told = stand_in(*layout, "model.plucker=true")
+    path = save_checkpoint(tmp_path / "told.ckpt", told, MapAnything(told.model), ORIGIN)
+    with pytest.raises(ConfigError, match=r"model\.plucker=true: upstream has no such part"):
+        export(path, tmp_path / "refused")

@@ -26,11 +26,12 @@ from coopmap.config.synth import LidarConfig, ScenarioCounts, tiny_town
 from coopmap.data import SampleRequest, build_split
 from coopmap.data.datamodule import prepare_worker
 from coopmap.data.dataset import PanoramaDataset
+from coopmap.data.layouts import build_views
 from coopmap.data.opv2v import read_agent, read_image, read_images, select_depth_source
 from coopmap.data.opv2v.depth import DenseDepth, LidarDepth
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
 from coopmap.data.vehicles import vehicles_around
-from coopmap.data.views import Record, build_views
+from coopmap.data.views import Record
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 
 AGENTS = 2

@@ -34,6 +34,7 @@ VARIANTS = (
     BASELINE,
     "four_camera_rig",
     "cyl_posefix",
+    "mosaic_posefix",
     "fusion_mean",
     "fusion_concat",
     "fusion_conv3d",
@@ -255,7 +256,8 @@ def describe_sample(variants: Sequence[Variant], options: FusionOptions) -> str:
     data = variants[0].config.data
     return (
         f"{options.agents} cars; panoramas of {data.panorama.height} x {data.panorama.width}, "
-        f"cameras of {data.cameras.height} x {data.cameras.width} pixels"
+        f"cameras of {data.cameras.height} x {data.cameras.width}, "
+        f"in mosaics {data.mosaic.height} x {data.mosaic.width} pixels"
     )
 
 

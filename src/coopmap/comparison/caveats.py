@@ -24,6 +24,12 @@ DATASET_KEYS = (
 OBJECTIVE_KEYS = ("loss.weights.pose_trans", "loss.pose_terms")
 """Settings that ``val/pose_trans_avg`` depends on; the shape of the robust loss is the published one in evaluation."""
 
+PIXELS = dict.fromkeys(("panorama", "grouped", "warped"), "panoramas") | {
+    "cameras": "single cameras",
+    "mosaic": "cameras side by side",
+}
+"""What ``data.layout`` makes of a view, as far as measures per pixel go."""
+
 MAX_NAMED = 2
 
 
@@ -42,6 +48,7 @@ def caveats(groups: Sequence[Group], without_figures: Sequence[Path], by: Sequen
         *_differences("last validated step", runs, lambda run: f"{run.last[STEPS]:.0f}"),
         *_datasets(runs),
         *_objectives(runs),
+        *_views(runs),
         *_differences("code", runs, _revisions),
         *_differences("host", runs, _hosts, "step and wall times do not compare"),
         *_seeds(groups),
@@ -91,6 +98,13 @@ def _objectives(runs: Sequence[Run]) -> list[str]:
     if not (keys := differing_objective(runs)):
         return []
     return [f"objective differs ({_some(keys)}): pose_trans_avg does not compare, meters and degrees do"]
+
+
+def _views(runs: Sequence[Run]) -> list[str]:
+    """Fusion inside the model is supervised by the panorama, whatever the layout of its images."""
+    so = "measures per pixel are of other pixels, those of poses compare"
+    layout = _setting("data.layout")
+    return _differences("what a view shows", runs, lambda run: PIXELS.get(layout(run), "panoramas"), so)
 
 
 def _setting(key: str) -> Callable[[Run], str]:

@@ -11,7 +11,7 @@ from coopmap.config.synth import TownConfig
 PROJECTIONS = ("equirect", "cylinder")
 SURFACES = ("bowl", "sphere", "infinite")
 GEOMETRIES = ("content", "central")
-LAYOUTS = ("panorama", "cameras", "grouped", "warped")
+LAYOUTS = ("panorama", "cameras", "grouped", "warped", "mosaic")
 DEPTH_SOURCES = ("auto", "npy", "png", "lidar")
 DEPTH_KINDS = ("z", "ray")
 
@@ -80,6 +80,25 @@ class CamerasConfig:
 
 
 @dataclass
+class MosaicConfig:
+    """The camera images of an agent side by side, unwarped (``data.layout=mosaic``; docs/mosaic.md).
+
+    Attributes:
+        height, width: size that each camera image is resized to, multiples of 14. The default keeps the 4 : 3 of
+            OPV2V's images; four of 20 x 15 patches are 1,200 tokens, where the default panorama has 1,296, and a
+            camera's 100 degrees get the panorama's 2.8 pixels per degree on average.
+    """
+
+    height: int = 210
+    width: int = 280
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            size = getattr(self, name)
+            require(size > 0 and size % 14 == 0, f"data.mosaic.{name}", size, "a positive multiple of the patch, 14")
+
+
+@dataclass
 class DepthConfig:
     """Where ground-truth depth comes from.
 
@@ -112,9 +131,10 @@ class AugmentationConfig:
         exposure: largest relative difference in gain between the cameras of one car.
         grayscale_prob: probability of a gray panorama.
         blur_prob: probability of a Gaussian blur.
-        yaw_roll: shift the panorama circularly by a random angle and turn the view's pose to match.
+        yaw_roll: shift the panorama circularly by a random angle and turn the view's pose to match; of a mosaic, turn
+            rays and pose.
         tilt_deg: largest random pitch and roll of the frame that the panorama is made in; the view's pose is turned to
-            match. Each panorama is then warped with a pattern of its own.
+            match. Each panorama is then warped with a pattern of its own; of a mosaic rays and pose are turned.
     """
 
     brightness: float = 0.2
@@ -143,8 +163,8 @@ class DataConfig:
         root: folder with ``train``, ``validate``, ``test``.
         depth_root: folder with dense depth in the same layout, or null.
         layout: what a view is: ``panorama`` (an agent's cameras stitched), ``cameras`` (each camera a view, the 4n
-            baseline), ``grouped`` (an agent's camera images, to be fused by the model on the panorama's patches) or
-            ``warped`` (the same, each warped onto the panorama).
+            baseline), ``grouped`` (an agent's camera images, to be fused by the model on the panorama's patches),
+            ``warped`` (the same, each warped onto the panorama) or ``mosaic`` (an agent's camera images side by side).
         town: when set and ``root`` is missing, this synthetic town is rendered there first.
         is_synthetic: ground truth is dense and exact (rendered), which upstream's loss trusts more.
         include_rsu: use road-side units (negative agent ids) as agents.
@@ -180,12 +200,19 @@ class DataConfig:
     vehicle_masks: bool = False
     panorama: PanoramaConfig = field(default_factory=PanoramaConfig)
     cameras: CamerasConfig = field(default_factory=CamerasConfig)
+    mosaic: MosaicConfig = field(default_factory=MosaicConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
         require_choice("data.layout", self.layout, LAYOUTS)
+        require(
+            self.layout != "mosaic" or self.panorama.geometry == "content",
+            "data.panorama.geometry",
+            self.panorama.geometry,
+            "content with data.layout=mosaic: seen from the center, a pixel has no direction but that of what it shows",
+        )
         require(self.min_agents >= 1, "data.min_agents", self.min_agents, "at least 1")
         require(self.max_agents >= self.min_agents, "data.max_agents", self.max_agents, f"at least {self.min_agents=}")
         require(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from coopmap.config.checks import require, require_choice
 
 FUSION_LAYOUTS = {
-    "none": ("panorama", "cameras"),
+    "none": ("panorama", "cameras", "mosaic"),
     "mean": ("grouped",),
     "concat": ("warped",),
     "conv3d": ("warped",),
@@ -23,8 +23,8 @@ class FusionConfig:
     """How the images of a car's cameras become the tokens of one panorama; see ``docs/fusion.md``.
 
     Attributes:
-        kind: ``none`` (views are panoramas or single cameras already), ``mean``, ``concat``, ``conv3d``, ``conv_gru``
-            or ``cross_attention``.
+        kind: ``none`` (views are panoramas, mosaics or single cameras already), ``mean``, ``concat``, ``conv3d``,
+            ``conv_gru`` or ``cross_attention``.
         injection: tell the multi-view transformer the cameras' poses: ``none``, ``pose_token`` (poses fused into one
             token per car) or ``late`` (poses ask the car's patch tokens).
         directions: tell the block where each cell of the panorama and each camera look, and which slot a camera is.

@@ -9,6 +9,8 @@ from coopmap.config.groups import group_choices
 from coopmap.config.stored import ModelChoice
 
 CAMERA_MODELS = ("pinhole", "cyl")
+"""Of images that come alone."""
+VIEW_MODELS = (*CAMERA_MODELS, "mosaic")
 PRECISIONS = ("auto", "fp32", "bf16")
 PATCH = 14
 
@@ -18,7 +20,8 @@ class InferenceOptions:
     """How to run a model and which of its pixels to keep.
 
     Attributes:
-        camera_model: ``pinhole`` (perspective views) or ``cyl`` (360-degree panoramas).
+        camera_model: ``pinhole`` (perspective views), ``cyl`` (360-degree panoramas) or ``mosaic`` (the cameras of a
+            car side by side).
         precision: ``fp32``, ``bf16`` (autocast; heads stay in float32) or ``auto``: bf16 on a GPU that has it.
         edges: leave out pixels that float between a front and a back surface.
         edge_depth_ratio: relative spread of depth within 3 x 3 pixels that makes an edge, where normals say so too.
@@ -34,7 +37,8 @@ class InferenceOptions:
     confidence_percentile: float = 0.0
 
     def __post_init__(self) -> None:
-        require_choice("camera_model", self.camera_model, CAMERA_MODELS)
+        known = self.camera_model in VIEW_MODELS
+        require(known, "camera_model", self.camera_model, f"one of {', '.join(VIEW_MODELS)}")
         require_choice("precision", self.precision, PRECISIONS)
         require(self.edge_depth_ratio > 0, "edge_depth_ratio", self.edge_depth_ratio, "a ratio above 0")
         require(0 < self.edge_normal_deg < 180, "edge_normal_deg", self.edge_normal_deg, "degrees between 0 and 180")
@@ -53,7 +57,7 @@ class InferConfig(InferenceOptions, ModelChoice):
         agents: agents of the frame, as in ``agents=641,650``, the reference first; without, as in evaluation.
         output: folder for predictions.npz, points.ply, cameras.json, overview.png and scene.html.
         camera_model: of the images: ``pinhole`` (perspective) or ``cyl`` (360-degree panoramas, 4 times as wide as
-            high); panoramas of a frame are ``cyl`` in any case.
+            high); views of a frame are what the model was trained on in any case.
         size: longest side of the images in pixels; null: 518, or the width of the model's panoramas.
         max_points: points of the point cloud.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
@@ -69,6 +73,7 @@ class InferConfig(InferenceOptions, ModelChoice):
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        require_choice("camera_model", self.camera_model, CAMERA_MODELS)
         InferenceOptions.__post_init__(self)
         require_choice("model", self.model, group_choices("model"))
         ModelChoice.__post_init__(self)

@@ -175,6 +175,7 @@ class ModelConfig:
         pose_correction: correct rough poses by what the images show before they are encoded.
         pose_update: do not encode rough poses, but move them towards what the images say, by learned gains.
         spherical_encoding: tell each patch of a panorama in which direction it looks (zero at first).
+        plucker: tell each patch of a mosaic where its camera is, by Plücker coordinates (zero at first).
         fusion: how a car's cameras become one panorama, where the data keeps them apart.
         rig_constraint: predict one pose per car and compose it with its calibrated rig, instead of one per camera
             (``data.layout=cameras``).
@@ -199,6 +200,7 @@ class ModelConfig:
     pose_correction: bool = False
     pose_update: bool = False
     spherical_encoding: bool = False
+    plucker: bool = False
     initialization: str = "released"
     weights: str | None = None
     weights_only_submodules: list[str] = field(default_factory=list)
@@ -217,6 +219,12 @@ class ModelConfig:
             "model.pose_correction",
             self.pose_correction,
             "false with model.pose_update, which does not encode rough poses",
+        )
+        require(
+            self.inputs.rays or not self.plucker,
+            "model.plucker",
+            self.plucker,
+            "false without model.inputs.rays: it says where given rays start",
         )
         require_choice("model.initialization", self.initialization, INITIALIZATIONS)
         require(

@@ -52,6 +52,7 @@ class Config:
         self._check_layout()
         self._check_priors()
         self._check_panorama_options()
+        self._check_mosaic()
         for kind in INPUTS:
             if self.task.may_give(kind) and not getattr(self.model.inputs, kind):
                 raise ConfigError(
@@ -76,10 +77,25 @@ class Config:
             "model.spherical_encoding": self.model.spherical_encoding,
         }
         for key, is_on in options.items():
-            if is_on and self.data.layout == "cameras":
+            if is_on and self.data.layout in ("cameras", "mosaic"):
                 raise ConfigError(
-                    f"{key}=true is for 360-degree panoramas, but data.layout=cameras has single pinhole images: "
+                    f"{key}=true is for 360-degree panoramas, but data.layout={self.data.layout} has pinhole images: "
                     f"{key}=false, or data.layout=panorama, warped or grouped"
+                )
+
+    def _check_mosaic(self) -> None:
+        if self.data.layout != "mosaic":
+            if self.model.plucker:
+                raise ConfigError("model.plucker=true is about the cameras of a mosaic: expected data.layout=mosaic")
+            return
+        augmentation = self.data.augmentation
+        turned = {"yaw_roll": augmentation.yaw_roll, "tilt_deg": augmentation.tilt_deg > 0}
+        for key, is_on in turned.items():
+            if is_on and not self.task.always_gives("rays"):
+                raise ConfigError(
+                    f"data.augmentation.{key}={getattr(augmentation, key)} turns the frame of a mosaic, but task="
+                    f"{self.task.name} does not always give the rays that tell how: task=calibrated, or "
+                    f"data.augmentation.{key}={'false' if key == 'yaw_roll' else 0}"
                 )
 
     def _check_priors(self) -> None:

@@ -2,6 +2,6 @@
 
 from coopmap.data.datamodule import OPV2VDataModule, build_dataset, build_split
 from coopmap.data.dataset import PanoramaDataset
-from coopmap.data.sampling import SampleRequest
+from coopmap.data.requests import SampleRequest
 
 __all__ = ["OPV2VDataModule", "PanoramaDataset", "SampleRequest", "build_dataset", "build_split"]

@@ -13,15 +13,16 @@ from torch.utils.data import Dataset
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
+from coopmap.data.layouts import build_views
 from coopmap.data.metadata_table import MetadataTable
 from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
 from coopmap.data.pairs import PairLimits, PairTable
 from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
-from coopmap.data.sampling import SampleRequest
+from coopmap.data.requests import SampleRequest
 from coopmap.data.vehicles import vehicles_around
-from coopmap.data.views import Record, View, build_views
+from coopmap.data.views import Record, View
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.geometry.se3_numpy import invert
 from coopmap.types import Batch, Observation, Sample, SampleMeta, SkippedBatch, Target
@@ -249,11 +250,12 @@ def _observation(views: list[View], num_agents: int) -> Observation:
         rays = torch.from_numpy(np.stack([view.nominal_rays for view in views]))
     agent = _agent_numbers(views, num_agents)
     slots = None if agent is None else torch.arange(len(views)) % (len(views) // num_agents)
+    angles = [cell.angle for cell in cells if cell.angle is not None]
     grids = [cell.grid for cell in cells if cell.grid is not None]
     return Observation(
         images,
         rays,
-        camera_angle=torch.from_numpy(np.stack([cell.angle for cell in cells])) if cells else None,
+        camera_angle=torch.from_numpy(np.stack(angles)) if angles else None,
         camera_grid=torch.from_numpy(np.stack(grids)) if grids else None,
         camera_pose=_stacked([cell.pose for cell in cells]) if cells else None,
         agent=agent,

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int
 from coopmap.config import ConfigError
 from coopmap.config.sampling import CurriculumConfig
 from coopmap.data.pairs import PairLimits, PairTable
-from coopmap.data.sampling import SampleRequest
+from coopmap.data.requests import SampleRequest
 
 STAGES = 100
 """A curriculum moves on in so many equal stages."""

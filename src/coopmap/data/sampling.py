@@ -5,35 +5,15 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
 
-from coopmap.data.pairs import PairLimits
-
-if TYPE_CHECKING:
-    from coopmap.data.order import GlobalOrder
+from coopmap.data.order import GlobalOrder
+from coopmap.data.requests import SampleRequest
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SampleRequest:
-    """What a dataset is asked for.
-
-    Attributes:
-        frame: frame number in the split's index.
-        num_agents: views of the sample.
-        seed: decides agents, order and augmentation; ``None`` asks for the fixed evaluation sample.
-        limits: which agents may be put together in a training sample.
-    """
-
-    frame: int
-    num_agents: int
-    seed: int | None = None
-    limits: PairLimits = field(default_factory=PairLimits)
 
 
 @dataclass(frozen=True)

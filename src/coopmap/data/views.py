@@ -55,10 +55,10 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class CameraCells:
-    """What the cells of a panorama show in each camera; see the fields ``camera_*`` of Observation."""
+    """Where each camera is, and what the cells of a panorama show in it; see ``camera_*`` of Observation."""
 
-    angle: Float32[np.ndarray, "k gh gw"]
     pose: Float[np.ndarray, "k 4 4"]
+    angle: Float32[np.ndarray, "k gh gw"] | None = None
     grid: Float32[np.ndarray, "k gh gw 2"] | None = None
 
 
@@ -92,14 +92,6 @@ def panorama_spec(config: PanoramaConfig) -> PanoramaSpec:
         config.projection,
     )
     return PanoramaSpec(camera, config.surface, config.radius_m, np.deg2rad(config.feather_deg), config.legacy_crop)
-
-
-def build_views(config: DataConfig, depth_is_dense: bool) -> PanoramaViews | CameraViews:
-    """The maker of views of a layout."""
-    if config.layout == "cameras":
-        return CameraViews(config)
-    kinds = {"panorama": PanoramaViews, "warped": WarpedViews, "grouped": GroupedViews}
-    return kinds[config.layout](config, depth_is_dense)
 
 
 class PanoramaViews:
@@ -211,7 +203,7 @@ class WarpedViews(PanoramaViews):
 
     def _cells(self, frame: PanoramaFrame) -> CameraCells:
         _, angle = frame.in_cameras
-        return CameraCells(np.roll(angle, -frame.shift, axis=-1), frame.rig_in_view.agent_from_camera)
+        return CameraCells(frame.rig_in_view.agent_from_camera, np.roll(angle, -frame.shift, axis=-1))
 
 
 MAX_LOOK_UPS = 8
@@ -236,7 +228,7 @@ class GroupedViews(PanoramaViews):
         pixel, angle = look_up(frame.rig, frame.in_agent(patches.unproject(centers)), self.spec)
         height, width = frame.rig.image_size
         grid = np.where(np.isfinite(angle)[..., None], 2 * pixel / np.array([width, height]) - 1, OUTSIDE)
-        return CameraCells(angle.astype(np.float32), frame.rig_in_view.agent_from_camera, grid.astype(np.float32))
+        return CameraCells(frame.rig_in_view.agent_from_camera, angle.astype(np.float32), grid.astype(np.float32))
 
 
 OUTSIDE = -2.0

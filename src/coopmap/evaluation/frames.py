@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from coopmap.config import ConfigError
 from coopmap.data.dataset import PanoramaDataset, SkippedSample
 from coopmap.data.opv2v.index import SPLIT_FOLDERS
-from coopmap.data.sampling import SampleRequest
+from coopmap.data.requests import SampleRequest
 from coopmap.types import Sample, SampleMeta
 
 

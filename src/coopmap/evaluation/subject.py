@@ -14,6 +14,7 @@ from coopmap.config.checks import require_choice
 from coopmap.config.compose import from_yaml
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.groups import conf_dir, group_choices
+from coopmap.config.task import TaskConfig
 from coopmap.runs.find import find_checkpoint
 from coopmap.runs.stored import open_checkpoint
 from coopmap.training.assembly import build_module
@@ -21,7 +22,7 @@ from coopmap.training.module import PoseLearner
 
 IMAGES_ONLY = {"task": "images_only", "priors": "none"}
 """Choices under which a model gets nothing but images."""
-SHAPE_OF_VIEWS = ("layout", "panorama", "cameras")
+SHAPE_OF_VIEWS = ("layout", "panorama", "cameras", "mosaic")
 """Keys of ``data`` that say what the model looks at; a checkpoint's own are kept."""
 
 
@@ -79,13 +80,16 @@ def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
 def stored_config(text: str, overrides: Sequence[str]) -> Config:
     """A stored configuration, images only unless ``task`` or ``priors`` is named, with overrides on top.
 
+    A model of mosaics that was trained with calibrated rays keeps them: they are to it what the warp is to a panorama.
+
     ``task=CHOICE`` and ``priors=CHOICE`` replace what the model was given in training, ``data=CHOICE`` where samples
     come from; the model and the shape of its views stay as they were trained.
     """
     keys = dict(override.partition("=")[::2] for override in overrides)
     stored = OmegaConf.create(text)
     assert isinstance(stored, DictConfig)
-    for group, choice in IMAGES_ONLY.items():
+    needs_rays = stored.data.layout == "mosaic" and TaskConfig(**stored.task).always_gives("rays")
+    for group, choice in (IMAGES_ONLY | ({"task": "calibrated"} if needs_rays else {})).items():
         if group in keys or not _is_named(group, keys):
             stored[group] = _choice(group, keys.get(group, choice))
     if "data" in keys:

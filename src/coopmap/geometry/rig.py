@@ -10,6 +10,9 @@ from jaxtyping import Float
 SLOTS = ("front", "left", "rear", "right")
 """Canonical camera order, everywhere in the program."""
 
+SLOTS_BY_AZIMUTH = (1, 0, 3, 2)
+"""Slots from left to right around the car: left, front, right, rear. Neighbors look in neighboring directions."""
+
 OPV2V_CAMERA_OF_SLOT = (0, 2, 3, 1)
 """OPV2V camera number of each slot: ``camera0`` front, ``camera2`` left, ``camera3`` rear, ``camera1`` right."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -72,8 +73,17 @@ class SeenPoints:
         return maps
 
 
-def shown_pixels(warp: PanoramaWarp, intrinsics: Float[np.ndarray, "k 3 3"], size: tuple[int, int]) -> ShownPixels:
-    """Sort the pixels of a warp by the camera that they show, and look their rays up.
+class NearestPixels(NamedTuple):
+    """The camera that each pixel of a view shows, and which of its pixels (flat); -1 = none."""
+
+    winner: Int[np.ndarray, "h w"]
+    source: Int[np.ndarray, "h w"]
+
+
+def shown_pixels(
+    warp: PanoramaWarp | NearestPixels, intrinsics: Float[np.ndarray, "k 3 3"], size: tuple[int, int]
+) -> ShownPixels:
+    """Sort the pixels of a view by the camera that they show, and look their rays up.
 
     Args:
         warp: the sampling pattern.
@@ -181,11 +191,33 @@ def scattered_geometry(
         Unit rays and ranges (0 = unknown) in the view's frame.
     """
     pixel, shows = panorama_pixels(seen, warp, rig, spec, view_from_agent, shift)
-    at, points = pixel[shows], seen.points[shows]
-    nearest = nearest_per_pixel(at, np.linalg.norm(points, axis=-1), warp.winner.size)
-    at, turned = at[nearest], points[nearest] @ view_from_agent.T.astype(np.float32)
+    points = seen.points[shows]
+    return placed_geometry(points, pixel[shows], np.linalg.norm(points, axis=-1), view_from_agent, nominal_rays)
+
+
+def placed_geometry(
+    points: Float32[np.ndarray, "n 3"],
+    pixel: Int[np.ndarray, " n"],
+    distance: Float32[np.ndarray, " n"],
+    view_from_agent: Float[np.ndarray, "3 3"],
+    nominal_rays: Float32[np.ndarray, "hp wp 3"],
+) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
+    """Points as direction and range in the pixels that show them; of several in a pixel the nearest stays.
+
+    Args:
+        points: agent frame.
+        pixel: flat pixel of each.
+        distance: by which the nearest is chosen.
+        view_from_agent: rotation into the frame of the answer.
+        nominal_rays: directions for the pixels without a point.
+
+    Returns:
+        Unit rays and ranges (0 = unknown) from the agent's center.
+    """
+    nearest = nearest_per_pixel(pixel, distance, nominal_rays.shape[0] * nominal_rays.shape[1])
+    at, turned = pixel[nearest], points[nearest] @ view_from_agent.T.astype(np.float32)
     distance = np.linalg.norm(turned, axis=-1)
-    rays, ranges = nominal_rays.copy(), np.zeros(warp.winner.shape, np.float32)
+    rays, ranges = nominal_rays.copy(), np.zeros(nominal_rays.shape[:2], np.float32)
     rays.reshape(-1, 3)[at] = turned / np.maximum(distance, np.float32(1e-12))[:, None]
     ranges.reshape(-1)[at] = distance
     return rays, ranges

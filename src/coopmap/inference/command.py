@@ -73,6 +73,11 @@ def _check_images(asked: InferConfig, config: Config) -> None:
             f"{images}: this model fuses the camera images of a car (data.layout={config.data.layout}); "
             "give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
+    if config.data.layout == "mosaic":
+        raise ConfigError(
+            f"{images}: this model was trained on the four cameras of a car side by side, with their calibration "
+            "(data.layout=mosaic); give it frame=ROOT/SPLIT/SCENARIO/FRAME"
+        )
     if model.rig_constraint or model.view_embedding:
         raise ConfigError(
             f"{images}: this model was trained on cars with calibrated rigs (model.rig_constraint, "

@@ -53,7 +53,7 @@ class Views:
         observation: what the model sees, without batch dimension.
         images: the same images as 8-bit RGB, to show and to color points with.
         names: of the views: file names, or agents.
-        camera_model: ``pinhole`` or ``cyl``.
+        camera_model: ``pinhole``, ``cyl`` or ``mosaic``.
         title: what this is.
         source_from_view: 3x3 matrices that turn pixels of ``images`` into pixels of the files; ``None`` for panoramas
             stitched from several cameras.
@@ -255,7 +255,7 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
         ),
         images=_shown(stitched),
         names=names,
-        camera_model="pinhole" if config.layout == "cameras" else "cyl",
+        camera_model={"cameras": "pinhole", "mosaic": "mosaic"}.get(config.layout, "cyl"),
         title=f"{meta.scenario}, frame {meta.frame}: agents {', '.join(dict.fromkeys(meta.agents))}",
         true_pose=relative_pose(target.pose[:1], target.pose),
         covered=target.non_ambiguous,

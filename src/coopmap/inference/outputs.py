@@ -75,14 +75,15 @@ def arrays(views: Views, result: Inference) -> dict[str, np.ndarray]:
     camera = result.camera
     if isinstance(camera, PinholeCalibration):
         content |= {"intrinsics": camera.intrinsics}
-    else:
+    elif camera is not None:
         content |= {
             "v_fov": camera.v_fov,
             "elevation_center": camera.elevation_center,
             "yaw": camera.yaw,
             "projection": np.array(camera.projection),
         }
-    content["ray_residual"] = camera.residual
+    if camera is not None:
+        content["ray_residual"] = camera.residual
     if views.true_pose is not None:
         content["true_pose"] = views.true_pose.numpy()
     return content
@@ -104,7 +105,6 @@ def describe_cameras(views: Views, result: Inference, origin: str = "") -> dict[
                 "name": name,
                 "pose": result.pose[i].double().numpy().tolist(),
                 **_parameters(views, result, i),
-                "ray_residual_deg": _degrees(result.camera.residual[i]),
                 "pixels_kept": round(float(result.mask[i].float().mean()), 4),
             }
             for i, name in enumerate(views.names)
@@ -113,15 +113,21 @@ def describe_cameras(views: Views, result: Inference, origin: str = "") -> dict[
 
 
 def _parameters(views: Views, result: Inference, i: int) -> dict[str, Any]:
-    """Camera parameters of a view; NaN (null in the file) where no camera of the model fits the rays."""
+    """Camera parameters of a view; NaN (null in the file) where no camera of the model fits the rays.
+
+    None of mosaics.
+    """
     camera = result.camera
+    if camera is None:
+        return {}
+    residual = {"ray_residual_deg": _degrees(camera.residual[i])}
     if isinstance(camera, PinholeCalibration):
         parameters = {"intrinsics": camera.intrinsics[i].tolist()}
         if views.source_from_view is not None:
             in_file = views.source_from_view[i] @ camera.intrinsics[i]
             parameters |= {"intrinsics_of_file": in_file.tolist()}
-        return parameters
-    return {
+        return parameters | residual
+    return residual | {
         "projection": camera.projection[i],
         "v_fov_deg": _degrees(camera.v_fov[i]),
         "elevation_center_deg": _degrees(camera.elevation_center[i]),

@@ -50,19 +50,21 @@ def camera_table(views: Views, result: Inference) -> Table:
     """Recovered camera parameters and the share of pixels kept."""
     height, width = views.images.shape[1:3]
     camera = result.camera
+    parameters, own, kinds = np.empty((len(views.names), 0)), [], ""
     if isinstance(camera, PinholeCalibration):
         matrices = camera.intrinsics
         parameters = np.stack([matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 0, 2], matrices[:, 1, 2]], axis=1)
         own = [Column(label, "px", fixed(1), nan=NO_FIT) for label in ("fx", "fy", "cx", "cy")]
-        kinds = ""
-    else:
+    elif camera is not None:
         parameters = np.rad2deg(np.stack([camera.v_fov, camera.elevation_center, camera.yaw], axis=1))
         own = [Column(label, "deg", fixed(2), nan=NO_FIT) for label in ("v_fov", "elevation", "yaw")]
         kinds = f", {', '.join(dict.fromkeys(camera.projection))}"
+    if camera is not None:
+        parameters = np.column_stack([parameters, np.rad2deg(camera.residual)])
+        own.append(Column("ray residual", "deg", fixed(2), nan=NO_FIT))
     columns = [
         names("view"),
         *own,
-        Column("ray residual", "deg", fixed(2), nan=NO_FIT),
         Column("median depth", "m", fixed(1)),
         Column("kept", form=percent),
     ]
@@ -70,7 +72,7 @@ def camera_table(views: Views, result: Inference) -> Table:
     for i, name in enumerate(views.names):
         mask = result.mask[i]
         depth = float(result.depth[i][mask].median()) if mask.any() else None
-        residual = float(np.rad2deg(camera.residual[i]))
-        rows.append(Row([name, *map(float, parameters[i]), residual, depth, float(mask.float().mean())]))
-    title = f"cameras recovered from the rays ({width} x {height} pixels{kinds})"
+        rows.append(Row([name, *map(float, parameters[i]), depth, float(mask.float().mean())]))
+    what = "cameras recovered from the rays" if camera is not None else "mosaics of cameras"
+    title = f"{what} ({width} x {height} pixels{kinds})"
     return Table(title, columns, [Section(rows)])

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from coopmap.config.infer import InferenceOptions
 from coopmap.geometry.calibration import PanoramaCalibration, PinholeCalibration, fit_panorama, fit_pinhole
+from coopmap.geometry.rig import SLOTS
 from coopmap.geometry.se3 import invert, pose_from_quat_trans, transform_points
 from coopmap.inference.postprocess import confident, surface_edges
 from coopmap.types import Observation, Prediction
@@ -37,7 +39,8 @@ class Inference:
         confidence: at least 1.
         mask: pixels to believe.
         non_ambiguous: pixels that the model says show something.
-        camera: intrinsics of perspective views, or parameters of panoramas, recovered from ``rays``.
+        camera: intrinsics of perspective views, or parameters of panoramas, recovered from ``rays``; ``None`` for
+            mosaics, whose rays are seen from the middle of the car and fit no one camera.
     """
 
     prediction: Prediction
@@ -48,7 +51,7 @@ class Inference:
     confidence: Float[Tensor, "v h w"]
     mask: Bool[Tensor, "v h w"]
     non_ambiguous: Bool[Tensor, "v h w"]
-    camera: PinholeCalibration | PanoramaCalibration
+    camera: PinholeCalibration | PanoramaCalibration | None
 
 
 def infer(
@@ -104,14 +107,9 @@ def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Boo
     non_ambiguous = single.mask_logits > 0  # sigmoid above one half
     shown = non_ambiguous if covered is None else non_ambiguous & covered.cpu()
     mask = confident(single.confidence, shown, options.confidence_percentile)
-    wraps = options.camera_model == "cyl"
     if options.edges:
         candidates = int(mask.sum())
-        depth = single.depth if wraps else single.points_view[..., 2]
-        limits = options.edge_depth_ratio, options.edge_normal_deg
-        groups = [slice(start, start + EDGE_VIEWS) for start in range(0, len(mask), EDGE_VIEWS)]
-        edges = [surface_edges(single.points_view[g], depth[g], mask[g], wraps, *limits) for g in groups]
-        mask = mask & ~torch.cat(edges)
+        mask = mask & ~_edges(single, mask, options)
         if (kept := int(mask.sum())) < MANY_EDGES * candidates:
             log.warning(
                 "the edge filter leaves %.0f %% of the pixels, so depth is rough; edges=false keeps all, larger "
@@ -128,8 +126,33 @@ def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Boo
         confidence=single.confidence,
         mask=mask,
         non_ambiguous=non_ambiguous,
-        camera=fit_panorama(rays, usable) if wraps else fit_pinhole(rays, usable),
+        camera=_fit_camera(options.camera_model, rays, usable),
     )
+
+
+def _edges(single: Prediction, mask: Bool[Tensor, "v h w"], options: InferenceOptions) -> Bool[Tensor, "v h w"]:
+    """Pixels of ``mask`` that float between two surfaces; the cameras of a mosaic are looked at one by one."""
+    kind, limits = options.camera_model, (options.edge_depth_ratio, options.edge_normal_deg)
+    points, wraps = single.points_view, kind == "cyl"
+    depth = points[..., 2] if kind == "pinhole" else single.depth
+    if kind == "mosaic":
+        points, depth, mask = (_tiles(maps) for maps in (points, depth, mask))
+    groups = [slice(start, start + EDGE_VIEWS) for start in range(0, len(mask), EDGE_VIEWS)]
+    edges = torch.cat([surface_edges(points[g], depth[g], mask[g], wraps, *limits) for g in groups])
+    return torch.cat(edges.unflatten(0, (-1, len(SLOTS))).unbind(1), dim=2) if kind == "mosaic" else edges
+
+
+def _tiles(maps: Shaped[Tensor, "v h w *c"]) -> Shaped[Tensor, "t h wt *c"]:
+    """The tiles of mosaics, from left to right, as views of their own."""
+    return torch.stack(maps.chunk(len(SLOTS), dim=2), dim=1).flatten(0, 1)
+
+
+def _fit_camera(
+    kind: str, rays: Float[np.ndarray, "v h w 3"], usable: Bool[np.ndarray, "v h w"]
+) -> PinholeCalibration | PanoramaCalibration | None:
+    if kind == "mosaic":
+        return None
+    return fit_panorama(rays, usable) if kind == "cyl" else fit_pinhole(rays, usable)
 
 
 def _enough(mask: Bool[Tensor, "v h w"], share: float = 0.05) -> Bool[Tensor, "v h w"]:

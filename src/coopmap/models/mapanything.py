@@ -119,7 +119,7 @@ class MapAnything(nn.Module):
         else:
             raise ValueError(
                 f"images of shape {tuple(observation.images.shape)}: a model without fusion works on one image per "
-                f"view (data.layout=panorama or cameras); choose model/fusion=mean, concat, ..."
+                f"view (data.layout=panorama, mosaic or cameras); choose model/fusion=mean, concat, ..."
             )
         return EncoderOutput(*(tokens.unflatten(0, observation.rays.shape[:2]) for tokens in encoded))
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from coopmap.config import ConfigError
+from coopmap.config.data import DataConfig
 from coopmap.config.model import InputsConfig
 from coopmap.models import MapAnything, load_weights
 from coopmap.models.naming import canonical_names
@@ -120,7 +121,6 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
     header = {"license": license, "base_model": base["source"] if base.get("revision") else None}
     lines = [f"{key}: {value}\n" for key, value in header.items() if value]
     lines.append("library_name: pytorch\ntags:\n- image-to-3d\n- model_hub_mixin\n- pytorch_model_hub_mixin\n")
-    panorama = config.data.panorama
     rows = {
         "architecture": config.model.name,
         "experiment": config.experiment,
@@ -134,9 +134,23 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
         header="".join(lines),
         title=f"{config.model.name}, {config.experiment}",
         rows="\n".join(f"| {label} | {value} |" for label, value in rows.items() if value),
-        camera=f"panoramas of {panorama.width} x {panorama.height} pixels around each vehicle",
+        camera=_views(config.data),
         notes="\nThe lent encoders were not trained with this model: use it with images alone.\n" if lender else "",
     )
+
+
+def _views(data: DataConfig) -> str:
+    """What the model was shown, in words."""
+    panorama, mosaic, cameras = data.panorama, data.mosaic, data.cameras
+    if data.layout == "mosaic":
+        return (
+            f"a vehicle's left, front, right and rear camera side by side, {mosaic.width} x {mosaic.height} pixels "
+            "each; rays are the calibrated lines of sight in the vehicle's frame, and rays and depth that come out are "
+            "seen from its LiDAR"
+        )
+    if data.layout == "cameras":
+        return f"single cameras of a vehicle, {cameras.width} x {cameras.height} pixels"
+    return f"panoramas of {panorama.width} x {panorama.height} pixels around each vehicle"
 
 
 def _origin(record: Mapping[str, Any]) -> str | None:

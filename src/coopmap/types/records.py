@@ -85,7 +85,8 @@ class Observation(TensorRecord):
 
     Attributes:
         images: RGB, DINOv2-normalized; bytes on their way from a loader to the device.
-        rays: calibrated (nominal) unit rays of the pixels, in the view's own frame.
+        rays: calibrated (nominal) unit rays of the pixels, in the view's own frame; in a mosaic the cameras' lines of
+            sight, which start at the cameras (``camera_pose``).
         depth_prior: measured range along ``rays``, 0 = unknown; ``None`` when there is no such sensor.
         pose_prior: rough ``T_world_view`` (GPS, say); ``None`` when there is none.
         pose_sigma: standard deviation that the source of ``pose_prior`` states: meters along either horizontal axis,
@@ -97,7 +98,8 @@ class Observation(TensorRecord):
             optical axis and what a cell of the panorama shows in it, radians; infinity where the camera does not see
             the cell. Cells are pixels if the images are warped onto the panorama, else patches.
         camera_grid: where the centers of those patches lie in each camera: ``(x, y)`` from -1 to 1 over the image.
-        camera_pose: ``T_agent_camera`` of grouped images.
+        camera_pose: ``T_view_camera`` of an agent's cameras in slot order, where they are apart (agent-grouped images,
+            mosaics).
         agent: number of the car that each view belongs to; ``None`` = every view is a car of its own.
         slot: camera slot of each view (front, left, rear, right); ``None`` = views are agents.
         rig_pose: calibrated ``T_agent_view``; ``None`` = views are agents.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from coopmap.config.model import ModelConfig
 from coopmap.models.addons.base import AddOn, Trunk
+from coopmap.models.addons.plucker import PluckerEncoding
 from coopmap.models.addons.pose_correction import PoseCorrection
 from coopmap.models.addons.pose_update import PoseUpdate
 from coopmap.models.addons.rig_constraint import RigConstraint
@@ -32,5 +33,6 @@ def build_addons(cfg: ModelConfig) -> dict[str, AddOn]:
         ("pose_correction", cfg.pose_correction, lambda: PoseCorrection(dim)),
         ("pose_update", cfg.pose_update, lambda: PoseUpdate(shared_dim)),
         ("rig_constraint", cfg.rig_constraint, RigConstraint),
+        ("plucker", cfg.plucker, lambda: PluckerEncoding(dim, cfg.encoder.patch_size)),
     ]
     return {name: build() for name, wanted, build in table if wanted}
