@@ -21,7 +21,7 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.dataset import PanoramaDataset, collate
-from coopmap.data.opv2v import SplitIndex, select_depth_source
+from coopmap.data.opv2v import SplitIndex, read_exclusions, select_depth_source
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import EvalBatchSampler, TrainBatchSampler
 from coopmap.geometry.se3_numpy import relative_pose
@@ -45,7 +45,7 @@ def build_split(
     """
     if not config.root:
         raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
-    index = SplitIndex.build(config.root, split, config.include_rsu)
+    index = SplitIndex.build(config.root, split, config.include_rsu, read_exclusions(config.exclude))
     poses = PoseTable.build(index, config.cache_dir)
     depth = config.depth
     source = select_depth_source(

@@ -133,7 +133,7 @@ class DenseDepth:
 
     def first_path(self, ref: FrameRef, agent: str) -> Path:
         """See :class:`DepthSource`."""
-        return self._path(ref, agent, OPV2V_CAMERA_OF_SLOT[0])
+        return self.path(ref, agent, OPV2V_CAMERA_OF_SLOT[0])
 
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
         """See :class:`DepthSource`."""
@@ -144,17 +144,30 @@ class DenseDepth:
         content = "z-depth, converted to range" if self.kind == "z" else "range along the ray"
         return f"depth: dense, {self.root}/**/{self.pattern} ({content}; up to {self.max_depth_m:g} m)"
 
-    def _path(self, ref: FrameRef, agent: str, camera: int) -> Path:
+    def path(self, ref: FrameRef, agent: str, camera: int) -> Path:
+        """File of OPV2V camera number ``camera``."""
         return self.root / self.index.relative_folder(ref, agent) / self.pattern.format(frame=ref.frame, camera=camera)
 
-    def _read_agent(self, ref: FrameRef, agent: str, rig: Rig) -> Float32[np.ndarray, "k h w"]:
+    def stored(self, ref: FrameRef, agent: str, camera: int) -> np.ndarray:
+        """What the file of a camera holds, whatever that means.
+
+        Raises:
+            FrameError: if it is missing or damaged.
+        """
         read: Callable[[Path], np.ndarray] = _read_npy if self.pattern.endswith(".npy") else _read_carla_png
+        return read(self.path(ref, agent, camera))
+
+    def _read_agent(self, ref: FrameRef, agent: str, rig: Rig) -> Float32[np.ndarray, "k h w"]:
         depth = np.empty((len(rig.intrinsics), *rig.image_size), dtype=np.float32)
         for slot, camera in enumerate(OPV2V_CAMERA_OF_SLOT):
-            path = self._path(ref, agent, camera)
-            image = read(path)
-            check_size(path, image.shape, rig.image_size)
+            image = self.stored(ref, agent, camera)
+            check_size(self.path(ref, agent, camera), image.shape, rig.image_size)
             depth[slot] = image
+        return self.ranges(depth, rig)
+
+    def ranges(self, stored: Float32[np.ndarray, "k h w"], rig: Rig) -> Float32[np.ndarray, "k h w"]:
+        """Range along the ray, 0 = unknown, from what the files of all cameras hold, which is overwritten."""
+        depth = stored
         unknown = ~((depth > 0) & (depth < _SKY_M))  # written so that NaN is unknown
         depth[unknown] = 0
         if self.kind == "z":
