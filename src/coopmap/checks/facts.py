@@ -31,8 +31,8 @@ class AgentFacts:
         scale: meaning of its depth files.
         flips: share of LiDAR points that fit depth (or strength of image edges at outlines) as recorded (key ``""``)
             and with other signs.
-        swapped_share: share of LiDAR points that fit depth if its files are dealt out as the images suggest; ``None`` if
-            that is as they are.
+        swapped_share: share of LiDAR points that fit depth if its files are dealt out as the images suggest;
+            ``None`` if that is as they are.
         match: edges of each image against steps in each camera's depth.
         outlines_match: edges of each image at the LiDAR's outlines in each camera.
         num_points: in its sweep.

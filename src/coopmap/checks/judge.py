@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,19 +48,22 @@ class Judgment:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-def judge(config: DataConfig, facts: Sequence[AgentFacts], depth_kind: str) -> Judgment:
+def judge(
+    config: DataConfig, facts: Sequence[AgentFacts], depth_kind: str, explained: Collection[FrameKey]
+) -> Judgment:
     """All verdicts on agents in frames.
 
     Args:
         config: of the data.
         facts: of all agents in frames.
         depth_kind: what dense depth is taken for; empty without any.
+        explained: what has been found wrong already; that its sweep does not fit is no news.
     """
     result = Judgment()
-    signs = _judge_mounting(config, facts, result)
+    known = _judge_mounting(config, facts, result) | set(explained)
     _judge_cameras(config, facts, result)
     if depth_kind:
-        _judge_depth(config, facts, depth_kind, signs, result)
+        _judge_depth(config, facts, depth_kind, known, result)
     _judge_outlines(config, facts, result)
     return result
 
@@ -99,7 +102,7 @@ def _judge_mounting(config: DataConfig, facts: Sequence[AgentFacts], result: Jud
 
 
 def _judge_depth(
-    config: DataConfig, facts: Sequence[AgentFacts], kind: str, signs: set[FrameKey], result: Judgment
+    config: DataConfig, facts: Sequence[AgentFacts], kind: str, known: set[FrameKey], result: Judgment
 ) -> None:
     """Kind and unit of dense depth, and sweeps that do not fit it."""
     measured = [item for item in facts if item.scale is not None]
@@ -127,8 +130,8 @@ def _judge_depth(
             result.problems.append(Problem("depth_unit", folder, detail, (item.key,), root))
     for name in ("depth_kind", "depth_unit"):
         result.examined[name] = {item.key for item in trusted}
-    _judge_flips(config, measured, signs, result)
-    flagged = {key for problem in result.problems for key in problem.keys}
+    _judge_flips(config, measured, known, result)
+    flagged = known | {key for problem in result.problems for key in problem.keys}
     copies = Counter(item.sweep_content for item in measured)
     for item in measured:
         assert item.scale is not None
@@ -140,7 +143,7 @@ def _judge_depth(
     result.examined["lidar_mismatch"] = {item.key for item in measured}
 
 
-def _judge_flips(config: DataConfig, measured: Sequence[AgentFacts], signs: set[FrameKey], result: Judgment) -> None:
+def _judge_flips(config: DataConfig, measured: Sequence[AgentFacts], known: set[FrameKey], result: Judgment) -> None:
     """Whether LiDAR points hit the surfaces in depth better with another sign."""
     gains = [
         ({flip: float(np.mean([item.flips[flip] - item.flips[""] for item in items])) for flip in FLIPS}, items)
@@ -155,7 +158,7 @@ def _judge_flips(config: DataConfig, measured: Sequence[AgentFacts], signs: set[
         if gain[best] > FLIP_GAIN:
             detail = f"{gain[best]:.0%} more LiDAR points agree with depth if {_angle(best)} has the other sign"
             result.problems += [
-                Problem(best, item.path, detail, (item.key,), config.root) for item in items if item.key not in signs
+                Problem(best, item.path, detail, (item.key,), config.root) for item in items if item.key not in known
             ]
 
 
@@ -233,20 +236,20 @@ def _swaps(order: Sequence[int], what: str) -> str:
     return "; ".join(pairs)
 
 
-def judge_views(config: DataConfig, facts: Sequence[AgentFacts]) -> Iterator[Problem]:
-    """Coverage, masks, rays and sizes of the views of each split."""
+def judge_views(config: DataConfig, facts: Sequence[AgentFacts], depth_is_right: bool) -> Iterator[Problem]:
+    """Coverage, masks, rays and sizes of the views of each split; of depth that is wrong nothing more is said."""
     panorama = config.panorama
     for split, items in _by_split([item for item in facts if item.views is not None]).items():
         folder = str(Path(config.root, SPLIT_FOLDERS[split]))
         covered = float(np.mean([item.coverage for item in items]))
         valid = float(np.mean([item.valid for item in items]))
         for name, value in (("non_ambiguous", covered), ("valid", valid)):
-            if value < MIN_MASK:
+            if value < MIN_MASK and (depth_is_right or name != "valid"):
                 yield Problem("masks", folder, f"mean of {name} is {value:.3f}, expected at least {MIN_MASK}")
         if max(item.ray_defect or 0.0 for item in items) > 1e-3:
             yield Problem("rays", folder, "target rays are no unit vectors")
         angle = float(np.mean([item.angle_deg for item in items]))
-        if angle > MAX_ANGLE_DEG:
+        if angle > MAX_ANGLE_DEG and depth_is_right:
             yield Problem("rays", folder, f"content lies {angle:.1f} deg from nominal rays on average")
         yield from _judge_coverage(config, folder, covered, items)
         is_panorama = config.layout != "cameras"

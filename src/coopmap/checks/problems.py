@@ -101,12 +101,12 @@ def roll_up(problems: Sequence[Problem], examined: Mapping[str, Collection[Frame
     groups: dict[tuple[str, str], list[Problem]] = defaultdict(list)
     kept = []
     for problem in problems:
-        if problem.root is None or not problem.keys:
+        if problem.root is None or not problem.keys or problem.kind not in examined:
             kept.append(problem)
         else:
             groups[problem.kind, problem.root].append(problem)
     for (kind, root), group in groups.items():
-        kept += _rolled(group, Path(root), examined.get(kind, ()))
+        kept += _rolled(group, Path(root), examined[kind])
     return kept
 
 

@@ -41,7 +41,7 @@ FILE_KINDS = (
 )  # fmt: skip
 METADATA_KINDS = (
     "unreadable_metadata", "incomplete_metadata", "pose_not_finite", "extrinsic", "pitch_sign", "roll_sign",
-    "yaw_sign", "cameras_swapped", "shifted_time",
+    "yaw_sign", "cameras_swapped", "shifted_time", "agents_disagree",
 )  # fmt: skip
 
 
@@ -58,7 +58,8 @@ class Checked:
         batches: of each split.
         sources: one line per split about its depth.
         notes: what axes, depth and cameras were judged by.
-        whole_frames: frames of each split that were read whole.
+        whole_frames: number of frames of each split that were read whole.
+        whole: agents in those frames.
     """
 
     config: Config
@@ -70,6 +71,7 @@ class Checked:
     sources: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     whole_frames: dict[str, int] = field(default_factory=dict)
+    whole: set[FrameKey] = field(default_factory=set)
 
     @property
     def ok(self) -> bool:
@@ -147,6 +149,7 @@ def _read(asked: CheckConfig, examiner: Examiner, result: Checked) -> None:
     for split, found in _shown(outcomes, frames):
         for frame in found:
             result.problems += frame.problems
+            result.whole |= {item.key for item in frame.agents if frame.is_whole}
             result.facts.setdefault(split, []).extend(frame.agents)
             result.covisibility.setdefault(split, []).extend(frame.covisibility)
     for facts in result.facts.values():
@@ -156,16 +159,18 @@ def _read(asked: CheckConfig, examiner: Examiner, result: Checked) -> None:
 def _judge(data: DataConfig, sources: dict[str, DepthSource | None], result: Checked) -> None:
     """Verdicts that need many frames; what whole folders share is said once."""
     facts = [item for split in result.indices for item in result.facts.get(split, [])]
+    known = {key for problem in result.problems for key in problem.keys}
     dense = [source for source in sources.values() if isinstance(source, DenseDepth)]
-    judged = judge(data, facts, dense[0].kind if dense else "")
+    judged = judge(data, facts, dense[0].kind if dense else "", known)
     for kind in METADATA_KINDS:
         judged.examined[kind] |= {item.key for item in facts}
     for kind in FILE_KINDS:
-        judged.examined[kind] |= {item.key for item in facts if item.rig is not None}
+        judged.examined[kind] |= {item.key for item in facts if item.rig is not None and item.key in result.whole}
     found = [*result.problems, *judged.problems]
     in_time = Sequences(facts).problems()
     found += _without_copies(in_time, list(shared_scenarios(result.indices)), result.indices, {p.kind for p in found})
-    found += judge_views(data, facts)
+    has_unit = not any(problem.kind in ("depth_unit", "depth_swapped") for problem in found)
+    found += judge_views(data, facts, has_unit)
     result.problems[:] = roll_up(_distinct(found), judged.examined)
     result.notes = judged.notes
 

@@ -64,7 +64,7 @@ def angle_between(a: Float[np.ndarray, "*n 3"], b: Float[np.ndarray, "*n 3"]) ->
 
 
 def rigs_differ(a: Rig, b: Rig, tolerance: float = 0.01) -> bool:
-    """Whether two calibrations are of different kinds of cars; tolerance in meters, radians, share of the focal length."""
+    """Whether two calibrations are of different kinds of cars, by meters, radians or share of the focal length."""
     relative = np.swapaxes(a.agent_from_camera[:, :3, :3], -1, -2) @ b.agent_from_camera[:, :3, :3]
     shift = np.abs(a.agent_from_camera[:, :3, 3] - b.agent_from_camera[:, :3, 3]).max()
     focal = np.abs(b.intrinsics[:, 0, 0] / a.intrinsics[:, 0, 0] - 1).max()
