@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 import yaml
 
 from coopmap.cli.main import main
-from coopmap.data.opv2v import SplitIndex
+from coopmap.config import load_config
+from coopmap.config.checks import ConfigError
+from coopmap.data import OPV2VDataModule
+from coopmap.data.opv2v import SplitIndex, read_exclusions
 from coopmap.geometry import pose_from_carla
 
 SMALL = ("data.panorama.height=28", "data.panorama.width=112", "data.num_workers=0", "workers=1")
@@ -356,8 +360,8 @@ WAYS = [
     range_for_z, z_for_range, centimeters, millimeters, swapped_images, swapped_depth, swapped_calibration, pitch_sign,
     pitch_sign_that_fits, roll_sign, roll_sign_that_fits, missing_agent, frame_twice, shifted_timestamps, time_gap,
     truncated_image, truncated_sweep, truncated_depth, truncated_metadata, metadata_without_the_end, missing_depth,
-    missing_image, wrong_extrinsic, resized_images, jump, agent_elsewhere, pose_is_nan, scenario_in_two_splits, renamed_in_two_splits,
-    empty_split, missing_split, legacy_crop, lidar_of_another_frame, out_of_range,
+    missing_image, wrong_extrinsic, resized_images, jump, agent_elsewhere, pose_is_nan, scenario_in_two_splits,
+    renamed_in_two_splits, empty_split, missing_split, legacy_crop, lidar_of_another_frame, out_of_range,
 ]  # fmt: skip
 
 
@@ -374,3 +378,91 @@ def test_what_is_broken_is_named_exactly(way: Callable[[Path], Broken], copy: Pa
     status, report = check(copy, *arguments)
     assert found(report, copy) == expected
     assert (status, report["ok"]) == (1, False)
+
+
+def test_training_does_not_meet_what_the_fix_list_leaves_out(copy: Path, tmp_path: Path) -> None:
+    agent = agents(copy)[0]
+    for damage in (truncated_image, lidar_of_another_frame):
+        damage(copy)
+    fixes = tmp_path / "fixes.txt"
+    status, _ = check(copy, f"fix_list={fixes}")
+    entries = [line for line in fixes.read_text().splitlines() if not line.startswith("#")]
+    assert (status, entries) == (1, [f"train/train_0000/{agent}/000070"])
+
+    roots = (f"data.root={copy / 'town'}", f"data.depth_root={copy / 'depth'}")
+    arguments = [*roots, *SMALL[:3], "data.steps_per_epoch=40"]
+    datamodule = OPV2VDataModule(load_config([*arguments, f"data.exclude={fixes}"]).data)
+    met = {
+        (meta.frame, name)
+        for loader in (datamodule.train_dataloader(), datamodule.val_dataloader())
+        for batch in loader
+        for meta in batch.metas
+        for name in meta.agents
+        if meta.scenario == "train_0000"
+    }
+    everything = {(frame, name) for frame in FRAMES for name in agents(copy)}
+    assert met == everything - {("000070", agent)}
+    assert check(copy, f"data.exclude={fixes}") == (0, json.loads((copy / "out" / "check.json").read_text()))
+
+
+@pytest.mark.parametrize("line", ["train/train_0000/000070", "train/a/b/000070", "nonsense"])
+def test_a_list_that_is_none_is_refused(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text(f"# comment\n{line}\n")
+    with pytest.raises(ConfigError, match=rf"data.exclude=.*, line 2: '{line}'"):
+        read_exclusions(file)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        read_exclusions(tmp_path / "other.txt")
+
+
+def test_lidar_is_enough(copy: Path) -> None:
+    sweep = next(iter(sorted((copy / "town" / "validate").rglob("000070.pcd"))))
+    status, report = check(copy, "data.panorama.height=84", "data.panorama.width=336", depth=False)
+    assert (status, report["problems"]) == (0, [])
+    train = report["splits"]["train"]
+    assert train["depth"].startswith("depth: sparse, LiDAR")
+    assert train["used"] > 0.75
+    sweep.unlink()
+    status, report = check(copy, depth=False)
+    assert (status, found(report, copy)) == (1, {("missing_lidar", str(sweep.relative_to(copy)))})
+
+
+def test_processes_agree_with_one(copy: Path) -> None:
+    truncated_sweep(copy)
+    _, alone = check(copy)
+    _, together = check(copy, "workers=2")
+    assert together == alone
+
+
+def test_only_some_frames_are_read_whole(copy: Path) -> None:
+    truncated_image(copy)  # frame 70, neither first nor last
+    status, report = check(copy, "samples=2")
+    assert (status, report["splits"]["train"]["frames_read_whole"]) == (0, 2)
+    assert report["splits"]["train"]["frames"] == 4
+
+
+def test_figures_are_those_of_the_data(checked_town: Path, tmp_path: Path) -> None:
+    (tmp_path / "town").symlink_to(checked_town / "town")
+    (tmp_path / "depth").symlink_to(checked_town / "depth")
+    _, report = check(tmp_path, "data.max_views_per_gpu=7", "data.steps_per_epoch=10")
+    train, val = report["splits"]["train"], report["splits"]["val"]
+    assert (train["scenarios"], train["frames"], train["agent_frames"], train["rigs"]) == (1, 4, 12, 1)
+    assert (train["image_sizes"], train["view_size"]) == (["100 x 75"], [28, 112])
+    assert train["non_ambiguous"] == pytest.approx(train["predicted_coverage"], abs=1e-3)
+    assert train["batch_sizes"] == {"2": 3, "3": 2}
+    assert train["passes_per_epoch"] == {"2": 10 / 2 * 3 / 4, "3": 10 / 2 * 2 / 4}
+    assert (val["batch_sizes"], val["steps"]) == ({"3": 2}, 2)
+    data = load_config([f"data.root={checked_town / 'town'}", f"data.depth_root={checked_town / 'depth'}", *SMALL[:3]])
+    samples = [OPV2VDataModule(data.data).dataset("val")[i] for i in range(4)]
+    valid = np.mean([sample.target.valid.double().mean() for sample in samples])
+    assert val["valid"] == pytest.approx(valid, abs=1e-6)
+    assert val["angle_deg"] < val["angle_deg_by_surface"]["infinite"] / 4
+    assert val["best_surface"].startswith("bowl")
+
+
+def test_crop_is_told_by_its_third(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The signature of the defect with the real rig: 0.33 of the panorama instead of 0.86."""
+    _, report = check(copy, "data.panorama.surface=infinite", "data.panorama.legacy_crop=true")
+    assert report["splits"]["train"]["non_ambiguous"] == pytest.approx(0.33, abs=0.02)
+    assert report["splits"]["train"]["predicted_coverage"] == pytest.approx(0.858, abs=0.01)
+    assert re.search(r"crop: 0\.3\d+ covered", capsys.readouterr().out)

@@ -106,12 +106,15 @@ class Examiner:
         self, facts: AgentFacts, files: AgentFiles, source: DepthSource | None, ref: FrameRef
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Measure an agent's views; gives their rays and depths in the agent frame, if they are a panorama."""
-        if files.metadata is None or files.images is None or source is None:
+        if files.metadata is None or source is None:
             return None
         depth = self._depth(files, source)
         if depth is None:
             return None
-        record = Record(files.metadata, files.images, depth)
+        rig, images = files.metadata.rig, files.images
+        if images is None:  # geometry needs none
+            images = np.zeros((len(rig.intrinsics), *rig.image_size, 3), np.uint8)
+        record = Record(files.metadata, images, depth)
         builder = self._views(source.is_dense)
         views = builder(facts.key.agent, record, None, None)
         facts.views, facts.view_size = len(views), views[0].depth.shape

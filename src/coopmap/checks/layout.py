@@ -23,20 +23,19 @@ def find_splits(root: Path, asked: str) -> tuple[list[str], list[Problem]]:
     if not root.is_dir():
         raise DatasetLayoutError(root, "the dataset root does not exist", "Set data.root to the folder with the splits")
     wanted = list(SPLIT_FOLDERS) if asked == "all" else [asked]
+    wanted_folders = [SPLIT_FOLDERS[split] for split in wanted]
     present = [split for split in wanted if (root / SPLIT_FOLDERS[split]).is_dir()]
     needed = NEEDED if asked == "all" else (asked,)
-    hints = [f"{name} is to be called {right}" for name, right in OTHER_NAMES.items() if (root / name).is_dir()]
     problems = [
-        Problem("missing_split", str(root / SPLIT_FOLDERS[split]), "; ".join(["no such folder", *hints]))
+        Problem("missing_split", str(root / SPLIT_FOLDERS[split]), "no such folder")
         for split in needed
         if split not in present
     ]
-    if hints and asked == "all":
-        problems += [
-            Problem("missing_split", str(root / name), f"ignored under this name: rename it {right}")
-            for name, right in OTHER_NAMES.items()
-            if (root / name).is_dir()
-        ]
+    problems += [
+        Problem("split_name", str(root / name), f"ignored under this name: call it {right}")
+        for name, right in OTHER_NAMES.items()
+        if (root / name).is_dir() and right in wanted_folders
+    ]
     return present, problems
 
 

@@ -14,7 +14,7 @@ from coopmap.checks.facts import AgentFacts
 from coopmap.checks.judge import MIN_MASK
 from coopmap.checks.problems import KINDS, Problem
 from coopmap.checks.runner import Checked
-from coopmap.checks.surfaces import rigs_differ, surface_name
+from coopmap.checks.surfaces import rigs_differ
 from coopmap.checks.traffic import (
     OPV2V_DISTANCE_M,
     OPV2V_GPS,
@@ -118,7 +118,9 @@ def problem_lines(checked: Checked, most: int | None = SHOWN_PATHS) -> list[str]
 
 
 def tables(checked: Checked) -> list[Table]:
-    """Contents, geometry, traffic, batches, and the checklist."""
+    """Contents, geometry, traffic, batches, and the checklist; none if there is no split."""
+    if not checked.indices:
+        return []
     numbers = {split: split_numbers(checked, split) for split in checked.indices}
     return [_contents(numbers), _traffic(numbers), _batches(numbers), _evidence(checked), checklist(checked, numbers)]
 
@@ -218,16 +220,10 @@ def checklist(checked: Checked, numbers: dict[str, dict[str, Any]]) -> Table:
         apart = n["distance_m"][2] if n["distance_m"] else math.nan
         line(split, "between agents, median", f"{apart:.1f} m", f"meters: > {MIN_APART_M:g}",
              apart > MIN_APART_M if n["distance_m"] else None)  # fmt: skip
-        line(split, "rays against content", f"{_text(n['angle_deg'])} deg", "unit vectors, < 10 deg",
+        line(split, "rays against content", _text(n["angle_deg"]) + " deg" * is_read, "unit vectors, < 10 deg",
              not kinds["rays"] if is_read else None)  # fmt: skip
     columns = [names(""), *(Column(label, align="left") for label in ("found", "expected", "verdict"))]
     return Table("Checklist", columns, [Section(rows)])
-
-
-def configured_surface(checked: Checked) -> str:
-    """Name of the surface that is configured."""
-    panorama = checked.config.data.panorama
-    return surface_name(panorama.surface, panorama.radius_m)
 
 
 def _rig(item: AgentFacts) -> Any:
