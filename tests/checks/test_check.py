@@ -15,9 +15,11 @@ import yaml
 from coopmap.cli.main import main
 from coopmap.config import load_config
 from coopmap.config.checks import ConfigError
+from coopmap.config.synth import LidarConfig, tiny_town
 from coopmap.data import OPV2VDataModule
 from coopmap.data.opv2v import SplitIndex, read_exclusions
 from coopmap.geometry import pose_from_carla
+from coopmap.synthetic import render_town
 
 SMALL = ("data.panorama.height=28", "data.panorama.width=112", "data.num_workers=0", "workers=1")
 FRAMES = ("000060", "000070", "000080", "000090")
@@ -427,6 +429,7 @@ def test_lidar_is_enough(copy: Path) -> None:
     assert (status, found(report, copy)) == (1, {("missing_lidar", str(sweep.relative_to(copy)))})
 
 
+@pytest.mark.slow  # each process imports PyTorch
 def test_processes_agree_with_one(copy: Path) -> None:
     truncated_sweep(copy)
     _, alone = check(copy)
@@ -466,3 +469,35 @@ def test_crop_is_told_by_its_third(copy: Path, capsys: pytest.CaptureFixture[str
     assert report["splits"]["train"]["non_ambiguous"] == pytest.approx(0.33, abs=0.02)
     assert report["splits"]["train"]["predicted_coverage"] == pytest.approx(0.858, abs=0.01)
     assert re.search(r"crop: 0\.3\d+ covered", capsys.readouterr().out)
+
+
+@pytest.fixture(scope="session")
+def finer_town(make_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A town whose sweeps and images are dense enough to be compared without depth."""
+
+    def fill(folder: Path) -> None:
+        changes = {"frames": 3, "agents_min": 3, "image_scale": 0.25, "lidar": LidarConfig()}
+        render_town(tiny_town(str(folder / "town"), str(folder / "depth"), **changes))
+
+    return make_once("finer_town", fill)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [None, "cameras", "pitch"])
+def test_lidar_tells_axes_and_cameras_from_images(way: str | None, finer_town: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finer_town, tmp_path / "copy", copy_function=os.link))
+    agent = agents(folder)[1]
+    expected = set()
+    if way == "cameras":
+        for frame in FRAMES[:3]:
+            left, right = (scenario(folder) / agent / f"{frame}_camera{number}.png" for number in (2, 1))
+            rename(left, right, folder / "between")
+        expected = {("cameras_swapped", f"town/train/train_0000/{agent}")}
+    if way == "pitch":
+        turn_sign(folder, 5, fits=True)
+        expected = {("pitch_sign", "town")}
+    _, report = check(folder, depth=False)
+    assert found(report, folder) == expected
+    gain = re.search(r"other sign of pitch ([+-][0-9.]+)", report["notes"]["axes by LiDAR in images, train"])
+    assert gain is not None
+    assert (float(gain[1]) > 0.1) == (way == "pitch")

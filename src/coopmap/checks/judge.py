@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,8 +26,10 @@ COPY_BELOW = 0.95
 """The same, of a sweep that comes twice."""
 FLIP_GAIN = 0.05
 SWAP_GAIN = 0.05
+STRONG_GAIN, MIN_FRAMES = 0.15, 3
 MIN_EVIDENCE, SIGMAS = 20, 4.0
-"""Outlines of sweeps in images are weak evidence: so many agent frames, and so many standard errors."""
+"""Outlines of sweeps in images: a strong gain in so many frames of an agent, or any in so many of a split; and so many
+standard errors."""
 COVERAGE_WITHIN = 0.02
 MIN_MASK = 0.05
 MAX_ANGLE_DEG = 10.0
@@ -171,36 +173,64 @@ def _is_flat(gains: dict[str, float]) -> bool:
 
 
 def _judge_outlines(config: DataConfig, facts: Sequence[AgentFacts], result: Judgment) -> None:
-    """Whether image edges lie at the sweep's outlines, or better with other signs; where there is no dense depth."""
-    for split, items in _by_split([item for item in facts if item.outlines_match is not None]).items():
-        folder = str(Path(config.root, SPLIT_FOLDERS[split]))
-        strength = float(np.nanmean([item.flips[""] for item in items]))
-        lines = []
-        for flip in FLIPS:
-            gain = np.array([item.flips[flip] - item.flips[""] for item in items])
-            gain = gain[np.isfinite(gain)]
-            lines.append(f"{_angle(flip)} {gain.mean():+.2f}")
-            if _is_certain(gain):
-                detail = f"image edges at outlines of the sweep are {gain.mean():.2f} stronger with the other sign"
-                result.problems.append(Problem(flip, folder, detail))
+    """Whether image edges lie at the sweep's outlines, or better with other signs; where there is no dense depth.
+
+    Told for each agent where the evidence is strong, else for a whole split.
+    """
+    measured = [item for item in facts if item.outlines_match is not None]
+    for items in _groups(measured):
+        for kind, detail in _outline_verdicts(items, STRONG_GAIN, MIN_FRAMES):
+            result.problems += [Problem(kind, item.path, detail, (item.key,), config.root) for item in items]
+    for kind in (*FLIPS, "cameras_swapped"):
+        result.examined[kind] |= {item.key for item in measured}
+    flagged = {key for problem in result.problems for key in problem.keys}
+    for split, items in _by_split(measured).items():
+        strength = _gains(items, lambda item: item.flips[""]).mean()
+        flips = {flip: _flip_gains(items, flip).mean() for flip in FLIPS}
+        shown = ", ".join(f"{_angle(flip)} {gain:+.2f}" for flip, gain in flips.items())
         result.notes[f"axes by LiDAR in images, {split}"] = (
-            f"edges at outlines {strength:+.2f} (0 = chance); with the other sign of {', '.join(lines)}"
+            f"edges at outlines {strength:+.2f} (0 = chance); with the other sign of {shown}"
         )
-        match = np.nanmean([item.outlines_match for item in items if item.outlines_match is not None], axis=0)
-        order, _ = best_assignment(np.nan_to_num(match))
+        folder = str(Path(config.root, SPLIT_FOLDERS[split]))
+        rest = [item for item in items if item.key not in flagged]
+        result.problems += [
+            Problem(kind, folder, detail) for kind, detail in _outline_verdicts(rest, FLIP_GAIN, MIN_EVIDENCE)
+        ]
+
+
+def _outline_verdicts(items: Sequence[AgentFacts], least: float, number: int) -> Iterator[tuple[str, str]]:
+    """Kinds and details of what fits better than what is recorded."""
+    if len(items) < number:
+        return
+    flips = {flip: _flip_gains(items, flip) for flip in FLIPS}
+    best = max(flips, key=lambda flip: flips[flip].mean())
+    if _is_certain(flips[best], least, number):
+        detail = f"image edges at outlines of the sweep are {flips[best].mean():.2f} stronger with the other sign"
+        yield best, detail
+    matches = np.stack([item.outlines_match for item in items if item.outlines_match is not None])
+    matches = matches[np.isfinite(matches).all(axis=(1, 2))]
+    if len(matches):
+        order, _ = best_assignment(matches.mean(axis=0))
         rows = np.arange(len(order))
-        own = np.array([
-            item.outlines_match[rows, order].mean() - np.diag(item.outlines_match).mean()
-            for item in items if item.outlines_match is not None
-        ])  # fmt: skip
-        if _is_certain(own[np.isfinite(own)]):
-            result.problems.append(Problem("cameras_swapped", folder, _swaps(order, "the LiDAR in")))
+        gains = matches[:, rows, order].mean(axis=1) - matches[:, rows, rows].mean(axis=1)
+        if _is_certain(gains, least, number):
+            yield "cameras_swapped", _swaps(order, "the LiDAR in")
 
 
-def _is_certain(gain: np.ndarray) -> bool:
-    if len(gain) < MIN_EVIDENCE:
+def _flip_gains(items: Sequence[AgentFacts], flip: str) -> np.ndarray:
+    return _gains(items, lambda item: item.flips[flip] - item.flips[""])
+
+
+def _gains(items: Sequence[AgentFacts], value: Callable[[AgentFacts], float]) -> np.ndarray:
+    gains = np.array([value(item) for item in items])
+    return gains[np.isfinite(gains)] if np.isfinite(gains).any() else np.zeros(1)
+
+
+def _is_certain(gains: np.ndarray, least: float, number: int) -> bool:
+    if len(gains) < number:
         return False
-    return bool(gain.mean() > FLIP_GAIN and gain.mean() > SIGMAS * gain.std(ddof=1) / np.sqrt(len(gain)))
+    mean = float(gains.mean())
+    return mean > least and mean > SIGMAS * float(gains.std(ddof=1)) / np.sqrt(len(gains))
 
 
 def _judge_cameras(config: DataConfig, facts: Sequence[AgentFacts], result: Judgment) -> None:
@@ -220,7 +250,7 @@ def _judge_cameras(config: DataConfig, facts: Sequence[AgentFacts], result: Judg
             else:
                 detail = _swaps(order, "depth of")
                 result.problems.append(Problem("cameras_swapped", item.path, detail, (item.key,), config.root))
-    result.examined["cameras_swapped"] = {item.key for item in facts if item.rig is not None}
+    result.examined["cameras_swapped"] |= {item.key for item in facts if item.rig is not None}
     result.examined["depth_swapped"] = {item.key for item in matched}
     if matched:
         rows = [np.diag(item.match).mean() for item in matched if item.match is not None]
@@ -238,7 +268,6 @@ def _swaps(order: Sequence[int], what: str) -> str:
 
 def judge_views(config: DataConfig, facts: Sequence[AgentFacts], depth_is_right: bool) -> Iterator[Problem]:
     """Coverage, masks, rays and sizes of the views of each split; of depth that is wrong nothing more is said."""
-    panorama = config.panorama
     for split, items in _by_split([item for item in facts if item.views is not None]).items():
         folder = str(Path(config.root, SPLIT_FOLDERS[split]))
         covered = float(np.mean([item.coverage for item in items]))
@@ -252,13 +281,19 @@ def judge_views(config: DataConfig, facts: Sequence[AgentFacts], depth_is_right:
         if angle > MAX_ANGLE_DEG and depth_is_right:
             yield Problem("rays", folder, f"content lies {angle:.1f} deg from nominal rays on average")
         yield from _judge_coverage(config, folder, covered, items)
-        is_panorama = config.layout != "cameras"
-        size = (panorama.height, panorama.width) if is_panorama else (config.cameras.height, config.cameras.width)
-        per_agent = 1 if is_panorama else len(SLOTS)
+        per_agent, size = expected_views(config)
         for item in items:
-            if item.views != per_agent or item.view_size != size:
+            if item.views != per_agent or item.view_size != (size or item.view_size):
                 detail = f"{item.views} views of {item.view_size} per agent, expected {per_agent} of {size}"
                 yield Problem("views", item.path, detail, (item.key,))
+
+
+def expected_views(config: DataConfig) -> tuple[int, tuple[int, int] | None]:
+    """Views per agent, and their ``(height, width)`` where the configuration says it outright."""
+    if config.layout == "cameras":
+        return len(SLOTS), (config.cameras.height, config.cameras.width)
+    is_panorama = config.layout in ("panorama", "grouped", "warped")
+    return 1, (config.panorama.height, config.panorama.width) if is_panorama else None
 
 
 def _judge_coverage(config: DataConfig, folder: str, covered: float, items: Sequence[AgentFacts]) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,20 +112,21 @@ def roll_up(problems: Sequence[Problem], examined: Mapping[str, Collection[Frame
 
 
 def _rolled(group: Sequence[Problem], root: Path, examined: Collection[FrameKey]) -> Iterable[Problem]:
-    all_keys = set(examined) | {key for problem in group for key in problem.keys}
+    everything = set(examined) | {key for problem in group for key in problem.keys}
     left = list(group)
     for levels in (4, 3, 2, 1):
-        affected: dict[tuple[str, ...], list[Problem]] = defaultdict(list)
+        below = Counter(key.above(levels) for key in everything)
+        members: dict[tuple[str, ...], list[Problem]] = defaultdict(list)
         for problem in left:
-            affected[problem.keys[0].above(levels)].append(problem)
-        for folder, members in affected.items():
-            keys = {key for problem in members for key in problem.keys}
-            below = {key for key in all_keys if key.above(levels) == folder}
-            if keys == below and len(keys) > 1:
-                first = members[0]
-                detail = f"{first.detail} (and so in all {len(keys)} agent frames below)"
-                # a whole split is to be repaired, not left out
-                keys_to_leave = tuple(sorted(keys)) if levels < 3 else ()
-                yield replace(first, path=str(root.joinpath(*folder)), detail=detail, keys=keys_to_leave)
-                left = [problem for problem in left if problem not in members]
+            members[problem.keys[0].above(levels)].append(problem)
+        left = []
+        for folder, problems in members.items():
+            keys = {key for problem in problems for key in problem.keys}
+            if len(keys) < below[folder] or len(keys) == 1:
+                left += problems
+                continue
+            first = problems[0]
+            detail = f"{first.detail} (and so in all {len(keys)} agent frames below)"
+            keys_to_leave = tuple(sorted(keys)) if levels < 3 else ()  # a whole split is to be repaired, not left out
+            yield replace(first, path=str(root.joinpath(*folder)), detail=detail, keys=keys_to_leave)
     yield from left

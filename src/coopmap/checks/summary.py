@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from coopmap.checks.facts import AgentFacts
-from coopmap.checks.judge import MIN_MASK
+from coopmap.checks.judge import MAX_ANGLE_DEG, MIN_MASK, expected_views
 from coopmap.checks.problems import KINDS, Problem
 from coopmap.checks.runner import Checked
 from coopmap.checks.surfaces import rigs_differ
@@ -23,6 +22,7 @@ from coopmap.checks.traffic import (
     heading_shares,
     pairs_within,
 )
+from coopmap.config.data import DataConfig
 from coopmap.report.files import write_json, write_text
 from coopmap.report.numbers import DASH
 from coopmap.report.tables import Column, Row, Section, Table, names
@@ -193,37 +193,35 @@ def _evidence(checked: Checked) -> Table:
 
 def checklist(checked: Checked, numbers: dict[str, dict[str, Any]]) -> Table:
     """The lines that users of the method know, each with its verdict."""
-    data = checked.config.data
-    kinds = Counter(problem.kind for problem in checked.problems)
-    size = (
-        [data.cameras.height, data.cameras.width]
-        if data.layout == "cameras"
-        else [data.panorama.height, data.panorama.width]
-    )
-    per_agent = 4 if data.layout == "cameras" else 1
+    has_rays = all(problem.kind != "rays" for problem in checked.problems)
     rows = []
-
-    def line(split: str, label: str, found: str, expected: str, holds: bool | None) -> None:
-        verdict = "not measured" if holds is None else "ok" if holds else "WRONG"
-        rows.append(Row([f"{label}, {split}", found, expected, verdict], marked=() if holds else (3,)))
-
-    for split, n in numbers.items():
-        is_read = n["view_size"] is not None
-        most = data.max_agents * per_agent
-        line(split, "views per sample", _range(n["views_per_sample"]), f"{data.min_agents * per_agent} to {most}",
-             data.min_agents * per_agent <= n["views_per_sample"][0] <= most if is_read else None)  # fmt: skip
-        line(split, "size of a view", " x ".join(map(str, n["view_size"] or [DASH])), " x ".join(map(str, size)),
-             n["view_size"] == size if is_read else None)  # fmt: skip
-        for mask in ("non_ambiguous", "valid"):
-            line(split, f"mean of {mask}", _text(n[mask]), f">= {MIN_MASK}",
-                 n[mask] >= MIN_MASK if is_read else None)  # fmt: skip
-        apart = n["distance_m"][2] if n["distance_m"] else math.nan
-        line(split, "between agents, median", f"{apart:.1f} m", f"meters: > {MIN_APART_M:g}",
-             apart > MIN_APART_M if n["distance_m"] else None)  # fmt: skip
-        line(split, "rays against content", _text(n["angle_deg"]) + " deg" * is_read, "unit vectors, < 10 deg",
-             not kinds["rays"] if is_read else None)  # fmt: skip
+    for split, figures in numbers.items():
+        for label, found, expected, holds in _checklist_lines(checked.config.data, figures, has_rays):
+            verdict = "not measured" if holds is None else "ok" if holds else "WRONG"
+            rows.append(Row([f"{label}, {split}", found, expected, verdict], marked=() if holds else (3,)))
     columns = [names(""), *(Column(label, align="left") for label in ("found", "expected", "verdict"))]
     return Table("Checklist", columns, [Section(rows)])
+
+
+def _checklist_lines(
+    data: DataConfig, n: dict[str, Any], has_rays: bool
+) -> Iterator[tuple[str, str, str, bool | None]]:
+    """What, found, expected, and whether it holds (``None`` = not measured)."""
+    per_agent, size = expected_views(data)
+    is_read = n["view_size"] is not None
+    least, most = data.min_agents * per_agent, data.max_agents * per_agent
+    fewest, largest = n["views_per_sample"]
+    holds = least <= fewest and largest <= most
+    yield "views per sample", _range(n["views_per_sample"]), f"{least} to {most}", holds if is_read else None
+    found, expected = (" x ".join(map(str, value or [DASH])) for value in (n["view_size"], size))
+    yield "size of a view", found, expected, found == expected if is_read and size else None
+    for mask in ("non_ambiguous", "valid"):
+        yield f"mean of {mask}", _text(n[mask]), f">= {MIN_MASK}", n[mask] >= MIN_MASK if is_read else None
+    apart = n["distance_m"] and n["distance_m"][2]
+    found = f"{apart:.1f} m" if apart else DASH
+    yield "between agents, median", found, f"meters: > {MIN_APART_M:g}", apart > MIN_APART_M if apart else None
+    found = f"{_text(n['angle_deg'])} deg" if is_read else DASH
+    yield "rays against content", found, f"unit vectors, < {MAX_ANGLE_DEG:g} deg", has_rays if is_read else None
 
 
 def _rig(item: AgentFacts) -> Any:
