@@ -22,6 +22,7 @@ from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing,
 from coopmap.data.views import CameraViews, PanoramaViews, Record, View, build_views
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.targets import SeenPoints, panorama_pixels
+from coopmap.geometry.warp_cache import rounded_rig
 
 MIN_LEVER_M = 1.0
 """Nearer points say nothing about directions: the car's own body."""
@@ -130,7 +131,7 @@ class Examiner:
     def _panorama_facts(self, facts: AgentFacts, view: View, record: Record, builder: PanoramaViews) -> None:
         rig = record.metadata.rig
         prepared = builder.warps.get(rig)
-        key = builder.warps.key(rig)
+        key = builder.warps.key(rounded_rig(rig))
         if key not in self._made:
             self._made[key] = predicted_coverage(rig, builder.spec)
         facts.expected_coverage = self._made[key]
