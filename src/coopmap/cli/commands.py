@@ -142,6 +142,23 @@ COMMANDS = (
         ),
     ),
     Command(
+        "check",
+        "whether a data set is fit for a long run",
+        "coopmap.check:check_command",
+        "coopmap.config.check:CheckConfig",
+        takes_config=True,
+        needs="data.root=ROOT",
+        examples=(
+            ("check data.root=/data/opv2v data.depth_root=/data/depth", "everything"),
+            ("check data.root=/data/opv2v samples=200", "all metadata, 200 frames per split whole"),
+            ("check data.root=/data/opv2v fix_list=bad.txt", "then train with data.exclude=bad.txt"),
+        ),
+        notes=(
+            "Exit status 1 when something is wrong. check.json in output= has it for scripts: ok, problems (kind, path "
+            "and detail) and figures of each split. Kinds of problems and how they are found: docs/check.md."
+        ),
+    ),
+    Command(
         "bench model",
         "time, FLOPs and memory of the model's parts beside what the device can do",
         "coopmap.benchmarks.model:main",

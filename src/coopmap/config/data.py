@@ -168,6 +168,8 @@ class DataConfig:
         town: when set and ``root`` is missing, this synthetic town is rendered there first.
         is_synthetic: ground truth is dense and exact (rendered), which upstream's loss trusts more.
         include_rsu: use road-side units (negative agent ids) as agents.
+        exclude: file that lists agents in frames to leave out, one ``SPLIT_FOLDER/SCENARIO/AGENT/FRAME`` a line, as
+            ``coopmap check fix_list=FILE`` writes it.
         communication_range_m: agents farther from the reference agent are not heard.
         min_agents, max_agents: agents per training sample; drawn anew for each step, the same on every rank.
         max_views_per_gpu: a batch holds ``max_views_per_gpu // agents`` samples, in every layout.
@@ -187,6 +189,7 @@ class DataConfig:
     town: TownConfig | None = None
     is_synthetic: bool = True
     include_rsu: bool = False
+    exclude: str | None = None
     communication_range_m: float = 70.0
     min_agents: int = 2
     max_agents: int = 4

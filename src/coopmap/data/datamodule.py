@@ -24,7 +24,7 @@ from coopmap.data.budget import BadFrameBudget
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.normalization import normalize
-from coopmap.data.opv2v import SplitIndex, select_depth_source
+from coopmap.data.opv2v import SplitIndex, read_exclusions, select_depth_source
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
 from coopmap.data.pairs import PairTable
 from coopmap.data.pose_table import PoseTable
@@ -50,7 +50,7 @@ def build_split(
     """
     if not config.root:
         raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
-    index = SplitIndex.build(config.root, split, config.include_rsu)
+    index = SplitIndex.build(config.root, split, config.include_rsu, read_exclusions(config.exclude))
     poses = PoseTable.build(index, config.cache_dir)
     is_training = split == "train"
     depth = config.depth

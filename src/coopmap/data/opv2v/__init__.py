@@ -9,6 +9,7 @@ from coopmap.data.opv2v.errors import (
     MetadataError,
     MissingFileError,
 )
+from coopmap.data.opv2v.exclusion import read_exclusions
 from coopmap.data.opv2v.images import read_image, read_images
 from coopmap.data.opv2v.index import SPLIT_FOLDERS, FrameRef, SplitIndex
 from coopmap.data.opv2v.metadata import AgentMetadata, VehicleBoxes, read_agent
@@ -27,6 +28,7 @@ __all__ = [
     "SplitIndex",
     "VehicleBoxes",
     "read_agent",
+    "read_exclusions",
     "read_image",
     "read_images",
     "select_depth_source",

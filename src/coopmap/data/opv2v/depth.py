@@ -134,11 +134,11 @@ class DenseDepth:
 
     def first_path(self, ref: FrameRef, agent: str) -> Path:
         """See :class:`DepthSource`."""
-        return self._path(ref, agent, OPV2V_CAMERA_OF_SLOT[0])
+        return self.path(ref, agent, OPV2V_CAMERA_OF_SLOT[0])
 
     def paths(self, ref: FrameRef, agent: str) -> list[Path]:
         """The files that hold an agent's own depth."""
-        return [self._path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
+        return [self.path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
 
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
         """See :class:`DepthSource`."""
@@ -149,18 +149,33 @@ class DenseDepth:
         content = "z-depth, converted to range" if self.kind == "z" else "range along the ray"
         return f"depth: dense, {self.root}/**/{self.pattern} ({content}; up to {self.max_depth_m:g} m)"
 
-    def _path(self, ref: FrameRef, agent: str, camera: int) -> Path:
+    def path(self, ref: FrameRef, agent: str, camera: int) -> Path:
+        """File of OPV2V camera number ``camera``."""
         return self.root / self.index.relative_folder(ref, agent) / self.pattern.format(frame=ref.frame, camera=camera)
 
-    def _read_agent(self, ref: FrameRef, agent: str, rig: Rig) -> Float32[np.ndarray, "k h w"]:
+    def stored(self, ref: FrameRef, agent: str, camera: int) -> np.ndarray:
+        """What the file of a camera holds, whatever that means.
+
+        Raises:
+            FrameError: if it is missing or damaged.
+        """
         read: Callable[[Path], np.ndarray] = _read_npy if self.pattern.endswith(".npy") else _read_carla_png
+        return read(self.path(ref, agent, camera))
+
+    def _read_agent(self, ref: FrameRef, agent: str, rig: Rig) -> Float32[np.ndarray, "k h w"]:
         depth = np.empty((len(rig.intrinsics), *rig.image_size), dtype=np.float32)
         length_of_ray = z_to_range(rig)
         for slot, camera in enumerate(OPV2V_CAMERA_OF_SLOT):
-            path = self._path(ref, agent, camera)
-            image = read(path)
-            check_size(path, image.shape, rig.image_size)
+            image = self.stored(ref, agent, camera)
+            check_size(self.path(ref, agent, camera), image.shape, rig.image_size)
             self._write_range(np.ascontiguousarray(image, np.float32), length_of_ray[slot], depth[slot])
+        return depth
+
+    def ranges(self, stored: Float32[np.ndarray, "k h w"], rig: Rig) -> Float32[np.ndarray, "k h w"]:
+        """Range along the ray, 0 = unknown, from what the files of all cameras hold."""
+        depth = np.empty_like(stored)
+        for image, length_of_ray, ranges in zip(stored, z_to_range(rig), depth, strict=True):
+            self._write_range(image, length_of_ray, ranges)
         return depth
 
     def _write_range(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +60,16 @@ class SplitIndex:
     frame_agents: Int[np.ndarray, " n"]
 
     @classmethod
-    def build(cls, root: Path | str, split: str, include_rsu: bool = False) -> SplitIndex:
+    def build(
+        cls, root: Path | str, split: str, include_rsu: bool = False, exclude: Collection[str] = ()
+    ) -> SplitIndex:
         """Scan a split; opens no file.
 
         Args:
             root: folder that holds the split folders.
             split: a key of :data:`SPLIT_FOLDERS`.
             include_rsu: also count V2XSet's road-side units (negative agent ids).
+            exclude: entries ``SPLIT_FOLDER/SCENARIO/AGENT/FRAME`` to treat as absent.
 
         Raises:
             ValueError: if ``split`` is unknown.
@@ -89,7 +93,10 @@ class SplitIndex:
             (s, frame, rank, agent)
             for rank, ((s, agent), frames) in enumerate(zip(agent_folders, frame_lists, strict=True))
             for frame in frames
+            if not exclude or f"{folder.name}/{scenarios[s]}/{agent}/{frame}" not in exclude
         ]
+        if not rows:
+            raise DatasetLayoutError(folder, "every frame of the split is excluded", "Change data.exclude")
         rows.sort(key=lambda row: (row[0], int(row[1]), row[2]))
         return cls._from_rows(root, split, scenarios, rows)
 

@@ -1,0 +1,213 @@
+"""One frame: read all its agents, build their views as training does, and measure both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32
+
+from coopmap.checks.axes import FLIPS, best_assignment, dense_match, flipped_rig, image_edges, outlines
+from coopmap.checks.depth_scale import measure_scale, share_agreeing, stored_at
+from coopmap.checks.facts import AgentFacts, FrameFacts
+from coopmap.checks.reading import AgentFiles, AgentReader
+from coopmap.checks.surfaces import angle_between, angles_deg, predicted_coverage
+from coopmap.config.data import DataConfig
+from coopmap.data.layouts import build_views
+from coopmap.data.mosaic import MosaicViews
+from coopmap.data.opv2v import DepthSource, FrameRef, SplitIndex
+from coopmap.data.opv2v.depth import DenseDepth
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
+from coopmap.data.views import CameraViews, PanoramaViews, Record, View
+from coopmap.geometry.rig import Rig
+from coopmap.geometry.targets import SeenPoints, panorama_pixels
+from coopmap.geometry.warp_cache import rounded_rig
+
+MIN_LEVER_M = 1.0
+"""Nearer points say nothing about directions: the car's own body."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Frames of one split to examine, with whether to read more than their metadata."""
+
+    split: str
+    frames: tuple[tuple[int, bool], ...]
+
+
+@dataclass(eq=False)
+class Examiner:
+    """Examines frames; sent to each process once.
+
+    Attributes:
+        config: of the data.
+        indices: of each split.
+        sources: where depth of each split comes from; ``None`` if there is none.
+    """
+
+    config: DataConfig
+    indices: dict[str, SplitIndex]
+    sources: dict[str, DepthSource | None]
+    _made: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, job: Job) -> tuple[str, list[FrameFacts]]:
+        """Facts of the frames of a job, with the split's name."""
+        return job.split, [self._frame(job.split, number, whole) for number, whole in job.frames]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": {}}
+
+    def _frame(self, split: str, number: int, whole: bool) -> FrameFacts:
+        cv2.setNumThreads(1)
+        ref, source = self.indices[split].frame(number), self.sources[split]
+        readers = [AgentReader(self.indices[split], source, ref, agent) for agent in ref.agents]
+        points: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for reader in readers:
+            reader.read(whole)
+            if whole and reader.files.metadata is not None:
+                self._compare_sensors(reader.facts, reader.files, source)
+                shown = self._view_facts(reader.facts, reader.files, source, ref)
+                if shown is not None:
+                    points[reader.agent] = shown
+        return FrameFacts(
+            [reader.facts for reader in readers],
+            [problem for reader in readers for problem in reader.problems],
+            self._covisibility(readers, points),
+            whole,
+        )
+
+    def _compare_sensors(self, facts: AgentFacts, files: AgentFiles, source: DepthSource | None) -> None:
+        """LiDAR against depth and images, images against depth; as recorded and with other signs."""
+        metadata, sweep, images, stored = files.metadata, files.sweep, files.images, files.stored_depth
+        assert metadata is not None
+        rigs = {"": metadata.rig, **{flip: flipped_rig(metadata.pose, metadata.rig, flip) for flip in FLIPS}}
+        if stored is not None and sweep is not None:
+            body = drop_own_body(sweep)
+            kind = source.kind if isinstance(source, DenseDepth) else "z"
+            measured = stored_at(stored, _seen(body, metadata.rig, sweep), metadata.rig)
+            facts.scale = measure_scale(*measured, kind)
+            if facts.scale is not None:
+                for flip, rig in rigs.items():
+                    facts.flips[flip] = share_agreeing(*stored_at(stored, _seen(body, rig, sweep), rig), facts.scale)
+        if images is not None and stored is not None:
+            facts.match = dense_match(images, stored)
+            order, gain = best_assignment(facts.match)
+            if gain > 0 and sweep is not None and facts.scale is not None:
+                dealt = stored_at(stored[list(order)], _seen(drop_own_body(sweep), metadata.rig, sweep), metadata.rig)
+                facts.swapped_share = share_agreeing(*dealt, facts.scale)
+        elif images is not None and sweep is not None:
+            edges = np.stack([image_edges(image) for image in images])
+            marked = drop_own_body(sweep[outlines(sweep)])
+            facts.outlines_match = _edges_at(edges, see(marked, metadata.rig))
+            for flip, rig in rigs.items():
+                facts.flips[flip] = float(np.nanmean(np.diag(_edges_at(edges, see(marked, rig)))))
+
+    def _view_facts(
+        self, facts: AgentFacts, files: AgentFiles, source: DepthSource | None, ref: FrameRef
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Measure an agent's views; gives their rays and depths in the agent frame, if they are a panorama."""
+        if files.metadata is None or source is None:
+            return None
+        depth = self._depth(files, source)
+        if depth is None:
+            return None
+        rig, images = files.metadata.rig, files.images
+        if images is None:  # geometry needs none
+            images = np.zeros((len(rig.intrinsics), *rig.image_size, 3), np.uint8)
+        record = Record(files.metadata, images, depth)
+        builder = self._views(source.is_dense)
+        views = builder(facts.key.agent, record, None, None)
+        facts.views, facts.view_size = len(views), views[0].depth.shape
+        facts.coverage = float(np.mean([view.non_ambiguous.mean() for view in views]))
+        facts.valid = float(np.mean([(view.depth > 0).mean() for view in views]))
+        facts.ray_defect = max(float(np.abs(np.linalg.norm(view.rays, axis=-1) - 1).max()) for view in views)
+        facts.angle_deg = float(np.mean([_nominal_angle(view) for view in views]))
+        if not isinstance(builder, PanoramaViews):
+            return None
+        self._panorama_facts(facts, views[0], record, builder)
+        return views[0].rays, views[0].depth
+
+    def _panorama_facts(self, facts: AgentFacts, view: View, record: Record, builder: PanoramaViews) -> None:
+        rig = record.metadata.rig
+        prepared = builder.warps.get(rig)
+        key = builder.warps.key(rounded_rig(rig))
+        if key not in self._made:
+            self._made[key] = predicted_coverage(rig, builder.spec)
+        facts.expected_coverage = self._made[key]
+        known = view.depth > 0
+        if isinstance(record.depth, SeenPoints):
+            _, shows = panorama_pixels(record.depth, prepared.warp, rig, builder.spec, np.eye(3))
+            facts.used = float(known.sum() / max(int(shows.sum()), 1))
+        else:
+            facts.used = float(known.sum() / max(int(view.non_ambiguous.sum()), 1))
+        usable = known & (view.depth > MIN_LEVER_M) & view.non_ambiguous
+        if self.config.panorama.geometry == "content" and usable.any():
+            points = view.rays[usable] * view.depth[usable][:, None]
+            facts.surfaces = angles_deg(points, prepared.warp.winner[usable].astype(np.int64), rig)
+
+    def _depth(self, files: AgentFiles, source: DepthSource) -> Float32[np.ndarray, "k h w"] | SeenPoints | None:
+        """What the depth source gives, from the files that are read already."""
+        assert files.metadata is not None
+        if isinstance(source, DenseDepth):
+            return None if files.stored_depth is None else source.ranges(files.stored_depth.copy(), files.metadata.rig)
+        if files.sweep is None:
+            return None
+        seen = _seen(drop_own_body(files.sweep), files.metadata.rig, files.sweep)
+        return seen[seen.ranges <= self.config.depth.max_m]
+
+    def _views(self, is_dense: bool) -> PanoramaViews | CameraViews | MosaicViews:
+        name = f"views {is_dense}"
+        if name not in self._made:
+            self._made[name] = build_views(replace(self.config, cache_dir=None), is_dense)
+        return self._made[name]
+
+    def _covisibility(
+        self, readers: Sequence[AgentReader], points: dict[str, tuple[np.ndarray, np.ndarray]]
+    ) -> list[float]:
+        """Of all pairs of agents within range."""
+        chosen = [reader for reader in readers if reader.agent in points]
+        if len(chosen) < 2:
+            return []
+        import torch
+
+        from coopmap.metrics.covisibility import covisibility
+        from coopmap.types import Target
+
+        depth = torch.from_numpy(np.stack([points[reader.agent][1] for reader in chosen]))[None]
+        poses = np.stack([reader.files.metadata.pose for reader in chosen if reader.files.metadata is not None])
+        target = Target(
+            rays=torch.from_numpy(np.stack([points[reader.agent][0] for reader in chosen]))[None],
+            depth=depth,
+            valid=depth > 0,
+            non_ambiguous=depth > 0,
+            pose=torch.from_numpy(poses.astype(np.float32))[None],
+            is_metric=torch.tensor([True]),
+            is_synthetic=torch.tensor([True]),
+        )
+        first, second = np.triu_indices(len(chosen), k=1)
+        near = np.linalg.norm(poses[first, :3, 3] - poses[second, :3, 3], axis=1) <= self.config.communication_range_m
+        return covisibility(target)[0].numpy()[near].tolist()
+
+
+def _seen(body: Float32[np.ndarray, "n 3"], rig: Rig, sweep: Float32[np.ndarray, "m 3"]) -> SeenPoints:
+    return cull_hidden(see(body, rig), rig.intrinsics[:, 0, 0], sample_spacing(sweep))
+
+
+def _edges_at(edges: Float32[np.ndarray, "k h w"], seen: SeenPoints) -> Float[np.ndarray, "k k"]:
+    """Mean strength of each image's edges (rows) at the points that each camera (columns) sees; NaN without any."""
+    flat = edges.reshape(len(edges), -1)
+    result = np.full((len(edges), len(edges)), np.nan)
+    for camera in range(len(edges)):
+        pixel = seen.pixel[seen.camera == camera]
+        if len(pixel):
+            result[:, camera] = flat[:, pixel].mean(axis=1)
+    return result
+
+
+def _nominal_angle(view: View) -> float:
+    """Mean angle between nominal rays and what is shown, where that is known; degrees."""
+    known = view.depth > 0
+    return float(np.rad2deg(angle_between(view.rays[known], view.nominal_rays[known])).mean()) if known.any() else 0.0

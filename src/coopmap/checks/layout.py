@@ -1,0 +1,105 @@
+"""Splits, scenarios and names: what can be told from folders alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from coopmap.checks.problems import FrameKey, Problem
+from coopmap.data.opv2v import SPLIT_FOLDERS, DatasetLayoutError, SplitIndex
+
+NEEDED = ("train", "val")
+OTHER_NAMES = {"test_culver_city": "test_culvercity"}
+"""Folder names in OPV2V's archives that differ from its documentation, which is followed here."""
+
+
+def find_splits(root: Path, asked: str) -> tuple[list[str], list[Problem]]:
+    """Splits to check, and what is wrong with their folders.
+
+    Raises:
+        DatasetLayoutError: there is no such root.
+    """
+    if not root.is_dir():
+        raise DatasetLayoutError(root, "the dataset root does not exist", "Set data.root to the folder with the splits")
+    wanted = list(SPLIT_FOLDERS) if asked == "all" else [asked]
+    wanted_folders = [SPLIT_FOLDERS[split] for split in wanted]
+    present = [split for split in wanted if (root / SPLIT_FOLDERS[split]).is_dir()]
+    needed = NEEDED if asked == "all" else (asked,)
+    problems = [
+        Problem("missing_split", str(root / SPLIT_FOLDERS[split]), "no such folder")
+        for split in needed
+        if split not in present
+    ]
+    problems += [
+        Problem("split_name", str(root / name), f"ignored under this name: call it {right}")
+        for name, right in OTHER_NAMES.items()
+        if (root / name).is_dir() and right in wanted_folders
+    ]
+    return present, problems
+
+
+def build_indices(
+    root: Path, splits: list[str], include_rsu: bool, excluded: Collection[str]
+) -> tuple[dict[str, SplitIndex], dict[str, SplitIndex], list[Problem]]:
+    """Indices with and without what is excluded, and splits that are empty."""
+    whole: dict[str, SplitIndex] = {}
+    used: dict[str, SplitIndex] = {}
+    problems = []
+    for split in splits:
+        try:
+            whole[split] = SplitIndex.build(root, split, include_rsu)
+            used[split] = SplitIndex.build(root, split, include_rsu, excluded) if excluded else whole[split]
+        except DatasetLayoutError as error:
+            problems.append(Problem("empty_split", str(root / SPLIT_FOLDERS[split]), error.reason))
+    return whole, used, problems
+
+
+def shared_scenarios(indices: Mapping[str, SplitIndex]) -> Iterator[Problem]:
+    """Scenarios that stand in two splits under one name."""
+    home: dict[str, str] = {}
+    for split, index in indices.items():
+        for name in _scenarios(index):
+            if name in home:
+                path = index.root / SPLIT_FOLDERS[split] / name
+                detail = f"stands in {SPLIT_FOLDERS[home[name]]} too"
+                yield Problem("scenario_in_two_splits", str(path), detail, tuple(keys_of(index, name)))
+            home.setdefault(name, split)
+
+
+def keys_of(index: SplitIndex, scenario: str) -> Iterator[FrameKey]:
+    """All agents in frames of a scenario."""
+    for number in range(len(index)):
+        ref = index.frame(number)
+        if ref.scenario == scenario:
+            yield from (FrameKey(index.split, scenario, agent, ref.frame) for agent in ref.agents)
+
+
+def unclear_labels(index: SplitIndex) -> Iterator[Problem]:
+    """Names that differ in letters' case or leading zeros alone: one label for two things."""
+    folder = index.root / SPLIT_FOLDERS[index.split]
+    yield from _clashes([(name.casefold(), folder / name) for name in _scenarios(index)])
+    agents: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for number in range(len(index)):
+        ref = index.frame(number)
+        for agent in ref.agents:
+            agents[ref.scenario][agent].add(ref.frame)
+    for scenario, frames_of in agents.items():
+        yield from _clashes([(str(int(agent)), folder / scenario / agent) for agent in frames_of])
+        for agent, frames in frames_of.items():
+            yield from _clashes([
+                (str(int(frame)), folder / scenario / agent / f"{frame}.yaml") for frame in sorted(frames)
+            ])  # fmt: skip
+
+
+def _clashes(labels: list[tuple[str, Path]]) -> Iterator[Problem]:
+    first: dict[str, Path] = {}
+    for label, path in labels:
+        if label in first:
+            yield Problem("label_not_unique", str(path), f"means the same as {first[label].name}")
+        first.setdefault(label, path)
+
+
+def _scenarios(index: SplitIndex) -> list[str]:
+    present = set(index.frame_scenario.tolist())
+    return [name.decode() for number, name in enumerate(index.scenarios) if number in present]

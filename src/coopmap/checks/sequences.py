@@ -1,0 +1,189 @@
+"""Time: frames that are missing or come twice, clocks that are off, poses that jump."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from coopmap.checks.facts import AgentFacts
+from coopmap.checks.problems import FrameKey, Problem
+from coopmap.data.opv2v import SPLIT_FOLDERS, SplitIndex
+
+TICK_S = 0.05
+"""Frame names count simulation ticks, in OPV2V as in the town."""
+MAX_ACCELERATION = 10.0
+JUMP_M = 0.5
+"""A car may move its speed times the time, this acceleration, and this much more."""
+MOVING_MPS = 0.5
+SEEN_WITHIN_M = 0.35
+"""Others see an agent where it is, up to this."""
+
+
+def missing_agents(index: SplitIndex, excluded: Collection[str]) -> Iterator[Problem]:
+    """Agents that lack a frame which others of their scenario have."""
+    by_scenario: dict[str, list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
+    for number in range(len(index)):
+        ref = index.frame(number)
+        by_scenario[ref.scenario].append((ref.frame, ref.agents))
+    for scenario, frames in by_scenario.items():
+        everyone = list(dict.fromkeys(agent for _, agents in frames for agent in agents))
+        for frame, agents in frames:
+            for agent in everyone:
+                key = FrameKey(index.split, scenario, agent, frame)
+                if agent not in agents and key.entry not in excluded:
+                    path = index.root / SPLIT_FOLDERS[index.split] / scenario / agent / f"{frame}.yaml"
+                    yield Problem("missing_agent", str(path), f"agents {', '.join(agents)} have this frame")
+
+
+def time_gaps(indices: Iterable[SplitIndex]) -> Iterator[Problem]:
+    """Steps between frames that are longer (or shorter) than is usual in the data."""
+    steps: dict[tuple[SplitIndex, str], list[tuple[str, int]]] = {}
+    for index in indices:
+        numbers: dict[str, list[str]] = defaultdict(list)
+        for number in range(len(index)):
+            ref = index.frame(number)
+            numbers[ref.scenario].append(ref.frame)
+        for scenario, frames in numbers.items():
+            values = [int(frame) for frame in frames]
+            steps[index, scenario] = list(zip(frames[1:], np.diff(values).tolist(), strict=True))
+    counts = Counter(step for found in steps.values() for _, step in found)
+    if not counts:
+        return
+    usual = counts.most_common(1)[0][0]
+    for (index, scenario), found in steps.items():
+        own = Counter(step for _, step in found).most_common(1)
+        expected = own[0][0] if own and own[0][1] > len(found) / 2 and len(found) > 2 else usual
+        folder = index.root / SPLIT_FOLDERS[index.split] / scenario
+        for frame, step in found:
+            if step != expected:
+                yield Problem(
+                    "time_gap", str(folder), f"frame {frame} comes {step} ticks after the last, not {expected}"
+                )
+
+
+class Sequences:
+    """The agents of a data set in the order of time.
+
+    Args:
+        facts: of all agents in frames.
+    """
+
+    def __init__(self, facts: Sequence[AgentFacts]) -> None:
+        self.tracks: dict[tuple[str, str, str], list[AgentFacts]] = defaultdict(list)
+        for item in facts:
+            if item.pose is not None:
+                self.tracks[item.key.split, item.key.scenario, item.key.agent].append(item)
+        for track in self.tracks.values():
+            track.sort(key=lambda item: int(item.key.frame))
+        self.facts = [item for track in self.tracks.values() for item in track]
+
+    def problems(self) -> list[Problem]:
+        """What is wrong in time; a frame is named by the most telling of its defects alone."""
+        found = list(self.duplicates())
+        explained = {key for problem in found for key in problem.keys}
+        disagreements = list(self.disagreements(explained))
+        shifted = [problem for problem in disagreements if problem.kind == "shifted_time"]
+        explained |= {key for problem in shifted for key in problem.keys}
+        jumps = list(self.jumps(explained))
+        explained |= {key for problem in jumps for key in problem.keys}
+        rest = [
+            problem
+            for problem in disagreements
+            if problem.kind != "shifted_time" and explained.isdisjoint(problem.keys)
+        ]
+        return [*found, *shifted, *jumps, *rest]
+
+    def duplicates(self) -> Iterator[Problem]:
+        """The same images and sweep twice, though the car moved, or at two places of the data set."""
+        groups: dict[str, list[AgentFacts]] = defaultdict(list)
+        for item in self.facts:
+            if item.content:
+                groups[item.content].append(item)
+        for group in groups.values():
+            first = group[0]
+            for item in group[1:]:
+                same_track = (item.key.scenario, item.key.agent) == (first.key.scenario, first.key.agent)
+                if same_track and item.key.split == first.key.split and max(item.speed, first.speed) < MOVING_MPS:
+                    continue  # nothing moved
+                detail = f"the same images and sweep as {first.path}"
+                yield Problem("duplicate_frame", item.path, detail, (item.key,))
+
+    def jumps(self, explained: Collection[FrameKey]) -> Iterator[Problem]:
+        """Agents that move farther from one frame to the next than their speed allows."""
+        for track in self.tracks.values():
+            steps = [_jump(a, b) for a, b in pairwise(track)]
+            place = 0
+            while place < len(steps):
+                if steps[place]:
+                    comes_back = place + 1 < len(steps) and bool(steps[place + 1])
+                    stranger = 0 if place == 0 and len(steps) > 1 and not comes_back else place + 1
+                    around = {item.key for item in track[max(0, stranger - 1) : stranger + 2]}
+                    if around.isdisjoint(explained):
+                        yield Problem("pose_jump", track[stranger].path, steps[place], (track[stranger].key,))
+                    place += comes_back
+                place += 1
+
+    def disagreements(self, explained: Collection[FrameKey]) -> Iterator[Problem]:
+        """Agents that are not where others see them; where others saw them at another frame, their clock is off."""
+        at_frame: dict[tuple[str, str, str], list[AgentFacts]] = defaultdict(list)
+        for item in self.facts:
+            if item.key not in explained:
+                at_frame[item.key.split, item.key.scenario, item.key.frame].append(item)
+        accused: Counter[tuple[str, str, str]] = Counter()
+        sightings = []
+        for agents in at_frame.values():
+            for observer in agents:
+                for item in agents:
+                    seen_at = observer.others.get(item.key.agent)
+                    if seen_at is not None and _distance(seen_at, item.ground) > SEEN_WITHIN_M:
+                        sightings.append((observer, item, seen_at))
+                        accused[_track(observer)] += 1
+                        accused[_track(item)] += 1
+        named = set()
+        for observer, item, seen_at in sightings:
+            guilty = max((observer, item), key=lambda one: (accused[_track(one)], _track(one)))
+            if guilty.key in named:
+                continue
+            other = item if guilty is observer else observer
+            named.add(guilty.key)
+            yield self._named(guilty, other, seen_at, seen_of_other=guilty is observer)
+
+    def _named(self, guilty: AgentFacts, other: AgentFacts, seen_at: tuple[float, ...], seen_of_other: bool) -> Problem:
+        track = self.tracks[_track(other if seen_of_other else guilty)]
+        times = [item.key.frame for item in track if _distance(seen_at, item.ground) < SEEN_WITHIN_M]
+        root = Path(guilty.path).parents[3]
+        if times and (len(times) == 1 or guilty.key.frame not in times):
+            relation = f"shows {other.key.agent} as of" if seen_of_other else f"is where {other.key.agent} sees it at"
+            detail = f"the file of frame {guilty.key.frame} {relation} frame {times[0]}"
+            return Problem("shifted_time", guilty.path, detail, (guilty.key,), str(root))
+        gap = _distance(seen_at, (other if seen_of_other else guilty).ground)
+        detail = f"{other.key.agent} and it disagree by {gap:.1f} m about where one of them is"
+        return Problem("agents_disagree", guilty.path, detail, (guilty.key,), str(root))
+
+
+def _track(item: AgentFacts) -> tuple[str, str, str]:
+    return item.key.split, item.key.scenario, item.key.agent
+
+
+def _jump(a: AgentFacts, b: AgentFacts) -> str:
+    """What is wrong with a step, or nothing."""
+    assert a.pose is not None
+    assert b.pose is not None
+    seconds = (int(b.key.frame) - int(a.key.frame)) * TICK_S
+    moved = float(np.linalg.norm(b.pose[:3, 3] - a.pose[:3, 3]))
+    speed = max(abs(a.speed), abs(b.speed))
+    allowed = speed * seconds + MAX_ACCELERATION / 2 * seconds**2 + JUMP_M
+    if moved <= allowed:
+        return ""
+    return f"{moved:.1f} m between frames {a.key.frame} and {b.key.frame}, {seconds:.2f} s at {speed:.1f} m/s"
+
+
+def _distance(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> float:
+    """Horizontal distance, CARLA axes."""
+    if a is None or b is None:
+        return 0.0
+    return float(np.hypot(a[0] - b[0], a[1] - b[1]))

@@ -1,0 +1,503 @@
+"""A rendered town is clean; every way to break it is named by kind and path."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from coopmap.cli.main import main
+from coopmap.config import load_config
+from coopmap.config.checks import ConfigError
+from coopmap.config.synth import LidarConfig, tiny_town
+from coopmap.data import OPV2VDataModule
+from coopmap.data.opv2v import SplitIndex, read_exclusions
+from coopmap.geometry import pose_from_carla
+from coopmap.synthetic import render_town
+
+SMALL = ("data.panorama.height=28", "data.panorama.width=112", "data.num_workers=0", "workers=1")
+FRAMES = ("000060", "000070", "000080", "000090")
+
+
+def check(folder: Path, *arguments: str, depth: bool = True) -> tuple[int, dict]:
+    """Exit status and ``check.json`` of the command on ``folder/town``."""
+    output = folder / "out"
+    roots = [f"data.root={folder / 'town'}"] + ([f"data.depth_root={folder / 'depth'}"] if depth else [])
+    status = 0
+    try:
+        main(["check", *roots, f"output={output}", *SMALL, *arguments])
+    except SystemExit as ended:
+        status = ended.code
+    return status, json.loads((output / "check.json").read_text())
+
+
+def found(report: dict, folder: Path) -> set[tuple[str, str]]:
+    """Kinds and paths below ``folder``."""
+    return {(p["kind"], p["path"].removeprefix(f"{folder}/")) for p in report["problems"]}
+
+
+def agents(folder: Path, split: str = "train") -> list[str]:
+    return list(SplitIndex.build(folder / "town", split).frame(0).agents)
+
+
+def scenario(folder: Path, split: str = "train") -> Path:
+    return folder / "town" / split / f"{split}_0000"
+
+
+def replace(path: Path, content: bytes | str) -> None:
+    """Put a new file in the place of a link."""
+    path.unlink()
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def edit(path: Path, change: Callable[[dict], None]) -> None:
+    """Change a metadata file."""
+    content = yaml.safe_load(path.read_bytes())
+    change(content)
+    replace(path, yaml.dump(content, default_flow_style=None, width=4096))
+
+
+def metadata(folder: Path) -> list[Path]:
+    return sorted((folder / "town").rglob("0*.yaml"))
+
+
+def rename(path: Path, other: Path, between: Path) -> None:
+    path.rename(between)
+    other.rename(path)
+    between.rename(other)
+
+
+# Ways to break a copy: each changes the folder and returns the problems to expect, and further arguments.
+Broken = tuple[set[tuple[str, str]], tuple[str, ...]]
+
+
+def depth_files(folder: Path) -> list[Path]:
+    return sorted((folder / "depth").rglob("*.npy"))
+
+
+def save_depth(path: Path, depth: np.ndarray) -> None:
+    path.unlink()
+    np.save(path, depth.astype(np.float32))
+
+
+def range_for_z(folder: Path) -> Broken:
+    return {("depth_kind", "depth")}, ("data.depth.kind=ray",)
+
+
+def z_for_range(folder: Path) -> Broken:
+    height, width, focal = 75, 100, 335.639852470912 / 8
+    x, y = (np.arange(width) + 0.5 - width / 2) / focal, (np.arange(height) + 0.5 - height / 2) / focal
+    length = np.sqrt(1 + x**2 + y[:, None] ** 2)
+    for path in depth_files(folder):
+        save_depth(path, np.load(path) * length)
+    return {("depth_kind", "depth")}, ()
+
+
+def scaled_depth(folder: Path, factor: float) -> Broken:
+    for path in depth_files(folder):
+        save_depth(path, np.load(path) * factor)
+    return {("depth_unit", "depth")}, ()
+
+
+def centimeters(folder: Path) -> Broken:
+    return scaled_depth(folder, 100)
+
+
+def millimeters(folder: Path) -> Broken:
+    return scaled_depth(folder, 1000)
+
+
+def swapped_images(folder: Path) -> Broken:
+    agent = agents(folder)[1]
+    for frame in FRAMES:
+        left, right = (scenario(folder) / agent / f"{frame}_camera{number}.png" for number in (2, 1))
+        rename(left, right, folder / "between")
+    return {("cameras_swapped", f"town/train/train_0000/{agent}")}, ()
+
+
+def swapped_depth(folder: Path) -> Broken:
+    agent = agents(folder)[1]
+    for frame in FRAMES:
+        place = folder / "depth" / "train" / "train_0000" / agent
+        rename(*(place / f"{frame}_camera{number}_depth.npy" for number in (2, 1)), folder / "between")
+    return {("depth_swapped", f"depth/train/train_0000/{agent}")}, ()
+
+
+def swapped_calibration(folder: Path) -> Broken:
+    agent = agents(folder)[2]
+
+    def swap(content: dict) -> None:
+        content["camera1"], content["camera2"] = content["camera2"], content["camera1"]
+
+    for frame in FRAMES:
+        edit(scenario(folder) / agent / f"{frame}.yaml", swap)
+    return {("cameras_swapped", f"town/train/train_0000/{agent}")}, ()
+
+
+def turn_sign(folder: Path, angle: int, fits: bool) -> None:
+    """Another sign for roll (3), yaw (4) or pitch (5); with ``fits`` extrinsic follows."""
+
+    def change(content: dict) -> None:
+        content["lidar_pose"][angle] *= -1
+        lidar = pose_from_carla(content["lidar_pose"])
+        for number in range(4):
+            camera = content[f"camera{number}"]
+            camera["cords"][angle] *= -1
+            if fits:
+                camera["extrinsic"] = (np.linalg.inv(pose_from_carla(camera["cords"])) @ lidar).tolist()
+
+    for path in metadata(folder):
+        edit(path, change)
+
+
+def pitch_sign(folder: Path) -> Broken:
+    turn_sign(folder, 5, fits=False)
+    return {("pitch_sign", "town")}, ()
+
+
+def pitch_sign_that_fits(folder: Path) -> Broken:
+    turn_sign(folder, 5, fits=True)
+    return {("pitch_sign", "town")}, ()
+
+
+def roll_sign(folder: Path) -> Broken:
+    turn_sign(folder, 3, fits=False)
+    return {("roll_sign", "town")}, ()
+
+
+def roll_sign_that_fits(folder: Path) -> Broken:
+    turn_sign(folder, 3, fits=True)
+    return {("roll_sign", "town")}, ()
+
+
+def missing_agent(folder: Path) -> Broken:
+    path = scenario(folder) / agents(folder)[0] / "000080.yaml"
+    path.unlink()
+    return {("missing_agent", str(path.relative_to(folder)))}, ()
+
+
+def frame_twice(folder: Path) -> Broken:
+    for root in (folder / "town", folder / "depth"):
+        for path in (root / "train").rglob("000070*"):
+            copy = path.with_name(path.name.replace("000070", "000080"))
+            copy.unlink()
+            os.link(path, copy)
+    places = [f"town/train/train_0000/{agent}/000080.yaml" for agent in agents(folder)]
+    return {("duplicate_frame", place) for place in places}, ()
+
+
+def shifted_timestamps(folder: Path) -> Broken:
+    agent = agents(folder)[1]
+    for root in (folder / "town", folder / "depth"):
+        place = root / "train" / "train_0000" / agent
+        files = {path.name: path.rename(folder / f"moved_{path.name}") for path in sorted(place.iterdir())}
+        for name, path in files.items():
+            later = FRAMES[(FRAMES.index(name[:6]) + 1) % len(FRAMES)]
+            path.rename(place / (later + name[6:]))
+    return {("shifted_time", f"town/train/train_0000/{agent}")}, ()
+
+
+def time_gap(folder: Path) -> Broken:
+    for path in (folder / "town" / "train").rglob("000070*"):
+        path.unlink()
+    return {("time_gap", "town/train/train_0000")}, ()
+
+
+def cut(path: Path, folder: Path, kind: str, share: float = 0.6) -> Broken:
+    content = path.read_bytes()
+    replace(path, content[: int(len(content) * share)])
+    return {(kind, str(path.relative_to(folder)))}, ()
+
+
+def truncated_image(folder: Path) -> Broken:
+    return cut(scenario(folder) / agents(folder)[0] / "000070_camera2.png", folder, "unreadable_image")
+
+
+def truncated_sweep(folder: Path) -> Broken:
+    return cut(scenario(folder) / agents(folder)[0] / "000070.pcd", folder, "unreadable_lidar")
+
+
+def truncated_depth(folder: Path) -> Broken:
+    place = folder / "depth" / "train" / "train_0000" / agents(folder)[0]
+    return cut(place / "000070_camera1_depth.npy", folder, "unreadable_depth")
+
+
+def truncated_metadata(folder: Path) -> Broken:
+    path = scenario(folder) / agents(folder)[0] / "000070.yaml"
+    content = path.read_bytes()
+    replace(path, content[: content.index(b"lidar_pose") + 20])  # within a list
+    return {("unreadable_metadata", str(path.relative_to(folder)))}, ()
+
+
+def metadata_without_the_end(folder: Path) -> Broken:
+    path = scenario(folder) / agents(folder)[0] / "000070.yaml"
+    content = path.read_bytes()
+    replace(path, content[: content.index(b"lidar_pose")])
+    return {("incomplete_metadata", str(path.relative_to(folder)))}, ()
+
+
+def missing_depth(folder: Path) -> Broken:
+    path = folder / "depth" / "train" / "train_0000" / agents(folder)[2] / "000070_camera3_depth.npy"
+    path.unlink()
+    return {("missing_depth", str(path.relative_to(folder)))}, ()
+
+
+def missing_image(folder: Path) -> Broken:
+    path = scenario(folder) / agents(folder)[2] / "000070_camera3.png"
+    path.unlink()
+    return {("missing_image", str(path.relative_to(folder)))}, ()
+
+
+def wrong_extrinsic(folder: Path) -> Broken:
+    path = scenario(folder) / agents(folder)[0] / "000090.yaml"
+
+    def change(content: dict) -> None:
+        content["camera2"]["extrinsic"][0][3] += 0.1
+
+    edit(path, change)
+    return {("extrinsic", str(path.relative_to(folder)))}, ()
+
+
+def resized_images(folder: Path) -> Broken:
+    agent = agents(folder)[1]
+    for path in (scenario(folder) / agent).glob("*.png"):
+        small = cv2.resize(cv2.imread(str(path)), (60, 45))
+        replace(path, cv2.imencode(".png", small)[1].tobytes())
+    return {("image_size", f"town/train/train_0000/{agent}")}, ()
+
+
+def move(path: Path, shift: tuple[float, float]) -> None:
+    """Put an agent elsewhere, its cameras too."""
+
+    def change(content: dict) -> None:
+        for vector in (
+            content["lidar_pose"],
+            content["true_ego_pos"],
+            *(content[f"camera{n}"]["cords"] for n in range(4)),
+        ):
+            vector[0] += shift[0]
+            vector[1] += shift[1]
+
+    edit(path, change)
+
+
+def jump(folder: Path) -> Broken:
+    path = scenario(folder) / agents(folder)[0] / "000080.yaml"
+    move(path, (30.0, 0.0))
+    return {("pose_jump", str(path.relative_to(folder)))}, ()
+
+
+def agent_elsewhere(folder: Path) -> Broken:
+    agent = agents(folder)[2]
+    for frame in FRAMES:
+        move(scenario(folder) / agent / f"{frame}.yaml", (0.0, 60.0))
+    return {("agents_disagree", f"town/train/train_0000/{agent}")}, ()
+
+
+def pose_is_nan(folder: Path) -> Broken:
+    path = scenario(folder) / agents(folder)[0] / "000060.yaml"
+
+    def change(content: dict) -> None:
+        content["lidar_pose"][1] = float("nan")
+
+    edit(path, change)
+    return {("pose_not_finite", str(path.relative_to(folder)))}, ()
+
+
+def scenario_in_two_splits(folder: Path) -> Broken:
+    for root in (folder / "town", folder / "depth"):
+        shutil.copytree(root / "train" / "train_0000", root / "validate" / "train_0000", copy_function=os.link)
+    return {("scenario_in_two_splits", "town/validate/train_0000")}, ()
+
+
+def renamed_in_two_splits(folder: Path) -> Broken:
+    for root in (folder / "town", folder / "depth"):
+        shutil.copytree(root / "train" / "train_0000", root / "validate" / "another", copy_function=os.link)
+    return {("scenario_in_two_splits", "town/validate/another")}, ()
+
+
+def empty_split(folder: Path) -> Broken:
+    (folder / "town" / "test").mkdir()
+    return {("empty_split", "town/test")}, ()
+
+
+def missing_split(folder: Path) -> Broken:
+    shutil.rmtree(folder / "town" / "validate")
+    return {("missing_split", "town/validate")}, ()
+
+
+def two_labels(folder: Path) -> Broken:
+    place = scenario(folder) / agents(folder)[0]
+    for root in (folder / "town", folder / "depth"):
+        for path in (root / "train" / "train_0000" / place.name).glob("000090*"):
+            path.rename(path.with_name(path.name.replace("000090", "80")))
+    return {
+        ("label_not_unique", f"town/train/train_0000/{place.name}/80.yaml"),
+    }, ()
+
+
+def legacy_crop(folder: Path) -> Broken:
+    crop = ("data.panorama.surface=infinite", "data.panorama.legacy_crop=true")
+    return {("crop", "data.panorama.legacy_crop")}, crop
+
+
+def lidar_of_another_frame(folder: Path) -> Broken:
+    place = scenario(folder) / agents(folder)[0]
+    (place / "000070.pcd").unlink()
+    os.link(place / "000080.pcd", place / "000070.pcd")
+    return {("lidar_mismatch", str((place / "000070.pcd").relative_to(folder)))}, ()
+
+
+def out_of_range(folder: Path) -> Broken:
+    return {("too_few_agents", f"town/{split}") for split in ("train", "validate")}, ("data.communication_range_m=1",)
+
+
+WAYS = [
+    range_for_z, z_for_range, centimeters, millimeters, swapped_images, swapped_depth, swapped_calibration, pitch_sign,
+    pitch_sign_that_fits, roll_sign, roll_sign_that_fits, missing_agent, frame_twice, shifted_timestamps, time_gap,
+    truncated_image, truncated_sweep, truncated_depth, truncated_metadata, metadata_without_the_end, missing_depth,
+    missing_image, wrong_extrinsic, resized_images, jump, agent_elsewhere, pose_is_nan, scenario_in_two_splits,
+    renamed_in_two_splits, empty_split, missing_split, legacy_crop, lidar_of_another_frame, out_of_range,
+]  # fmt: skip
+
+
+def test_a_rendered_town_is_clean(checked_town: Path, tmp_path: Path) -> None:
+    (tmp_path / "town").symlink_to(checked_town / "town")
+    (tmp_path / "depth").symlink_to(checked_town / "depth")
+    status, report = check(tmp_path)
+    assert (status, report["ok"], report["problems"]) == (0, True, [])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=[way.__name__ for way in WAYS])
+def test_what_is_broken_is_named_exactly(way: Callable[[Path], Broken], copy: Path) -> None:
+    expected, arguments = way(copy)
+    status, report = check(copy, *arguments)
+    assert found(report, copy) == expected
+    assert (status, report["ok"]) == (1, False)
+
+
+def test_training_does_not_meet_what_the_fix_list_leaves_out(copy: Path, tmp_path: Path) -> None:
+    agent = agents(copy)[0]
+    for damage in (truncated_image, lidar_of_another_frame):
+        damage(copy)
+    fixes = tmp_path / "fixes.txt"
+    status, _ = check(copy, f"fix_list={fixes}")
+    entries = [line for line in fixes.read_text().splitlines() if not line.startswith("#")]
+    assert (status, entries) == (1, [f"train/train_0000/{agent}/000070"])
+
+    roots = (f"data.root={copy / 'town'}", f"data.depth_root={copy / 'depth'}")
+    arguments = [*roots, *SMALL[:3], "data.steps_per_epoch=40"]
+    datamodule = OPV2VDataModule(load_config([*arguments, f"data.exclude={fixes}"]).data)
+    met = {
+        (meta.frame, name)
+        for loader in (datamodule.train_dataloader(), datamodule.val_dataloader())
+        for batch in loader
+        for meta in batch.metas
+        for name in meta.agents
+        if meta.scenario == "train_0000"
+    }
+    everything = {(frame, name) for frame in FRAMES for name in agents(copy)}
+    assert met == everything - {("000070", agent)}
+    assert check(copy, f"data.exclude={fixes}") == (0, json.loads((copy / "out" / "check.json").read_text()))
+
+
+@pytest.mark.parametrize("line", ["train/train_0000/000070", "train/a/b/000070", "nonsense"])
+def test_a_list_that_is_none_is_refused(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text(f"# comment\n{line}\n")
+    with pytest.raises(ConfigError, match=rf"data.exclude=.*, line 2: '{line}'"):
+        read_exclusions(file)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        read_exclusions(tmp_path / "other.txt")
+
+
+def test_lidar_is_enough(copy: Path) -> None:
+    sweep = next(iter(sorted((copy / "town" / "validate").rglob("000070.pcd"))))
+    status, report = check(copy, "data.panorama.height=84", "data.panorama.width=336", depth=False)
+    assert (status, report["problems"]) == (0, [])
+    train = report["splits"]["train"]
+    assert train["depth"].startswith("depth: sparse, LiDAR")
+    assert train["used"] > 0.75
+    sweep.unlink()
+    status, report = check(copy, depth=False)
+    assert (status, found(report, copy)) == (1, {("missing_lidar", str(sweep.relative_to(copy)))})
+
+
+@pytest.mark.slow  # each process imports PyTorch
+def test_processes_agree_with_one(copy: Path) -> None:
+    truncated_sweep(copy)
+    _, alone = check(copy)
+    _, together = check(copy, "workers=2")
+    assert together == alone
+
+
+def test_only_some_frames_are_read_whole(copy: Path) -> None:
+    truncated_image(copy)  # frame 70, neither first nor last
+    status, report = check(copy, "samples=2")
+    assert (status, report["splits"]["train"]["frames_read_whole"]) == (0, 2)
+    assert report["splits"]["train"]["frames"] == 4
+
+
+def test_figures_are_those_of_the_data(checked_town: Path, tmp_path: Path) -> None:
+    (tmp_path / "town").symlink_to(checked_town / "town")
+    (tmp_path / "depth").symlink_to(checked_town / "depth")
+    _, report = check(tmp_path, "data.max_views_per_gpu=7", "data.steps_per_epoch=10")
+    train, val = report["splits"]["train"], report["splits"]["val"]
+    assert (train["scenarios"], train["frames"], train["agent_frames"], train["rigs"]) == (1, 4, 12, 1)
+    assert (train["image_sizes"], train["view_size"]) == (["100 x 75"], [28, 112])
+    assert train["non_ambiguous"] == pytest.approx(train["predicted_coverage"], abs=1e-3)
+    assert train["batch_sizes"] == {"2": 3, "3": 2}
+    assert train["passes_per_epoch"] == {"2": 10 / 2 * 3 / 4, "3": 10 / 2 * 2 / 4}
+    assert (val["batch_sizes"], val["steps"]) == ({"3": 2}, 2)
+    data = load_config([f"data.root={checked_town / 'town'}", f"data.depth_root={checked_town / 'depth'}", *SMALL[:3]])
+    samples = [OPV2VDataModule(data.data).dataset("val")[i] for i in range(4)]
+    valid = np.mean([sample.target.valid.double().mean() for sample in samples])
+    assert val["valid"] == pytest.approx(valid, abs=1e-6)
+    assert val["angle_deg"] < val["angle_deg_by_surface"]["infinite"] / 4
+    assert val["best_surface"].startswith("bowl")
+
+
+def test_crop_is_told_by_its_third(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The signature of the defect with the real rig: 0.33 of the panorama instead of 0.86."""
+    _, report = check(copy, "data.panorama.surface=infinite", "data.panorama.legacy_crop=true")
+    assert report["splits"]["train"]["non_ambiguous"] == pytest.approx(0.33, abs=0.02)
+    assert report["splits"]["train"]["predicted_coverage"] == pytest.approx(0.858, abs=0.01)
+    assert re.search(r"crop: 0\.3\d+ covered", capsys.readouterr().out)
+
+
+@pytest.fixture(scope="session")
+def finer_town(make_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A town whose sweeps and images are dense enough to be compared without depth."""
+
+    def fill(folder: Path) -> None:
+        changes = {"frames": 3, "agents_min": 3, "image_scale": 0.25, "lidar": LidarConfig()}
+        render_town(tiny_town(str(folder / "town"), str(folder / "depth"), **changes))
+
+    return make_once("finer_town", fill)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [None, "cameras", "pitch"])
+def test_lidar_tells_axes_and_cameras_from_images(way: str | None, finer_town: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finer_town, tmp_path / "copy", copy_function=os.link))
+    agent = agents(folder)[1]
+    expected = set()
+    if way == "cameras":
+        for frame in FRAMES[:3]:
+            left, right = (scenario(folder) / agent / f"{frame}_camera{number}.png" for number in (2, 1))
+            rename(left, right, folder / "between")
+        expected = {("cameras_swapped", f"town/train/train_0000/{agent}")}
+    if way == "pitch":
+        turn_sign(folder, 5, fits=True)
+        expected = {("pitch_sign", "town")}
+    _, report = check(folder, depth=False)
+    assert found(report, folder) == expected
+    gain = re.search(r"other sign of pitch ([+-][0-9.]+)", report["notes"]["axes by LiDAR in images, train"])
+    assert gain is not None
+    assert (float(gain[1]) > 0.1) == (way == "pitch")
