@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from coopmap.data.augmentation import rotated, tilt_rotation
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays
-from coopmap.geometry.panorama import PanoramaSpec, build_warp, surface_range, warp_images
+from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up, surface_range, warp_images
 from coopmap.geometry.poses import rotation_about_y
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.targets import central_geometry, content_geometry, shown_pixels
@@ -217,3 +218,23 @@ def test_the_rounded_rig_stays_rigid_and_close(real_rig):
     rotation = rig.agent_from_camera[:, :3, :3]
     np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (4, 1, 1)), atol=1e-12)
     np.testing.assert_allclose(rig.agent_from_camera, real_rig.agent_from_camera, atol=6e-4)
+
+
+@pytest.mark.parametrize("size", [(252, 1008), (28, 112)])
+@pytest.mark.parametrize("surface", ["bowl", "infinite"])
+@pytest.mark.parametrize("crop", [False, True])
+def test_the_winner_is_the_camera_with_the_smallest_angle_of_all(real_rig, size, surface, crop):
+    """Cameras compete on a stretch of columns only: none is left out, in tilted and turned panoramas either."""
+    spec = PanoramaSpec(PanoramaCamera(*size, np.pi / 2), surface, legacy_crop=crop)
+    for pitch, roll, yaw in ((0, 0, 0), (0.3, -0.2, 0), (-0.1, 0.4, 2.0)):
+        rays = rotated(camera_rays(spec.camera), tilt_rotation(pitch, roll) @ rotation_about_y(yaw))
+        warp, (pixels, angles) = build_warp(real_rig, spec, rays), look_up(real_rig, rays, spec)
+        expected = np.where(np.isfinite(angles.min(axis=0)), angles.argmin(axis=0), -1)
+        np.testing.assert_array_equal(warp.winner, expected)
+        row, column = np.nonzero(warp.covered)
+        shown = pixels[expected[row, column], row, column]
+        np.testing.assert_allclose(warp.pixel[row, column], shown, atol=1e-4)
+        ordered = np.sort(angles, axis=0)
+        with np.errstate(invalid="ignore"):
+            blended = np.flatnonzero(ordered[1] - ordered[0] < spec.feather)
+        np.testing.assert_array_equal(warp.blend_at, blended)

@@ -79,6 +79,9 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
         "views": f"panoramas of {config.panorama.height} x {config.panorama.width}, {AGENTS} agents per sample",
         "needed": f"steps of {options.step_s:g} s with {options.batch} samples per GPU, {options.gpus} GPUs",
     }
+    (sample_ms,) = (row["ms"] for row in costs if row["what"] == "training sample")
+    cores = options.gpus * options.batch / options.step_s * sample_ms / 1e3
+    notes["cores that making samples for all GPUs takes, by CPU time"] = f"{cores:.1f}"
     tables = [
         table("Cost of samples", COSTS, costs),
         table("Loaders", RATES, rates),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays, pixel_centers
+from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, surface_range_from
 from coopmap.geometry.rig import Rig
 
@@ -264,66 +265,90 @@ def central_geometry(
     depth its range is carried to the center along the local tangent plane, and points at depth edges, which have none,
     are dropped. Sparse depth keeps the point's own range.
     """
-    cameras, sources = (index.astype(np.int32) for index in np.nonzero(depths.reshape(len(depths), -1) > 0))
-    points = _points_in_agent(rig, cameras, sources, depths.reshape(len(depths), -1)[cameras, sources])
-    normals = None
+    height, width = rig.image_size
+    chosen = _on_planes(rig, depths) if dense else depths > 0
+    pixels, sources, parts = [], [], []
+    for slot, is_chosen in enumerate(chosen):
+        source = np.flatnonzero(is_chosen)
+        points = _points_in_agent(rig, slot, source, depths[slot].reshape(-1).take(source))
+        place, inside = camera.project(points.T)
+        seen = np.flatnonzero(inside)
+        column, row = (place[:, axis].take(seen).astype(np.int32) for axis in (0, 1))
+        pixels.append(row * camera.width + column)
+        sources.append(source.take(seen) + slot * height * width)
+        parts.append(points.take(seen, axis=1))
+    pixel, points = np.concatenate(pixels), np.concatenate(parts, axis=1)
+    distance = np.sqrt(points[0] ** 2 + points[1] ** 2 + points[2] ** 2)
+    ranges = np.full(camera.height * camera.width, np.inf, np.float32)
+    np.minimum.at(ranges, pixel, distance)
+    first = np.flatnonzero(distance == ranges[pixel])
+    nearest = np.full(ranges.shape, -1, np.intp)
+    nearest[pixel[first]] = first
+    hit = np.flatnonzero(nearest >= 0)
+    ranges[nearest < 0] = 0
     if dense:
-        normals, planar = _normals_in_agent(rig, depths, cameras, sources)
-        points, normals = points[planar], normals[planar]
-    pixels, inside = camera.project(points)
-    columns, rows = np.floor(pixels[inside]).astype(np.int64).T
-    points = points[inside]
-    distance = np.linalg.norm(points, axis=-1)
-    front_to_back = np.argsort(-distance, kind="stable")  # the nearest is written last and stays
-    nearest = np.full(camera.height * camera.width, -1)
-    nearest[(rows * camera.width + columns)[front_to_back]] = front_to_back
-    hit = nearest >= 0
-    ranges = np.zeros(nearest.shape, np.float32)
-    ranges[hit] = distance[nearest[hit]]
-    if normals is not None:
-        rays = camera_rays(camera).reshape(-1, 3)[hit]
-        normal = normals[inside][nearest[hit]]
-        facing = np.einsum("ni,ni->n", normal, rays)
+        nearest = nearest[hit]
+        normal = _normals_in_agent(rig, depths, np.concatenate(sources)[nearest])
+        facing = (normal * _nominal_rays(camera).take(hit, axis=1)).sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            carried = np.einsum("ni,ni->n", normal, points[nearest[hit]]) / facing
+            carried = (normal * points.take(nearest, axis=1)).sum(axis=0) / facing
             plausible = np.abs(carried - ranges[hit]) < 0.1 * ranges[hit]
         ranges[hit] = np.where(plausible, carried, 0)
     return ranges.reshape(camera.height, camera.width)
 
 
+@lru_cache(maxsize=2)
+def _nominal_rays(camera: PanoramaCamera) -> Float32[np.ndarray, "3 n"]:
+    return np.ascontiguousarray(camera_rays(camera).reshape(-1, 3).T, np.float32)
+
+
 def _points_in_agent(
-    rig: Rig, camera: Int[np.ndarray, " n"], source: Int[np.ndarray, " n"], ranges: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, "n 3"]:
-    """3D points of camera pixels (flat, row-major) at given ranges."""
-    width = rig.image_size[1]
-    pixels = np.stack([source % width + 0.5, source // width + 0.5, np.ones(len(source))], axis=-1)
-    rotation = rig.agent_from_camera[:, :3, :3]
-    direction = np.einsum("nij,nj->ni", (rotation @ np.linalg.inv(rig.intrinsics))[camera], pixels)
-    scale = ranges / np.linalg.norm(direction, axis=-1)
-    return direction * scale[:, None] + rig.agent_from_camera[camera, :3, 3]
+    rig: Rig, slot: int, source: Int[np.ndarray, " n"], ranges: Float32[np.ndarray, " n"]
+) -> Float32[np.ndarray, "3 n"]:
+    """3D points of a camera's pixels (flat, row-major) at given ranges."""
+    pose = rig.agent_from_camera[slot].astype(np.float32)
+    points = pose[:3, :3] @ (unit_rays(source, rig.intrinsics[slot], rig.image_size[1]) * ranges)
+    points += pose[:3, 3:]
+    return points
+
+
+def _on_planes(rig: Rig, depths: Float32[np.ndarray, "k h w"]) -> Bool[np.ndarray, "k h w"]:
+    """Camera pixels whose neighborhood is one plane: inverse z-depth, there, is linear in the image."""
+    height, width = rig.image_size
+    planar = np.zeros(depths.shape, bool)
+    for slot, matrix in enumerate(rig.intrinsics.astype(np.float32)):
+        x = (np.arange(width, dtype=np.float32) + 0.5 - matrix[0, 2]) / matrix[0, 0]
+        y = (np.arange(height, dtype=np.float32) + 0.5 - matrix[1, 2]) / matrix[1, 1]
+        inverse_z = np.zeros(depths.shape[1:], np.float32)
+        np.divide(np.sqrt(1 + x * x + (y * y)[:, None]), depths[slot], out=inverse_z, where=depths[slot] > 0)
+        inner = inverse_z[1:-1, 1:-1]
+        limit = np.float32(PLANARITY) * inner
+        on_plane = planar[slot, 1:-1, 1:-1]
+        on_plane[...] = inner > 0
+        for ahead, behind in (
+            (inverse_z[1:-1, 2:], inverse_z[1:-1, :-2]),
+            (inverse_z[2:, 1:-1], inverse_z[:-2, 1:-1]),
+        ):
+            on_plane &= (np.abs(ahead + behind - 2 * inner) < limit) & (ahead > 0) & (behind > 0)
+    return planar
 
 
 def _normals_in_agent(
-    rig: Rig, depths: Float32[np.ndarray, "k h w"], camera: Int[np.ndarray, " n"], source: Int[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, " n"]]:
-    """Unnormalized surface normals at camera pixels, and where the neighborhood is one plane."""
+    rig: Rig, depths: Float32[np.ndarray, "k h w"], source: Int[np.ndarray, " n"]
+) -> Float32[np.ndarray, "3 n"]:
+    """Unnormalized surface normals at flat pixels of all cameras, none of them on an image's border."""
     height, width = rig.image_size
-    centers = pixel_centers(height, width)
-    rays = np.stack([PinholeCamera(matrix, height, width).unproject(centers) for matrix in rig.intrinsics])
-    rays, inverse_z = rays.astype(np.float32), np.zeros_like(depths)
-    np.divide(1, depths * rays[..., 2], out=inverse_z, where=depths > 0)
-    row, column = source // width, source % width
-    inner = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
-    row, column = np.clip(row, 1, height - 2), np.clip(column, 1, width - 2)
-    planar = inner
-    tangents = []
-    for d_row, d_column in ((0, 1), (1, 0)):
-        ahead = camera, row + d_row, column + d_column
-        behind = camera, row - d_row, column - d_column
-        # inverse z-depth is linear in the image on a plane
-        bend = np.abs(inverse_z[ahead] + inverse_z[behind] - 2 * inverse_z[camera, row, column])
-        planar = planar & (inverse_z[ahead] > 0) & (inverse_z[behind] > 0)
-        planar &= bend < PLANARITY * inverse_z[camera, row, column]
-        tangents.append(rays[ahead] * depths[ahead][:, None] - rays[behind] * depths[behind][:, None])
-    normals = np.cross(tangents[0], tangents[1])
-    return np.einsum("nij,nj->ni", rig.agent_from_camera[camera, :3, :3], normals), planar
+    normals = np.empty((3, len(source)), np.float32)
+    camera = source // (height * width)
+    for slot in range(len(depths)):
+        here, flat = np.flatnonzero(camera == slot), depths[slot].reshape(-1)
+        pixel = source[here] - slot * height * width
+        tangents = []
+        for step in (1, width):
+            ahead, behind = (
+                unit_rays(place, rig.intrinsics[slot], width) * flat[place] for place in (pixel + step, pixel - step)
+            )
+            tangents.append(ahead - behind)
+        normal = np.cross(tangents[0], tangents[1], axis=0)
+        normals[:, here] = rig.agent_from_camera[slot, :3, :3].astype(np.float32) @ normal
+    return normals

@@ -51,7 +51,9 @@ def read_sweep(path: Path) -> Float32[np.ndarray, "n 3"]:
         raise CorruptFrameError(
             path, f"truncated: {len(points)} of the {announced} points announced in the header", remedy
         )
-    points = points[np.isfinite(points).all(axis=1)]
+    finite = np.isfinite(points)
+    if not finite.all():
+        points = points[finite.all(axis=1)]
     return points_cv_from_ue(points).astype(np.float32, copy=False)
 
 
@@ -64,17 +66,20 @@ def _read_pcd(path: Path) -> tuple[Float32[np.ndarray, "n 3"], int]:
     with path.open("rb") as file:
         while len(header) < _MAX_HEADER_LINES and not (header and header[-1].startswith("DATA")):
             header.append(file.readline().decode("utf-8").strip())
-        metadata = MetaData.parse_header(header)
-        if metadata.data is Encoding.ASCII:
-            if set(metadata.count) != {1}:
-                raise ValueError(f"COUNT {metadata.count}: expected one value per field")
-            columns = [metadata.fields.index(axis) for axis in "xyz"]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an empty file is told by its number of points
-                points = np.loadtxt(file, np.float32, usecols=columns, ndmin=2)
-            if len(_last_line(path).split()) != len(metadata.fields):
-                raise ValueError("the last line is incomplete")
-            return points, metadata.points
+    metadata = MetaData.parse_header(header)
+    if metadata.data is Encoding.ASCII:
+        if set(metadata.count) != {1}:
+            raise ValueError(f"COUNT {metadata.count}: expected one value per field")
+        columns = [metadata.fields.index(axis) for axis in "xyz"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty file is told by its number of points
+            # by name: numpy takes blocks of a file that it opens itself, and lines of one that it is given
+            points = np.loadtxt(
+                path, np.float32, comments=None, skiprows=len(header), usecols=columns, ndmin=2, encoding="ascii"
+            )
+        if len(_last_line(path).split()) != len(metadata.fields):
+            raise ValueError("the last line is incomplete")
+        return points, metadata.points
     cloud = PointCloud.from_path(path)
     return cloud.numpy(("x", "y", "z")), cloud.metadata.points
 
