@@ -100,30 +100,29 @@ def _composed(images: UInt8[np.ndarray, "k h w 3"], shares: CameraShares | None)
 
 
 def _camera_images(frame: PreviewFrame, number: int, config: DataConfig) -> list[ShownView]:
-    """The images that the model fuses, one by one."""
+    """The images that the model fuses, one by one, in the directions of the view."""
     observation = frame.sample.observation
-    images = _pictures(observation.images[number])
+    assert observation.camera_pose is not None
+    assert observation.camera_angle is not None
     agent, views = number // frame.views_per_agent, []
-    for slot, image in enumerate(images):
-        covered = None
+    for slot, image in enumerate(_pictures(observation.images[number])):
+        seen = np.ones(image.shape[:2], bool)
         if config.layout == "warped":
-            assert observation.camera_angle is not None
-            directions, covered = observation.rays[number].numpy(), observation.camera_angle[number, slot].isfinite()
+            seen = observation.camera_angle[number, slot].isfinite().numpy()
+            directions = observation.rays[number].numpy()
         else:
-            directions = _pinhole_directions(frame.rigs[agent], slot, image.shape[:2])
-        shown = None if covered is None else covered.numpy()
-        camera = np.where(True if shown is None else shown, slot, -1) * np.ones(image.shape[:2])
-        views.append(
-            ShownView(agent, SLOTS[slot], directions, image, covered=shown, camera=camera.astype(np.int8)),
-        )
+            rays = _pinhole_rays(frame.rigs[agent], slot, image.shape[:2])
+            directions = rotated(rays, observation.camera_pose[number, slot].numpy())
+        camera = np.where(seen, slot, -1).astype(np.int8)
+        views.append(ShownView(agent, SLOTS[slot], directions, image, covered=seen, camera=camera))
     return views
 
 
-def _pinhole_directions(rig: Rig, slot: int, size: tuple[int, ...]) -> Float32[np.ndarray, "h w 3"]:
-    """Of the pixels of a resized camera image, in the agent frame."""
+def _pinhole_rays(rig: Rig, slot: int, size: tuple[int, ...]) -> Float32[np.ndarray, "h w 3"]:
+    """Of the pixels of a resized camera image, in the camera's frame."""
     scale = np.array([size[1] / rig.image_size[1], size[0] / rig.image_size[0], 1.0])
-    rays = camera_rays(PinholeCamera(scale[:, None] * rig.intrinsics[slot], size[0], size[1]))
-    return rotated(rays, rig.agent_from_camera[slot]).astype(np.float32)
+    camera = PinholeCamera(scale[:, None] * rig.intrinsics[slot], size[0], size[1])
+    return camera_rays(camera).astype(np.float32)
 
 
 def _pictures(image: Float[Tensor, "*k 3 h w"]) -> UInt8[np.ndarray, "*k h w 3"]:

@@ -22,7 +22,7 @@ def range_step(depth: Float[np.ndarray, "*b"]) -> float:
 
 def range_levels(depth: Float[np.ndarray, "h w"], step_m: float) -> UInt16[np.ndarray, "h w"]:
     """Ranges in steps, off by at most half of one; 0 stays unknown and is nothing else."""
-    levels = np.rint(depth / step_m).clip(1, LEVELS)
+    levels = np.rint(depth.astype(np.float64) / step_m).clip(1, LEVELS)
     return np.where(depth > 0, levels, 0).astype(np.uint16)
 
 

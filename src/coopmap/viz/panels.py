@@ -73,7 +73,7 @@ class ShownView:
         if self.depth is None:
             return 0
         share = int((self.depth > 0).sum()) / max(1, int(self.seen.sum()))
-        return 0 if share > 0.5 else 1 if share > 0.1 else 2
+        return 0 if share > 0.5 else 1 if share > 0.03 else 2
 
 
 def draw_panels(view: ShownView, near: float, far: float) -> dict[str, UInt8[np.ndarray, "h w 4"]]:

@@ -56,16 +56,15 @@ def write_preview(file: Path, preview: Preview) -> list[Path]:
         The PNG files.
     """
     near, far = preview.limits
-    groups: list[dict[str, Any]] = [{"agent": agent, "views": []} for agent in preview.agents]
+    groups: list[dict[str, Any]] = [{"agent": agent, "rows": []} for agent in preview.agents]
     numbers: list[dict[str, Any]] = []
     pictures: list[tuple[Path, bytes]] = []
     for view in preview.views:
         panels = {what: png(picture) for what, picture in draw_panels(view, near, far).items()}
-        group = groups[view.agent]
         for what, picture in panels.items():
             words = [str(view.agent), preview.agents[view.agent], view.name, what]
             pictures.append((file.with_suffix("") / f"{'_'.join(filter(None, words))}.png", picture))
-        group["views"].append(_view(view, panels, len(numbers)))
+        _add_panels(groups[view.agent]["rows"], view, panels, len(numbers))
         numbers.append(_numbers(view, preview.agents[view.agent]))
     for path, picture in pictures:
         with replacing(path) as temporary:
@@ -91,18 +90,20 @@ def write_preview(file: Path, preview: Preview) -> list[Path]:
     return [path for path, _ in pictures]
 
 
-def _view(view: ShownView, panels: Mapping[str, bytes], number: int) -> dict[str, Any]:
-    """What the template shows of a view; ``number`` is that of its numbers."""
+def _add_panels(rows: list[dict[str, Any]], view: ShownView, panels: Mapping[str, bytes], number: int) -> None:
+    """Add what the template shows of a view, in a row of its own; single images of equal size share one.
+
+    ``number`` is that of the view's numbers.
+    """
     height, width = view.size
-    return {
-        "number": number,
-        "name": view.name,
-        "width": width,
-        "height": height,
-        "is_wide": width > 2 * height,
-        "panels": {what: data_uri(picture, "png") for what, picture in panels.items()},
-        "seams": data_uri(png(draw_seams(view)), "png") if view.has_seams else None,
-    }
+    is_single = len(panels) == 1
+    if not (rows and is_single and rows[-1]["singles_of"] == view.size):
+        row = {"is_wide": width > 2 * height, "width": width, "height": height, "panels": []}
+        rows.append(row | {"singles_of": view.size if is_single else None})
+    seams = data_uri(png(draw_seams(view)), "png") if view.has_seams else None
+    for what, picture in panels.items():
+        panel = {"what": what, "view": number, "name": view.name, "picture": data_uri(picture, "png")}
+        rows[-1]["panels"].append(panel | {"seams": None if what == "camera" else seams})
 
 
 def _numbers(view: ShownView, agent: str) -> dict[str, Any]:
