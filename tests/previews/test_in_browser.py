@@ -138,3 +138,35 @@ def test_the_page_fits_a_phone(browser, preview):
     shown.goto(written.file.as_uri())
     assert shown.evaluate("document.documentElement.scrollWidth") == 390
     shown.close()
+
+
+def test_two_fingers_zoom_all_panels_and_a_tap_says_what_it_is_on(browser, preview):
+    written = preview()
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    shown = context.new_page()
+    shown.goto(written.file.as_uri())
+    shown.wait_for_selector("html[data-ready=yes]")
+    panel = shown.locator(".panel").nth(1)
+    panel.scroll_into_view_if_needed()
+    box = panel.bounding_box()
+    row, column = np.argwhere(written.views[0]["range"] > 0)[100]
+    x, y = box["x"] + (column + 0.5) / 224 * box["width"], box["y"] + (row + 0.5) / 56 * box["height"]
+    shown.touchscreen.tap(x, y)
+    assert written.views[0]["title"] in shown.locator("#readout").inner_text()
+    assert " m" in shown.locator("#readout").inner_text()
+
+    fingers = context.new_cdp_session(shown)
+    height = box["y"] + box["height"] / 2
+
+    def touch(kind: str, *places: float) -> None:
+        points = [{"x": place, "y": height, "id": finger} for finger, place in enumerate(places)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 150, 230)
+    for far in (10, 20, 30, 40):
+        touch("touchMove", 150 - far, 230 + far)
+    touch("touchEnd")
+    zoomed = transforms(shown)
+    np.testing.assert_allclose(zoomed, [zoomed[0]] * len(zoomed), atol=1e-5)
+    assert zoomed[0][0] == pytest.approx(2, rel=0.1)  # 160 pixels apart instead of 80
+    context.close()

@@ -100,7 +100,9 @@ const held = new Map(); // pointers that are down, with their last place
 function move(panel, event) {
   if (!held.has(event.pointerId)) return show(panel, event);
   const [x, y] = place(panel, event), before = held.get(event.pointerId);
-  if (held.size === 1) {
+  if (held.size === 1 && zoom === 1) { // nothing to move
+    show(panel, event);
+  } else if (held.size === 1) {
     left += x - before[0];
     top_ += y - before[1];
     paint();
@@ -120,7 +122,10 @@ for (const panel of panels) {
   });
   panel.addEventListener("pointermove", event => move(panel, event));
   for (const end of ["pointerup", "pointercancel"]) panel.addEventListener(end, event => held.delete(event.pointerId));
-  panel.addEventListener("pointerleave", event => { held.delete(event.pointerId); hide(); });
+  panel.addEventListener("pointerleave", event => {
+    held.delete(event.pointerId);
+    if (event.pointerType !== "touch") hide(); // what a finger pointed at stays to be read
+  });
   panel.addEventListener("dblclick", event => scale(2, ...place(panel, event)));
   panel.addEventListener("wheel", event => {
     if (!event.ctrlKey && !event.metaKey) return; // plain scrolling moves the page
