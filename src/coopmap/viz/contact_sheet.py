@@ -42,7 +42,7 @@ def sheet_entry(preview: Preview, page: str) -> SheetEntry:
         width = WIDTH if view.size[1] > 2 * view.size[0] else WIDTH // cameras
         for what, picture in draw_panels(view, near, far).items():
             if what in SHOWN:
-                rows[view.agent].setdefault(what, []).append(data_uri(png(thumbnail(picture, width)), "png"))
+                rows[view.agent].setdefault(what, []).append(data_uri(png(thumbnail(picture, width))))
     return SheetEntry(preview.name, page, preview.facts, list(zip(preview.agents, rows, strict=True)))
 
 

@@ -7,7 +7,7 @@ import zlib
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8, UInt16
+from jaxtyping import Float, UInt8, UInt16
 
 RANGE_STEP_M = 0.004
 """Steps in which ranges are stored: 65,535 of them reach 262 m; farther data make them longer."""
@@ -54,19 +54,10 @@ def unpack(text: str, height: int, width: int) -> UInt16[np.ndarray, "h w"]:
 def png(picture: UInt8[np.ndarray, "h w c"]) -> bytes:
     """RGB or RGBA, compressed without loss."""
     order = cv2.COLOR_RGBA2BGRA if picture.shape[-1] == 4 else cv2.COLOR_RGB2BGR
-    return _encoded(".png", cv2.cvtColor(picture, order), cv2.IMWRITE_PNG_COMPRESSION, 9)
-
-
-def jpeg(picture: UInt8[np.ndarray, "h w 3"], quality: int = 85) -> bytes:
-    """RGB, small."""
-    return _encoded(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, quality)
-
-
-def data_uri(file: bytes, kind: str) -> str:
-    """Address of an image that carries the image itself; ``kind`` is ``png`` or ``jpeg``."""
-    return f"data:image/{kind};base64,{base64.b64encode(file).decode()}"
-
-
-def _encoded(suffix: str, picture: Shaped[np.ndarray, "h w c"], option: int, value: int) -> bytes:
-    _, encoded = cv2.imencode(suffix, picture, [option, value])
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, order), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     return encoded.tobytes()
+
+
+def data_uri(file: bytes) -> str:
+    """Address of a PNG image that carries the image itself."""
+    return f"data:image/png;base64,{base64.b64encode(file).decode()}"

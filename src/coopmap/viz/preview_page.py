@@ -100,9 +100,9 @@ def _add_panels(rows: list[dict[str, Any]], view: ShownView, panels: Mapping[str
     if not (rows and is_single and rows[-1]["singles_of"] == view.size):
         row = {"is_wide": width > 2 * height, "width": width, "height": height, "panels": []}
         rows.append(row | {"singles_of": view.size if is_single else None})
-    seams = data_uri(png(draw_seams(view)), "png") if view.has_seams else None
+    seams = data_uri(png(draw_seams(view))) if view.has_seams else None
     for what, picture in panels.items():
-        panel = {"what": what, "view": number, "name": view.name, "picture": data_uri(picture, "png")}
+        panel = {"what": what, "view": number, "name": view.name, "picture": data_uri(picture)}
         rows[-1]["panels"].append(panel | {"seams": None if what == "camera" else seams})
 
 
@@ -138,7 +138,7 @@ def _legend(near: float, far: float) -> dict[str, Any]:
     """The bar of colors, and its ticks by place in percent."""
     bar = color_depth(np.geomspace(near, far, LEGEND_PIXELS)[None], near, far)
     ticks = [(100 * float(np.log(tick / near) / np.log(far / near)), f"{tick:g}") for tick in round_numbers(near, far)]
-    return {"bar": data_uri(png(bar), "png"), "ticks": list(_apart(ticks))}
+    return {"bar": data_uri(png(bar)), "ticks": list(_apart(ticks))}
 
 
 def _apart(ticks: Sequence[tuple[float, str]], gap: float = 9.0) -> Iterator[tuple[float, str]]:
