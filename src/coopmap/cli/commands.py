@@ -235,6 +235,20 @@ COMMANDS = (
         ),
     ),
     Command(
+        "preview",
+        "look at samples: images, range, masks, cameras and seams of all agents",
+        "coopmap.preview:preview_command",
+        "coopmap.config.preview:PreviewConfig",
+        takes_config=True,
+        needs="output=FOLDER",
+        examples=(
+            ("preview data.root=/data/opv2v output=look", "a page of the first training sample"),
+            ("preview data.root=/data/opv2v split=val index=0:200:10 output=look", "a contact sheet, a page each"),
+            ("preview data.root=/data/opv2v augment=true output=look", "what training sees"),
+        ),
+        notes="Pages need nothing else, network included; beside them lie their pictures (PNG). More: docs/preview.md.",
+    ),
+    Command(
         "synth",
         "render a synthetic town and drives through it, in the layout of OPV2V",
         "coopmap.synth:synth_command",

@@ -86,7 +86,7 @@ def _legend(width: int, near: float, far: float) -> UInt8[np.ndarray, "h w 3"]:
     values = np.geomspace(near, far, PANEL_WIDTH)
     legend[10:22, left : left + PANEL_WIDTH] = color_depth(values[None], near, far)
     free_from = left
-    for tick in _round_numbers(near, far):
+    for tick in round_numbers(near, far):
         column = left + round((PANEL_WIDTH - 1) * np.log(tick / near) / np.log(far / near))
         text = f"{tick:g}"
         half = 5 * len(text)
@@ -99,7 +99,8 @@ def _legend(width: int, near: float, far: float) -> UInt8[np.ndarray, "h w 3"]:
     return legend
 
 
-def _round_numbers(near: float, far: float) -> list[float]:
+def round_numbers(near: float, far: float) -> list[float]:
+    """Numbers for the ticks of a logarithmic scale."""
     decades = range(int(np.floor(np.log10(near))) - 1, int(np.ceil(np.log10(far))) + 1)
     numbers = [digit * 10.0**decade for decade in decades for digit in ROUND]
     inside = [number for number in numbers if near <= number <= far]

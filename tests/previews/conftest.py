@@ -1,0 +1,83 @@
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coopmap import load_config
+from coopmap.config import Config
+from coopmap.config.preview import PreviewConfig
+from coopmap.config.synth import TownConfig
+from coopmap.previews.command import write_previews
+from coopmap.viz.packing import unpack
+
+
+class Elements(HTMLParser):
+    """Elements that a browser would make of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def addresses(self) -> list[str]:
+        return [attributes[key] or "" for _, attributes in self.found for key in ("src", "href") if key in attributes]
+
+
+@dataclass
+class Page:
+    """A written page, its script's numbers unpacked."""
+
+    file: Path
+    text: str
+    views: list[dict[str, Any]]
+
+    @property
+    def elements(self) -> Elements:
+        return Elements(self.text)
+
+    def view(self, agent: str, name: str = "") -> dict[str, Any]:
+        (found,) = (view for view in self.views if (view["title"], view["name"]) == (f"agent {agent}", name))
+        return found
+
+
+def read_page(file: Path) -> Page:
+    text = file.read_text()
+    found = re.search(r'<script type="application/json" id="numbers">(.*?)</script>', text)
+    assert found is not None
+    views = json.loads(found[1])["views"]
+    for view in views:
+        for name in ("range", "azimuth", "elevation", "camera", "covered"):
+            view[name] = unpack(view[name], view["height"], view["width"]).astype(np.float64)
+    return Page(file, text, views)
+
+
+@pytest.fixture
+def config_of(town: TownConfig, tiny_model: tuple[str, ...]) -> Callable[..., Config]:
+    """Configuration on the tiny town, with further overrides."""
+
+    def make(*overrides: str) -> Config:
+        roots = ("data.town=null", f"data.root={town.root}", f"data.depth_root={town.depth_root}")
+        size = ("data.panorama.height=56", "data.panorama.width=224")
+        return load_config([*tiny_model, *roots, *size, *overrides])
+
+    return make
+
+
+@pytest.fixture
+def preview(config_of: Callable[..., Config], tmp_path: Path) -> Callable[..., Page]:
+    """Writes a page and reads it again."""
+
+    def make(*overrides: str, **asked: Any) -> Page:
+        options = PreviewConfig(**({"output": str(tmp_path / "look")} | asked))
+        return read_page(write_previews(options, config_of(*overrides)))
+
+    return make
