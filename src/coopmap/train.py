@@ -29,7 +29,7 @@ class TrainingResult:
         config: as it ran.
         run: its folder.
         trainer, module, datamodule: in their final state; the module holds the best weights.
-        validations: figures of every validation, in order.
+        validations: metrics of every validation, in order.
         summary: content of ``metrics.json``.
     """
 

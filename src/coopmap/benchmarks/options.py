@@ -33,7 +33,7 @@ class BenchmarkOptions:
     """Options of every benchmark.
 
     Attributes:
-        repeats: measurements, of which the fastest counts (after one to warm up).
+        repeats: measurements, after one to warm up; the fastest counts.
         device: auto takes a GPU where there is one.
         threads: of the CPU; null leaves it to PyTorch.
         output: file for the results, ``.md`` or ``.json``.
@@ -51,10 +51,10 @@ class BenchmarkOptions:
             check_output(Path(self.output))
 
     def prepare(self) -> None:
-        """Settle the device, and have PyTorch use as many threads as asked for.
+        """Choose the device, and set the number of PyTorch's threads.
 
         Raises:
-            ConfigError: a GPU is asked for, and there is none.
+            ConfigError: a GPU is requested, and there is none.
         """
         import torch
 
@@ -128,7 +128,7 @@ class ModelOptions(PrecisionOptions):
         require(bool(self.views) and min(self.views, default=0) > 0, "views", self.views, "numbers above 0")
 
     def prepare(self) -> None:
-        """Settle the device, and what is measured on it."""
+        """Choose the device and what is measured on it."""
         super().prepare()
         self.model = self.model or (list(ARCHITECTURES) if self.device == "cuda" else ["tiny", "v1"])
 
@@ -166,7 +166,7 @@ class FusionOptions(PrecisionOptions):
 
     Attributes:
         model: tiny at the sizes of the synthetic town, or v1 at full size.
-        agents: cars per sample, 1 to 6.
+        agents: agents per sample, 1 to 6.
     """
 
     model: str = "tiny"

@@ -1,7 +1,8 @@
 """The table of commands.
 
-A command is a function, and a dataclass whose docstring says what its keys mean; all else (parsing, help, completion,
-errors) follows from its entry here. Functions are imported when they are called, so that help needs no torch.
+A command is a function, and a dataclass whose docstring says what its keys mean; everything else (parsing, help,
+completion, errors) follows from its entry here. Functions are imported when they are called, so that help needs no
+torch.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ class Command:
     """An entry of the table.
 
     Attributes:
-        name: as typed, sub-commands with a space: ``bench model``.
+        name: as typed, subcommands with a space: ``bench model``.
         summary: one line, without a full stop.
         function: ``module:function`` to call: with its own options, then (with ``takes_config``) a list of overrides.
         options: ``module:dataclass`` of its own keys.
         takes_config: it also takes groups and keys of the training configuration.
         places: key (a list) that arguments without ``key=`` belong to.
-        needs: what has to be given, for the usage line; without it the command runs with no arguments at all.
+        needs: required arguments, for the usage line; without it the command runs without arguments.
         examples: command lines without ``coopmap``, each with a comment.
         notes: paragraphs that help ends with.
         through_hydra: it takes the flags of Hydra; called with the composed configuration and a list of overrides.
@@ -216,7 +217,7 @@ COMMANDS = (
 """All commands, in the order of help."""
 
 FAMILIES = {"bench": "measure speed, memory, or what rough poses bring"}
-"""First words that several commands share, with what these have in common."""
+"""First words that several commands share, with a summary of the group."""
 
 OWN_COMMANDS = {
     "help": "what commands, groups and keys mean: coopmap help data.panorama",

@@ -28,7 +28,7 @@ def overview() -> str:
 
 
 def short_usage(command: Command) -> str:
-    """Two lines for a command that was given nothing."""
+    """Two lines for a command without arguments."""
     return f"{_wrapped('usage: ' + command.usage, '       ')}\ncoopmap help {command.name} explains it."
 
 
@@ -191,7 +191,7 @@ def _section(title: str, body: str) -> str:
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> str:
-    """Names, and beside or below them what they mean."""
+    """Names, with their meaning beside or below them."""
     rows = list(rows)
     column = min(max((len(name) for name, _ in rows), default=0), WIDEST_NAME)
     lines = []

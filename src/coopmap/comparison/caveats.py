@@ -1,4 +1,4 @@
-"""What stands in the way of a fair comparison, in words."""
+"""What limits a fair comparison, in words."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ MAX_NAMED = 2
 
 
 def caveats(groups: Sequence[Group], without_figures: Sequence[Path], by: Sequence[str] = ()) -> list[str]:
-    """Sentences for a reader, the gravest first.
+    """Sentences for a reader, the most serious first.
 
     Args:
         groups: what is compared.
         without_figures: folders of runs that were left out because they have none.
-        by: keys that runs were put together by; empty if by all settings.
+        by: keys that runs were grouped by; empty if by all settings.
     """
     runs = [run for group in groups for run in group.runs]
     found = [
@@ -56,7 +56,7 @@ def caveats(groups: Sequence[Group], without_figures: Sequence[Path], by: Sequen
 
 
 def _differences(what: str, runs: Sequence[Run], read: Callable[[Run], str], so: str = "") -> list[str]:
-    """Name the values that differ between runs, and who has which; the commonest first."""
+    """List the values that differ between runs and the runs that have them; the most common first."""
     named: dict[str, list[str]] = {}
     for run in runs:
         named.setdefault(read(run), []).append(run.name)
@@ -83,7 +83,7 @@ def _datasets(runs: Sequence[Run]) -> list[str]:
 
 
 def differing_objective(runs: Sequence[Run]) -> list[str]:
-    """Settings that differ and with them the unit of ``val/pose_trans_avg``, a term of the objective."""
+    """Settings that differ and thereby change the unit of ``val/pose_trans_avg``, a term of the objective."""
     return [key for key in differing_keys(runs) if key in OBJECTIVE_KEYS]
 
 

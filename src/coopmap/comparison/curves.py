@@ -1,4 +1,4 @@
-"""Validation figures over steps and over wall time."""
+"""Validation metrics over steps and over wall time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def mean_curve(curves: Sequence[Points]) -> list[tuple[float, float]]:
-    """Mean of curves, at every place of any of them that lies within all; between points they are linear."""
+    """Mean of curves, at every position of any of them that all cover; interpolated linearly."""
     places = sorted({x for curve in curves for x, _ in curve})
     found = []
     for place in places:

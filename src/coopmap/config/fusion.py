@@ -1,4 +1,4 @@
-"""Configuration of the fusion of a car's cameras inside the model (group ``model/fusion``)."""
+"""Configuration of the fusion of an agent's cameras inside the model (group ``model/fusion``)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ INJECTIONS = ("none", "pose_token", "late")
 
 @dataclass
 class FusionConfig:
-    """How the images of a car's cameras become the tokens of one panorama; see ``docs/fusion.md``.
+    """How the images of an agent's cameras become the tokens of one panorama; see ``docs/fusion.md``.
 
     Attributes:
         kind: ``none`` (views are panoramas or single cameras already), ``mean``, ``concat``, ``conv3d``, ``conv_gru``
             or ``cross_attention``.
-        injection: tell the multi-view transformer the cameras' poses: ``none``, ``pose_token`` (poses fused into one
-            token per car) or ``late`` (poses ask the car's patch tokens).
-        directions: tell the block where each cell of the panorama and each camera look, and which slot a camera is.
+        injection: how the multi-view transformer gets the cameras' poses: ``none``, ``pose_token`` (poses fused into
+            one token per agent) or ``late`` (poses attend to the agent's patch tokens).
+        directions: encode for the block the direction of each cell of the panorama in each camera, and each camera's
+            slot.
         shared_blocks: encoder blocks that run on each camera before its features are fused (``mean``, ``conv_gru``,
             ``cross_attention``).
         dim: width inside the block (``conv3d``, ``conv_gru``, ``cross_attention``) and of the tokens of injected poses.

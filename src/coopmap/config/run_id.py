@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 
 def register_resolvers() -> None:
-    """Make ``${run_id:}`` and ``${sweep_suffix:}`` known to OmegaConf (idempotent)."""
+    """Register ``${run_id:}`` and ``${sweep_suffix:}`` with OmegaConf (idempotent)."""
     OmegaConf.register_new_resolver("run_id", run_id, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("sweep_suffix", sweep_suffix, replace=True)
 

@@ -20,9 +20,9 @@ from coopmap.training.assembly import build_module
 from coopmap.training.module import PoseLearner
 
 IMAGES_ONLY = {"task": "images_only", "priors": "none"}
-"""Choices under which a model gets nothing but images."""
+"""Choices with which a model gets only images."""
 SHAPE_OF_VIEWS = ("layout", "panorama", "cameras")
-"""Keys of ``data`` that say what the model looks at; a checkpoint's own are kept."""
+"""Keys of ``data`` that define the model's inputs; those of the checkpoint are kept."""
 
 
 @dataclass
@@ -31,11 +31,11 @@ class Subject:
 
     Attributes:
         config: what it is measured with.
-        module: model, objective, and where the checkpoint has it the training mean.
+        module: model, objective, and the training mean if the checkpoint has it.
         name: for titles.
         origin: where it comes from, in words, for ``metrics.json`` and the report; entries that are unknown are left
             out.
-        folder: results go beside or below it.
+        folder: results go next to it or into it.
     """
 
     config: Config
@@ -46,7 +46,7 @@ class Subject:
 
 
 def open_subject(asked: EvaluateConfig, overrides: Sequence[str]) -> Subject:
-    """Build what is asked for.
+    """Build the model to evaluate.
 
     Raises:
         ConfigError: a file is missing, weights do not fit, or an override is wrong.
@@ -94,7 +94,7 @@ def stored_config(text: str, overrides: Sequence[str]) -> Config:
         stored.data = OmegaConf.merge(OmegaConf.structured(composed.data), shape)
     single = [override for override in overrides if override.partition("=")[0] not in ("data", *IMAGES_ONLY)]
     if "data.root" in keys and not {"data", "data.town"} & set(keys):
-        single.append("data.town=null")  # never render the training run's town into a folder of one's own
+        single.append("data.town=null")  # never render the training run's town into a folder that was given
     return from_yaml(OmegaConf.to_yaml(stored), single)
 
 
@@ -103,7 +103,7 @@ def _is_named(group: str, keys: Iterable[str]) -> bool:
 
 
 def _choice(group: str, name: str) -> Any:
-    """The section that a choice of a group holds, without what it says about the rest of the configuration."""
+    """The section of a group's choice, without its settings for the rest of the configuration."""
     require_choice(group, name, group_choices(group))
     content = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
     assert isinstance(content, DictConfig)

@@ -55,7 +55,7 @@ class PanoramaCalibration:
 
     Attributes:
         v_fov: vertical field of view, radians.
-        elevation_center: mean of the extreme elevations, radians, positive upwards.
+        elevation_center: mean of the extreme elevations, radians, positive upward.
         yaw: azimuth of the middle column, radians, positive to the right.
         projection: ``equirect`` or ``cylinder``, per view.
         residual: typical angle between rays and model, radians.
@@ -127,7 +127,7 @@ def fit_panorama(
     """Recover vertical field of view, elevation of the middle and yaw of 360-degree views.
 
     There are none (NaN) where fewer than :data:`MIN_PIXELS` rays count or all in one row, where elevation does not grow
-    upwards by at least :data:`MIN_FIELD`, and where azimuths have nothing to do with columns (:data:`MIN_AGREEMENT`).
+    upward by at least :data:`MIN_FIELD`, and where azimuths have nothing to do with columns (:data:`MIN_AGREEMENT`).
 
     Args:
         rays: directions in the frame of each view, of any length.

@@ -1,4 +1,4 @@
-"""A car's four cameras."""
+"""An agent's four cameras."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Rig:
         intrinsics: pinhole matrices, pixels; pixel centers lie at ``+ 0.5``.
         agent_from_camera: ``T_agent_camera``.
         image_size: ``(height, width)`` of the images that the intrinsics belong to.
-        ground_height_m: height of the agent origin above the ground under the car.
+        ground_height_m: height of the agent origin above the ground under the agent.
     """
 
     intrinsics: Float[np.ndarray, "k 3 3"]

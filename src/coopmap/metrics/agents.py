@@ -1,4 +1,4 @@
-"""From views to agents: the same thing for panoramas, four cameras to a car in the 4n baseline."""
+"""From views to agents: the same thing for panoramas, four cameras to an agent in the 4n baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From rows to the figures of a split: the one aggregation, for the log of a training and for evaluations."""
+"""From rows to the metrics of a split: the one aggregation, for the log of a training and for evaluations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from coopmap.metrics.trajectory import TRAJECTORY_NAMES
 Columns = Mapping[str, Float[np.ndarray, " n"]]
 
 PAIR_COLUMNS = ("num_agents", "distance_m", "trans_m", "rot_deg")
-"""Columns of pairs that figures are made of, if they are there."""
+"""Columns of pairs that metrics are made of, if they are there."""
 REQUIRED = (AUC_NAME, *SCALE_NAMES, *DEPTH_NAMES, *MASK_NAMES)
 """Columns of samples that become figures: NaN if no sample defines them."""
 OPTIONAL = (*TRAJECTORY_NAMES, *SCALE_RANGE_NAMES, *DEPTH_RANGE_NAMES, *MOTION_NAMES)
@@ -74,7 +74,7 @@ GROUPINGS = (
 
 
 def aggregate(samples: Columns, pairs: Columns) -> dict[str, float]:
-    """The figures of a split, as far as there are columns for them.
+    """The metrics of a split, as far as there are columns for them.
 
     Args:
         samples: values of all samples; NaN ones do not count.

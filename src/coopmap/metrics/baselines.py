@@ -14,7 +14,7 @@ from coopmap.geometry import nearest_rotation
 class MeanPoseBaseline:
     """Always answers with the mean relative pose of the training set.
 
-    A model that does not beat it has learned where cars tend to be, not where these are.
+    A model that does not beat it has learned where agents tend to be, not where these are.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The rows of a split, gathered over ranks, and the figures that they come to."""
+"""The rows of a split, gathered over ranks, and the metrics that they come to."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ BASELINE_COLUMNS = ((AUC_NAME,), ("trans_m", "rot_deg"))
 
 
 class Measures(Metric):
-    """Figures of a split: ``update`` with the rows of each batch, ``compute`` and ``reset`` at its end.
+    """Metrics of a split: ``update`` with the rows of each batch, ``compute`` and ``reset`` at its end.
 
-    Keeps the rows, so that any number of ranks gives the figures of one, medians included.
+    Keeps the rows, so that any number of ranks gives the metrics of one, medians included.
 
     Args:
         sample_columns, pair_columns: to keep.
@@ -47,7 +47,7 @@ class Measures(Metric):
         self.pairs.append(_packed(rows.pairs, self.pair_columns))
 
     def compute(self) -> dict[str, float]:
-        """Figures over everything that all ranks added since the last reset; a collective call."""
+        """Metrics over everything that all ranks added since the last reset; a collective call."""
         return aggregate(_unpacked(self.samples, self.sample_columns), _unpacked(self.pairs, self.pair_columns))
 
 

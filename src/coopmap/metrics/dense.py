@@ -1,4 +1,4 @@
-"""Figures over pixels: coverage mask, depth, metric scale, moving vehicles. All unaligned."""
+"""Metrics over pixels: coverage mask, depth, metric scale, moving vehicles. All unaligned."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOTION_NAMES = ("moving_share", *(f"{name}_{kind}" for kind in _KINDS for name i
 
 @dataclass(frozen=True)
 class Pixels:
-    """What figures over pixels share.
+    """What metrics over pixels share.
 
     Attributes:
         valid: range is known.
@@ -60,7 +60,7 @@ class Pixels:
 
 
 def dense_figures(prediction: Prediction, target: Target) -> dict[str, Float[Tensor, " b"]]:
-    """All figures over pixels, of each sample."""
+    """All metrics over pixels, of each sample."""
     pixels = Pixels.of(prediction, target)
     figures = scale_figures(pixels, target) | depth_figures(pixels)
     return figures | mask_figures(prediction, target) | motion_figures(pixels, target)
@@ -116,7 +116,7 @@ def scale_figures(pixels: Pixels, target: Target) -> dict[str, Float[Tensor, " b
 
 
 def motion_figures(pixels: Pixels, target: Target) -> dict[str, Float[Tensor, " b"]]:
-    """Errors on moving vehicles, on the static world and on the cars' own bodies.
+    """Errors on moving vehicles, on the static world and on the agents' own bodies.
 
     ``depth_abs_rel_*`` is over the pixels of all views, ``points_m_*`` the mean distance between predicted and true
     points in the reference agent's frame; ``moving_share`` is the share of the valid pixels that show a moving

@@ -63,7 +63,7 @@ def pose_figures(pairs: Mapping[str, Float[Tensor, "b p"]]) -> dict[str, Float[T
     """Per sample: means over all pairs and over the pairs with the reference agent, recalls, AUC.
 
     Args:
-        pairs: of :func:`pair_errors`; all figures are NaN without a pair.
+        pairs: of :func:`pair_errors`; all metrics are NaN without a pair.
     """
     with_reference = pairs["i"] == 0
     figures = {

@@ -1,4 +1,4 @@
-"""Means of named figures over samples and ranks."""
+"""Means of named metrics over samples and ranks."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 Images become patch tokens (DINOv2); encodings of the given geometry are added; a multi-view transformer shares
 information between views; heads read rays, depth, confidence and mask per pixel, a pose per view and one metric scale
 per sample. Parameter names and numbers are those of the public implementation, so its weights load as they are.
-``docs/model.md`` shows it in one picture. What the paper does not have is in :mod:`coopmap.models.addons` and, for cars
-whose cameras are fused inside the model, in :mod:`coopmap.models.fusion`.
+``docs/model.md`` shows it in one picture. What the paper does not have is in :mod:`coopmap.models.addons` and, for
+agents whose cameras are fused inside the model, in :mod:`coopmap.models.fusion`.
 """
 
 from __future__ import annotations

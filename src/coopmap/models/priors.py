@@ -116,7 +116,7 @@ def depth_features(
 
 
 def given_poses(observation: Observation) -> tuple[Float[Tensor, "b v 4 4"], Bool[Tensor, "b v"] | None]:
-    """Rough ``T_world_view`` and the views that have one (``None``: all); identity and none without rough poses."""
+    """Rough ``T_world_view`` and the views that have one (``None``: all); identity and none without pose priors."""
     if observation.pose_prior is not None:
         return observation.pose_prior, observation.pose_given
     shape, device = observation.images.shape[:2], observation.images.device
@@ -150,7 +150,7 @@ POSE_NUMBERS = 9
 """Length of the vector that :func:`encode_poses` makes of a pose."""
 
 TRANS_UNIT_M = 10.0
-"""Unit of positions of cars relative to each other, for networks that work on them."""
+"""Unit of positions of agents relative to each other, for networks that work on them."""
 
 
 def encode_poses(pose: Float[Tensor, "*b 4 4"], unit_m: float = 1.0) -> Float[Tensor, "*b 9"]:

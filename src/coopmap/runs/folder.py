@@ -55,12 +55,12 @@ class RunFolder:
 
     @property
     def best_checkpoint(self) -> Path:
-        """Lowest monitored validation figure so far."""
+        """Lowest monitored validation metric so far."""
         return self.checkpoints / "best.ckpt"
 
     @property
     def metrics_file(self) -> Path:
-        """Final figures; its presence says that the run is finished."""
+        """Final metrics; its presence says that the run is finished."""
         return self.path / "metrics.json"
 
     @property

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, and what their figures say together."""
+"""Runs that differ in their seed alone, and what their metrics say together."""
 
 from __future__ import annotations
 

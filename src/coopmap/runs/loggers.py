@@ -1,4 +1,4 @@
-"""Where figures are written: always ``metrics.csv``, and Weights & Biases on request."""
+"""Where metrics are written: always ``metrics.csv``, and Weights & Biases on request."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ figures say how well it was learned, not what becomes of unseen streets."""
 
 
 def print_next_steps(run: Path, data_root: str, is_town: bool) -> None:
-    """Print pictures and commands, below the table of figures.
+    """Print pictures and commands, below the table of metrics.
 
     Args:
         run: folder of the run.

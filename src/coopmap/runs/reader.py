@@ -31,7 +31,7 @@ class Run:
     Attributes:
         path: the folder.
         settings: the resolved configuration, by dotted key.
-        validations: figures of every validation with both clocks, in order.
+        validations: metrics of every validation with both clocks, in order.
         starts: command, revision and host of every start.
         facts: content of ``model.json``; empty for runs that have none.
         step_seconds: median of the logged times per step, ``None`` without any.
@@ -63,19 +63,19 @@ class Run:
 
     @cached_property
     def zero_shot(self) -> Validation:
-        """Figures before the first step; empty if they were not measured."""
+        """Metrics before the first step; empty if they were not measured."""
         return next((entry for entry in self.validations if entry[STEPS] == 0), {})
 
     @cached_property
     def best(self) -> Validation:
-        """Figures of the best checkpoint: those where the monitored figure is lowest. Step 0 has no checkpoint."""
+        """Metrics of the best checkpoint: those where the monitored metric is lowest. Step 0 has no checkpoint."""
         monitor = self.settings.get("checkpoint.monitor", "val/pose_trans_avg")
         trained = [entry for entry in self.validations if entry[STEPS] > 0 and monitor in entry]
         return min(trained, key=lambda entry: entry[monitor], default={})
 
     @cached_property
     def last(self) -> Validation:
-        """Figures of the last validation."""
+        """Metrics of the last validation."""
         return self.validations[-1]
 
     def points(self, clock: str, measure: str) -> list[tuple[float, float]]:
@@ -108,7 +108,7 @@ def find_runs(arguments: Sequence[str], runs_root: str = "runs") -> tuple[list[P
         runs_root: folder in which runs are looked up by name.
 
     Returns:
-        Folders of runs that have figures, each once, and of those that ended before they had any.
+        Folders of runs that have metrics, each once, and of those that ended before they had any.
 
     Raises:
         ConfigError: an argument leads to no run.
@@ -127,7 +127,7 @@ def find_runs(arguments: Sequence[str], runs_root: str = "runs") -> tuple[list[P
 
 
 def _runs_below(place: Path) -> Iterator[tuple[Path, bool]]:
-    """Run folders with whether they have figures."""
+    """Run folders with whether they have metrics."""
     for folder, below, files in os.walk(place):
         below.sort()
         if "train.log" in files or {"config.yaml", "metrics.csv"} <= set(files):

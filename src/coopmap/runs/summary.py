@@ -1,4 +1,4 @@
-"""What a run leaves behind for people: figures, table, curves."""
+"""What a run leaves behind for people: metrics, table, curves."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ HEADLINES = (
     ("rotation error, mean (deg)", "val/rot_deg_mean", "val/baseline_rot_deg_mean"),
     ("rotation error, median (deg)", "val/rot_deg_median", "val/baseline_rot_deg_median"),
 )
-"""Label, name of the figure, name of the same figure of always answering with the training mean."""
+"""Label, name of the metric, name of the same metric of always answering with the training mean."""
 
 MARKED_POINTS = 30
 """Curves of fewer points show each of them."""
 
 
 def summarize(entries: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> dict[str, Any]:
-    """First, last and best of the headline figures, and all figures of these three validations."""
+    """First, last and best of the headline metrics, and all metrics of these three validations."""
     if not entries:
         return {}
     first, last = dict(entries[0]), dict(entries[-1])

@@ -15,7 +15,7 @@ from coopmap.synthetic.surface import Surface, box, frustum_sides, lathe, merge,
 
 @dataclass(frozen=True)
 class CarModel:
-    """Proportions of a car, meters; ``cabin`` gives the x of windscreen foot, roof front, roof rear, rear foot."""
+    """Proportions of a car, meters; ``cabin`` gives the x of windshield foot, roof front, roof rear, rear foot."""
 
     name: str
     length: float

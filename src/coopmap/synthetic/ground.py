@@ -1,4 +1,4 @@
-"""Color of the ground: roads, lane marks, pavements, grass and hills, with the town's shadows baked in."""
+"""Color of the ground: roads, lane marks, sidewalks, grass and hills, with the town's shadows baked in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _grass(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, extent_m: flo
 
 
 def _streets(plan: StreetPlan, rng: np.random.Generator, image: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """Draw pavements, asphalt and marks into ``image``; ``x`` and ``y`` are columns of coordinates."""
+    """Draw sidewalks, asphalt and marks into ``image``; ``x`` and ``y`` are columns of coordinates."""
     lengthwise = [(y[None, :] - at, x[:, None], plan.x) for at in plan.y]
     crosswise = [(x[:, None] - at, y[None, :], plan.y) for at in plan.x]
     streets = lengthwise + crosswise

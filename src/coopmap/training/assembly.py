@@ -51,7 +51,7 @@ IRRELEVANT_WARNINGS = (
     ".*number of training batches .* is smaller than the logging interval.*",
     ".*treespec, LeafSpec.*",
     ".*`broadcast_buffers` is deprecated.*",  # its successor is too new
-    ".*It is recommended to use .*sync_dist=True.*",  # figures are reduced before they are logged
+    ".*It is recommended to use .*sync_dist=True.*",  # metrics are reduced before they are logged
 )
 
 
@@ -105,7 +105,7 @@ class FirstBatches(OPV2VDataModule):
 def build_callbacks(
     config: Config, run: RunFolder, extra: Sequence[L.Callback] = ()
 ) -> tuple[ValidationHistory, list[L.Callback]]:
-    """All callbacks, and among them the one that holds the validation figures."""
+    """All callbacks, and among them the one that holds the validation metrics."""
     history = ValidationHistory()
     best = ModelCheckpoint(
         dirpath=run.checkpoints,
@@ -180,7 +180,7 @@ def _num_processes(options: dict[str, Any]) -> int:
 def validate_best(
     trainer: L.Trainer, module: PoseLearner, datamodule: L.LightningDataModule, run: RunFolder
 ) -> dict[str, float]:
-    """Figures of the best checkpoint, measured from the file; the module then holds its weights."""
+    """Metrics of the best checkpoint, measured from the file; the module then holds its weights."""
     if trainer.fast_dev_run or not run.best_checkpoint.exists():  # type: ignore[attr-defined]
         return {}
     step = int(read_checkpoint(run.best_checkpoint)["global_step"])

@@ -80,7 +80,7 @@ class PoseLearner(L.LightningModule):
             self.baseline = MeanPoseBaseline().fit(poses)
 
     def forward(self, observation: Observation) -> Prediction:
-        """Predict from what a deployed car has."""
+        """Predict from what a deployed agent has."""
         return self.model(observation)
 
     def with_inputs(self, observation: Observation, *key: int) -> Observation:
@@ -128,7 +128,7 @@ class PoseLearner(L.LightningModule):
             self.log("train/grad_norm", norm)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Stop a run that has diverged; looks only when figures are logged, so as not to wait for the GPU each step.
+        """Stop a run that has diverged; looks only when metrics are logged, so as not to wait for the GPU each step.
 
         Raises:
             NonFiniteError: after ``optim.max_nonfinite_steps`` steps in a row.

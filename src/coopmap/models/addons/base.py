@@ -47,7 +47,7 @@ class AddOn(nn.Module):
     def correct_pose(
         self, pose: Float[Tensor, "b v 4 4"], patches: Float[Tensor, "b v n c"]
     ) -> Float[Tensor, "b v 4 4"]:
-        """Rough poses before they are encoded; identity where they are not given."""
+        """Pose priors before they are encoded; identity where they are not given."""
         return pose
 
     def after_geometry(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:

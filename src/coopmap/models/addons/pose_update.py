@@ -1,8 +1,8 @@
-"""Rough poses and what the images say, weighed against each other.
+"""Pose priors and what the images say, weighed against each other.
 
-A network that is told a rough pose and asked for a pose learns to repeat what it was told, errors included, and to look
+A network that is told a pose prior and asked for a pose learns to repeat what it was told, errors included, and to look
 away from the images. So here it is not told: it answers from the images, its answer is taken for a measurement, and the
-rough pose moves towards it by gains between 0 (keep the rough pose) and 1 (believe the images). This is the update step
+pose prior moves toward it by gains between 0 (keep the pose prior) and 1 (believe the images). This is the update step
 of a Kalman filter, with learned gains in place of covariances that nobody knows.
 """
 
@@ -32,10 +32,10 @@ NUM_GAINS = 6
 
 
 class PoseUpdate(AddOn):
-    """Moves the rough pose of each view towards the network's answer, both seen from view 0.
+    """Moves the pose prior of each view toward the network's answer, both seen from view 0.
 
-    A view's gains come from its features, its rough pose and the accuracy stated for it, its innovation (what separates
-    the answer from the rough pose), and the mean of the same over the sample's views: how far answers and rough poses
+    A view's gains come from its features, its pose prior and the accuracy stated for it, its innovation (what separates
+    the answer from the pose prior), and the mean of the same over the sample's views: how far answers and pose priors
     disagree on the whole tells how good either are. The last layer starts at zero: at first every gain is one half.
 
     Args:
@@ -58,14 +58,14 @@ class PoseUpdate(AddOn):
         nn.init.zeros_(last.bias)
 
     def forward(self, prediction: Prediction, observation: Observation, features: Float[Tensor, "b v c"]) -> Prediction:
-        """The prediction with updated poses where rough poses are known; samples without any stay as they were.
+        """The prediction with updated poses where pose priors are known; samples without any stay as they were.
 
-        In a sample with rough poses, those of the other views become what they are from view 0: the network's own pose
+        In a sample with pose priors, those of the other views become what they are from view 0: the network's own pose
         of view 0, near the identity once it is trained, is divided out.
 
         Args:
             prediction: of the network, from images.
-            observation: with rough poses, of which those count that are metric and whose view 0 has one, too.
+            observation: with pose priors, of which those count that are metric and whose view 0 has one, too.
             features: of the views, from which the network answered.
         """
         rough, sigma, known = _rough_poses(observation)
@@ -83,7 +83,7 @@ class PoseUpdate(AddOn):
         )
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
-        """See :meth:`forward`; in training without rough poses, too, so that every parameter takes part (DDP)."""
+        """See :meth:`forward`; in training without pose priors, too, so that every parameter takes part (DDP)."""
         if observation.pose_prior is None and not self.training:
             return prediction
         features = trunk.levels[-1].mean(dim=(-2, -1)).unflatten(0, observation.rays.shape[:2])

@@ -1,4 +1,4 @@
-"""The calibrated place of each view in its car, as a geometric input."""
+"""The calibrated place of each view in its agent, as a geometric input."""
 
 from __future__ import annotations
 

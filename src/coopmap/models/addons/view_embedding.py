@@ -1,4 +1,4 @@
-"""Which car and which slot a view belongs to, for models that attend over single cameras."""
+"""Which agent and which slot a view belongs to, for models that attend over single cameras."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coopmap.types import Observation
 
 
 class ViewEmbedding(AddOn):
-    """Learned features of slot (front, left, rear, right) and car (reference or other), zero at first."""
+    """Learned features of slot (front, left, rear, right) and agent (reference or other), zero at first."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the fusion blocks have in common: cameras in, tokens of one panorama per car out.
+"""What the fusion blocks have in common: cameras in, tokens of one panorama per agent out.
 
 A block works ahead of the patch embedding on warped images (:class:`ImageFusion`), or behind it on features of the
 cameras as they are (:class:`FeatureFusion`). Either way the rest of the model sees a panorama: its position embedding,
@@ -41,7 +41,7 @@ class Fusion(nn.Module, ABC):
     def forward(
         self, cameras: Cameras, encoder: VisionTransformer, checkpointing: bool = False
     ) -> Float[Tensor, "b t+n c"]:
-        """Tokens of one panorama per car, with positions, before encoder block ``first_block``.
+        """Tokens of one panorama per agent, with positions, before encoder block ``first_block``.
 
         Args:
             cameras: as :func:`~coopmap.models.fusion.cameras.group_cameras` gives them for ``layout``.
@@ -75,7 +75,7 @@ class FeatureFusion(Fusion):
 
     Args:
         shared_blocks: encoder blocks that run on each camera first. Their input carries the positions of patches in the
-            camera; these are taken off before fusion, and those in the panorama put on afterwards, so that 0 blocks are
+            camera; these are taken off before fusion, and those in the panorama put on afterward, so that 0 blocks are
             the same thing with nothing between.
     """
 

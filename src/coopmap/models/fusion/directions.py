@@ -16,7 +16,7 @@ ENCODING_DIM = 8
 def encode_directions(
     rays: Float[Tensor, "*b 3"],
 ) -> Float[Tensor, "*b 4"]:
-    """Cosine and sine of azimuth (0 = z, positive towards x) and elevation (positive upwards) of unit rays."""
+    """Cosine and sine of azimuth (0 = z, positive toward x) and elevation (positive upward) of unit rays."""
     x, y, z = rays.unbind(-1)
     horizontal = torch.hypot(x, z)
     safe = horizontal.clamp(min=1e-6)
@@ -59,7 +59,7 @@ class DirectionEmbedding(nn.Module):
         return self.angles(encoding) + self.slot[:, None]
 
     def mean(self, cameras: Cameras, weights: Float[Tensor, "b k gh gw"]) -> Float[Tensor, "b n c"]:
-        """Their sum over the cameras with given weights, a quarter of the work of summing afterwards."""
+        """Their sum over the cameras with given weights, a quarter of the work of summing afterward."""
         encoding = camera_encoding(cameras, _size(weights)).flatten(2, 3)
         return self.angles(combine(encoding, weights)) + torch.einsum("bkhw,kc->bhwc", weights, self.slot).flatten(1, 2)
 

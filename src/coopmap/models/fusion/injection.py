@@ -1,6 +1,6 @@
 """Injection of the cameras' calibrated poses into the tokens of the panorama, beside what fusion makes of the images.
 
-Each camera's pose becomes a token; the tokens become one feature per car, which is added to all of its patch tokens.
+Each camera's pose becomes a token; the tokens become one feature per agent, which is added to all of its patch tokens.
 The feature is zero at first.
 """
 
@@ -38,7 +38,7 @@ def build_injection(cfg: FusionConfig, dim: int) -> PoseInjection | None:
 
 
 class PoseInjection(nn.Module, ABC):
-    """Features of a car's camera poses. A camera that sees nothing has no part in them.
+    """Features of an agent's camera poses. A camera that sees nothing has no part in them.
 
     Args:
         cfg: see :class:`~coopmap.config.fusion.FusionConfig`.
@@ -53,7 +53,7 @@ class PoseInjection(nn.Module, ABC):
         nn.init.zeros_(self.output.weight)
 
     def forward(self, observation: Observation, patches: Float[Tensor, "b v n c"]) -> Float[Tensor, "b v 1 c"]:
-        """What to add to the patch tokens of each car; zero where no camera sees anything.
+        """What to add to the patch tokens of each agent; zero where no camera sees anything.
 
         Args:
             observation: of the layout ``grouped`` or ``warped``.
@@ -72,7 +72,7 @@ class PoseInjection(nn.Module, ABC):
     def summarize(
         self, tokens: Float[Tensor, "b k d"], sees: Bool[Tensor, "b k"], patches: Float[Tensor, "b n c"]
     ) -> Float[Tensor, "b d"]:
-        """One feature per car; that of a car without any camera that sees does not matter, but is finite."""
+        """One feature per agent; that of an agent without any camera that sees does not matter, but is finite."""
         ...
 
 
@@ -99,7 +99,7 @@ class PoseTokenInjection(PoseInjection):
 
 
 class LateInjection(PoseInjection):
-    """The cameras' tokens ask the patch tokens of their car for what concerns them; the answers are averaged."""
+    """The cameras' tokens ask the patch tokens of their agent for what concerns them; the answers are averaged."""
 
     def __init__(self, cfg: FusionConfig, dim: int) -> None:
         super().__init__(cfg, dim)

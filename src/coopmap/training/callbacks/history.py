@@ -1,4 +1,4 @@
-"""All validation figures of a run."""
+"""All validation metrics of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = (
 
 
 class ValidationHistory(L.Callback):
-    """Remembers the figures of every validation, across resumes, and logs the main ones.
+    """Remembers the metrics of every validation, across resumes, and logs the main ones.
 
     Attributes:
         entries: ``{"step": ..., "val/...": ...}``, in order.

@@ -42,7 +42,7 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the figures just measured."""
+        """Keep the metrics just measured."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._save(trainer)
 

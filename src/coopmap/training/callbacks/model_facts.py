@@ -85,7 +85,7 @@ class ModelFacts(L.Callback):
         try:
             with trainer.precision_plugin.forward_context():
                 return facts | count_sample(model, observation, pl_module.device)
-        except Exception as error:  # a figure for a table must not end a run
+        except Exception as error:  # a metric for a table must not end a run
             log.warning("tokens and FLOPs per sample are not known: %s: %s", type(error).__name__, error)
             return facts
 

@@ -32,7 +32,7 @@ def progress_callback(cfg: CallbacksConfig) -> L.Callback | None:
 class RunProgress(L.Callback):
     """Follows a whole run, its validations included; how it is shown is left to subclasses.
 
-    Lightning's own bars count one epoch, from 0, and ask the GPU for the loss at every step. Here figures are read
+    Lightning's own bars count one epoch, from 0, and ask the GPU for the loss at every step. Here metrics are read
     once in ``seconds``.
     """
 
