@@ -145,7 +145,7 @@ def _spectral_rotations(
 ) -> tuple[Float[Tensor, "b v 3 3"], Bool[Tensor, "b v"]]:
     """The leading eigenvectors of the (degree-normalized) matrix of all relative rotations, projected on rotations.
 
-    Also returns where they are unique; the identity elsewhere.
+    Also returns which views have a unique one; the others get the identity.
     """
     batch, _, num_views = measured.shape[:3]
     blocks = (weight[..., None, None] * measured).sum(dim=1)

@@ -1,4 +1,4 @@
-"""The rows of a split, gathered over ranks, and the metrics that they come to."""
+"""The rows of a split, gathered over ranks, and their metrics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from coopmap.metrics.rows import Rows
 
 SMALLEST_MASK_MEAN = 0.05
 BASELINE_COLUMNS = ((AUC_NAME,), ("trans_m", "rot_deg"))
-"""Columns of :class:`Measures` for an answer of which poses are all there is."""
+"""Columns of :class:`Measures` for a prediction that consists of poses only."""
 
 
 class Measures(Metric):
     """Metrics of a split: ``update`` with the rows of each batch, ``compute`` and ``reset`` at its end.
 
-    Keeps the rows, so that any number of ranks gives the metrics of one, medians included.
+    Keeps the rows, so that metrics do not depend on the number of ranks, medians included.
 
     Args:
         sample_columns, pair_columns: to keep.
@@ -67,7 +67,7 @@ def _unpacked(state: list[Tensor] | Tensor, names: Sequence[str]) -> dict[str, F
 
 
 def mask_warning(figures: Mapping[str, float], split: str) -> str | None:
-    """What to tell the user about a mask that has collapsed, or ``None``."""
+    """Warning about a mask that has collapsed, or ``None``."""
     predicted = figures["mask_pred_mean"]
     if not predicted < SMALLEST_MASK_MEAN:
         return None

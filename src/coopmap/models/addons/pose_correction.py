@@ -1,4 +1,4 @@
-"""Correction of pose priors by what the images show, before the poses are encoded."""
+"""Correction of pose priors by means of the images, before the poses are encoded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from coopmap.models.priors import POSE_NUMBERS, TRANS_UNIT_M, encode_poses
 class PoseCorrection(AddOn):
     """Predicts ``T_rough_corrected`` of each view from the pose prior and the image tokens of the view and of view 0.
 
-    The last layer starts at zero: at first nothing is corrected. View 0, whose frame all poses are expressed in, stays
-    where it is.
+    The last layer is zero-initialized: at first nothing is corrected. View 0, in whose frame all poses are expressed,
+    is not moved.
 
     Args:
         dim: width of the image tokens.

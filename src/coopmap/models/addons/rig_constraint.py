@@ -1,9 +1,9 @@
-"""The rig as a hard constraint: an agent's cameras keep their calibrated relative pose, whatever the network answers.
+"""The rig as a hard constraint: an agent's cameras keep their calibrated relative pose, whatever the network predicts.
 
 View 0, the front camera of the reference agent, defines the frame of a prediction: its pose is the identity, and that
-of its agent is known from calibration. Where the other agents are follows from where the network puts them relative to
-the reference agent, all four cameras of each counting alike; in which frame it does so plays no part. (A network
-trained from random weights on relative poses first learns a frame of its own.)
+of its agent is known from calibration. The poses of the other agents follow from the network's poses relative to the
+reference agent, with equal weight for all four cameras of each; the frame in which the network predicts does not
+matter. (A network trained from random weights on relative poses first learns a frame of its own.)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Poses(NamedTuple):
 
 
 class RigConstraint(AddOn):
-    """:func:`constrain_to_rig` as the last word on poses."""
+    """:func:`constrain_to_rig` as an add-on."""
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
         """The prediction with one pose per agent."""
@@ -47,9 +47,9 @@ class RigConstraint(AddOn):
 def constrain_to_rig(prediction: Prediction, observation: Observation) -> Prediction:
     """Replace the poses of single cameras by one pose per agent, composed with its rig.
 
-    Each camera of an agent says where the agent is; translations are averaged, and rotations as quaternions. Then all
-    agents are moved together, so that the reference agent stands where view 0, the identity, has it. ``points_world``
-    follows; everything in the cameras' own frames stays.
+    Each camera of an agent gives a pose of the agent; translations are averaged, and rotations as quaternions. Then all
+    agents are moved rigidly, so that the reference agent is where view 0, the identity, has it. ``points_world``
+    follows; everything in the cameras' own frames is unchanged.
 
     Raises:
         ValueError: if the views are not the cameras of agents (``data.layout=cameras``).

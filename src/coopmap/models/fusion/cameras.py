@@ -1,4 +1,4 @@
-"""An agent's cameras as the fusion blocks see them, and their alignment with the panorama."""
+"""An agent's cameras as inputs of the fusion blocks, and their alignment with the panorama."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Cameras(NamedTuple):
     Attributes:
         images: normalized; zero where a warped image shows nothing.
         rays: directions of the panorama's pixels in the agent frame.
-        angle: between optical axis and what a cell shows in a camera; infinity where the camera does not see it.
+        angle: between the optical axis and the content of a cell in a camera; infinity where the camera does not see
+            it.
         grid: where the centers of the cells lie in each camera, ``(x, y)`` from -1 to 1; ``None`` for warped images.
         pose: ``T_agent_camera``.
     """
@@ -68,7 +69,7 @@ def group_cameras(observation: Observation, layout: str) -> Cameras:
     assert observation.camera_pose is not None
     angle = angle.flatten(0, 1)
     if grid is not None:
-        grid = grid.flatten(0, 1).masked_fill(~angle.isfinite()[..., None], 0)  # whatever stands there: finite
+        grid = grid.flatten(0, 1).masked_fill(~angle.isfinite()[..., None], 0)  # any finite value
     return Cameras(
         images.flatten(0, 1), observation.rays.flatten(0, 1), angle, grid, observation.camera_pose.flatten(0, 1)
     )

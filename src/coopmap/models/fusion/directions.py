@@ -1,4 +1,4 @@
-"""Where cells and cameras look, and which slot a camera is: without it left and rear are the same to a network."""
+"""Directions of cells and cameras, and slots of cameras: without these a network cannot tell left from rear."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def encode_directions(
 
 
 def cell_rays(cameras: Cameras, size: tuple[int, int]) -> Float[Tensor, "b gh gw 3"]:
-    """Unit directions in which the middles of the panorama's cells lie, ``size`` of them, in the agent frame."""
+    """Unit directions of the centers of the panorama's cells, ``size`` of them, in the agent frame."""
     mean = F.adaptive_avg_pool2d(cameras.rays.float().movedim(-1, 1), size).movedim(1, -1)
     return F.normalize(mean, dim=-1)
 
 
 def camera_encoding(cameras: Cameras, size: tuple[int, int]) -> Float[Tensor, "b k gh gw 8"]:
-    """Each cell's direction in the agent frame, and the same direction as each camera has it."""
+    """Each cell's direction in the agent frame, and the same direction in each camera's frame."""
     with torch.autocast(cameras.rays.device.type, enabled=False):
         rays = cell_rays(cameras, size)
         in_camera = torch.einsum("bkji,bhwj->bkhwi", cameras.pose[..., :3, :3].float(), rays)

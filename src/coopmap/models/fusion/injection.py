@@ -1,7 +1,7 @@
-"""Injection of the cameras' calibrated poses into the tokens of the panorama, beside what fusion makes of the images.
+"""Injection of the cameras' calibrated poses into the tokens of the panorama, in addition to the fused images.
 
 Each camera's pose becomes a token; the tokens become one feature per agent, which is added to all of its patch tokens.
-The feature is zero at first.
+The feature is zero-initialized.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def build_injection(cfg: FusionConfig, dim: int) -> PoseInjection | None:
 
 
 class PoseInjection(nn.Module, ABC):
-    """Features of an agent's camera poses. A camera that sees nothing has no part in them.
+    """Features of an agent's camera poses. Cameras that see nothing are excluded.
 
     Args:
         cfg: see :class:`~coopmap.config.fusion.FusionConfig`.
@@ -57,7 +57,7 @@ class PoseInjection(nn.Module, ABC):
 
         Args:
             observation: of the layout ``grouped`` or ``warped``.
-            patches: what the encoder made of the fused images.
+            patches: encoder output for the fused images.
         """
         angle, pose = observation.camera_angle, observation.camera_pose
         assert angle is not None
@@ -72,12 +72,12 @@ class PoseInjection(nn.Module, ABC):
     def summarize(
         self, tokens: Float[Tensor, "b k d"], sees: Bool[Tensor, "b k"], patches: Float[Tensor, "b n c"]
     ) -> Float[Tensor, "b d"]:
-        """One feature per agent; that of an agent without any camera that sees does not matter, but is finite."""
+        """One feature per agent; for an agent whose cameras see nothing it is unused, but finite."""
         ...
 
 
 class PoseTokenInjection(PoseInjection):
-    """The cameras' tokens, fused in the manner of the block that fuses their images."""
+    """The cameras' tokens, fused in the same way as their images."""
 
     def __init__(self, cfg: FusionConfig, dim: int) -> None:
         super().__init__(cfg, dim)
@@ -99,7 +99,7 @@ class PoseTokenInjection(PoseInjection):
 
 
 class LateInjection(PoseInjection):
-    """The cameras' tokens ask the patch tokens of their agent for what concerns them; the answers are averaged."""
+    """The cameras' tokens attend to the patch tokens of their agent; the outputs are averaged."""
 
     def __init__(self, cfg: FusionConfig, dim: int) -> None:
         super().__init__(cfg, dim)
@@ -135,7 +135,7 @@ class _Concat(nn.Module):
 
 
 class _Recurrence(nn.Module):
-    """Last state of a recurrent unit that goes over the cameras in slot order and passes over those that see nothing.
+    """Last state of a recurrent unit over the cameras in slot order that skips those that see nothing.
 
     On maps of one cell a convolutional GRU is a GRU.
     """
