@@ -1,4 +1,4 @@
-"""``coopmap train``: train a model, validate it, write it down."""
+"""``coopmap train``: train and validate a model."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
             trainer.validate(module, datamodule=datamodule, verbose=False)
             module.is_at_start = False
         trainer.fit(module, datamodule=datamodule, ckpt_path=run.resume_from)
-    validations = list(history.entries)  # loading a checkpoint takes callbacks back as well
+    validations = list(history.entries)  # loading a checkpoint also restores callbacks
     best = validate_best(trainer, module, datamodule, run)
 
     summary = {
@@ -113,7 +113,7 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
 
 
 def train_command(config: Config, overrides: list[str]) -> float | None:
-    """Train; the best ``pose_trans_avg`` is what a sweep minimizes."""
+    """Train; returns the best ``pose_trans_avg``, which a search minimizes."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     try:

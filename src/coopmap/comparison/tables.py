@@ -41,7 +41,7 @@ class Reading:
     """A point of training at which metrics are read.
 
     Attributes:
-        name: for readers.
+        name: shown in tables.
         read: value of a run's metric at that point.
         is_result: whether it is a result of training.
     """

@@ -20,17 +20,17 @@ def inside_boxes(
 
     Args:
         points: in any frame.
-        points_from_box: poses of the boxes in that frame, the origin in the middle, the second axis downward.
+        points_from_box: poses of the boxes in that frame, the origin at the center, the second axis pointing down.
         half_extents: half the sizes along the boxes' axes.
         margin_m: by how much the sides and the top are moved outward.
-        floor_m: by how much the bottom is moved upward, so that the road under a car is not the car.
+        floor_m: by how much the bottom is moved upward, so that the road under a vehicle does not count as the vehicle.
     """
     inside = np.zeros(len(points), dtype=bool)
     if not (len(points) and len(half_extents)):
         return inside
     radius = np.linalg.norm(half_extents + max(margin_m, 0.0), axis=1)
     centers = points_from_box[:, :3, 3]
-    # |p - c|^2 < r^2 by one matrix product; coordinates relative to the boxes' middle keep the cancellation small
+    # |p - c|^2 < r^2 by one matrix product; coordinates relative to the boxes' mean limit cancellation
     middle = centers.mean(axis=0)
     local, local_centers = (points - middle).astype(np.float32), (centers - middle).astype(np.float32)
     limit = (radius + 0.1) ** 2 - (local_centers**2).sum(axis=1)

@@ -18,7 +18,7 @@ from coopmap.models.layers import Block, Mlp
 POSITION_AMPLITUDE = 2.0
 """Amplitude of the sinusoidal position embedding; patches of a normalized image embed to about 0.6."""
 POSE_OUTPUT_GAIN = 0.1
-"""Of the pose head's last layers, so that an untrained model puts the views close together."""
+"""Gain of the pose head's last layers, so that an untrained model puts the views close together."""
 
 
 def sincos_embedding(grid: int, dim: int) -> Float[Tensor, "cells dim"]:

@@ -47,7 +47,7 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
     Args:
         checkpoint: of a training run.
         output: folder to write.
-        weights: lend the encoders of geometric inputs that the model lacks.
+        weights: provide the encoders of geometric inputs that the model lacks.
         license: for the model card; default: that of the weights that the run started from.
 
     Returns:
@@ -74,7 +74,7 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_file(contiguous, temporary / "model.safetensors", metadata={"format": "pt", **aliases})
         (temporary / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
-        # safetensors writes for the owner alone; others shall read the weights as they do the rest.
+        # safetensors files are readable by the owner only; give the weights the same permissions as the rest.
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")
         (temporary / "README.md").write_text(_card(source, license, lender))
         if output.exists():
@@ -86,7 +86,7 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
 
 
 def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapAnything, dict[str, Any] | None]:
-    """The model with all parts that upstream's has, and the record of the weights that lent those it lacked."""
+    """The model with all parts of upstream's, and the record of the weights that provided the missing ones."""
     stored = source.config().model
     config = replace(stored, inputs=InputsConfig(rays=True, depth=True, pose=True))
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Runs by what people call them: ``latest``, a name, a folder."""
+"""Finds runs by ``latest``, a name or a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_LISTED = 12
 
 
 def find_checkpoint(run: str | None, checkpoint: str | None, runs_root: str = "runs") -> Path:
-    """The checkpoint that a program is asked to take: a file, or the best one of a run, if need be its last.
+    """The checkpoint to open: a file, or the best one of a run, falling back to its last.
 
     Args:
         run: see :func:`find_run`.
@@ -36,7 +36,7 @@ def find_checkpoint(run: str | None, checkpoint: str | None, runs_root: str = "r
 
 
 def find_run(name: str, runs_root: str | Path = "runs", key: str = "run") -> RunFolder:
-    """The run that is meant.
+    """The run with a given name.
 
     Args:
         name: ``latest`` (the run with the newest checkpoint), a run's folder, the name of its folder,

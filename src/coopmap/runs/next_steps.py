@@ -1,4 +1,4 @@
-"""What a finished run says last: where its pictures are, and what to do with it."""
+"""The last lines of a finished run: paths of its plots, and what to do next."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def print_next_steps(run: Path, data_root: str, is_town: bool) -> None:
 
 
 def activation() -> list[str]:
-    """The command that puts this Python environment on the shell's path, if that is what it takes."""
+    """The command that activates this Python environment, if it is not active."""
     folder = Path(sys.prefix) / "bin"
     on_path = str(folder) in os.environ.get("PATH", "").split(os.pathsep)
     return [] if on_path or sys.prefix == sys.base_prefix else [f"source {os.path.relpath(folder / 'activate')}"]
@@ -44,7 +44,7 @@ def next_commands(run: Path, data_root: str) -> list[str]:
 
 
 def _a_frame(root: Path) -> Path | None:
-    """``ROOT/SPLIT/SCENARIO/FRAME`` of a frame that was not trained on."""
+    """``ROOT/SPLIT/SCENARIO/FRAME`` of a validation frame."""
     for split in ("test", "validate"):
         if files := sorted(root.glob(f"{split}/*/*/*.yaml")):
             return files[0].parents[1] / files[0].stem

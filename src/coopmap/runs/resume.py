@@ -1,4 +1,4 @@
-"""Which run a command continues, and where a new one goes."""
+"""Which run a command resumes, and the folder of a new one."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ VOLATILE_KEYS = ("run_dir", "runs_root", "resume", "callbacks", "logger", "check
 
 
 def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, RunFolder]:
-    """Find out where a run lives and what it continues; creates nothing.
+    """Determine a run's folder and the checkpoint it resumes from; creates nothing.
 
     ``resume=auto`` continues ``run_dir`` if that was given and holds a checkpoint, else the newest unfinished run of
     the experiment that has one and whose configuration equals this one up to :data:`VOLATILE_KEYS`; else a new run
     starts. ``resume=latest``, the name of a run and its folder continue that run with its stored configuration.
-    ``resume=<checkpoint>`` starts a new run that goes on from there.
+    ``resume=<checkpoint>`` starts a new run from there.
 
     Args:
         config: as composed.
         overrides: what was asked for on the command line.
 
     Returns:
-        The configuration to run with, its ``run_dir`` and ``resume`` (a checkpoint or null) settled, and the folder.
+        The configuration to run with, with resolved ``run_dir`` and ``resume`` (a checkpoint or null), and the folder.
 
     Raises:
         ConfigError: nothing to resume at the given place, or a new run would overwrite another.

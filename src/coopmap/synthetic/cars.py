@@ -114,5 +114,5 @@ class Car:
     speed_kmh: float
 
     def surface(self) -> Surface:
-        """The car where it stands."""
+        """The car at its pose."""
         return car_surface(self.model, self.color).placed(self.pose_ue)

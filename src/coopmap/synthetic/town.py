@@ -21,7 +21,7 @@ from coopmap.synthetic.terrain import Terrain
 
 _SUN_AZIMUTH_DEG, _SUN_ELEVATION_DEG = 35.0, 42.0
 _FRONT_M = ROAD_HALF_M + PAVEMENT_M + 5.5
-"""Buildings keep this from the middle of the street; a car between close walls sees too much parallax."""
+"""Distance of buildings from the middle of the street; between close walls parallax is too large."""
 _PARKED_AT_M = ROAD_HALF_M - 1.02
 FIRST_DRIVER_ID = 600
 """Ids below belong to parked cars."""
@@ -159,7 +159,7 @@ class Town:
         return [self._tree(rng, float(a), float(b)) for a, b in zip(x, y, strict=True)]
 
     def _line_streets(self, rng: np.random.Generator) -> list[Surface]:
-        """Trees behind the sidewalks, and a sign of its own color at every junction."""
+        """Trees behind the sidewalks, and a differently colored sign at every junction."""
         surfaces = []
         for start, end in self.streets.segments():
             length = float(np.linalg.norm(end - start))

@@ -1,4 +1,4 @@
-"""The LightningModule: wires model, objective and measures together."""
+"""The LightningModule: wires model, objective and metrics together."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class NonFiniteError(RuntimeError):
 
 
 class PoseLearner(L.LightningModule):
-    """Learns to predict geometry and relative poses; the model sees an Observation and nothing else.
+    """Trains a model to predict geometry and relative poses; the model sees only an Observation.
 
     Args:
         model: Observation to Prediction.
         criterion: (Prediction, Target) to total loss and named terms.
         optim: optimizer and schedule.
-        seed: random numbers of a training step depend on it, the step and the rank alone, so that a resumed run
-            repeats them.
+        seed: random numbers of a training step depend only on it, the step and the rank, so that a resumed run repeats
+            them.
         record: plain values to keep in every checkpoint (configuration, revision, ...).
-        task, priors: which geometric inputs samples come with, in training by chance; images only by default.
+        task, priors: which geometric inputs samples come with, in training at random; images only by default.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class PoseLearner(L.LightningModule):
         self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64), persistent=False)
         self._last_terms: dict[str, Tensor] = {}
         self.is_at_start = False
-        """While a run's starting point is validated: what an untrained mask head answers is no news."""
+        """True during the zero-shot validation: the mask of an untrained head is not worth a warning."""
 
     def setup(self, stage: str) -> None:
-        """Learn the training set's mean pose, unless a checkpoint brought it."""
+        """Learn the training set's mean pose, unless a checkpoint has it."""
         if self.baseline is None and (poses := self.trainer.datamodule.train_relative_poses()):  # type: ignore[attr-defined]
             self.baseline = MeanPoseBaseline().fit(poses)
 
@@ -93,7 +93,7 @@ class PoseLearner(L.LightningModule):
     # Training
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Tie the step's random numbers to the step."""
+        """Seed the step's random numbers."""
         torch.manual_seed(_random_number(self.seed, *self._step_key()))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -128,7 +128,7 @@ class PoseLearner(L.LightningModule):
             self.log("train/grad_norm", norm)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Stop a run that has diverged; looks only when metrics are logged, so as not to wait for the GPU each step.
+        """Stop a run that has diverged; checks only when metrics are logged, to avoid a GPU sync in every step.
 
         Raises:
             NonFiniteError: after ``optim.max_nonfinite_steps`` steps in a row.
@@ -150,7 +150,7 @@ class PoseLearner(L.LightningModule):
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and half a cosine over the optimizer steps of the whole run."""
+        """AdamW with linear warm-up and cosine decay over the optimizer steps of the whole run."""
         assert isinstance(self.model, nn.Module)
         optimizer = build_optimizer(self.model, self.optim)
         factor = warmup_cosine(int(self.trainer.estimated_stepping_batches), self.optim)
@@ -160,7 +160,7 @@ class PoseLearner(L.LightningModule):
     # Validation and test
 
     def test_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> dict[str, Any] | None:
-        """The test split is measured as the validation split is."""
+        """The test split is evaluated like the validation split."""
         return self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
@@ -172,7 +172,7 @@ class PoseLearner(L.LightningModule):
         self._log_measures("val")
 
     def validation_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> dict[str, Any] | None:
-        """Add a batch to terms and measures; what it came to is for callbacks."""
+        """Add a batch to terms and metrics; the output is for callbacks."""
         if isinstance(batch, SkippedBatch):
             return None
         observation = self.with_inputs(batch.observation, batch_idx)
@@ -196,20 +196,20 @@ class PoseLearner(L.LightningModule):
             self.baseline_error.reset()
         terms = self.terms.compute(self.device)
         self.terms.reset()
-        # Terms and measures are reduced over all ranks already.
+        # Terms and metrics are reduced over all ranks already.
         self.log_dict({f"{split}/{name}": value for name, value in (terms | figures).items()}, sync_dist=False)
 
     # Checkpoints: plain values and tensors only, so that they load with weights_only=True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the record and the baseline."""
+        """Save the record and the baseline."""
         checkpoint["coopmap"] = {
             **self.record,
             "mean_poses": self.baseline.mean_poses if self.baseline is not None else {},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the baseline along."""
+        """Restore the baseline."""
         if mean_poses := checkpoint["coopmap"]["mean_poses"]:
             self.baseline = MeanPoseBaseline()
             self.baseline.mean_poses = mean_poses

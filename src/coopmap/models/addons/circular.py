@@ -34,7 +34,7 @@ def from_both_starts(process: Callable[[Tensor], Tensor], level: Float[Tensor, "
         process: takes every second column, and doubles their number again.
         level: coarsest level of the dense head.
     """
-    if level.shape[-1] % 2:  # two turns visit every column twice, once as even, once as odd
+    if level.shape[-1] % 2:  # two turns: every column is once at an even and once at an odd position
         first, second = process(torch.cat([level, level], dim=-1)).chunk(2, dim=-1)
     else:
         first, second = process(torch.cat([level, level.roll(1, dims=-1)])).chunk(2)

@@ -19,7 +19,7 @@ from coopmap.models.priors import POSE_NUMBERS, GlobalEncoder, encode_poses
 from coopmap.types import Observation
 
 HIDDEN_DIMS = (128, 128)
-"""Of the encoder of poses."""
+"""Hidden widths of the pose encoder."""
 
 
 def build_injection(cfg: FusionConfig, dim: int) -> PoseInjection | None:

@@ -28,7 +28,7 @@ class ValidationHistory(L.Callback):
         self.entries: list[dict[str, float]] = []
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add an entry; a validation that is not part of training counts only as the first."""
+        """Add an entry; a validation outside training counts only as the first."""
         if trainer.sanity_checking or (trainer.state.fn != "fit" and self.entries):
             return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
