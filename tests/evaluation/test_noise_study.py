@@ -101,7 +101,7 @@ def test_the_command_tells_its_progress_and_shows_the_table(written: tuple[Path,
 
 def test_a_run_that_takes_no_poses_is_named_with_what_to_do(make_run: MakeRun) -> None:
     blind = make_run("blind")
-    with pytest.raises(ConfigError, match=r"blind: this model takes no rough poses.*priors=noisy"):
+    with pytest.raises(ConfigError, match=r"blind: this model takes no pose priors.*priors=noisy"):
         find_groups([str(blind)])
 
 

@@ -183,7 +183,7 @@ def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["experiment=fusion_mean"], "fuses the camera images of a car"),
+        (["experiment=fusion_mean"], "fuses the camera images of an agent"),
         (["experiment=four_camera_rig"], "cars with calibrated rigs"),
         (["experiment=cyl_panorama_aware"], "360-degree panoramas"),
     ],

@@ -96,7 +96,7 @@ def test_checkpoint_starts_a_new_run_from_there(config: Config) -> None:
 
 def test_a_run_is_never_overwritten(config: Config) -> None:
     old = make_run(config, "old")
-    with pytest.raises(ConfigError, match="holds a run already; continue it with resume=auto"):
+    with pytest.raises(ConfigError, match="already holds a run; resume it with resume=auto"):
         open_run(replace(config, run_dir=str(old.path)))
 
 

@@ -240,7 +240,7 @@ def benchmark(options: FusionOptions, overrides: Sequence[str] = (), say: Callab
     ratios = table(f"Ratios to {BASELINE}", RATIOS, [ratios_to(rows[BASELINE], row) for row in rows.values()])
     notes = {"sample": describe_sample(variants, options), **describe(options, overrides)}
     if left_out := [variant.name for variant in variants if variant not in fitting]:
-        notes["not timed, too large for the memory that is free"] = ", ".join(left_out)
+        notes["not timed: too large for the free memory"] = ", ".join(left_out)
     return Report(notes, [figures, ratios])
 
 
@@ -254,7 +254,7 @@ def describe_sample(variants: Sequence[Variant], options: FusionOptions) -> str:
     """Sizes of the inputs."""
     data = variants[0].config.data
     return (
-        f"{options.agents} cars; panoramas of {data.panorama.height} x {data.panorama.width}, "
+        f"{options.agents} agents; panoramas of {data.panorama.height} x {data.panorama.width}, "
         f"cameras of {data.cameras.height} x {data.cameras.width} pixels"
     )
 

@@ -59,7 +59,7 @@ class BenchmarkOptions:
         import torch
 
         has_gpu = torch.cuda.is_available()
-        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, and none is visible")
+        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, but none is visible")
         if self.device == "auto":
             self.device = "cuda" if has_gpu else "cpu"
         if self.threads is not None:

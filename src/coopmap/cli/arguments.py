@@ -106,7 +106,7 @@ def _check_flag(command: Command, flag: str) -> int:
     if command.through_hydra and name in HYDRA_FLAGS:
         return 0 if equals else HYDRA_FLAGS[name]
     has = f"--help, {', '.join(HYDRA_FLAGS)}" if command.through_hydra else "--help only"
-    raise ConfigError(f"{name}: no flag of coopmap {command.name}, which has {has}; all else is key=value")
+    raise ConfigError(f"{name}: no flag of coopmap {command.name}, which has {has}; everything else is key=value")
 
 
 def _is_place(argument: str, key: str, keys: Sequence[str]) -> bool:

@@ -38,12 +38,12 @@ def caveats(groups: Sequence[Group], without_figures: Sequence[Path], by: Sequen
     runs = [run for group in groups for run in group.runs]
     found = [
         *(f"{folder.parent.name}/{folder.name} has no validation and is left out" for folder in without_figures),
-        *(f"{run.name} is unfinished: figures up to step {run.last[STEPS]:.0f}" for run in runs if not run.is_finished),
+        *(f"{run.name} is unfinished: metrics up to step {run.last[STEPS]:.0f}" for run in runs if not run.is_finished),
         *_differences("last validated step", runs, lambda run: f"{run.last[STEPS]:.0f}"),
         *_datasets(runs),
         *_objectives(runs),
         *_differences("code", runs, _revisions),
-        *_differences("host", runs, _hosts, "step and wall times do not compare"),
+        *_differences("host", runs, _hosts, "step and wall times are not comparable"),
         *_seeds(groups),
     ]
     if by:
@@ -90,7 +90,7 @@ def differing_objective(runs: Sequence[Run]) -> list[str]:
 def _objectives(runs: Sequence[Run]) -> list[str]:
     if not (keys := differing_objective(runs)):
         return []
-    return [f"objective differs ({_some(keys)}): pose_trans_avg does not compare, meters and degrees do"]
+    return [f"objective differs ({_some(keys)}): pose_trans_avg is not comparable, meters and degrees are"]
 
 
 def _setting(key: str) -> Callable[[Run], str]:
@@ -117,13 +117,15 @@ def _seeds(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         own = [run.seed for run in group.runs]
         if twice := sorted({str(seed) for seed in own if own.count(seed) > 1}):
-            found.append(f"{group.label}: several runs of seed {', '.join(twice)}; they are no independent repeats")
+            found.append(
+                f"{group.label}: several runs of seed {', '.join(twice)}; these are not independent repetitions"
+            )
         seeds.setdefault(tuple(dict.fromkeys(own)), []).append(group.label)
     if len(seeds) > 1:
         parts = [f"{', '.join(map(str, own))} ({_some(labels)})" for own, labels in seeds.items()]
         found.append(f"seeds differ: {'; '.join(parts)}")
     if groups and all(len(group.runs) == 1 for group in groups):
-        found.append("one run each: nothing says how much of a difference is chance")
+        found.append("one run each: whether a difference is chance cannot be told")
     return found
 
 
@@ -131,7 +133,7 @@ def _missing(runs: Sequence[Run]) -> list[str]:
     checks: tuple[tuple[str, Callable[[Run], Any]], ...] = (
         ("no validation before the first step (callbacks.validate_at_start)", lambda run: run.zero_shot),
         ("no model.json, so that parameters, tokens, FLOPs and memory are not known", lambda run: run.facts),
-        ("no wall time beside the validations", lambda run: SECONDS in run.last),
+        ("no wall time for the validations", lambda run: SECONDS in run.last),
     )
     found = []
     for text, read in checks:

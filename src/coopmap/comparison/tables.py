@@ -105,7 +105,7 @@ def measure_table(groups: Sequence[Group]) -> Table:
                 for number, (group, row) in enumerate(zip(groups, spreads, strict=True))
             ]
             sections.append(Section(rows, reading.name))
-    reference = Group("always the training mean", tuple(runs))
+    reference = Group("training mean", tuple(runs))
     means = [reference.spread(_last(baseline)) if baseline else None for _, _, baseline in headline]
     if any(means):
         cells = [mean.mean if mean else None for mean in means]
@@ -115,7 +115,7 @@ def measure_table(groups: Sequence[Group]) -> Table:
         [names(), Column("runs"), *(Column(label) for label, _, _ in headline)],
         sections,
         "Mean ± sample standard deviation over seeds; lower is better, the lowest mean is marked. The best checkpoint "
-        "is the one with the lowest monitored figure. At equal steps and equal wall time (the smallest total of all "
+        "is the one with the lowest monitored metric. At equal steps and equal wall time (the smallest total of all "
         "runs), values are linear between the validations before and after.",
     )
 
@@ -143,7 +143,7 @@ def detail_table(groups: Sequence[Group]) -> Table:
     best = Reading("best checkpoint", lambda run, measure: run.best.get(measure))
     rows = [Row([name, *(group.spread(_bind(best, name)) for group in groups)]) for name in measures]
     columns = [names(), *(Column(group.label) for group in groups)]
-    return Table("All figures at the best checkpoint", columns, [Section(rows)])
+    return Table("All metrics at the best checkpoint", columns, [Section(rows)])
 
 
 def _bind(reading: Reading, name: str) -> Read:

@@ -32,4 +32,4 @@ class EvaluateConfig(ModelChoice):
         require_choice("split", self.split, SPLITS)
         super().__post_init__()
         if self.split is not None and self.frames is not None:
-            raise ConfigError(f"split={self.split} and frames={self.frames}: give one of them")
+            raise ConfigError(f"split={self.split} and frames={self.frames}: give only one of them")

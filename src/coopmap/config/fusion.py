@@ -51,7 +51,7 @@ class FusionConfig:
             self.injection == "none" or self.kind != "none",
             "model.fusion.injection",
             self.injection,
-            "none with model.fusion.kind=none, which knows of no camera poses",
+            "none with model.fusion.kind=none, which has no camera poses",
         )
         require(self.shared_blocks >= 0, "model.fusion.shared_blocks", self.shared_blocks, "a number of blocks")
         require(

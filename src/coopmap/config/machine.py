@@ -51,13 +51,13 @@ def check_gpus(machine: str, accelerator: Any, devices: Any) -> None:
     visible, hidden_by = num_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
     note = "" if hidden_by is None else f" (CUDA_VISIBLE_DEVICES={hidden_by})"
     if visible == 0:
-        raise ConfigError(f"machine={machine}: no CUDA GPU is visible{note}; machine=laptop runs without")
+        raise ConfigError(f"machine={machine}: no CUDA GPU is visible{note}; machine=laptop runs on the CPU")
     wanted = _gpus_wanted(devices)
     if wanted > visible:
         raise ConfigError(
             f"machine={machine}: trainer.devices={devices} needs {wanted} GPUs, but {visible} "
-            f"{'is' if visible == 1 else 'are'} visible{note}: set trainer.devices={visible} or machine=gpu, which takes "
-            f"all that are visible{', or let CUDA_VISIBLE_DEVICES name more' if hidden_by is not None else ''}"
+            f"{'is' if visible == 1 else 'are'} visible{note}: set trainer.devices={visible} or machine=gpu, which "
+            f"takes all that are visible{', or list more in CUDA_VISIBLE_DEVICES' if hidden_by is not None else ''}"
         )
 
 

@@ -211,13 +211,13 @@ class ModelConfig:
                 self.inputs.pose or not getattr(self, key),
                 f"model.{key}",
                 getattr(self, key),
-                "false without model.inputs.pose: there is no rough pose",
+                "false without model.inputs.pose: there is no pose prior",
             )
         require(
             not (self.pose_correction and self.pose_update),
             "model.pose_correction",
             self.pose_correction,
-            "false with model.pose_update, which does not encode rough poses",
+            "false with model.pose_update, which does not encode pose priors",
         )
         require_choice("model.initialization", self.initialization, INITIALIZATIONS)
         require(

@@ -90,7 +90,7 @@ def _entry(file: Path, number: int, entry: Any) -> SampleMeta:
         )
     agents = tuple(str(agent) for agent in entry["agents"])
     if not agents or len(set(agents)) < len(agents):
-        raise ConfigError(f"frames={file}: entry {number}: expected at least one agent, none of them twice")
+        raise ConfigError(f"frames={file}: entry {number}: expected at least one agent, each only once")
     return SampleMeta(entry["scenario"], entry["frame"], agents)
 
 
@@ -114,7 +114,7 @@ def splits_of(frames: FrameList, root: Path | str) -> dict[str, str]:
         if not holding:
             raise ConfigError(
                 f"frames={frames.file}: scenario {frame.scenario} is in none of the folders "
-                f"{', '.join(SPLIT_FOLDERS.values())} of {root}: unpack it there, or take it off the list"
+                f"{', '.join(SPLIT_FOLDERS.values())} of {root}: unpack it there, or remove it from the list"
             )
         found[frame.scenario] = holding[0]
     return found

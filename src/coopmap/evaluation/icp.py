@@ -108,8 +108,7 @@ def _register(
 
 
 def _is_determined(hessian: Float[np.ndarray, "6 6"]) -> bool:
-    """Whether the matched points determine all six degrees of freedom of a pose, independent of the units of rotation
-    and translation."""
+    """Whether the matched points determine all of a pose, independent of the units of its rotation and translation."""
     size = np.sqrt(np.maximum(np.diag(hessian), 0))
     if not (np.isfinite(hessian).all() and (size > 0).all()):
         return False

@@ -170,6 +170,6 @@ def noise_table(group: Group, measured: Sequence[Outcome]) -> Table:
             Section([each.row() for each in rows], title if len(sections) > 1 else "")
             for title, rows in sections.items()
         ],
-        f"{spread}Errors of the relative poses between agents, mean over pairs: in, of the rough poses; out, of the "
-        f"answer. Ratios below 1 are marked. Measured: {runs}.",
+        f"{spread}Errors of the relative poses between agents, mean over pairs: in, of the pose priors; out, of the "
+        f"prediction. Ratios below 1 are marked. Measured: {runs}.",
     )

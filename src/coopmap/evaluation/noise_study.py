@@ -33,7 +33,7 @@ from coopmap.runs.reader import Run, find_runs, read_run
 
 SWEPT = ("priors", "priors.agent_pose", "priors.trans_noise_m", "priors.rot_noise_deg")
 NAMES = ("priors.csv", "priors.md", "priors.html")
-TITLE = "Rough poses in, better poses out?"
+TITLE = "Pose priors in, better poses out?"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Study:
         """
         for override in overrides:
             if override.partition("=")[0] in SWEPT:
-                raise ConfigError(f"{override}: the noise is what is varied here; name it as levels=meters/degrees")
+                raise ConfigError(f"{override}: the study varies the noise; set it with levels=meters/degrees")
         return cls(tuple(dict.fromkeys(map(Level.parse, asked.levels))), asked.split, tuple(overrides))
 
 
@@ -74,12 +74,12 @@ def find_groups(places: Sequence[str], by: Sequence[str] = (), runs_root: str = 
     except ConfigError as error:
         raise ConfigError(f"runs={error}") from None
     if without_figures:
-        raise ConfigError(f"runs={without_figures[0]}: this run ended before it had any figures")
+        raise ConfigError(f"runs={without_figures[0]}: this run ended before its first metrics")
     runs = [read_run(folder) for folder in folders]
     for run in runs:
         if not run.settings.get("model.inputs.pose"):
             raise ConfigError(
-                f"runs={run.path}: this model takes no rough poses (model.inputs.pose=false); train one with "
+                f"runs={run.path}: this model takes no pose priors (model.inputs.pose=false); train one with "
                 "priors=noisy (or priors=gps)"
             )
         try:

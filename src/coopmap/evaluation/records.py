@@ -23,7 +23,7 @@ from coopmap.types import Batch, Observation, Prediction, SampleMeta, SkippedBat
 METHODS = {
     "model": "model",
     "refined": "model, refined",
-    "prior": "rough poses, as given",
+    "prior": "pose priors",
     "training_mean": "training mean",
     "gps": "noisy GPS",
     "gps_icp": "GPS + ICP on LiDAR",

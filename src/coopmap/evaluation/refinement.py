@@ -79,7 +79,9 @@ def refine(poses: Float[Tensor, "b n n 4 4"], confidence: Float[Tensor, "b n n"]
         confidence: of agent ``j`` in that pass.
     """
     agents = torch.arange(poses.shape[2], device=poses.device)
-    relative = relative_pose(poses[:, agents, agents, None], poses)  # a model may predict the reference away from its origin
+    relative = relative_pose(
+        poses[:, agents, agents, None], poses
+    )  # a model may predict the reference away from its origin
     weight = (confidence[:, agents, agents, None] * confidence).sqrt()
     return average_relative_poses(relative[:, None], weight[:, None])
 

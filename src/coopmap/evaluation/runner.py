@@ -141,7 +141,7 @@ def _add_baselines(records: list[SampleRecord], data: EvaluationData, with_icp: 
     """Add the sensor baselines; returns notes about methods that are absent or incomplete."""
     notes = {}
     if not with_icp:
-        notes["gps_icp"] = "not asked for (icp=false)"
+        notes["gps_icp"] = "not requested (icp=false)"
     elif not icp.is_available():
         notes["gps_icp"] = icp.INSTALL_HINT
     if records and not any("training_mean" in record.poses for record in records):
@@ -151,7 +151,7 @@ def _add_baselines(records: list[SampleRecord], data: EvaluationData, with_icp: 
         log.info("GPS%s: %d samples", "" if "gps_icp" in notes else " and ICP", len(records))
         problems = add_sensor_baselines(records, indices, "gps_icp" not in notes, data.config.num_workers)
         if problems:
-            notes["gps_icp"] = f"{len(problems)} samples left out, sweeps unreadable: {problems[0]}"
+            notes["gps_icp"] = f"{len(problems)} samples left out, LiDAR sweeps unreadable: {problems[0]}"
     return notes
 
 

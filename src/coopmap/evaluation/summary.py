@@ -1,5 +1,4 @@
-"""From records to ``summary.json``: every metric with its spread, methods side by side, errors by distance, agents and
-co-visibility."""
+"""From records to ``summary.json``: every metric with its spread, methods side by side, errors by kind of pair."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def methods_table(
         f"of whole {bootstrap['drawn']}).",
         [
             *(f"{METHODS[method]}: {note}" for method, note in summary["notes"].items() if method in METHODS),
-            *([f"Published figures: {conditions}."] if conditions else []),
+            *([f"Published results: {conditions}."] if conditions else []),
         ],
     )
 

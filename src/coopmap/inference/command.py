@@ -70,17 +70,17 @@ def _check_images(asked: InferConfig, config: Config) -> None:
     model, images = config.model, f"images={asked.images}"
     if config.data.layout in ("grouped", "warped"):
         raise ConfigError(
-            f"{images}: this model fuses the camera images of a car (data.layout={config.data.layout}); "
+            f"{images}: this model fuses the camera images of an agent (data.layout={config.data.layout}); "
             "give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
     if model.rig_constraint or model.view_embedding:
         raise ConfigError(
-            f"{images}: this model was trained on cars with calibrated rigs (model.rig_constraint, "
+            f"{images}: this model was trained on agents with calibrated rigs (model.rig_constraint, "
             "model.view_embedding); give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
     if (model.heads.circular or model.spherical_encoding) and asked.camera_model == "pinhole":
         raise ConfigError(
-            f"{images}: this model takes its views for 360-degree panoramas (model.heads.circular, "
+            f"{images}: this model expects 360-degree panoramas (model.heads.circular, "
             "model.spherical_encoding); give it panoramas and camera_model=cyl"
         )
 

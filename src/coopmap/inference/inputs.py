@@ -140,8 +140,7 @@ def _read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _jpeg_defect(data: bytes) -> str | None:
-    """What is wrong with the segments of a JPEG, or ``None``; OpenCV fills the missing part of truncated ones with
-    gray."""
+    """What is wrong with the segments of a JPEG, or ``None``; OpenCV fills missing parts with gray."""
     if not data:
         return "the file is empty"
     if not data.startswith(b"\xff\xd8"):
@@ -289,7 +288,7 @@ def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> 
     splits = {folder: split for split, folder in SPLIT_FOLDERS.items()}
     layout = f"Expected frame=ROOT/{{{','.join(splits)}}}/SCENARIO/FRAME"
     if split_folder.name not in splits:
-        raise DatasetLayoutError(frame, f"'{split_folder.name}' is no folder of a split", layout)
+        raise DatasetLayoutError(frame, f"'{split_folder.name}' is not the folder of a split", layout)
     if not scenario.is_dir():
         raise DatasetLayoutError(scenario, "there is no such scenario", layout)
     folders = {path.name for path in scenario.iterdir() if path.is_dir() and re.fullmatch(r"-?\d+", path.name)}

@@ -114,7 +114,7 @@ def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Boo
         mask = mask & ~torch.cat(edges)
         if (kept := int(mask.sum())) < MANY_EDGES * candidates:
             log.warning(
-                "the edge filter leaves %.0f %% of the pixels, so depth is rough; edges=false keeps all, larger "
+                "the edge filter keeps %.0f %% of the pixels, so depth is noisy; edges=false keeps all, larger "
                 "edge_depth_ratio and edge_normal_deg more of them",
                 100 * kept / candidates,
             )

@@ -92,7 +92,7 @@ class Criterion(nn.Module):
             if missing := [f"Target.{field}" for field in term.needs if getattr(inputs.target, field) is None]:
                 raise ConfigError(
                     f"loss.weights.{term.key}={weight}: this data has no {' and no '.join(missing)}; "
-                    f"expected 0, or data that has (a rig: data.layout=cameras)"
+                    f"expected 0, or data with it (a rig: data.layout=cameras)"
                 )
             if term.key == "scale_distillation" and inputs.teacher is None:
                 if self.training:
@@ -103,8 +103,7 @@ class Criterion(nn.Module):
     def _reduce_pixels(
         self, term: Term, loss: Float[Tensor, "b v h w"], inputs: LossInputs
     ) -> tuple[Float[Tensor, " v"], dict[str, Tensor]]:
-        """Loss of each view: confidence-weighted or without the largest errors; logged in addition to the plain
-        mean."""
+        """Loss of each view: confidence-weighted or without the largest errors; the plain mean is logged too."""
         cfg, name, counted = self.cfg, term.name(self.cfg), inputs.weight
         plain = name_views(name, weighted_mean(loss.detach(), counted, PIXELS))
         if term.by_confidence and self.training:

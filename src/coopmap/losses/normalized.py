@@ -69,8 +69,7 @@ class NormalizedPair:
 
 
 def metric_unit(prediction: Prediction) -> Float[Tensor, "b v"]:
-    """1, with the gradient of the metric scale: lengths multiplied by it pass a gradient to the scale, lengths divided
-    by it do not."""
+    """1, with the gradient of the metric scale: multiply by it to train the scale, divide to drop its gradient."""
     scale = prediction.scale.reshape(prediction.depth.shape[0], -1).expand(prediction.depth.shape[:2])
     return scale / scale.detach()
 

@@ -33,8 +33,7 @@ def dense_pixels(target: Target, cfg: LossConfig) -> Bool[Tensor, "b v h w"]:
 
 
 def normal_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
-    """:func:`normal_angle_loss` of points in the view's frame, on dense pixels; normals do not depend on the unit of
-    length."""
+    """:func:`normal_angle_loss` of points in the view's frame, on dense pixels; normals have no unit of length."""
     mask = dense_pixels(inputs.target, inputs.cfg) & inputs.valid
     return normal_angle_loss(inputs.prediction.points_view, inputs.target.points_view, mask)
 

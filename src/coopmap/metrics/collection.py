@@ -73,6 +73,6 @@ def mask_warning(figures: Mapping[str, float], split: str) -> str | None:
         return None
     return (
         f"{split}/mask_pred_mean is {predicted:.3f}, below {SMALLEST_MASK_MEAN} (the truth is "
-        f"{float(figures['mask_true_mean']):.3f}): the model keeps almost no point. "
-        "Look at the mask term of the loss, and whether the weights that were loaded hold a mask head"
+        f"{float(figures['mask_true_mean']):.3f}): the model keeps almost no points. "
+        "Look at the mask term of the loss, and whether the loaded weights contain a mask head"
     )

@@ -161,7 +161,7 @@ def _match(weights: Weights, model: MapAnything, canonical: Mapping[str, str], s
     given = _by_canonical_name(tensors, canonical)
     new = {_part(name) for name in own} - REQUIRED_PARTS - {_part(name) for name in given}
     if new:
-        logger.info("%s: not in these weights, trained from the start", ", ".join(sorted(new)))
+        logger.info("%s: not in these weights, trained from scratch", ", ".join(sorted(new)))
     wanted = {name for name in wanted if _part(name) not in new}
     if submodules:
         wanted = {name for name in wanted if _part(name) in submodules}

@@ -42,8 +42,7 @@ class LowRankUpdate(nn.Module):
 
 
 def add_lora(modules: Sequence[nn.Module], rank: int, alpha: float) -> int:
-    """Freeze ``modules`` and give every linear layer in them a trainable low-rank update; returns the number of
-    layers."""
+    """Freeze ``modules`` and add a trainable low-rank update to each linear layer; returns the number of layers."""
     for module in modules:
         module.requires_grad_(False)
     layers = [layer for module in modules for layer in _linear_layers(module)]

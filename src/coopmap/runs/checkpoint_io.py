@@ -13,8 +13,7 @@ from coopmap.report.files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a temporary file, flushes it to the disk, then renames it: a killed job leaves the old file or the new
-    one."""
+    """Writes a temporary file, flushes it, then renames it: a killed job leaves the old file or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint of tensors and plain containers."""

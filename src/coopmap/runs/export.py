@@ -95,14 +95,14 @@ def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapA
     if absent and weights is None:
         base = source.weights.get("source") or "facebook/map-anything"
         raise ConfigError(
-            f"the model was trained without {', '.join(absent)}, which upstream's loader demands; give weights=... "
-            f"(for instance weights={base}), whose encoders then fill the gap"
+            f"the model was trained without {', '.join(absent)}, which upstream's loader requires; give weights=... "
+            f"(for instance weights={base}), whose encoders are then used"
         )
     canonical = canonical_names(model)
     parts = {canonical.get(name, name).split(".")[0] for name in read_weights(source.path).tensors}
     foreign = parts - set(trained)
     if foreign:
-        raise ConfigError(f"the checkpoint has parts that upstream does not know: {', '.join(sorted(foreign))}")
+        raise ConfigError(f"the checkpoint has parts that upstream lacks: {', '.join(sorted(foreign))}")
     load_weights(model, source.path, submodules=trained)
     lender = load_weights(model, str(weights), submodules=absent).record() if absent else None
     return model, lender
@@ -128,14 +128,14 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
         "run": config.run_dir,
         "source revision": source.record.get("git_revision"),
         "started from": _origin(base),
-        "encoders of geometric inputs lent by": _origin(lender or {}),
+        "encoders of geometric inputs borrowed from": _origin(lender or {}),
     }
     return CARD.format(
         header="".join(lines),
         title=f"{config.model.name}, {config.experiment}",
         rows="\n".join(f"| {label} | {value} |" for label, value in rows.items() if value),
         camera=f"panoramas of {panorama.width} x {panorama.height} pixels around each vehicle",
-        notes="\nThe lent encoders were not trained with this model: use it with images alone.\n" if lender else "",
+        notes="\nThe borrowed encoders were not trained with this model: use it with images alone.\n" if lender else "",
     )
 
 

@@ -104,7 +104,7 @@ class PatientWandbLogger(WandbLogger):
             super().log_metrics(metrics, step)
         except Exception as error:
             self._is_dead = True
-            log.warning("W&B stopped taking figures (%s); metrics.csv goes on", error)
+            log.warning("W&B logging failed (%s) and is off; metrics.csv continues", error)
 
 
 def build_loggers(config: Config, run_dir: Path, start_step: int) -> list[Logger]:
@@ -145,7 +145,7 @@ def _start_wandb(config: Config, run_dir: Path, offline: bool) -> WandbLogger | 
         # Under a W&B agent, the agent chooses the id.
         write_json({"id": logger.experiment.id, "project": cfg.project, "entity": cfg.entity}, file)
     except Exception as error:
-        log.warning("W&B is not available (%s); metrics.csv is written all the same", error)
+        log.warning("W&B is not available (%s); metrics.csv is written anyway", error)
         return None
     if offline:
         log.info("W&B runs offline; afterwards: wandb sync %s", run_dir / "wandb" / "offline-run-*")

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 SAME_TOWN = """\
-Validation frames show the town that was trained on, from other drives: these
-figures say how well it was learned, not what becomes of unseen streets."""
+Validation frames come from other drives through the same town: these metrics
+show how well it was learned, not how the model does on unseen streets."""
 
 
 def print_next_steps(run: Path, data_root: str, is_town: bool) -> None:

@@ -52,7 +52,7 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         found = _continue_given(config, run) if given else _newest_continuable(config)
         if found is not None:
             return config, replace(found, resume_from=found.last_checkpoint)
-        log.info("resume=auto: nothing to continue, a new run starts")
+        log.info("resume=auto: nothing to resume, starting a new run")
     elif config.resume is not None and Path(config.resume).is_file():
         run = replace(run, resume_from=Path(config.resume))
     elif config.resume is not None:
@@ -64,7 +64,7 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         ]
         return old.read_config(kept), replace(old, resume_from=old.last_checkpoint)
     if run.last_checkpoint.exists():
-        raise ConfigError(f"run_dir={run.path}: holds a run already; continue it with resume=auto or choose another")
+        raise ConfigError(f"run_dir={run.path}: already holds a run; resume it with resume=auto or choose another")
     return config, run
 
 
@@ -94,7 +94,7 @@ def _newest_continuable(config: Config) -> RunFolder | None:
             continue
         if not (changed := differences(run.read_config(), config)):
             return run
-        log.info("resume=auto: not continuing %s, its configuration differs: %s", run.path, "; ".join(changed))
+        log.info("resume=auto: not resuming %s, its configuration differs: %s", run.path, "; ".join(changed))
     return None
 
 

@@ -58,7 +58,7 @@ def render_town(cfg: TownConfig) -> None:
         for folder in (out, depth_out) if depth_out else (out,):
             writer.write_yaml(folder / _RECORD, _record(cfg))
     depth, where = (" their depth,", f" and {depth_root}") if depth_root else ("", "")
-    console.print(f"{agents * cfg.frames} agent-frames (four images,{depth} a sweep) written to {root}{where}.")
+    console.print(f"{agents * cfg.frames} agent-frames (four images,{depth} a LiDAR sweep) written to {root}{where}.")
 
 
 def read_config(root: str | Path) -> TownConfig:

@@ -151,10 +151,10 @@ def trainer_options(config: Config) -> dict[str, Any]:
     options = {name: value for name, value in asdict(config.trainer).items() if value is not None}
     options.pop("overfit_batches", None)  # handled by build_datamodule: batches are drawn anew in each epoch
     if str(options["accelerator"]) in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"machine={config.machine}: PyTorch finds no CUDA GPU; machine=laptop runs without")
+        raise ConfigError(f"machine={config.machine}: PyTorch finds no CUDA GPU; machine=laptop runs on the CPU")
     lacks_bf16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
     if options.get("precision") == "bf16-mixed" and lacks_bf16:
-        log.warning("this GPU has no bf16: training in 32 bit")
+        log.warning("this GPU has no bf16: training in float32")
         options["precision"] = "32-true"
     if options["strategy"] == "ddp" or (options["strategy"] == "auto" and _num_processes(options) > 1):
         if sweep_suffix() and "WORLD_SIZE" not in os.environ:

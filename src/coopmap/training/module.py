@@ -138,7 +138,7 @@ class PoseLearner(L.LightningModule):
         if (count := int(self.nonfinite_steps)) >= self.optim.max_nonfinite_steps:
             culprits = [name for name, value in self._last_terms.items() if not value.isfinite()]
             raise NonFiniteError(
-                f"no finite loss and gradient for {count} steps, up to step {self.global_step}; not finite now: "
+                f"loss or gradient not finite for {count} steps, up to step {self.global_step}; not finite now: "
                 f"{', '.join(culprits) or 'gradients only'}. Lower optim.lr or optim.lr_of, or look at the data; "
                 "the weights are those before the first of these steps."
             )

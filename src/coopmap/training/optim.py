@@ -16,8 +16,7 @@ UNDECAYED_NAMES = ("pos_embed", "token")
 
 
 def build_optimizer(model: nn.Module, cfg: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over :func:`parameter_groups`; fused, so that a step with a non-finite gradient can be skipped without a
-    GPU sync."""
+    """AdamW over :func:`parameter_groups`; fused, so that a non-finite step can be skipped without a GPU sync."""
     beta1, beta2 = cfg.betas
     return torch.optim.AdamW(
         parameter_groups(model, cfg), lr=cfg.lr, betas=(beta1, beta2), weight_decay=cfg.weight_decay, fused=True

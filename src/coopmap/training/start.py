@@ -36,9 +36,9 @@ def check_start(config: Config, overrides: Sequence[str]) -> None:
     unchosen = bool(overrides) and not any(override.startswith(shaped_by) for override in overrides)
     if unchosen and config.machine == "laptop" and _is_large(config):
         raise ConfigError(
-            f"no GPU is used, and model={config.model.name}, which is what no choice means, would start from random "
-            "weights on the CPU: preset=demo trains the tiny model, on your data as well; "
-            f"model={config.model.name} says that you mean it"
+            f"no GPU is used, and model={config.model.name}, the default, would start from random weights on the "
+            "CPU: preset=demo trains the tiny model, on your data too; "
+            f"model={config.model.name} confirms the large one"
         )
 
 
@@ -62,9 +62,7 @@ def report_start(config: Config) -> None:
     train = config.optim.train
     kept = ", ".join([f"all but {', '.join(train.only)}"] if train.only else [*train.frozen, *train.lora])
     if kept:
-        log.warning(
-            "WARNING: optim/train=%s keeps %s as random as they are now: set %s", train.name, kept, WEIGHTS_HINT
-        )
+        log.warning("WARNING: optim/train=%s keeps %s at random weights: set %s", train.name, kept, WEIGHTS_HINT)
     elif _is_large(config):
         log.warning("WARNING: %s takes very long to learn from random weights: set %s", config.model.name, WEIGHTS_HINT)
 

@@ -71,7 +71,7 @@ def _rig(observation: Observation) -> _Poses:
     if rig is None:
         raise ValueError("model.rig_constraint=true needs single cameras and their rig: expected data.layout=cameras")
     if rig.shape[1] % cameras:
-        raise ValueError(f"expected {cameras} cameras for every car, one car after the other; got {rig.shape[1]} views")
+        raise ValueError(f"expected {cameras} cameras per agent, one agent after the other; got {rig.shape[1]} views")
     return _Poses(*quat_trans_from_pose(rig.unflatten(1, (-1, cameras))))
 
 

@@ -11,8 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class Description(L.Callback):
-    """Logs the data (with its depth source) first, and before training the model and the learning rates of its
-    parts."""
+    """Logs the data (with its depth source) first, then, before training, the model and its learning rates."""
 
     def __init__(self) -> None:
         self._described_data = False

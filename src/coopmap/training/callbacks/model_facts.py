@@ -86,7 +86,7 @@ class ModelFacts(L.Callback):
             with trainer.precision_plugin.forward_context():
                 return facts | count_sample(model, observation, pl_module.device)
         except Exception as error:  # a failed count must not end a run
-            log.warning("tokens and FLOPs per sample are not known: %s: %s", type(error).__name__, error)
+            log.warning("tokens and FLOPs per sample are unknown: %s: %s", type(error).__name__, error)
             return facts
 
     def _write(self, trainer: L.Trainer) -> None:
