@@ -1,7 +1,7 @@
 import pytest
 
-from coopmap.runs.groups import differing_keys, group_runs
 from coopmap.config import ConfigError
+from coopmap.runs.groups import differing_keys, group_runs
 from coopmap.runs.reader import read_run
 
 from .conftest import MakeRun, validation

@@ -11,7 +11,6 @@ import torch
 from coopmap import bench, load_config
 from coopmap.cli.arguments import options_of, read
 from coopmap.cli.commands import find_command
-from coopmap.runs.groups import Group
 from coopmap.config.checks import ConfigError
 from coopmap.config.compose import to_yaml
 from coopmap.config.noise import NoiseStudyConfig
@@ -20,6 +19,7 @@ from coopmap.evaluation.noise_figure import noise_figure
 from coopmap.evaluation.noise_study import Study, find_groups
 from coopmap.report.numbers import DASH
 from coopmap.report.pages import render
+from coopmap.runs.groups import Group
 from coopmap.runs.reader import Run
 from coopmap.training.assembly import build_module
 

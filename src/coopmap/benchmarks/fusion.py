@@ -1,4 +1,4 @@
-"""A training step with every way to fuse an agent's cameras, beside 4n camera views (``coopmap bench fusion``)."""
+"""A training step of every kind of camera fusion, compared with 4n camera views (``coopmap bench fusion``)."""
 
 from __future__ import annotations
 

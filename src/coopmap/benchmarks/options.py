@@ -34,7 +34,7 @@ class BenchmarkOptions:
 
     Attributes:
         repeats: measurements, after one to warm up; the fastest counts.
-        device: auto takes a GPU where there is one.
+        device: auto uses a GPU if there is one.
         threads: of the CPU; null leaves it to PyTorch.
         output: file for the results, ``.md`` or ``.json``.
     """

@@ -29,7 +29,7 @@ def objective(prediction: Prediction) -> Tensor:
 def run_pass(
     model: MapAnything, observation: Observation, backward: bool, read: Callable[[], Reading]
 ) -> dict[str, tuple[Reading, Reading]]:
-    """Run forward, and ``backward`` if asked for.
+    """Run forward, and optionally ``backward``.
 
     Args:
         model: its parameters' gradients are added to.

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from coopmap.comparison.caveats import caveats
 from coopmap.comparison.curves import curves
-from coopmap.runs.groups import Group, group_runs
 from coopmap.comparison.tables import cost_table, detail_table, figure_rows, measure_table
 from coopmap.config import ConfigError
 from coopmap.report.files import write_csv, write_text
 from coopmap.report.pages import write_page
 from coopmap.report.tables import Table
+from coopmap.runs.groups import Group, group_runs
 from coopmap.runs.outputs import make_output_folder
 from coopmap.runs.reader import find_runs, read_run
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from coopmap.runs.groups import Group
 from coopmap.comparison.tables import all_measures
 from coopmap.report.pages import literal
 from coopmap.report.palette import COLORS, GRAY
+from coopmap.runs.groups import Group
 from coopmap.runs.reader import SECONDS, STEPS, interpolate
 from coopmap.runs.summary import HEADLINES
 
@@ -34,7 +34,7 @@ def mean_curve(curves: Sequence[Points]) -> list[tuple[float, float]]:
 
 
 def curves(groups: Sequence[Group]) -> go.Figure:
-    """A row per headline figure, a column per clock; every axis has its name."""
+    """A row per headline metric, a column per clock; every axis is labeled."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from coopmap.comparison.caveats import differing_objective
-from coopmap.runs.groups import Group
 from coopmap.report.numbers import Spread, duration
 from coopmap.report.tables import Column, Row, Section, Table, names
+from coopmap.runs.groups import Group
 from coopmap.runs.reader import SECONDS, STEPS, Run
 from coopmap.runs.summary import HEADLINES
 

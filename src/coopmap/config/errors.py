@@ -28,7 +28,7 @@ def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], ov
         error: what Hydra or OmegaConf raised, or a dataclass's own check.
         keys: all keys that a configuration may have, dotted.
         groups: names of the config groups.
-        overrides: what was asked for on the command line.
+        overrides: arguments of the command line.
     """
     from hydra.errors import MissingConfigException, OverrideParseException
 

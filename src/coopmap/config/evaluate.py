@@ -15,8 +15,8 @@ class EvaluateConfig(ModelChoice):
     """Keys of ``coopmap evaluate`` besides those of the configuration.
 
     Attributes:
-        split: what to measure on; null is ``val``. ``train`` is without augmentation.
-        frames: JSON list of frames to measure on instead of a split.
+        split: to evaluate on; null is ``val``. ``train`` is without augmentation.
+        frames: JSON list of frames to evaluate on instead of a split.
         output: folder for the results; results of an earlier evaluation in it are replaced.
         refine: also average the predictions with each agent in turn as the reference.
         icp: register the LiDAR sweeps for the strongest baseline, where small_gicp is installed.

@@ -111,7 +111,7 @@ class LossConfig:
             largest share of 48 views of the synthetic town at 252 x 1008: rendered depth 0.63 to 0.71, the agent's own
             LiDAR 0.12 to 0.14, the LiDAR sweeps of all agents 0.16 to 0.25; so 0.4 lies in the middle. With
             ``data.panorama.geometry=central``, where pixels without a splatted point stay empty, rendered depth gives
-            0.29 to 0.35 and LiDAR at most 0.13: take 0.2 there. The town's images are a quarter of OPV2V's in width;
+            0.29 to 0.35 and LiDAR at most 0.13: use 0.2 there. The town's images are a quarter of OPV2V's in width;
             at full size LiDAR covers a smaller share still.
         robust_alpha: shape of the robust regression loss in training, in (0, 2); below 1 it is not convex and has
             little gradient at large errors, which suits finetuning. Evaluation always uses the published 0.5.

@@ -41,7 +41,8 @@ def check_gpus(machine: str, accelerator: Any, devices: Any) -> None:
 
     Args:
         machine: as chosen, for the message.
-        accelerator, devices: as in ``trainer``; checked only if the accelerator is explicitly a GPU.
+        accelerator: as in ``trainer``; nothing is checked unless it is explicitly a GPU.
+        devices: as in ``trainer``.
 
     Raises:
         ConfigError: there are too few; the message says what to set.

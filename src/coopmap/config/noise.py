@@ -22,7 +22,7 @@ class NoiseStudyConfig:
         runs: runs that were trained with pose priors: run folders, folders that hold runs, patterns, names, or latest.
         levels: noise as meters/degrees (standard deviations), as in ``levels=0.5/1,2/4``.
         by: group runs in which these keys are equal, as in ``by=experiment``; by default, all but the seed.
-        split: what to measure on.
+        split: to evaluate on.
         output: folder to write into; null: priors, in the folder that holds all the runs.
         runs_root: folder in which runs are looked up by name.
     """

@@ -65,7 +65,7 @@ def _exists(path: Path) -> bool:
 
 
 def quoted(value: str) -> str:
-    """A value in quotes, so that the grammar takes it literally."""
+    """A value in quotes, so that the grammar reads it literally."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(text=value.replace("${", "\\${"), quote=Quote.single).with_quotes()

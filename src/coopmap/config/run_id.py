@@ -44,7 +44,7 @@ def _new_run_id() -> str:
 
 @functools.cache
 def _agreed_run_id() -> str:
-    """Ask the store that torchrun keeps for its workers; the first to answer decides."""
+    """Agree through the store that torchrun keeps for its workers; the first process decides."""
     from torch.distributed import TCPStore
 
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)

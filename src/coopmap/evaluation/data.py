@@ -26,8 +26,8 @@ class EvaluationData(OPV2VDataModule):
 
     Args:
         config: data, seed, task and priors.
-        split: what to measure on, and the prefix of the metrics.
-        frames: to measure on instead.
+        split: to evaluate on, and the prefix of the metrics.
+        frames: to evaluate on instead.
 
     Attributes:
         num_requested: samples to be measured, on all ranks.

@@ -47,7 +47,7 @@ def register_sweeps(
 
     Args:
         sweeps: points of each agent in its own frame; points that are not finite are left out.
-        poses: rough ``T_world_agent``.
+        poses: prior ``T_world_agent``.
 
     Returns:
         ``T_0_j``, and the number of pairs that were registered.

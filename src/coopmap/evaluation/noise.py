@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coopmap.runs.groups import Group
 from coopmap.config.checks import ConfigError
 from coopmap.evaluation.records import PAIR_ERRORS
 from coopmap.report.numbers import Spread
 from coopmap.report.tables import Column, Row, Section, Table, Value, names
+from coopmap.runs.groups import Group
 from coopmap.runs.reader import Run
 
 SWEEPS = ("meters and degrees", "meters alone", "degrees alone")

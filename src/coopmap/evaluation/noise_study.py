@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coopmap.runs.groups import Group, group_runs
 from coopmap.config import ConfigError
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.noise import NoiseStudyConfig
@@ -28,6 +27,7 @@ from coopmap.report.pages import write_page
 from coopmap.report.tables import Table
 from coopmap.report.terminal import print_table
 from coopmap.runs.find import find_checkpoint
+from coopmap.runs.groups import Group, group_runs
 from coopmap.runs.logs import log_to
 from coopmap.runs.reader import Run, find_runs, read_run
 

@@ -33,7 +33,7 @@ class Subject:
         config: what it is measured with.
         module: model, objective, and the training mean if the checkpoint has it.
         name: for titles.
-        origin: where it comes from, in words, for ``metrics.json`` and the report; entries that are unknown are left
+        origin: provenance in words, for ``metrics.json`` and the report; entries that are unknown are left
             out.
         folder: results go next to it or into it.
     """
@@ -80,7 +80,7 @@ def stored_config(text: str, overrides: Sequence[str]) -> Config:
     """A stored configuration, images only unless ``task`` or ``priors`` is named, with overrides on top.
 
     ``task=CHOICE`` and ``priors=CHOICE`` replace what the model was given in training, ``data=CHOICE`` where samples
-    come from; the model and the shape of its views stay as they were trained.
+    come from; the model and the shape of its views stay as in training.
     """
     keys = dict(override.partition("=")[::2] for override in overrides)
     stored = OmegaConf.create(text)

@@ -48,7 +48,7 @@ class Conditions:
     seconds: float
 
     def inputs_received(self) -> str:
-        """What the model received beside images, as counted in its inputs: ``images``, ``images + poses``."""
+        """What the model received besides images, as counted in its inputs: ``images``, ``images + poses``."""
         parts = ["images"]
         for name, count in self.given.items():
             if count:

@@ -54,7 +54,7 @@ def mask_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
 def scale_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     """Mean point distance in meters, log space: mean over metric samples, 0 when there is none.
 
-    The only published term that trains the metric scale, and it trains nothing else: the distance is that of detached
+    The only published term that trains the metric scale, and it trains only that: the distance is that of detached
     geometry.
     """
     pair = inputs.pair

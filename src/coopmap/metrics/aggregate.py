@@ -25,7 +25,7 @@ Columns = Mapping[str, Float[np.ndarray, " n"]]
 PAIR_COLUMNS = ("num_agents", "distance_m", "trans_m", "rot_deg")
 """Columns of pairs that are aggregated, if present."""
 REQUIRED = (AUC_NAME, *SCALE_NAMES, *DEPTH_NAMES, *MASK_NAMES)
-"""Columns of samples that become figures: NaN if no sample defines them."""
+"""Columns of samples that become metrics: NaN if no sample defines them."""
 OPTIONAL = (*TRAJECTORY_NAMES, *SCALE_RANGE_NAMES, *DEPTH_RANGE_NAMES, *MOTION_NAMES)
 """The same, left out if no sample defines them."""
 SAMPLE_COLUMNS = REQUIRED + OPTIONAL

@@ -55,7 +55,7 @@ class LoadedWeights:
         mismatch: what did not fit; empty after a strict load.
         left_out: parts of the weights that the model is configured not to have.
         ignored: pickled classes that were not rebuilt.
-        submodules: the parts that were asked for; empty = all.
+        submodules: the requested parts; empty = all.
         base: the same for the weights that these were trained from, if one of our checkpoints records it.
     """
 
@@ -78,7 +78,7 @@ class LoadedWeights:
 
 
 class _Match(NamedTuple):
-    """Tensors of the weights beside those of the model, by canonical name; ``new`` are parts that the weights lack."""
+    """Tensors of the weights and of the model, by canonical name; ``new`` are parts that the weights lack."""
 
     given: Mapping[str, Tensor]
     own: Mapping[str, Tensor]

@@ -49,7 +49,7 @@ class Work:
     Attributes:
         flops: of matrix products, convolutions and attention; a multiply-add counts as two. The
             backward pass of fused attention recomputes its scores, which counts.
-        num_bytes: what all other operations read and write when each runs by itself.
+        num_bytes: what all other operations read and write if each runs unfused.
     """
 
     flops: int = 0

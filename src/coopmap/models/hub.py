@@ -30,7 +30,7 @@ class WeightsMismatchError(ValueError):
 
 
 class EncoderKind(NamedTuple):
-    """What tells one image encoder from another."""
+    """What identifies an image encoder."""
 
     blocks: int
     width: int

@@ -82,7 +82,7 @@ class Interval:
     bounds: tuple[float, float] | None = None
 
     def range(self, form: Format) -> str:
-        """The bounds; empty where they say nothing."""
+        """The bounds; empty where undefined."""
         if self.value is None or self.bounds is None or self.bounds[0] == self.bounds[1]:
             return ""
         return f"{form(self.bounds[0])} {DASH} {form(self.bounds[1])}"

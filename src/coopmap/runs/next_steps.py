@@ -35,7 +35,7 @@ def activation() -> list[str]:
 
 
 def next_commands(run: Path, data_root: str) -> list[str]:
-    """Measure every sample, look at what the cars see in one frame, and train the baseline of 4n views."""
+    """Commands that evaluate every sample, infer one frame, and train the 4n-view baseline."""
     folder = shlex.quote(str(run))
     commands = [f"python -m coopmap.evaluate run={folder}"]
     if (frame := _a_frame(Path(data_root))) is not None:

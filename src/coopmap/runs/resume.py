@@ -31,7 +31,7 @@ def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, Run
 
     Args:
         config: as composed.
-        overrides: what was asked for on the command line.
+        overrides: arguments of the command line.
 
     Returns:
         The configuration to run with, with resolved ``run_dir`` and ``resume`` (a checkpoint or null), and the folder.

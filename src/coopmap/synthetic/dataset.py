@@ -37,7 +37,7 @@ _LINE_SECONDS = 10.0
 def render_town(cfg: TownConfig) -> None:
     """Render the dataset of a configuration, unless it exists already.
 
-    The folders ``cfg.root`` and, where depth is asked for, ``cfg.depth_root`` appear only when all their files are
+    The folders ``cfg.root`` and, if depth is requested, ``cfg.depth_root`` appear only when all their files are
     written. The configuration is kept in ``town.yaml`` in both.
 
     Raises:

@@ -20,7 +20,7 @@ Shade = Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, " n"]]
 
 
 def _grass(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, extent_m: float) -> np.ndarray:
-    """Meadows whose hue tells the direction from the center, patchier far out."""
+    """Meadows whose hue depends on the direction from the center, patchier far out."""
     size = x.shape[0]
     patches = value_noise(rng, size, max(4, round(extent_m / 18)), 4)
     azimuth = np.arctan2(y, x)

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from coopmap.geometry import carla_from_pose
 from coopmap.synthetic.cars import Car
 
-_ATTENUATION_PER_M = 0.004  # CARLA's default atmosphere; the real sweeps show exp(-0.004 d)
+_ATTENUATION_PER_M = 0.004  # CARLA's default atmosphere; real LiDAR sweeps show exp(-0.004 d)
 
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:

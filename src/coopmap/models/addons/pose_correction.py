@@ -39,7 +39,7 @@ class PoseCorrection(AddOn):
         """Corrected ``T_view0_view``.
 
         Args:
-            pose: rough ``T_world_view`` in any frame; identity where it is not given.
+            pose: prior ``T_world_view`` in any frame; identity where it is not given.
             patches: image features.
         """
         rough = relative_pose(pose[:, :1], pose)

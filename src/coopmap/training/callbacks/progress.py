@@ -20,7 +20,7 @@ BAR_SECONDS = 2.0
 
 
 def progress_callback(cfg: CallbacksConfig) -> L.Callback | None:
-    """The callback that ``callbacks.progress`` asks for."""
+    """The callback that ``callbacks.progress`` selects."""
     mode = cfg.progress
     if mode == "auto":
         mode = "bar" if sys.stdout.isatty() else "lines"
