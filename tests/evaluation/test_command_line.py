@@ -18,7 +18,7 @@ from coopmap.cli.commands import find_command
         (["run=a", "refin=true"], "refin: no such key. Did you mean refine?"),
         (["run=a", "frames=b", "split=val"], "split=val and frames=b: give only one of them"),
         (["run=a", "data.rot=/x"], "data.rot: no such key. Did you mean data.root?"),
-        (["run=a", "-m"], "-m: no flag of coopmap evaluate, which has --help only; all else is key=value"),
+        (["run=a", "-m"], "-m: no flag of coopmap evaluate, which has --help only; everything else is key=value"),
     ],
 )
 def test_mistakes_are_named(

@@ -170,7 +170,7 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
     ("keys", "message"),
     [
         ({}, "give one of run=RUN, checkpoint=FILE and weights="),
-        ({"run": "/nowhere"}, "run=/nowhere: there is no such folder"),
+        ({"run": "/nowhere"}, "run=/nowhere: no such folder"),
         ({"weights": "/nowhere.pt"}, "weights=/nowhere.pt: no such file or folder"),
         ({"run": "a", "frames": "/nowhere.json"}, "frames=/nowhere.json: there is no such file"),
         ({"run": "a", "split": "vall"}, "split=vall: expected one of val, test"),

@@ -55,7 +55,7 @@ def test_an_experiment_with_one_run_stands_for_it(root: Path) -> None:
         ("a", r"^run=a: 2 runs have this name: a/first, a/second$"),
         (
             "a/frist",
-            r"^run=a/frist: there is no such folder, and no run .*; did you mean a/first\?$",
+            r"^run=a/frist: no such folder, and no run .*; did you mean a/first\?$",
         ),
         ("b/none", r"^run=b/none: there is no checkpoint in .*/b/none yet$"),
     ],

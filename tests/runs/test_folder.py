@@ -105,7 +105,7 @@ def test_nothing_to_resume_is_named(config: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"empty: there is no checkpoints/last\.ckpt"):
         open_run(replace(config, resume=str(tmp_path / "empty")))
     with pytest.raises(
-        ConfigError, match=r"resume=newest: there is no such folder.*expected auto, latest, .* a run folder or a"
+        ConfigError, match=r"resume=newest: no such folder.*expected auto, latest, .* a run folder or a"
     ):
         open_run(replace(config, resume="newest"))
 
