@@ -127,8 +127,8 @@ def test_a_place_without_runs_is_named(tmp_path: Path) -> None:
         (["runs=a", "levels="], "levels: expected meters/degrees"),
         (["runs=a", "split=vall"], "split=vall: expected one of val, test"),
         (["runs=a", "level=1/2"], "level: no such key. Did you mean levels?"),
-        (["runs=a", "priors=gps"], "priors=gps: the noise is what is varied here"),
-        (["runs=a", "priors.trans_noise_m=1"], "priors.trans_noise_m=1: the noise is what is varied here"),
+        (["runs=a", "priors=gps"], "priors=gps: the study varies the noise"),
+        (["runs=a", "priors.trans_noise_m=1"], "priors.trans_noise_m=1: the study varies the noise"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], message: str) -> None:
