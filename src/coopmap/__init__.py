@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "ConfigError", "build_dataset", "build_loss", "build_model", "load_config"]
 
-# Read when torch loads, hence here. Its CPU threads otherwise spin for milliseconds where they wait for one another;
-# beside a data loader or any other load that takes the cores from those waited for, and a step lasts 4 times as long.
+# Read when torch loads, hence here. Otherwise its CPU threads spin for milliseconds while they wait for one another;
+# next to a data loader or any other load on the same cores, a step then takes 4 times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _ROOMS = {
@@ -35,7 +35,7 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import names when they are asked for: builders bring torch along, and help needs neither."""
+    """Import names lazily: the builders import torch, which help does not need."""
     if name in _ROOMS:
         return getattr(import_module(f"coopmap.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""``coopmap bench NAME``: measure speed, memory, or what rough poses bring."""
+"""``coopmap bench NAME``: measure speed, memory, or the gain from pose priors."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from coopmap.config.compare import CompareConfig
 
 
 def compare_command(asked: CompareConfig) -> None:
-    """Compare, print the tables and what does not compare, say where the rest is."""
+    """Compare, print the tables, the caveats and the paths of the written files."""
     from coopmap.comparison.compare import compare
     from coopmap.report.terminal import print_table
 

@@ -20,7 +20,7 @@ def evaluate(
     output: str | Path | None = None,
     **more: Any,
 ) -> EvaluationResult:
-    """Measure a checkpoint, or with ``weights=...`` weights alone.
+    """Evaluate a checkpoint, or with ``weights=...`` weights alone.
 
     Args:
         checkpoint: of a training run.
@@ -40,7 +40,7 @@ def evaluate(
 
 
 def evaluate_command(asked: EvaluateConfig, overrides: Sequence[str]) -> None:
-    """Measure, print the table, say where the rest is."""
+    """Evaluate, print the table and the paths of the written files."""
     from coopmap.evaluation.runner import run_evaluation
     from coopmap.evaluation.tables import print_methods
     from coopmap.runs.logs import is_other_rank, log_to

@@ -22,14 +22,14 @@ def infer(
     options: InferenceOptions | None = None,
     covered: Bool[Tensor, "v h w"] | None = None,
 ) -> Inference:
-    """Run a model on one sample's views and clean up its answer; see :func:`coopmap.inference.infer`."""
+    """Run a model on one sample's views and post-process its prediction; see :func:`coopmap.inference.infer`."""
     from coopmap.inference import infer as run
 
     return run(model, observation, options, covered)
 
 
 def infer_command(asked: InferConfig, overrides: Sequence[str]) -> None:
-    """Run, print the poses, say where the rest is."""
+    """Run, print the poses and the paths of the written files."""
     from coopmap.inference.command import run_inference
     from coopmap.runs.logs import log_to
 

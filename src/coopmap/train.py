@@ -1,4 +1,4 @@
-"""``coopmap train``: train a model, validate it, write it down."""
+"""``coopmap train``: train and validate a model."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_shown_quoted_so_that_it_can(
         ("synth +seed=3", "+seed=3: there is a seed already; leave the + out"),
         ("synth ~seed", "~seed: seed cannot be removed, only changed"),
         ("synth somewhere", "somewhere: expected key=value"),
-        ("synth --cfg job", "--cfg: no flag of coopmap synth, which has --help only; all else is key=value"),
+        ("synth --cfg job", "--cfg: no flag of coopmap synth, which has --help only; everything else is key=value"),
         ("export run=a outputs=b", "outputs: no such key. Did you mean output?"),
         ("bench model model=v2", "model=v2: expected one of tiny, v1, v11"),
         ("bench fusion data.rooot=/x", "data.rooot: no such key. Did you mean data.root?"),

@@ -34,7 +34,7 @@ def test_nothing_to_say_about_a_fair_comparison(make_run: MakeRun) -> None:
 def test_unfinished_and_shorter_runs(make_run: MakeRun) -> None:
     rows = [*ROWS[:1], validation(5, 2.0, 4.0, 9.0)]
     assert warnings_of(four(make_run, {"finished": False}, rows)) == [
-        "b/seed1 is unfinished: figures up to step 5",
+        "b/seed1 is unfinished: metrics up to step 5",
         "last validated step differs: 10 in 3 runs; 5 in b/seed1",
     ]
 
@@ -56,7 +56,7 @@ def test_another_revision_and_uncommitted_changes(make_run: MakeRun) -> None:
 
 def test_another_machine(make_run: MakeRun) -> None:
     found = warnings_of(four(make_run, {"start": {"host": "z"}}))
-    assert found == ["host differs: a in 3 runs; z in b/seed1; step and wall times do not compare"]
+    assert found == ["host differs: a in 3 runs; z in b/seed1; step and wall times are not comparable"]
 
 
 def test_another_objective(make_run: MakeRun) -> None:
@@ -64,7 +64,7 @@ def test_another_objective(make_run: MakeRun) -> None:
         read_run(make_run(name, 0, ROWS, facts=FACTS, settings={"loss": {"weights": {"pose_trans": weight}}}))
         for name, weight in (("a", 1.0), ("b", 3.0))
     ]
-    expected = "objective differs (loss.weights.pose_trans): pose_trans_avg does not compare, meters and degrees do"
+    expected = "objective differs (loss.weights.pose_trans): pose_trans_avg is not comparable, meters and degrees are"
     assert expected in warnings_of(runs)
 
 
@@ -72,10 +72,10 @@ def test_seeds_that_differ_repeat_or_are_alone(make_run: MakeRun) -> None:
     first, again = make_run("a", 0, ROWS, facts=FACTS), make_run("a", 0, ROWS, name="again", facts=FACTS)
     other = make_run("b", 1, ROWS, facts=FACTS)
     assert warnings_of([read_run(run) for run in (first, again, other)]) == [
-        "a: several runs of seed 0; they are no independent repeats",
+        "a: several runs of seed 0; these are not independent repetitions",
         "seeds differ: 0 (a); 1 (b)",
     ]
-    assert warnings_of([read_run(first)]) == ["one run each: nothing says how much of a difference is chance"]
+    assert warnings_of([read_run(first)]) == ["one run each: whether a difference is chance cannot be told"]
 
 
 def test_pooled_settings(make_run: MakeRun) -> None:
@@ -88,7 +88,7 @@ def test_missing_records(make_run: MakeRun) -> None:
     assert warnings_of(four(make_run, {"facts": None}, rows)) == [
         "b/seed1: no validation before the first step (callbacks.validate_at_start)",
         "b/seed1: no model.json, so that parameters, tokens, FLOPs and memory are not known",
-        "b/seed1: no wall time beside the validations",
+        "b/seed1: no wall time for the validations",
     ]
 
 

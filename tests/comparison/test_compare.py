@@ -47,7 +47,7 @@ def test_table_holds_means_and_spreads(comparison: Comparison) -> None:
     assert [column.heading for column in table.columns] == ["", "runs", "pose_trans_avg", "translation error, mean (m)"]
     texts = {section.title: [tuple(table.texts(row)) for row in section.rows] for section in table.sections[:-1]}
     assert texts == SECTIONS
-    assert [table.texts(row) for row in table.sections[-1].rows] == [["always the training mean", DASH, DASH, "19"]]
+    assert [table.texts(row) for row in table.sections[-1].rows] == [["training mean", DASH, DASH, "19"]]
     assert [set(row.marked) for row in table.sections[1].rows] == [set(), {2, 3}]
     assert [set(row.marked) for row in table.sections[0].rows] == [set(), set()]  # nothing was trained yet
 
@@ -138,7 +138,7 @@ def test_terminal_shows_tables_notes_and_files(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["/nowhere"], "/nowhere: there is no such folder, and no run of that name below runs"),
+        (["/nowhere"], "/nowhere: no such folder, and no run of that name below runs"),
         (["ouput=x", "/nowhere"], "ouput: no such key. Did you mean output?"),
         (["by=experiment"], "name at least one run, or a folder that holds runs"),
     ],

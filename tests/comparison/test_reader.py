@@ -64,7 +64,7 @@ def test_folders_and_patterns_lead_to_runs_each_once(make_run: MakeRun, tmp_path
 
 
 def test_places_without_runs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="/nowhere/x\\*: there is no such folder"):
+    with pytest.raises(ConfigError, match="/nowhere/x\\*: no such folder"):
         find_runs(["/nowhere/x*"])
     with pytest.raises(ConfigError, match=r"holds no run; a run folder has config\.yaml and metrics\.csv"):
         find_runs([str(tmp_path)])

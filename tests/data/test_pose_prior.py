@@ -1,4 +1,4 @@
-"""Rough poses: how far off they are, and that they change nothing else."""
+"""Pose priors: how far off they are, and that they change nothing else."""
 
 import numpy as np
 import pytest

@@ -9,16 +9,16 @@ from coopmap.cli.commands import find_command
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run=/nowhere"], "run=/nowhere: there is no such folder, and no run of that name below runs"),
+        (["run=/nowhere"], "run=/nowhere: no such folder, and no run of that name below runs"),
         (["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt: there is no such checkpoint"),
         (["rn=/nowhere"], "rn: no such key. Did you mean run?"),
         (["split=val"], "give one of run=RUN, checkpoint=FILE and weights=HUB_ID|FILE|FOLDER"),
         (["run=a", "seed"], "seed: expected key=value"),
         (["run=a", "refine=maybe"], "refine: Value 'maybe' is not a valid bool (type str)"),
         (["run=a", "refin=true"], "refin: no such key. Did you mean refine?"),
-        (["run=a", "frames=b", "split=val"], "split=val and frames=b: give one of them"),
+        (["run=a", "frames=b", "split=val"], "split=val and frames=b: give only one of them"),
         (["run=a", "data.rot=/x"], "data.rot: no such key. Did you mean data.root?"),
-        (["run=a", "-m"], "-m: no flag of coopmap evaluate, which has --help only; all else is key=value"),
+        (["run=a", "-m"], "-m: no flag of coopmap evaluate, which has --help only; everything else is key=value"),
     ],
 )
 def test_mistakes_are_named(

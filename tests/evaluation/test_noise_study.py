@@ -101,7 +101,7 @@ def test_the_command_tells_its_progress_and_shows_the_table(written: tuple[Path,
 
 def test_a_run_that_takes_no_poses_is_named_with_what_to_do(make_run: MakeRun) -> None:
     blind = make_run("blind")
-    with pytest.raises(ConfigError, match=r"blind: this model takes no rough poses.*priors=noisy"):
+    with pytest.raises(ConfigError, match=r"blind: this model takes no pose priors.*priors=noisy"):
         find_groups([str(blind)])
 
 
@@ -127,8 +127,8 @@ def test_a_place_without_runs_is_named(tmp_path: Path) -> None:
         (["runs=a", "levels="], "levels: expected meters/degrees"),
         (["runs=a", "split=vall"], "split=vall: expected one of val, test"),
         (["runs=a", "level=1/2"], "level: no such key. Did you mean levels?"),
-        (["runs=a", "priors=gps"], "priors=gps: the noise is what is varied here"),
-        (["runs=a", "priors.trans_noise_m=1"], "priors.trans_noise_m=1: the noise is what is varied here"),
+        (["runs=a", "priors=gps"], "priors=gps: the study varies the noise"),
+        (["runs=a", "priors.trans_noise_m=1"], "priors.trans_noise_m=1: the study varies the noise"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Records of samples that came with rough poses."""
+"""Records of samples that came with pose priors."""
 
 from dataclasses import replace
 

@@ -170,11 +170,11 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
     ("keys", "message"),
     [
         ({}, "give one of run=RUN, checkpoint=FILE and weights="),
-        ({"run": "/nowhere"}, "run=/nowhere: there is no such folder"),
+        ({"run": "/nowhere"}, "run=/nowhere: no such folder"),
         ({"weights": "/nowhere.pt"}, "weights=/nowhere.pt: no such file or folder"),
         ({"run": "a", "frames": "/nowhere.json"}, "frames=/nowhere.json: there is no such file"),
         ({"run": "a", "split": "vall"}, "split=vall: expected one of val, test"),
-        ({"run": "a", "split": "val", "frames": "b"}, "split=val and frames=b: give one of them"),
+        ({"run": "a", "split": "val", "frames": "b"}, "split=val and frames=b: give only one of them"),
     ],
 )
 def test_mistakes_are_named(keys: dict[str, str], message: str, tiny: list[str]) -> None:
@@ -213,7 +213,7 @@ def test_rough_poses_stand_beside_the_answer_to_them(make_checkpoint: MakeCheckp
         assert result.summary["methods"]["prior"][name]["mean"] == pytest.approx(mean, rel=1e-5)
     assert "prior_trans_m" in rows_of(tmp_path / "gps" / "samples.csv")[0]
     page = (tmp_path / "gps" / "report.html").read_text()
-    assert '<tr class="prior"><th class="left">rough poses, as given</th>' in page
+    assert '<tr class="prior"><th class="left">pose priors</th>' in page
 
     without = evaluate(checkpoint, output=tmp_path / "without", icp=False)
     assert "prior" not in without.summary["methods"]

@@ -192,7 +192,7 @@ def test_weights_alone_and_panoramas_from_a_folder(
         (["run=a", "weights=b", "images=a", "output=b"], "give one of run=RUN, checkpoint=FILE and weights="),
         (["run=/nowhere", "output=b"], "give either images=FOLDER or frame=ROOT/SPLIT/SCENARIO/FRAME"),
         (["run=/nowhere", "images=a"], "give output=FOLDER for the results"),
-        (["run=/nowhere", "images=a", "output=b"], "run=/nowhere: there is no such folder"),
+        (["run=/nowhere", "images=a", "output=b"], "run=/nowhere: no such folder"),
         (["run=a", "images=a", "output=b", "agents=3"], "agents=3: goes with frame=... only"),
         (["run=a", "frame=a", "output=b", "size=300"], "size=300: goes with images=... only"),
         (

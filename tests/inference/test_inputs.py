@@ -174,7 +174,8 @@ def test_fused_cameras_are_shown_as_panoramas(config: Config, frame: Path, layou
 
 
 def test_frames_that_are_not_there(config: Config, frame: Path):
-    with pytest.raises(DataError, match=r"'scenario' is no folder of a split\. Expected frame=ROOT/{train,validate"):
+    expected = r"'scenario' is not the folder of a split\. Expected frame=ROOT/{train,validate"
+    with pytest.raises(DataError, match=expected):
         read_frame("/data/scenario/641/000069", config.data)
     with pytest.raises(DataError, match="there is no such scenario"):
         read_frame(frame.parent.with_name("nowhere") / frame.name, config.data)

@@ -232,7 +232,7 @@ def test_encoders_that_the_model_lacks_are_lent_or_the_export_is_refused(whole, 
     )
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\nlibrary_name")
-    assert f"| encoders of geometric inputs lent by | {released}" in card
+    assert f"| encoders of geometric inputs borrowed from | {released}" in card
     again = MapAnything(config.model).eval()
     assert load_weights(again, folder).left_out == (
         "cam_rot_encoder",
@@ -250,7 +250,7 @@ def test_parts_that_upstream_does_not_know_are_refused(whole, tmp_path):
     state = {f"model.{name}": value for name, value in whole.state_dict().items()}
     state["model.view_fusion.weight"] = torch.ones(2)
     torch.save({"state_dict": state, "coopmap": {"config": to_yaml(config)}}, path)
-    with pytest.raises(ConfigError, match="upstream does not know: view_fusion"):
+    with pytest.raises(ConfigError, match="upstream lacks: view_fusion"):
         export(path, tmp_path / "released")
 
 

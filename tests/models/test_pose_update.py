@@ -180,7 +180,7 @@ def test_every_parameter_takes_part_in_every_step(model, given):
 
 @torch.no_grad()
 def test_the_network_answers_from_the_images(model):
-    """Rough poses change nothing but poses: what the network says of depth and rays does not know them."""
+    """Pose priors change nothing but poses: predicted depth and rays do not depend on them."""
     observation = make_observation(2, 3, 28, 42)
     without, told = model.eval()(observation), model(dataclasses.replace(observation, pose_prior=poses(2, 3)))
     for field in set(FIELDS) - {"pose_trans", "pose_quat", "points_world"}:
@@ -192,7 +192,7 @@ def test_the_network_answers_from_the_images(model):
     ("overrides", "message"),
     [
         ({"pose_update": True}, r"model\.pose_update.*model\.inputs\.pose"),
-        ({"inputs": {"pose": True}, "pose_update": True, "pose_correction": True}, "does not encode rough poses"),
+        ({"inputs": {"pose": True}, "pose_update": True, "pose_correction": True}, "does not encode pose priors"),
     ],
 )
 def test_what_it_goes_with(overrides, message):

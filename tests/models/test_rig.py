@@ -166,7 +166,7 @@ def test_panoramas_and_incomplete_cars_are_refused():
     with pytest.raises(ValueError, match=r"data.layout=cameras"):
         constrain_to_rig(prediction, make_observation(1, 6, *SIZE))
     rig = random_poses(1, 6, seed=12, spread_m=1)
-    with pytest.raises(ValueError, match=r"4 cameras for every car.*6 views"):
+    with pytest.raises(ValueError, match=r"4 cameras per agent.*6 views"):
         constrain_to_rig(prediction, dataclasses.replace(make_observation(1, 6, *SIZE), rig_pose=rig))
 
 

@@ -51,11 +51,11 @@ def test_an_experiment_with_one_run_stands_for_it(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("first", r"^run=first: 2 runs are called that: a/first, b/first$"),
-        ("a", r"^run=a: 2 runs are called that: a/first, a/second$"),
+        ("first", r"^run=first: 2 runs have this name: a/first, b/first$"),
+        ("a", r"^run=a: 2 runs have this name: a/first, a/second$"),
         (
             "a/frist",
-            r"^run=a/frist: there is no such folder, and no run .*; did you mean a/first\?$",
+            r"^run=a/frist: no such folder, and no run .*; did you mean a/first\?$",
         ),
         ("b/none", r"^run=b/none: there is no checkpoint in .*/b/none yet$"),
     ],
@@ -66,12 +66,12 @@ def test_what_names_no_single_checkpoint_is_explained(root: Path, name: str, mes
 
 
 def test_folders_of_several_runs_and_files_are_explained(root: Path) -> None:
-    with pytest.raises(ConfigError, match=r"holds 2 runs, of which one is wanted: a/first, a/second$"):
+    with pytest.raises(ConfigError, match=r"holds 2 runs; name one of them: a/first, a/second$"):
         find_run(str(root / "a"))
-    with pytest.raises(ConfigError, match=r"holds 4 runs, of which one is wanted: a/first, a/second, b/first, b/none$"):
+    with pytest.raises(ConfigError, match=r"holds 4 runs; name one of them: a/first, a/second, b/first, b/none$"):
         find_run(str(root))
     file = root / "a" / "first" / "checkpoints" / "last.ckpt"
-    with pytest.raises(ConfigError, match=f"is a file; a checkpoint is given as checkpoint={file}"):
+    with pytest.raises(ConfigError, match=f"is a file; for a checkpoint use checkpoint={file}"):
         find_run(str(file))
     with pytest.raises(ConfigError, match=r"run=latest: no run below .* has a checkpoint yet"):
         find_run("latest", root / "nowhere")

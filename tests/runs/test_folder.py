@@ -96,7 +96,7 @@ def test_checkpoint_starts_a_new_run_from_there(config: Config) -> None:
 
 def test_a_run_is_never_overwritten(config: Config) -> None:
     old = make_run(config, "old")
-    with pytest.raises(ConfigError, match="holds a run already; continue it with resume=auto"):
+    with pytest.raises(ConfigError, match="already holds a run; resume it with resume=auto"):
         open_run(replace(config, run_dir=str(old.path)))
 
 
@@ -105,7 +105,7 @@ def test_nothing_to_resume_is_named(config: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"empty: there is no checkpoints/last\.ckpt"):
         open_run(replace(config, resume=str(tmp_path / "empty")))
     with pytest.raises(
-        ConfigError, match=r"resume=newest: there is no such folder.*expected auto, latest, .* a run folder or a"
+        ConfigError, match=r"resume=newest: no such folder.*expected auto, latest, .* a run folder or a"
     ):
         open_run(replace(config, resume="newest"))
 

@@ -71,7 +71,7 @@ def test_wandb_dying_later_is_reported_once(
     logger.log_metrics({"a": 1.0}, step=0)
     logger.log_metrics({"a": 1.0}, step=1)
     assert len(calls) == 1
-    assert caplog.text.count("W&B stopped taking figures (gone)") == 1
+    assert caplog.text.count("W&B logging failed (gone)") == 1
 
 
 @pytest.mark.parametrize("agents_choice", [None, "sweep-run-7"])

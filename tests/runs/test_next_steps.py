@@ -43,7 +43,7 @@ def test_environment_is_activated_first_where_the_shell_does_not_know_it(
 def test_figures_of_the_town_say_which_streets_they_stand_for(capsys: pytest.CaptureFixture[str]) -> None:
     print_next_steps(Path("run"), "/nowhere", is_town=True)
     shown = capsys.readouterr().out
-    assert "Validation frames show the town that was trained on" in shown
+    assert "Validation frames come from other drives through the same town" in shown
     assert "curves: run/curves.html\n" in shown
     assert max(map(len, shown.splitlines())) <= 80
     print_next_steps(Path("run"), "/nowhere", is_town=False)

@@ -105,7 +105,7 @@ def test_missing_root_is_one_line_and_status_2(tmp_path: Path) -> None:
     [
         ("model.weights=/nowhere.pth", "^model.weights=/nowhere.pth: no such file or folder"),
         ("optim.lr_of.encodr=0", r"optim\.lr_of=encodr: expected one of .* \(did you mean encoder\?\)"),
-        ("trainer.accelerator=gpu", "no CUDA GPU is visible; machine=laptop runs without"),
+        ("trainer.accelerator=gpu", "no CUDA GPU is visible; machine=laptop runs on the CPU"),
         ("data.root=", "data.root is not set: give data.root=/path/to/opv2v, or data=town"),
     ],
 )

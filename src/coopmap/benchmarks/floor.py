@@ -1,4 +1,4 @@
-"""What the device can do: rate of large matrix multiplications and of copies, measured, not looked up."""
+"""Roofline of a device: measured rates of large matrix multiplications and of copies."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 import torch
 
 REPEATS = 3
-"""Runs per probe, of which the fastest counts."""
+"""Runs per probe; the fastest counts."""
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what was launched on ``device``."""
+    """Synchronize ``device``."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def best_seconds(run: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
-    """Shortest of several runs, which other load on the machine disturbs least."""
+    """Shortest of several runs, the one least disturbed by other load on the machine."""
     seconds = []
     for _ in range(repeats):
         synchronize(device)
@@ -34,14 +34,14 @@ def best_seconds(run: Callable[[], object], device: torch.device, repeats: int =
 class Floor:
     """Rates of one device, best of the probes since :meth:`restart`.
 
-    Other programs take their share of a machine, and it varies: restart before each thing to measure, and probe before
-    and after each of its runs.
+    The load from other programs varies: restart before each measurement, and probe before and after each of its
+    runs.
 
     Attributes:
-        device: where.
+        device: that is probed.
         dtype: of the matrices.
-        flops_per_s: multiply and add of a square matrix product count as two operations.
-        bytes_per_s: bytes read plus bytes written by a copy that no cache holds.
+        flops_per_s: of a square matrix product; a multiply-add counts as two operations.
+        bytes_per_s: bytes read plus bytes written by a copy larger than any cache.
         best_flops_per_s, best_bytes_per_s: over all probes.
     """
 
@@ -58,11 +58,11 @@ class Floor:
         self._product = torch.empty_like(self._left)
         self._source = torch.zeros(1 << 28, dtype=torch.uint8, device=self.device)
         self._copy = torch.zeros_like(self._source)
-        for _ in range(2):  # the first finds threads, kernels and clocks cold
+        for _ in range(2):  # the first run warms up threads, kernels and clocks
             self.probe()
 
     def restart(self) -> None:
-        """Forget what was measured under another load, and probe."""
+        """Discard measurements under an earlier load, and probe."""
         self.flops_per_s = self.bytes_per_s = 0.0
         self.probe()
 
@@ -77,7 +77,7 @@ class Floor:
         self.best_bytes_per_s = max(self.best_bytes_per_s, self.bytes_per_s)
 
     def seconds(self, flops: float, num_bytes: float) -> float:
-        """Time for matrix products and then everything else at the measured rates."""
+        """Time for matrix products followed by everything else at the measured rates."""
         return flops / self.flops_per_s + num_bytes / self.bytes_per_s
 
     def describe(self) -> str:

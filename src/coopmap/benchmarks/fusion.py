@@ -1,4 +1,4 @@
-"""A training step with every way to fuse a car's cameras, beside 4n camera views (``coopmap bench fusion``)."""
+"""A training step of every kind of camera fusion, compared with 4n camera views (``coopmap bench fusion``)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ VARIANTS = (
 """Experiments to measure."""
 
 TIMED_STEPS = 3
-"""Steps per round and variant, after one to warm up."""
+"""Steps per round and variant, after one warm-up step."""
 
 FIGURES = {
     "variant": "variant",
@@ -66,7 +66,7 @@ RATIOS = {
 
 
 def clock(device: str) -> float:
-    """Seconds, when all is done that was launched before."""
+    """Seconds, after synchronizing the device."""
     synchronize(torch.device(device))
     return time.perf_counter() if device == "cuda" else time.process_time()
 
@@ -91,7 +91,7 @@ def variant_config(options: FusionOptions, overrides: Sequence[str], variant: st
 
 @contextmanager
 def small_town(agents: int) -> Iterator[Path]:
-    """A folder, for a while, with ``data`` and ``depth`` of one frame."""
+    """A temporary folder with ``data`` and ``depth`` of one frame."""
     from coopmap.synthetic import render_town
 
     with tempfile.TemporaryDirectory(prefix="coopmap-bench-") as folder:
@@ -104,7 +104,7 @@ def small_town(agents: int) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Variant:
-    """An experiment, and the batch of one sample that it takes steps on."""
+    """An experiment, and the single-sample batch that its steps use."""
 
     name: str
     config: Config
@@ -154,7 +154,7 @@ class Step:
 
 
 def count(variant: Variant, options: FusionOptions) -> dict[str, Any]:
-    """What does not vary from run to run; nothing is computed."""
+    """What does not vary from run to run, without computing anything."""
     model = variant.build_model(options.device)
     with options.autocast():
         facts = count_sample(model, variant.observation, torch.device(options.device))
@@ -170,7 +170,7 @@ def count(variant: Variant, options: FusionOptions) -> dict[str, Any]:
 
 
 def count_peak_bytes(model: nn.Module, variant: Variant, options: FusionOptions) -> int:
-    """Most memory that tensors take in a step, when the optimizer has its state."""
+    """Peak memory of tensors in a step, optimizer state included."""
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
         model = copy.deepcopy(model)
@@ -201,7 +201,7 @@ class Timing:
     peak_bytes: int = 0
 
     def add_round(self, variant: Variant, options: FusionOptions) -> None:
-        """Take some steps with a fresh model, the only one that is in memory."""
+        """Take some steps with a fresh model, the only one in memory."""
         observation, target = variant.observation.to(options.device), variant.target.to(options.device)
         step = Step(variant.build_model(options.device), variant.config, observation, target, options)
         step()
@@ -220,7 +220,7 @@ class Timing:
 
 
 def benchmark(options: FusionOptions, overrides: Sequence[str] = (), say: Callable[[str], None] = print) -> Report:
-    """Measure all :data:`VARIANTS`, with overrides of their configurations; ``say`` is told what is going on."""
+    """Measure all :data:`VARIANTS`, with overrides of their configurations; ``say`` receives progress messages."""
     options.prepare()
     with small_town(options.agents) as town:
         variants = [Variant.load(name, variant_config(options, overrides, name, town)) for name in VARIANTS]
@@ -241,7 +241,7 @@ def benchmark(options: FusionOptions, overrides: Sequence[str] = (), say: Callab
     ratios = table(f"Ratios to {BASELINE}", RATIOS, [ratios_to(rows[BASELINE], row) for row in rows.values()])
     notes = {"sample": describe_sample(variants, options), **describe(options, overrides)}
     if left_out := [variant.name for variant in variants if variant not in fitting]:
-        notes["not timed, too large for the memory that is free"] = ", ".join(left_out)
+        notes["not timed: too large for the free memory"] = ", ".join(left_out)
     return Report(notes, [figures, ratios])
 
 
@@ -252,7 +252,7 @@ def ratios_to(baseline: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_sample(variants: Sequence[Variant], options: FusionOptions) -> str:
-    """Sizes of what is seen."""
+    """Sizes of the inputs."""
     data = variants[0].config.data
     return (
         f"{options.agents} cars; panoramas of {data.panorama.height} x {data.panorama.width}, "

@@ -1,4 +1,4 @@
-"""Time and memory of the objective, for more and more views (``coopmap bench loss``)."""
+"""Time and memory of the objective, for growing numbers of views (``coopmap bench loss``)."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _time(criterion: Criterion, prediction: Prediction, target: Target, device: 
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed memory instead of fetching every large map from the system, page by page, again."""
+    """Make glibc keep freed memory, so that large maps are not fetched from the system again page by page."""
     with suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
@@ -178,7 +178,7 @@ def keep_freed_memory() -> None:
 
 
 def _count(criterion: Criterion, prediction: Prediction, target: Target) -> tuple[int, int, int]:
-    """Bytes kept between forward and backward pass, bytes at the fullest moment, operations dispatched."""
+    """Bytes kept between forward and backward pass, peak bytes, operations dispatched."""
     leaves = _leaves(prediction)
     with OperationCounter() as counter:
         total, _ = criterion(leaves, target, teacher=prediction)
@@ -188,7 +188,7 @@ def _count(criterion: Criterion, prediction: Prediction, target: Target) -> tupl
 
 
 class OperationCounter(WorkCounter):
-    """Follows memory and counts operations; views of tensors are none."""
+    """Tracks memory and counts operations; views of tensors do not count."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ def _count_kernels(criterion: Criterion, prediction: Prediction, target: Target)
 
 
 def count_waits(criterion: Criterion, prediction: Prediction, target: Target) -> int:
-    """How often the host waits for CUDA, by PyTorch's own account."""
+    """Number of host-device synchronizations that PyTorch reports."""
     leaves = _leaves(prediction)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""Time, FLOPs and memory of the model beside what the device can do (``coopmap bench model``)."""
+"""Time, FLOPs and memory of the model against the device's roofline (``coopmap bench model``)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Case:
         return Observation(images=images, rays=torch.zeros(1, self.views, self.height, self.width, 3, device=device))
 
     def describe(self) -> dict[str, Any]:
-        """Values of the columns that name it."""
+        """Values of the columns that identify it."""
         passes = "forward" if not self.backward else "+ backward, ckpt" if self.checkpointing else "+ backward"
         return {"case": f"{self.model}, {self.views} x {self.height} x {self.width}", "pass": passes}
 
@@ -81,7 +81,7 @@ class Count:
 
 
 def count(case: Case, options: ModelOptions) -> Count:
-    """Count without computing, on tensors without content."""
+    """Count without computing, on fake tensors."""
     with torch.device("meta"):
         model = MapAnything(case.config())
     with FakeTensorMode(), WorkCounter() as counter:
@@ -134,8 +134,8 @@ def measure_passes(
 def case_rows(case: Case, counted: Count, seconds: dict[str, float], peak: float | None, floor: Floor) -> list[dict]:
     """One row for the whole pass and one for each part.
 
-    With checkpointing a part is computed again when the gradient reaches it, partly on either side of the moment that
-    would separate it from the next: there is no time of single parts then.
+    With checkpointing, a part is recomputed when the gradient reaches it, and recomputation overlaps the boundary to
+    the next part: single parts then have no time of their own.
     """
     config = case.config()
     num_tokens = case.views * (case.height // config.encoder.patch_size) * (case.width // config.encoder.patch_size)
@@ -159,7 +159,7 @@ def case_rows(case: Case, counted: Count, seconds: dict[str, float], peak: float
 
 
 def beside_floor(work: Work, seconds: float, floor: Floor) -> dict[str, float]:
-    """Columns that set a measured time beside the floor."""
+    """Columns that compare a measured time with the roofline."""
     matmul = floor.seconds(work.flops, 0)
     return {
         "gflop": work.flops / 1e9,
@@ -243,7 +243,7 @@ def attention_kernels(model: MapAnything, case: Case, options: ModelOptions) -> 
 
 
 def benchmark(options: ModelOptions, say: Callable[[str], None] = print) -> Report:
-    """Measure all :func:`cases`; ``say`` is told what is going on."""
+    """Measure all :func:`cases`; ``say`` receives progress messages."""
     options.prepare()
     floor = Floor(torch.device(options.device), options.dtype)
     report = Report()

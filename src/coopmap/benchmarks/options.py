@@ -33,8 +33,8 @@ class BenchmarkOptions:
     """Options of every benchmark.
 
     Attributes:
-        repeats: measurements, of which the fastest counts (after one to warm up).
-        device: auto takes a GPU where there is one.
+        repeats: measurements, after one to warm up; the fastest counts.
+        device: auto uses a GPU if there is one.
         threads: of the CPU; null leaves it to PyTorch.
         output: file for the results, ``.md`` or ``.json``.
     """
@@ -51,15 +51,15 @@ class BenchmarkOptions:
             check_output(Path(self.output))
 
     def prepare(self) -> None:
-        """Settle the device, and have PyTorch use as many threads as asked for.
+        """Choose the device, and set the number of PyTorch's threads.
 
         Raises:
-            ConfigError: a GPU is asked for, and there is none.
+            ConfigError: a GPU is requested, and there is none.
         """
         import torch
 
         has_gpu = torch.cuda.is_available()
-        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, and none is visible")
+        require(self.device != "cuda" or has_gpu, "device", self.device, "a CUDA GPU, but none is visible")
         if self.device == "auto":
             self.device = "cuda" if has_gpu else "cpu"
         if self.threads is not None:
@@ -128,7 +128,7 @@ class ModelOptions(PrecisionOptions):
         require(bool(self.views) and min(self.views, default=0) > 0, "views", self.views, "numbers above 0")
 
     def prepare(self) -> None:
-        """Settle the device, and what is measured on it."""
+        """Choose the device and what is measured on it."""
         super().prepare()
         self.model = self.model or (list(ARCHITECTURES) if self.device == "cuda" else ["tiny", "v1"])
 
@@ -196,7 +196,7 @@ class FusionOptions(PrecisionOptions):
 
     Attributes:
         model: tiny at the sizes of the synthetic town, or v1 at full size.
-        agents: cars per sample, 1 to 6.
+        agents: agents per sample, 1 to 6.
     """
 
     model: str = "tiny"

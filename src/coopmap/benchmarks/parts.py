@@ -1,4 +1,4 @@
-"""One pass of the model, read off at the borders of its parts: encoder, multi-view transformer, heads."""
+"""One pass of the model, timed or counted at the boundaries of its parts: encoder, multi-view transformer, heads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Reading = TypeVar("Reading")
 
 
 def objective(prediction: Prediction) -> Tensor:
-    """A cheap scalar that every output takes part in."""
+    """A cheap scalar that depends on every output."""
     outputs = (prediction.points_world, prediction.confidence, prediction.mask_logits, prediction.pose_quat)
     return sum((output.mean() for output in outputs), start=torch.zeros((), device=prediction.scale.device))
 
@@ -29,7 +29,7 @@ def objective(prediction: Prediction) -> Tensor:
 def run_pass(
     model: MapAnything, observation: Observation, backward: bool, read: Callable[[], Reading]
 ) -> dict[str, tuple[Reading, Reading]]:
-    """Run forward, and ``backward`` if asked for.
+    """Run forward, and optionally ``backward``.
 
     Args:
         model: its parameters' gradients are added to.
@@ -38,8 +38,8 @@ def run_pass(
         read: a clock or a counter.
 
     Returns:
-        What ``read`` gave at the begin and end of each part, ``{part}`` and ``{part}, backward``. The normalization
-        before the multi-view transformer counts to it, the objective to the heads.
+        What ``read`` returned at the beginning and end of each part, ``{part}`` and ``{part}, backward``. The
+        normalization before the multi-view transformer counts to it, the objective to the heads.
     """
     readings = [read()]
 
@@ -50,7 +50,7 @@ def run_pass(
         note()
         tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.requires_grad]
         if tensors:
-            # Autograd runs what was recorded last first: when it comes to one of these, all that lies above is done.
+            # Autograd runs in reverse order of recording: when it reaches one of these, everything above is done.
             register_multi_grad_hook(tensors, note, mode="any")
 
     hooks = [part.register_forward_hook(after) for part in (model.encoder, model.info_sharing)]

@@ -40,7 +40,7 @@ class Report:
 
 
 def check_output(file: Path) -> None:
-    """Refuse files of unknown kind before anything is measured.
+    """Refuse unknown file types before anything is measured.
 
     Raises:
         ConfigError: the name ends neither in ``.md`` nor in ``.json``.

@@ -1,4 +1,4 @@
-"""Reads the arguments of a command: its own keys, keys of the configuration, places, flags."""
+"""Parses the arguments of a command: its own keys, keys of the configuration, places, flags."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HYDRA_FLAGS = {
 
 @dataclass
 class Arguments:
-    """Arguments of a command, told apart; those with ``key=`` are in a form that Hydra's grammar can read.
+    """Arguments of a command by kind; those with ``key=`` are in a form that Hydra's grammar accepts.
 
     Attributes:
         own: of the command's own keys.
@@ -58,7 +58,7 @@ class Arguments:
 
 
 def read(command: Command, arguments: Sequence[str]) -> Arguments:
-    """Tell arguments apart, and name those that are none of the command's.
+    """Sort arguments by kind, and reject those that the command does not have.
 
     Raises:
         ConfigError: an argument cannot be read, or its key does not exist.
@@ -94,7 +94,7 @@ def options_of(command: Command, found: Arguments) -> Any:
     """The command's own options.
 
     Raises:
-        ConfigError: a value is wrong, or something that is needed is not given.
+        ConfigError: a value is wrong, or a required one is missing.
     """
     assert command.schema is not None
     return typed(command.schema, found.own, found.places, command.places)
@@ -106,7 +106,7 @@ def _check_flag(command: Command, flag: str) -> int:
     if command.through_hydra and name in HYDRA_FLAGS:
         return 0 if equals else HYDRA_FLAGS[name]
     has = f"--help, {', '.join(HYDRA_FLAGS)}" if command.through_hydra else "--help only"
-    raise ConfigError(f"{name}: no flag of coopmap {command.name}, which has {has}; all else is key=value")
+    raise ConfigError(f"{name}: no flag of coopmap {command.name}, which has {has}; everything else is key=value")
 
 
 def _is_place(argument: str, key: str, keys: Sequence[str]) -> bool:
@@ -119,7 +119,7 @@ def _is_place(argument: str, key: str, keys: Sequence[str]) -> bool:
 
 
 def _is_known(key: str, known: Sequence[str]) -> bool:
-    """Whether a key is one of the configuration, or lies in one that takes any names (``optim.lr_of``)."""
+    """Whether a key belongs to the configuration, or to a mapping with free names (``optim.lr_of``)."""
     if key in known:
         return True
     parent = key.rpartition(".")[0]

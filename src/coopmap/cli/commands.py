@@ -1,7 +1,8 @@
 """The table of commands.
 
-A command is a function, and a dataclass whose docstring says what its keys mean; all else (parsing, help, completion,
-errors) follows from its entry here. Functions are imported when they are called, so that help needs no torch.
+A command is a function, and a dataclass whose docstring says what its keys mean; everything else (parsing, help,
+completion, errors) follows from its entry here. Functions are imported when they are called, so that help needs no
+torch.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ class Command:
     """An entry of the table.
 
     Attributes:
-        name: as typed, sub-commands with a space: ``bench model``.
+        name: as typed, subcommands with a space: ``bench model``.
         summary: one line, without a full stop.
         function: ``module:function`` to call: with its own options, then (with ``takes_config``) a list of overrides.
         options: ``module:dataclass`` of its own keys.
         takes_config: it also takes groups and keys of the training configuration.
         places: key (a list) that arguments without ``key=`` belong to.
-        needs: what has to be given, for the usage line; without it the command runs with no arguments at all.
+        needs: required arguments, for the usage line; without it the command runs without arguments.
         examples: command lines without ``coopmap``, each with a comment.
         notes: paragraphs that help ends with.
         through_hydra: it takes the flags of Hydra; called with the composed configuration and a list of overrides.
@@ -68,7 +69,7 @@ MODEL = "run=RUN | checkpoint=FILE | weights=ID"
 COMMANDS = (
     Command(
         "train",
-        "train a model, validate it, write it down",
+        "train and validate a model",
         "coopmap.train:train_command",
         takes_config=True,
         through_hydra=True,
@@ -83,7 +84,7 @@ COMMANDS = (
     ),
     Command(
         "evaluate",
-        "measure a model and write a report",
+        "evaluate a model and write a report",
         "coopmap.evaluate:evaluate_command",
         "coopmap.config.evaluate:EvaluateConfig",
         takes_config=True,
@@ -91,17 +92,17 @@ COMMANDS = (
         examples=(
             ("evaluate run=latest", "best checkpoint of the newest run"),
             ("evaluate run=latest split=test refine=true", "another split, averaged poses"),
-            ("evaluate weights=facebook/map-anything data.root=/data/opv2v", "weights alone"),
+            ("evaluate weights=facebook/map-anything data.root=/data/opv2v", "weights only"),
         ),
         notes=(
-            "Figures per sample and per pair of agents, means, medians and bootstrap intervals, beside the training "
-            "set's mean pose, noisy GPS, and GPS refined by registering the LiDAR sweeps. The model is given images "
-            "only, however it was trained, unless task= or priors= is named. Details: docs/evaluation.md."
+            "Metrics per sample and per pair of agents, means, medians and bootstrap intervals, compared with the "
+            "training set's mean pose, noisy GPS, and GPS refined by registering the LiDAR sweeps. The model is given "
+            "only images, however it was trained, unless task= or priors= is named. Details: docs/evaluation.md."
         ),
     ),
     Command(
         "infer",
-        "points, depth and poses of a folder of images or a frame of a data set",
+        "points, depth and poses from a folder of images or a frame of a dataset",
         "coopmap.infer:infer_command",
         "coopmap.config.infer:InferConfig",
         takes_config=True,
@@ -110,7 +111,7 @@ COMMANDS = (
             ("infer run=latest frame=data/town/test/SCENARIO/000069 output=out", "a frame"),
             ("infer weights=facebook/map-anything images=photos output=out", "photographs"),
         ),
-        notes="Details, and how to do it from Python: docs/inference.md.",
+        notes="Details, and how to call it from Python: docs/inference.md.",
     ),
     Command(
         "export",
@@ -136,8 +137,8 @@ COMMANDS = (
             ("compare runs by=experiment", "all runs, one row per experiment"),
         ),
         notes=(
-            "Puts runs together that differ in nothing but their seed, and writes comparison.html, .md and .csv: "
-            "figures before training, at the best and last checkpoint, at equal steps and equal wall time (mean and "
+            "Groups runs that differ only in their seed, and writes comparison.html, .md and .csv: "
+            "metrics before training, at the best and last checkpoint, at equal steps and equal wall time (mean and "
             "spread over seeds), what each variant costs, and curves over steps and wall time."
         ),
     ),
@@ -160,7 +161,7 @@ COMMANDS = (
     ),
     Command(
         "bench model",
-        "time, FLOPs and memory of the model's parts beside what the device can do",
+        "time, FLOPs and memory of the model's parts against the device's roofline",
         "coopmap.benchmarks.model:main",
         "coopmap.benchmarks.options:ModelOptions",
         examples=(
@@ -175,11 +176,11 @@ COMMANDS = (
         "coopmap.benchmarks.options:LossOptions",
         examples=(("bench loss loss=[overall,pose_dense] views=[2,4]", "two objectives"),),
         notes=(
-            "Peak memory is what lives beside the inputs (prediction and target), the gradients of the prediction "
-            "included. Operations are those that PyTorch dispatches, views of tensors left out; on CUDA kernels are "
-            "counted as well, and waits, the times the host waited for the device. On the CPU time is that of all "
-            "threads together, which other load on the machine disturbs little, and freed memory is kept for the next "
-            "allocation, as it is on CUDA."
+            "Peak memory is what is allocated in addition to the inputs (prediction and target), including the "
+            "gradients of the prediction. Operations are those that PyTorch dispatches, without views of tensors; on "
+            "CUDA, kernels are counted as well, and waits: how often the host waited for the device. On the CPU, time "
+            "is the sum over all threads, which other load on the machine hardly affects, and freed memory is kept "
+            "for the next allocation, as on CUDA."
         ),
     ),
     Command(
@@ -199,7 +200,7 @@ COMMANDS = (
     ),
     Command(
         "bench fusion",
-        "training step with every way to fuse a car's cameras, beside 4n views",
+        "training step of every kind of camera fusion, compared with 4n views",
         "coopmap.benchmarks.fusion:main",
         "coopmap.benchmarks.options:FusionOptions",
         takes_config=True,
@@ -208,16 +209,16 @@ COMMANDS = (
             ("bench fusion model=v1 model.checkpointing.heads=true", "V1 with one key changed in all variants"),
         ),
         notes=(
-            "Variants are experiments (conf/experiment) with all that these configure: sizes, model, objective, "
-            "optimizer. Each takes steps on one sample of a small town that is rendered for the purpose. Time on the "
-            "CPU is that of all threads together, which other load on the machine disturbs little. Peak memory is that "
-            "of weights, gradients, optimizer state, sample and activations: counted on tensors without content on the "
-            "CPU, the allocator's on CUDA."
+            "Variants are experiments (conf/experiment) with all their settings: sizes, model, objective, optimizer. "
+            "Each takes steps on one sample of a small town that is rendered for this benchmark. Time on the CPU is "
+            "the sum over all threads, which other load on the machine hardly affects. Peak memory includes weights, "
+            "gradients, optimizer state, sample and activations: counted on fake tensors on the CPU, reported by the "
+            "allocator on CUDA."
         ),
     ),
     Command(
         "bench priors",
-        "pose error out over pose error in, by level of noise of rough poses",
+        "pose error out over pose error in, by noise level of the pose priors",
         "coopmap.evaluation.noise_study:main",
         "coopmap.config.noise:NoiseStudyConfig",
         takes_config=True,
@@ -228,10 +229,10 @@ COMMANDS = (
             ("bench priors latest levels=1/2,2/4 split=test", "two levels of noise"),
         ),
         notes=(
-            "The best checkpoint of each run answers once at every level and once without rough poses, as in evaluate "
-            "with priors=noisy. Noise is the same for all runs. Runs that differ in their seed alone are put together. "
-            "Written are priors.csv (a row per run and level, as soon as it is known), priors.md and priors.html. "
-            "Details: docs/evaluation.md."
+            "Evaluates the best checkpoint of each run at every noise level and once without pose priors, as evaluate "
+            "with priors=noisy does. Noise is the same for all runs. Runs that differ only in their seed are grouped. "
+            "Writes priors.csv (each row as soon as it is measured), priors.md and priors.html. Details: "
+            "docs/evaluation.md."
         ),
     ),
     Command(
@@ -261,8 +262,8 @@ COMMANDS = (
 )
 """All commands, in the order of help."""
 
-FAMILIES = {"bench": "measure speed, memory, or what rough poses bring"}
-"""First words that several commands share, with what these have in common."""
+FAMILIES = {"bench": "measure speed, memory, or the gain from pose priors"}
+"""First words that several commands share, with a summary of the group."""
 
 OWN_COMMANDS = {
     "help": "what commands, groups and keys mean: coopmap help data.panorama",

@@ -1,4 +1,4 @@
-"""Completion of words in bash, zsh and fish: the shells' scripts, and the answers that they ask for."""
+"""Completion of words in bash, zsh and fish: the shells' scripts, and the completions that they request."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from coopmap.config.groups import config_groups, group_choices
 from coopmap.config.meanings import Key, all_keys
 from coopmap.config.schema import Config
 
-# Bash splits words at = and : (COMP_WORDBREAKS) and replaces only the last piece: words are put together again, and
-# answers are cut to what follows the last piece's start.
+# Bash splits words at = and : (COMP_WORDBREAKS) and replaces only the last piece: words are joined again, and
+# completions are cut to what follows the start of the last piece.
 BASH = r"""_coopmap() {
     local i word words=() last="${COMP_WORDS[COMP_CWORD]}" keep IFS=$'\n'
     for ((i = 1; i <= COMP_CWORD; i++)); do
@@ -54,7 +54,7 @@ complete -c coopmap -a '(coopmap __complete (commandline -opc)[2..] (commandline
 
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 RUN_KEYS = {"run": ("latest",), "runs": ("latest",), "resume": ("auto", "latest")}
-"""Keys that take names of runs, with what else they take."""
+"""Keys that accept names of runs, with what else they accept."""
 
 
 def script(words: Sequence[str]) -> str:
@@ -69,7 +69,7 @@ def script(words: Sequence[str]) -> str:
 
 
 def answer(words: Sequence[str]) -> str:
-    """What the last of the words (those after ``coopmap``) can become, one per line."""
+    """Completions of the last of the words after ``coopmap``, one per line."""
     before, word = list(words[:-1]), words[-1] if words else ""
     return "\n".join(dict.fromkeys(found for found in _candidates(before, word) if found.startswith(word)))
 
@@ -117,7 +117,7 @@ def _keys(command: Command | None, word: str, ending: str = "") -> list[str]:
 
 
 def _levels(keys: Iterable[Key], word: str, ending: str) -> list[str]:
-    """Keys at the level that a word has got to; those with further ones below end with a dot."""
+    """Keys at the level of a word; those with further keys below end with a dot."""
     depth = word.count(".")
     here = [key for key in keys if key.name.count(".") == depth]
     return [f"{key.name}." if key.section else f"{key.name}{ending}" for key in here]
@@ -154,7 +154,7 @@ def _runs(before: Sequence[str]) -> list[str]:
 
 
 def _files(start: str) -> list[str]:
-    """Paths that begin so, folders with a slash at the end."""
+    """Paths with this prefix, folders with a trailing slash."""
     folder, slash, name = start.rpartition("/")
     place = os.path.expanduser(f"{folder}{slash}") or "."
     try:

@@ -21,14 +21,14 @@ USER_ERRORS = (
 
 
 def user_errors() -> tuple[type[Exception], ...]:
-    """Errors that the user can set right. A module that is not loaded cannot have raised any."""
+    """Errors that the user can fix. A module that is not loaded cannot have raised any."""
     loaded = [getattr(sys.modules[module], name) for module, name in USER_ERRORS if module in sys.modules]
     return (ConfigError, *loaded)
 
 
 @contextmanager
 def user_errors_end_quietly() -> Iterator[None]:
-    """End the program with the message alone when the user can set it right: configuration, data, weights."""
+    """Exit with only the message if the user can fix the error: configuration, data, weights."""
     try:
         yield
     except Exception as error:

@@ -21,14 +21,14 @@ def overview() -> str:
     """``coopmap help``: the table of commands."""
     return _page(
         "coopmap COMMAND [group=choice ...] [key=value ...]",
-        "Train MapAnything to recover where connected cars are, and what they see.",
+        "Train MapAnything to recover where connected vehicles are, and what they see.",
         _section("Commands", _rows((first_words() | OWN_COMMANDS).items())),
         "coopmap help COMMAND explains one. python -m coopmap COMMAND does the same as coopmap COMMAND.",
     )
 
 
 def short_usage(command: Command) -> str:
-    """Two lines for a command that was given nothing."""
+    """Two lines for a command without arguments."""
     return f"{_wrapped('usage: ' + command.usage, '       ')}\ncoopmap help {command.name} explains it."
 
 
@@ -60,8 +60,8 @@ def command_help(command: Command) -> str:
     parts.append(_section("Examples", "\n".join(f"  coopmap {line}\n      {what}" for line, what in command.examples)))
     if command.through_hydra:
         parts.append(
-            "machine=auto (the default) looks at the hardware. -m sweeps over comma-separated values, --cfg job shows "
-            "the composed configuration (--resolve with ${...} filled in), --info how it came about."
+            "machine=auto (the default) detects the hardware. -m sweeps over comma-separated values, --cfg job shows "
+            "the composed configuration (with --resolve, interpolations are filled in), --info how it was composed."
         )
     parts.append(command.notes)
     return _page(*parts)
@@ -191,7 +191,7 @@ def _section(title: str, body: str) -> str:
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> str:
-    """Names, and beside or below them what they mean."""
+    """Names, with their meaning beside or below them."""
     rows = list(rows)
     column = min(max((len(name) for name, _ in rows), default=0), WIDEST_NAME)
     lines = []

@@ -1,4 +1,4 @@
-"""Calls a task with the composed configuration, through Hydra where its flags or a sweep ask for it."""
+"""Calls a task with the composed configuration, through Hydra if its flags or a sweep require it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _run_hydra(task: Task, found: Arguments) -> None:
 
 @contextmanager
 def _arguments(arguments: Sequence[str]) -> Iterator[None]:
-    """Set ``sys.argv`` for a while."""
+    """Set ``sys.argv`` temporarily."""
     before = sys.argv
     sys.argv = list(arguments)
     try:
@@ -82,7 +82,7 @@ def _arguments(arguments: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _environment(name: str, value: str | None) -> Iterator[None]:
-    """Set or (``None``) unset an environment variable for a while."""
+    """Set or (``None``) unset an environment variable temporarily."""
     before = os.environ.get(name)
     _set_environment(name, value)
     try:

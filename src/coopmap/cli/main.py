@@ -1,4 +1,4 @@
-"""``coopmap COMMAND [group=choice ...] [key=value ...]``: the one way into the program."""
+"""``coopmap COMMAND [group=choice ...] [key=value ...]``: the entry point of the program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HELP_WORDS = ("-h", "--help")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, by default that of the process.
 
-    A mistake of the user ends the program with one message and exit status 2; ``HYDRA_FULL_ERROR=1`` shows everything.
+    A user error ends the program with one message and exit status 2; ``HYDRA_FULL_ERROR=1`` shows everything.
 
     Args:
         arguments: the command and what follows it.
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             _run(words)
             sys.stdout.flush()
-        except BrokenPipeError:  # ``coopmap help train | head`` has read enough
+        except BrokenPipeError:  # ``coopmap help train | head`` closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

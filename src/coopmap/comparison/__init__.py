@@ -1,1 +1,1 @@
-"""Several runs side by side: figures over seeds, costs, curves."""
+"""Several runs side by side: metrics over seeds, costs, curves."""

@@ -1,4 +1,4 @@
-"""What stands in the way of a fair comparison, in words."""
+"""What limits a fair comparison, in words."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ MAX_NAMED = 2
 
 
 def caveats(groups: Sequence[Group], without_figures: Sequence[Path], by: Sequence[str] = ()) -> list[str]:
-    """Sentences for a reader, the gravest first.
+    """Sentences for a reader, the most serious first.
 
     Args:
         groups: what is compared.
         without_figures: folders of runs that were left out because they have none.
-        by: keys that runs were put together by; empty if by all settings.
+        by: keys that runs were grouped by; empty if by all settings.
     """
     runs = [run for group in groups for run in group.runs]
     found = [
         *(f"{folder.parent.name}/{folder.name} has no validation and is left out" for folder in without_figures),
-        *(f"{run.name} is unfinished: figures up to step {run.last[STEPS]:.0f}" for run in runs if not run.is_finished),
+        *(f"{run.name} is unfinished: metrics up to step {run.last[STEPS]:.0f}" for run in runs if not run.is_finished),
         *_differences("last validated step", runs, lambda run: f"{run.last[STEPS]:.0f}"),
         *_datasets(runs),
         *_objectives(runs),
         *_views(runs),
         *_differences("code", runs, _revisions),
-        *_differences("host", runs, _hosts, "step and wall times do not compare"),
+        *_differences("host", runs, _hosts, "step and wall times are not comparable"),
         *_seeds(groups),
     ]
     if by:
@@ -63,7 +63,7 @@ def caveats(groups: Sequence[Group], without_figures: Sequence[Path], by: Sequen
 
 
 def _differences(what: str, runs: Sequence[Run], read: Callable[[Run], str], so: str = "") -> list[str]:
-    """Name the values that differ between runs, and who has which; the commonest first."""
+    """List the values that differ between runs and the runs that have them; the most common first."""
     named: dict[str, list[str]] = {}
     for run in runs:
         named.setdefault(read(run), []).append(run.name)
@@ -90,14 +90,14 @@ def _datasets(runs: Sequence[Run]) -> list[str]:
 
 
 def differing_objective(runs: Sequence[Run]) -> list[str]:
-    """Settings that differ and with them the unit of ``val/pose_trans_avg``, a term of the objective."""
+    """Settings that differ and thereby change the unit of ``val/pose_trans_avg``, a term of the objective."""
     return [key for key in differing_keys(runs) if key in OBJECTIVE_KEYS]
 
 
 def _objectives(runs: Sequence[Run]) -> list[str]:
     if not (keys := differing_objective(runs)):
         return []
-    return [f"objective differs ({_some(keys)}): pose_trans_avg does not compare, meters and degrees do"]
+    return [f"objective differs ({_some(keys)}): pose_trans_avg is not comparable, meters and degrees are"]
 
 
 def _views(runs: Sequence[Run]) -> list[str]:
@@ -131,13 +131,15 @@ def _seeds(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         own = [run.seed for run in group.runs]
         if twice := sorted({str(seed) for seed in own if own.count(seed) > 1}):
-            found.append(f"{group.label}: several runs of seed {', '.join(twice)}; they are no independent repeats")
+            found.append(
+                f"{group.label}: several runs of seed {', '.join(twice)}; these are not independent repetitions"
+            )
         seeds.setdefault(tuple(dict.fromkeys(own)), []).append(group.label)
     if len(seeds) > 1:
         parts = [f"{', '.join(map(str, own))} ({_some(labels)})" for own, labels in seeds.items()]
         found.append(f"seeds differ: {'; '.join(parts)}")
     if groups and all(len(group.runs) == 1 for group in groups):
-        found.append("one run each: nothing says how much of a difference is chance")
+        found.append("one run each: whether a difference is chance cannot be told")
     return found
 
 
@@ -145,7 +147,7 @@ def _missing(runs: Sequence[Run]) -> list[str]:
     checks: tuple[tuple[str, Callable[[Run], Any]], ...] = (
         ("no validation before the first step (callbacks.validate_at_start)", lambda run: run.zero_shot),
         ("no model.json, so that parameters, tokens, FLOPs and memory are not known", lambda run: run.facts),
-        ("no wall time beside the validations", lambda run: SECONDS in run.last),
+        ("no wall time for the validations", lambda run: SECONDS in run.last),
     )
     found = []
     for text, read in checks:

@@ -27,8 +27,8 @@ class Comparison:
 
     Attributes:
         groups: runs that differ in their seed alone.
-        warnings: what does not compare.
-        tables: validation figures, costs, all figures.
+        warnings: what is not comparable.
+        tables: validation metrics, costs, all metrics.
         files: what was written.
     """
 
@@ -46,7 +46,7 @@ def compare(
     Args:
         places: run folders, folders that hold runs, patterns for such, or names of runs.
         output: folder to write into; default: ``comparison`` in the folder that holds all the runs.
-        by: keys of the configuration that runs are put together by; default: all but the seed.
+        by: keys of the configuration that runs are grouped by; default: all but the seed.
         runs_root: folder in which runs are looked up by name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Validation figures over steps and over wall time."""
+"""Validation metrics over steps and over wall time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def mean_curve(curves: Sequence[Points]) -> list[tuple[float, float]]:
-    """Mean of curves, at every place of any of them that lies within all; between points they are linear."""
+    """Mean of curves, at every position of any of them that all cover; interpolated linearly."""
     places = sorted({x for curve in curves for x, _ in curve})
     found = []
     for place in places:
@@ -34,7 +34,7 @@ def mean_curve(curves: Sequence[Points]) -> list[tuple[float, float]]:
 
 
 def curves(groups: Sequence[Group]) -> go.Figure:
-    """A row per headline figure, a column per clock; every axis has its name."""
+    """A row per headline metric, a column per clock; every axis is labeled."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

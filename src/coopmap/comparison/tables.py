@@ -1,4 +1,4 @@
-"""The numbers of a comparison: figures at several points of training, and costs."""
+"""The numbers of a comparison: metrics at several points of training, and costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Read = Callable[[Run], float | None]
 
 GIB = 2.0**30
 NAME_COLUMNS = 2
-"""Before the figures: group and number of runs."""
+"""Before the metrics: group and number of runs."""
 
 COSTS: tuple[tuple[str, Read, float], ...] = (
     ("parameters (M)", lambda run: run.facts.get("parameters"), 1e-6),
@@ -38,12 +38,12 @@ COSTS: tuple[tuple[str, Read, float], ...] = (
 
 @dataclass(frozen=True)
 class Reading:
-    """A point of training at which figures are read.
+    """A point of training at which metrics are read.
 
     Attributes:
-        name: for people.
-        read: value of a measure of a run at that point.
-        is_result: of training.
+        name: shown in tables.
+        read: value of a run's metric at that point.
+        is_result: whether it is a result of training.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Reading:
 
 
 def common(runs: Sequence[Run], clock: str) -> float | None:
-    """The latest time that all runs have reached; ``None`` if one has no such clock."""
+    """The latest time that all runs have reached; ``None`` if one of them lacks this clock."""
     ends = [run.last.get(clock) for run in runs]
     return None if None in ends else min(end for end in ends if end is not None)
 
@@ -81,7 +81,7 @@ def readings(runs: Sequence[Run]) -> list[Reading]:
 
 
 def all_measures(runs: Sequence[Run]) -> list[str]:
-    """Every validation figure but those of single views and of the baseline; the headline figures first."""
+    """Every validation metric but those of single views and of the baseline; the headline metrics first."""
     known = {name for run in runs for entry in run.validations for name in entry if name.startswith("val/")}
     rest = sorted(name for name in known if "_view" not in name and not name.startswith("val/baseline_"))
     headline = [name for _, name, _ in HEADLINES if name in known]
@@ -89,7 +89,7 @@ def all_measures(runs: Sequence[Run]) -> list[str]:
 
 
 def measure_table(groups: Sequence[Group]) -> Table:
-    """Headline figures of all groups at every reading."""
+    """Headline metrics of all groups at every reading."""
     runs = [run for group in groups for run in group.runs]
     known = all_measures(runs)
     headline = [(label, name, baseline) for label, name, baseline in HEADLINES if name in known]
@@ -105,7 +105,7 @@ def measure_table(groups: Sequence[Group]) -> Table:
                 for number, (group, row) in enumerate(zip(groups, spreads, strict=True))
             ]
             sections.append(Section(rows, reading.name))
-    reference = Group("always the training mean", tuple(runs))
+    reference = Group("training mean", tuple(runs))
     means = [reference.spread(_last(baseline)) if baseline else None for _, _, baseline in headline]
     if any(means):
         cells = [mean.mean if mean else None for mean in means]
@@ -115,7 +115,7 @@ def measure_table(groups: Sequence[Group]) -> Table:
         [names(), Column("runs"), *(Column(label) for label, _, _ in headline)],
         sections,
         "Mean ± sample standard deviation over seeds; lower is better, the lowest mean is marked. The best checkpoint "
-        "is the one with the lowest monitored figure. At equal steps and equal wall time (the smallest total of all "
+        "is the one with the lowest monitored metric. At equal steps and equal wall time (the smallest total of all "
         "runs), values are linear between the validations before and after.",
     )
 
@@ -138,12 +138,12 @@ def cost_table(groups: Sequence[Group]) -> Table:
 
 
 def detail_table(groups: Sequence[Group]) -> Table:
-    """Every measure at the best checkpoint, one row each."""
+    """Every metric at the best checkpoint, one row each."""
     measures = all_measures([run for group in groups for run in group.runs])
     best = Reading("best checkpoint", lambda run, measure: run.best.get(measure))
     rows = [Row([name, *(group.spread(_bind(best, name)) for group in groups)]) for name in measures]
     columns = [names(), *(Column(group.label) for group in groups)]
-    return Table("All figures at the best checkpoint", columns, [Section(rows)])
+    return Table("All metrics at the best checkpoint", columns, [Section(rows)])
 
 
 def _bind(reading: Reading, name: str) -> Read:
@@ -171,7 +171,7 @@ def _lowest(spreads: Sequence[Sequence[Spread | None]], comparable: Sequence[boo
 
 
 def figure_rows(groups: Sequence[Group]) -> Iterator[dict[str, object]]:
-    """Every measure at every reading and every cost, one row each, unrounded, for programs."""
+    """Every metric at every reading and every cost, one row each, unrounded, machine-readable."""
     runs = [run for group in groups for run in group.runs]
     for group in groups:
         found = [

@@ -15,7 +15,7 @@ __all__ = ["Config", "ConfigError", "conf_dir", "load_config"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the composer, which brings Hydra along, when it is asked for."""
+    """Import the composer, and with it Hydra, on first access."""
     if name == "load_config":
         from coopmap.config.compose import load_config
 

@@ -10,7 +10,7 @@ _recorded: list[dict[str, tuple[str, ...]]] = []
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot work; the message names the key and what was expected."""
+    """An invalid configuration; the message names the key and what was expected."""
 
 
 def require(condition: bool, key: str, value: object, expected: str) -> None:
@@ -31,7 +31,7 @@ def require_choice(key: str, value: str | None, choices: Sequence[str]) -> None:
 
 @contextmanager
 def recorded_choices() -> Iterator[dict[str, tuple[str, ...]]]:
-    """Collect keys with their choices from all :func:`require_choice` within the context, for help and completion."""
+    """Collect the choices of keys from all :func:`require_choice` calls within the context, for help and completion."""
     record: dict[str, tuple[str, ...]] = {}
     _recorded.append(record)
     try:

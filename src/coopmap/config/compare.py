@@ -1,4 +1,4 @@
-"""What a comparison is asked for."""
+"""Options of a comparison."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class CompareConfig:
     Attributes:
         runs: run folders, folders that hold runs, patterns such as ``'runs/fusion_*'``, names of runs, or latest.
         output: folder to write into; null: comparison, in the folder that holds all the runs.
-        by: put runs together that are equal in these keys, whatever else differs, as in ``by=experiment``; without,
-            runs that differ in nothing but their seed.
+        by: group runs that are equal in these keys, whatever else differs, as in ``by=experiment``; by default, runs
+            that differ only in their seed.
         runs_root: folder in which runs are looked up by name.
     """
 

@@ -1,4 +1,4 @@
-"""From overrides to a checked :class:`Config`; the one road for notebooks and for the command line."""
+"""From overrides to a checked :class:`Config`; for notebooks and for the command line alike."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def complete_overrides(overrides: Sequence[str]) -> list[str]:
-    """Settle what is chosen by looking: ``machine=auto`` and ``preset=auto``, the defaults of both.
+    """Resolve ``machine=auto`` and ``preset=auto``, the defaults of both.
 
-    Also lets what was named win over a preset as a whole: a ``loss`` comes without the preset's changes to it, and a
-    ``data.root`` of one's own takes the place of the synthetic town, never its name.
+    Explicit choices also win over a preset as a whole: a chosen ``loss`` comes without the preset's changes to it, and
+    a given ``data.root`` replaces the synthetic town, not just its path.
     """
     chosen = {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
     completed = [override for override in overrides if override not in ("machine=auto", "preset=auto")]
@@ -97,7 +97,7 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def default_preset(machine: str, chosen: Mapping[str, str]) -> str:
-    """What ``preset=auto`` stands for: ``demo`` without a GPU, unless data or a model of one's own are named.
+    """What ``preset=auto`` stands for: ``demo`` without a GPU, unless data or a model are chosen.
 
     Args:
         machine: a choice of that group.
@@ -111,7 +111,7 @@ def default_preset(machine: str, chosen: Mapping[str, str]) -> str:
 
 @functools.cache
 def register_schema() -> None:
-    """Make the structured configs and resolvers known to Hydra, once."""
+    """Register the structured configs and resolvers with Hydra, once."""
     from hydra.core.config_store import ConfigStore
 
     register_resolvers()

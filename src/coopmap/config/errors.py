@@ -28,7 +28,7 @@ def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], ov
         error: what Hydra or OmegaConf raised, or a dataclass's own check.
         keys: all keys that a configuration may have, dotted.
         groups: names of the config groups.
-        overrides: what was asked for on the command line.
+        overrides: arguments of the command line.
     """
     from hydra.errors import MissingConfigException, OverrideParseException
 
@@ -70,7 +70,7 @@ def _search(pattern: str, text: str) -> str | None:
 
 
 def _origin(text: str) -> str:
-    """`` (in conf/x/y.yaml)`` when the fault is in a file rather than on the command line."""
+    """`` (in conf/x/y.yaml)`` when the error is in a file rather than on the command line."""
     source = _search(r"In '([^']+)'", text)
     return f" (in conf/{source}.yaml)" if source else ""
 
@@ -87,13 +87,13 @@ def _unknown_key(key: str, keys: list[str], groups: list[str], where: str) -> Co
 
 
 def did_you_mean(key: str, keys: Iterable[str]) -> str:
-    """`` Did you mean X?`` if there is a key that looks alike, else nothing."""
+    """`` Did you mean X?`` if there is a similar key, else nothing."""
     near = nearest_key(key, keys)
     return f" Did you mean {near}?" if near else ""
 
 
 def nearest_key(key: str, keys: Iterable[str]) -> str | None:
-    """The key that was most likely meant: a sibling, else one with the same last word, else any that looks alike."""
+    """The key that was most likely meant: a sibling, else one with the same last word, else any similar one."""
     known = list(dict.fromkeys(keys))
     parent, _, leaf = key.rpartition(".")
     siblings = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == parent}

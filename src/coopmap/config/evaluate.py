@@ -1,4 +1,4 @@
-"""What an evaluation is asked for."""
+"""Options of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SPLITS = ("val", "test", "train", "test_culvercity")
 
 @dataclass
 class EvaluateConfig(ModelChoice):
-    """Keys of ``coopmap evaluate`` beside those of the configuration.
+    """Keys of ``coopmap evaluate`` besides those of the configuration.
 
     Attributes:
-        split: what to measure on; null is ``val``. ``train`` is without augmentation.
-        frames: JSON list of frames to measure on instead of a split.
-        output: folder for the results; what it holds of an earlier evaluation is replaced.
+        split: to evaluate on; null is ``val``. ``train`` is without augmentation.
+        frames: JSON list of frames to evaluate on instead of a split.
+        output: folder for the results; results of an earlier evaluation in it are replaced.
         refine: also average the predictions with each agent in turn as the reference.
         icp: register the LiDAR sweeps for the strongest baseline, where small_gicp is installed.
     """
@@ -32,4 +32,4 @@ class EvaluateConfig(ModelChoice):
         require_choice("split", self.split, SPLITS)
         super().__post_init__()
         if self.split is not None and self.frames is not None:
-            raise ConfigError(f"split={self.split} and frames={self.frames}: give one of them")
+            raise ConfigError(f"split={self.split} and frames={self.frames}: give only one of them")

@@ -1,4 +1,4 @@
-"""What an export is asked for."""
+"""Options of an export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ExportConfig(RunChoice):
 
     Attributes:
         output: folder to write; must not exist or be empty.
-        weights: weights (path or hub id) that lend the encoders of geometric inputs which the model was trained
+        weights: weights (path or hub id) that provide the encoders of geometric inputs which the model was trained
             without.
         license: of the result, for the model card; null: that of the weights that the run started from.
     """

@@ -1,4 +1,4 @@
-"""Configuration of the fusion of a car's cameras inside the model (group ``model/fusion``)."""
+"""Configuration of the fusion of an agent's cameras inside the model (group ``model/fusion``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INJECTIONS = ("none", "pose_token", "late")
 
 @dataclass
 class FusionConfig:
-    """How the images of a car's cameras become the tokens of one panorama; see ``docs/fusion.md``.
+    """How the images of an agent's cameras become the tokens of one panorama; see ``docs/fusion.md``.
 
     Attributes:
         kind: ``none`` (views are panoramas, mosaics or single cameras already), ``mean``, ``concat``, ``conv3d``,
@@ -50,7 +50,7 @@ class FusionConfig:
             self.injection == "none" or self.kind != "none",
             "model.fusion.injection",
             self.injection,
-            "none with model.fusion.kind=none, which knows of no camera poses",
+            "none with model.fusion.kind=none, which has no camera poses",
         )
         require(self.shared_blocks >= 0, "model.fusion.shared_blocks", self.shared_blocks, "a number of blocks")
         require(

@@ -1,4 +1,4 @@
-"""The files of ``conf/``: groups, their choices, and what the files say about themselves."""
+"""The files of ``conf/``: groups, their choices, and the files' own descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an inference is asked for."""
+"""Options of an inference."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class InferenceOptions:
         camera_model: ``pinhole`` (perspective views), ``cyl`` (360-degree panoramas) or ``mosaic`` (the cameras of a
             car side by side).
         precision: ``fp32``, ``bf16`` (autocast; heads stay in float32) or ``auto``: bf16 on a GPU that has it.
-        edges: leave out pixels that float between a front and a back surface.
-        edge_depth_ratio: relative spread of depth within 3 x 3 pixels that makes an edge, where normals say so too.
-        edge_normal_deg: angle between neighboring normals that makes an edge, where depth says so too.
+        edges: leave out flying pixels between foreground and background.
+        edge_depth_ratio: relative spread of depth within 3 x 3 pixels that counts as an edge, if the normals agree.
+        edge_normal_deg: angle between neighboring normals that counts as an edge, if depth agrees.
         confidence_percentile: leave out this share of each view's pixels, the least confident; 0 = none.
     """
 
@@ -48,7 +48,7 @@ class InferenceOptions:
 
 @dataclass
 class InferConfig(InferenceOptions, ModelChoice):
-    """Keys of ``coopmap infer`` beside those of the configuration.
+    """Keys of ``coopmap infer`` besides those of the configuration.
 
     Attributes:
         model: architecture of ``weights``, a choice of conf/model; null: mapanything_v1.

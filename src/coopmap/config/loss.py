@@ -27,10 +27,10 @@ class LossWeights:
         scale: mean point distance in meters, on metric samples.
         normal: angle between surface normals, where depth is dense.
         gradient_matching: multi-scale gradients of log z, where depth is dense.
-        mask: cross entropy of the coverage mask. The only weight that the logged term does not contain.
-        scale_distillation: metric scale of a frozen copy of the start weights (``model.weights``), on all samples;
+        mask: cross entropy of the coverage mask. The only term that is logged without its weight.
+        scale_distillation: metric scale of a frozen copy of the initial weights (``model.weights``), on all samples;
             training only.
-        rig: relative poses of the cameras of one car, meters and radians; needs cameras as views.
+        rig: relative poses of the cameras of one agent, meters and radians; needs cameras as views.
         height: points without known depth below the road or above the ceiling, in meters.
     """
 
@@ -56,13 +56,13 @@ class LossWeights:
 
 @dataclass
 class PixelFactors:
-    """How much pixels count in the regression terms (points, depth, rays, mean distance) in training: 0 to 1.
+    """Weight of pixels in the regression terms (points, depth, rays, mean distance) in training: 0 to 1.
 
-    0 leaves them out of everything, normals, gradients and the mean point distance included. Evaluation always takes 1.
+    0 excludes them from everything, including normals, gradients and the mean point distance. Evaluation always uses 1.
 
     Attributes:
         moving_vehicles: pixels that show a moving vehicle.
-        own_body: pixels that show the car that carries the camera.
+        own_body: pixels that show the ego vehicle's body.
     """
 
     moving_vehicles: float = 1.0
@@ -76,12 +76,12 @@ class PixelFactors:
 
 @dataclass
 class HeightPrior:
-    """Where things can be, for the term ``height``.
+    """Bounds of plausible heights, for the term ``height``.
 
     Attributes:
-        slope: the road may fall away by this many meters per meter of horizontal distance.
+        slope: the road may descend by this many meters per meter of horizontal distance.
         ceiling_m: nothing is higher than this above the agent's origin; null = no ceiling. The sky has no depth, and
-            with a ceiling it is taught one.
+            a ceiling would teach it one.
     """
 
     slope: float = 0.15
@@ -99,7 +99,7 @@ class LossConfig:
 
     Attributes:
         weights: weight of each term.
-        weights_on: how much pixels count in the regression terms, by what they show.
+        weights_on: weight of pixels in the regression terms, by what they show.
         height: bounds of the term ``height``.
         pose_terms: ``absolute`` (poses in view 0's frame), ``pairwise`` (relative poses of all ordered pairs of views)
             or ``both``, averaged together.
@@ -108,22 +108,22 @@ class LossConfig:
             share of covered pixels with known depth is at least ``dense_share``). Simulated LiDAR depth is synthetic
             but sparse.
         dense_share: in (0, 1]; the sky has no depth, so even a rendered depth map stays well below 1. Smallest to
-            largest share of 48 views of the synthetic town at 252 x 1008: rendered depth 0.63 to 0.71, the car's own
-            LiDAR 0.12 to 0.14, the sweeps of all cars 0.16 to 0.25; so 0.4 lies in the middle. With
+            largest share of 48 views of the synthetic town at 252 x 1008: rendered depth 0.63 to 0.71, the agent's own
+            LiDAR 0.12 to 0.14, the LiDAR sweeps of all agents 0.16 to 0.25; so 0.4 lies in the middle. With
             ``data.panorama.geometry=central``, where pixels without a splatted point stay empty, rendered depth gives
-            0.29 to 0.35 and LiDAR at most 0.13: take 0.2 there. The town's images are a quarter of OPV2V's in width;
+            0.29 to 0.35 and LiDAR at most 0.13: use 0.2 there. The town's images are a quarter of OPV2V's in width;
             at full size LiDAR covers a smaller share still.
-        robust_alpha: shape of the robust regression loss in training, in (0, 2); below 1 it is not convex and hardly
-            pulls on large errors, which suits finetuning. Evaluation always takes the published 0.5.
-        robust_c: error at which the robust loss turns from quadratic in training, in the unit of the compared
-            quantity. Evaluation always takes the published 0.05.
+        robust_alpha: shape of the robust regression loss in training, in (0, 2); below 1 it is not convex and has
+            little gradient at large errors, which suits finetuning. Evaluation always uses the published 0.5.
+        robust_c: error at which the robust loss stops being quadratic in training, in the unit of the compared
+            quantity. Evaluation always uses the published 0.05.
         confidence_alpha: weight of the log confidence, training only.
         exclude_top_percent: share of the largest pixel errors of each view left out on measured (not synthetic)
             samples, 0 to 100 (exclusive).
         mask_pos_weight: weight of covered pixels in the mask term: ``none`` (1) or ``auto`` (ratio of uncovered to
             covered pixels in the batch, within 0.1 to 10).
         view_scaling: multiply the training total by 2 / views when there are more than two views; terms and
-            evaluation totals are not touched.
+            evaluation totals are not affected.
     """
 
     weights: LossWeights = field(default_factory=LossWeights)

@@ -1,4 +1,4 @@
-"""What hardware the program runs on; asked without importing torch."""
+"""What hardware the program runs on, detected without importing torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _present_gpus() -> int:
 
 
 def _count_by_nvidia_smi() -> int:
-    """Ask the driver's tool; needed where ``/proc`` does not list GPUs (WSL, some containers)."""
+    """Query ``nvidia-smi``; needed where ``/proc`` does not list GPUs (WSL, some containers)."""
     if shutil.which("nvidia-smi") is None:
         return 0
     try:
@@ -68,7 +68,7 @@ def check_gpus(machine: str, accelerator: Any, devices: Any) -> None:
 
 
 def _gpus_wanted(devices: Any) -> int:
-    """Smallest number of GPUs with which Lightning's ``devices`` can be met; ``auto`` and -1 take what there is."""
+    """Smallest number of GPUs with which Lightning's ``devices`` can be met; ``auto`` and -1 take all available."""
     if isinstance(devices, str) and "," in devices:
         devices = [part for part in devices.split(",") if part.strip()]
     if isinstance(devices, (list, tuple)):

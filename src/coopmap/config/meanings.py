@@ -23,9 +23,9 @@ class Key:
     Attributes:
         name: dotted.
         kind: its type in words.
-        default: as it would be written on the command line; empty for a section.
+        default: as written on the command line; empty for a section.
         meaning: from the docstring; empty where there is none.
-        choices: all values that are allowed, or nothing where there is no such list.
+        choices: all allowed values, or empty if there is no such list.
         annotation: its type.
         section: the dataclass of the keys below it.
     """
@@ -88,7 +88,7 @@ def _is_key(name: str, prefix: str, pattern: str) -> bool:
 
 
 def type_words(annotation: Any) -> str:
-    """A type for people."""
+    """A type in words."""
     if dataclass_in(annotation) is not None:
         return "section"
     if get_origin(annotation) in (Union, types.UnionType):
@@ -163,6 +163,6 @@ def _attributes(docstring: str) -> dict[str, str]:
 
 
 def plain(markup: str) -> str:
-    """Text without the marks of reStructuredText, on one line."""
+    """Text without reStructuredText markup, on one line."""
     markup = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", markup)
     return " ".join(markup.replace("``", "").split())

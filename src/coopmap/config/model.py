@@ -34,7 +34,8 @@ class TransformerConfig:
         dim: width.
         depth: number of blocks.
         num_heads: attention heads; must divide ``dim``.
-        mlp_ratio: hidden width of the feed-forward layers over ``dim`` (SwiGLU takes 2/3 of it, in multiples of 8).
+        mlp_ratio: hidden width of the feed-forward layers relative to ``dim`` (SwiGLU uses 2/3 of it, in multiples of
+            8).
         mlp: ``gelu`` or ``swiglu``.
         layer_scale: initial LayerScale; ``null`` builds none.
     """
@@ -86,9 +87,9 @@ class InfoSharingConfig(TransformerConfig):
     """Multi-view transformer with alternating global and per-view attention; the defaults are those of V1.
 
     Attributes:
-        intermediate_layers: the two blocks whose outputs the dense head sees, beside the encoder's features and the
-            last block's output.
-        encoder_tokens: pass the encoder's class and register tokens on, one set per view.
+        intermediate_layers: the two blocks whose outputs the dense head reads, in addition to the encoder's features
+            and the last block's output.
+        encoder_tokens: also pass on the encoder's class and register tokens, one set per view.
     """
 
     dim: int = 768
@@ -116,8 +117,8 @@ class HeadsConfig:
         feature_dim: channels in which the levels are fused.
         pose_dim: hidden width of the pose head (upstream: four times the squared patch size).
         scale_dim: hidden width of the scale head.
-        initial_scale_m: metric scale that an untrained model answers with, in meters.
-        circular: the dense head joins the left and right edges of its maps; for 360-degree panoramas only.
+        initial_scale_m: metric scale that an untrained model predicts, in meters.
+        circular: circular padding in the dense head; for 360-degree panoramas only.
     """
 
     layer_dims: list[int] = field(default_factory=lambda: [96, 192, 384, 768])
@@ -135,13 +136,13 @@ class HeadsConfig:
 
 @dataclass
 class InputsConfig:
-    """Geometric inputs beside the images; an encoder that is left out here does not exist in the model.
+    """Geometric inputs besides the images; an encoder that is off here is not built.
 
     Attributes:
         rays: calibrated rays.
         depth: measured depth (``Observation.depth_prior``).
-        pose: rough poses (``Observation.pose_prior``).
-        rig: calibrated pose of each view in its car (``Observation.rig_pose``); not in released weights.
+        pose: pose priors (``Observation.pose_prior``).
+        rig: calibrated pose of each view in its agent (``Observation.rig_pose``); not in released weights.
     """
 
     rays: bool = False
@@ -179,13 +180,13 @@ class ModelConfig:
         fusion: how a car's cameras become one panorama, where the data keeps them apart.
         rig_constraint: predict one pose per car and compose it with its calibrated rig, instead of one per camera
             (``data.layout=cameras``).
-        view_embedding: tell the multi-view transformer each view's slot and whether it is the reference car's
+        view_embedding: encode for the multi-view transformer each view's slot and whether it is the reference agent's
             (``data.layout=cameras``).
         weights: start from these weights: path of a file or folder, or a hub id such as
             ``facebook/map-anything@<revision>``; ``null`` = from scratch.
-        weights_only_submodules: load these parts only; empty = all.
-        compile: train with compiled transformer blocks: faster steps after some seconds to a minute at the start;
-            needs a C++ compiler.
+        weights_only_submodules: load only these parts; empty = all.
+        compile: train with compiled transformer blocks: faster steps, after seconds to a minute of compilation at the
+            start; needs a C++ compiler.
     """
 
     name: str = "mapanything_v1"
@@ -212,13 +213,13 @@ class ModelConfig:
                 self.inputs.pose or not getattr(self, key),
                 f"model.{key}",
                 getattr(self, key),
-                "false without model.inputs.pose: there is no rough pose",
+                "false without model.inputs.pose: there is no pose prior",
             )
         require(
             not (self.pose_correction and self.pose_update),
             "model.pose_correction",
             self.pose_correction,
-            "false with model.pose_update, which does not encode rough poses",
+            "false with model.pose_update, which does not encode pose priors",
         )
         require(
             self.inputs.rays or not self.plucker,

@@ -1,4 +1,4 @@
-"""What the study of rough poses is asked for."""
+"""Options of the study of pose priors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DEFAULT_LEVELS = (*BOTH, *METERS, *DEGREES)
 
 @dataclass
 class NoiseStudyConfig:
-    """Keys of ``coopmap bench priors`` beside those of the configuration.
+    """Keys of ``coopmap bench priors`` besides those of the configuration.
 
     Attributes:
-        runs: runs that were trained with rough poses: run folders, folders that hold runs, patterns, names, or latest.
+        runs: runs that were trained with pose priors: run folders, folders that hold runs, patterns, names, or latest.
         levels: noise as meters/degrees (standard deviations), as in ``levels=0.5/1,2/4``.
-        by: put runs together in which these keys are equal, as in ``by=experiment``; without, in all but the seed.
-        split: what to measure on.
+        by: group runs in which these keys are equal, as in ``by=experiment``; by default, all but the seed.
+        split: to evaluate on.
         output: folder to write into; null: priors, in the folder that holds all the runs.
         runs_root: folder in which runs are looked up by name.
     """

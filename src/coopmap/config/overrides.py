@@ -1,4 +1,4 @@
-"""``key=value`` arguments in Hydra's grammar: the same quoting, lists, null, ``+`` and ``~`` wherever they are read."""
+"""``key=value`` arguments in Hydra's grammar: the same quoting, lists, null, ``+`` and ``~`` everywhere."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def parse_override(argument: str) -> Override:
 
 
 def readable(argument: str) -> str:
-    """The argument in a form that the grammar can read: a value that it cannot, but that is a path, is quoted.
+    """The argument in a form that the grammar accepts: a path that it cannot read is quoted.
 
     Raises:
-        ConfigError: it is no ``key=value``, or cannot be read; the message has the quoted form that can.
+        ConfigError: it is not ``key=value``, or cannot be read; the message shows the quoted form that can.
     """
     from hydra.errors import HydraException
 
@@ -65,7 +65,7 @@ def _exists(path: Path) -> bool:
 
 
 def quoted(value: str) -> str:
-    """A value in quotes, so that the grammar takes it literally."""
+    """A value in quotes, so that the grammar reads it literally."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(text=value.replace("${", "\\${"), quote=Quote.single).with_quotes()
@@ -122,11 +122,11 @@ def refuse_sweep(override: Override) -> None:
 def typed(schema: type[T], arguments: Sequence[str], positional: Sequence[str] = (), places: str | None = None) -> T:
     """An instance of a dataclass from ``key=value`` arguments.
 
-    For a list, a single value and ``a,b`` will do. Text is taken as written: ``run=1_0`` is no number.
+    A list also accepts a single value and ``a,b``. Text is taken as written: ``run=1_0`` is not a number.
 
     Args:
         schema: the dataclass.
-        arguments: readable ones, each for a key of it.
+        arguments: each for a key of the dataclass, in a form that the grammar accepts.
         positional: further values of the list ``places``, taken literally.
         places: name of that list.
 
@@ -161,7 +161,7 @@ def typed(schema: type[T], arguments: Sequence[str], positional: Sequence[str] =
 
 
 def _literal(override: Override, annotation: Any) -> Any:
-    """The value as it was written, where text (or a list of it) is asked for; ``None``: take it as parsed."""
+    """The value as it was written, where text (or a list of it) is expected; ``None``: take it as parsed."""
     from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 
     written, parsed = (override.input_line or "").partition("=")[2], override.value()

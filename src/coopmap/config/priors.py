@@ -1,4 +1,4 @@
-"""Rough or exact knowledge of poses that the model may be given (group ``priors``)."""
+"""Noisy or exact poses that the model may be given (group ``priors``)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ POSE_SOURCES = ("none", "gps", "noisy", "truth")
 
 @dataclass
 class PriorsConfig:
-    """Priors beside the images; nothing is given unless it is named here.
+    """Priors besides the images; nothing is given unless it is named here.
 
     Attributes:
-        agent_pose: where rough agent poses come from: ``none``, ``gps`` (the car's own ``predicted_ego_pos``),
+        agent_pose: where agent pose priors come from: ``none``, ``gps`` (the agent's own ``predicted_ego_pos``),
             ``noisy`` (ground truth plus Gaussian noise) or ``truth``.
-        trans_noise_m: standard deviation of ``noisy`` poses along either horizontal axis. In training that of a sample
-            is drawn uniformly between zero and this value; in evaluation it is this value. Of ``gps`` poses it is
-            what the receiver states: nothing is added to them.
+        trans_noise_m: standard deviation of ``noisy`` poses along either horizontal axis. In training the standard
+            deviation of a sample is drawn uniformly between zero and this value; in evaluation it is this value. For
+            ``gps`` it is the accuracy that the receiver states: no noise is added.
         rot_noise_deg: the same for yaw.
-        rig: tell the model the calibrated pose of each camera in its car.
+        rig: give the model the calibrated pose of each camera in its agent's frame.
         absent_sample: probability that a training sample comes without a prior; drawn for each prior.
         absent_agent: probability that an agent of such a sample comes without it.
     """
@@ -46,7 +46,7 @@ class PriorsConfig:
         return self.agent_pose != "none" and self.absent_sample < 1 and self.absent_agent < 1
 
     def for_evaluation(self) -> Self:
-        """The same without chance: what was asked for is there."""
+        """The same without randomness: every requested prior is given."""
         return replace(self, absent_sample=0.0, absent_agent=0.0)
 
     def describe(self) -> list[str]:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 
 def register_resolvers() -> None:
-    """Make ``${run_id:}`` and ``${sweep_suffix:}`` known to OmegaConf (idempotent)."""
+    """Register ``${run_id:}`` and ``${sweep_suffix:}`` with OmegaConf (idempotent)."""
     OmegaConf.register_new_resolver("run_id", run_id, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("sweep_suffix", sweep_suffix, replace=True)
 
@@ -44,7 +44,7 @@ def _new_run_id() -> str:
 
 @functools.cache
 def _agreed_run_id() -> str:
-    """Ask the store that torchrun keeps for its workers; the first to answer decides."""
+    """Agree through the store that torchrun keeps for its workers; the first process decides."""
     from torch.distributed import TCPStore
 
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)

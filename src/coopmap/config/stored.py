@@ -1,4 +1,4 @@
-"""Which stored run a program is asked to open."""
+"""Which stored run a program opens."""
 
 from __future__ import annotations
 

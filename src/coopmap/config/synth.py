@@ -71,14 +71,14 @@ class TownConfig:
         scenarios: number of scenarios per split; all splits share the town.
         frames: frames per scenario.
         frame_interval_s: simulated time between frames, a multiple of the 0.05 s tick that frame names count.
-        agents_min: fewest connected vehicles of a scenario.
-        agents_max: most connected vehicles of a scenario.
-        traffic: number of further moving cars per scenario.
+        agents_min: fewest agents of a scenario.
+        agents_max: most agents of a scenario.
+        traffic: number of other moving vehicles per scenario.
         image_scale: camera resolution relative to 800 x 600.
         gps_noise_m: standard deviation of the horizontal position in ``predicted_ego_pos``.
         gps_noise_deg: standard deviation of its yaw.
         lidar: the agents' LiDAR.
-        workers: processes to render with; ``null`` means one per core. Does not change the result.
+        workers: rendering processes; ``null`` means one per core. Does not change the result.
         overwrite: replace a town that was rendered with another configuration.
     """
 
@@ -128,7 +128,7 @@ class TownConfig:
 
 
 def tiny_town(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
-    """A town of seconds: two training scenarios of two frames, 100 x 75 pixels."""
+    """A town that renders in seconds: two training scenarios of two frames, 100 x 75 pixels."""
     values: dict[str, Any] = {
         "scenarios": ScenarioCounts(train=1, validate=1, test=0),
         "frames": 2,

@@ -1,4 +1,4 @@
-"""Which geometric inputs the model gets beside the images (group ``task``)."""
+"""Which geometric inputs the model gets besides the images (group ``task``)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ INPUTS = ("rays", "depth", "pose")
 class TaskConfig:
     """Probabilities with which a training sample comes with geometric inputs (upstream's ``geometric_input_config``).
 
-    An input that is not drawn has no influence on the output. What a deployed car does not have must not be asked for:
-    ``depth`` and ``pose`` hand measured depth and ground-truth poses to the model.
+    An input that is not drawn has no influence on the output. Do not request what a deployed agent does not have:
+    ``depth`` and ``pose`` give the model measured depth and ground-truth poses.
 
     Attributes:
         name: label for logs, tables and reports.
@@ -24,8 +24,8 @@ class TaskConfig:
         depth: it gets depth (``depth_prob``).
         pose: it gets poses (``cam_prob``).
         view_dropout: a view of such a sample gets none of them (``dropout_prob``).
-        sparse_depth: the depth of a sample is thinned out (``sparse_depth_prob``).
-        sparse_depth_removed: share of known pixels that thinning removes (``sparsification_removal_percent``).
+        sparse_depth: the depth of a sample is sparsified (``sparse_depth_prob``).
+        sparse_depth_removed: share of known pixels that sparsification removes (``sparsification_removal_percent``).
         hide_depth_scale: a view's depth comes without its metric scale (``depth_scale_norm_all_prob``).
         hide_pose_scale: a view's pose comes without its metric scale (``pose_scale_norm_all_prob``).
     """
@@ -63,9 +63,9 @@ class TaskConfig:
         return self.geometric * getattr(self, kind) * (1 - self.view_dropout) == 1
 
     def for_evaluation(self) -> Self:
-        """The same without chance: inputs that every training sample has are given, all others never.
+        """The same without randomness: inputs that every training sample has are given, all others never.
 
-        So a model that learned from samples with and without geometric inputs is measured on images alone.
+        So a model that was trained with and without geometric inputs is evaluated on images alone.
         """
         rays, depth, pose = (float(self.always_gives(kind)) for kind in INPUTS)
         return replace(

@@ -19,9 +19,9 @@ class AdaptationConfig:
         name: label for logs and tables.
         only: train these parts alone, by the name of the model's child; empty = all.
         frozen: parts that keep their weights.
-        lora: parts that keep their weights but for low-rank updates of their linear layers.
+        lora: parts that keep their weights, except for low-rank updates of their linear layers.
         lora_rank: inner dimension of an update.
-        lora_alpha: an update counts ``lora_alpha / lora_rank`` times.
+        lora_alpha: updates are scaled by ``lora_alpha / lora_rank``.
     """
 
     name: str = "full"
@@ -40,7 +40,7 @@ class AdaptationConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW with linear warm-up and half a cosine, both counted in optimizer steps.
+    """AdamW with linear warm-up and cosine decay, both counted in optimizer steps.
 
     Attributes:
         lr: peak learning rate.
@@ -80,9 +80,9 @@ class OptimConfig:
 
 @dataclass
 class TrainerConfig:
-    """Arguments of Lightning's ``Trainer``, handed over as they are; null leaves Lightning's own default.
+    """Arguments of Lightning's ``Trainer``, passed on unchanged; null keeps Lightning's default. Omitted are
 
-    Left out are those that the program sets itself: loggers, callbacks, plugins and output folder.
+    those that the program sets itself: loggers, callbacks, plugins and output folder.
 
     Attributes:
         accelerator: kind of device: ``auto``, ``cpu`` or ``gpu``.
@@ -99,20 +99,21 @@ class TrainerConfig:
         limit_train_batches: number of training batches per epoch, or their share.
         limit_val_batches: number of batches per validation, or their share.
         limit_test_batches: number of batches per test, or their share.
-        overfit_batches: train and validate on the first training batches, this many of them, over and over.
+        overfit_batches: train and validate on this many training batches only.
         val_check_interval: validate after this many batches, or this share of an epoch.
-        check_val_every_n_epoch: validate every so many epochs.
-        num_sanity_val_steps: validation batches ahead of training; ``callbacks.validate_at_start`` does it better.
-        log_every_n_steps: steps between two rows of training figures.
-        enable_model_summary: Lightning's table of layers; the log names parts, sizes and learning rates already.
+        check_val_every_n_epoch: number of epochs between validations.
+        num_sanity_val_steps: validation batches before training; ``callbacks.validate_at_start`` replaces them.
+        log_every_n_steps: steps between two rows of training metrics.
+        enable_model_summary: Lightning's table of layers; the log already lists parts, sizes and learning rates.
         accumulate_grad_batches: batches whose gradients are added up for one optimizer step.
         gradient_clip_val: largest norm of the gradient; null = no limit.
         gradient_clip_algorithm: ``norm``.
-        deterministic: use deterministic algorithms, at a price in speed; ``warn`` where there are none.
-        benchmark: let cuDNN try out algorithms.
-        inference_mode: validate in inference mode; off, since measures reset in it could not be updated in training.
+        deterministic: use deterministic algorithms, which are slower; ``warn`` only warns where there are none.
+        benchmark: let cuDNN benchmark algorithms.
+        inference_mode: validate in inference mode; off, since metrics that are reset in it could not be updated in
+            training.
         profiler: ``simple``, ``advanced`` or ``pytorch``.
-        detect_anomaly: look for NaN in the backward pass, slowly.
+        detect_anomaly: look for NaN in the backward pass; slow.
         sync_batchnorm: average batch statistics over devices; the model has none.
     """
 
@@ -133,15 +134,15 @@ class TrainerConfig:
     overfit_batches: Any = None
     val_check_interval: Any = None
     check_val_every_n_epoch: Any = None
-    num_sanity_val_steps: Any = 0  # validation at step 0 does it better
+    num_sanity_val_steps: Any = 0  # validation at step 0 replaces it
     log_every_n_steps: Any = 50
-    enable_model_summary: Any = False  # the log names parts, sizes and learning rates
+    enable_model_summary: Any = False  # the log lists parts, sizes and learning rates
     accumulate_grad_batches: Any = None
     gradient_clip_val: Any = 1.0
     gradient_clip_algorithm: Any = None
     deterministic: Any = None
     benchmark: Any = None
-    inference_mode: Any = False  # measures reset in inference mode could not be updated in training
+    inference_mode: Any = False  # metrics reset in inference mode could not be updated in training
     profiler: Any = None
     detect_anomaly: Any = None
     sync_batchnorm: Any = None
@@ -153,12 +154,13 @@ class TrainerConfig:
 
 @dataclass
 class CheckpointConfig:
-    """When ``last.ckpt`` is written; after every validation in any case, as is ``best.ckpt`` if it is better.
+    """When ``last.ckpt`` is written; after every validation in any case, when ``best.ckpt`` is written too if it is
+    better.
 
     Attributes:
-        monitor: validation figure that decides what is best (lowest).
-        every_n_steps: optimizer steps between two writings; null = not by steps.
-        every_n_minutes: time between two writings; null = not by time.
+        monitor: validation metric that decides what is best (lowest).
+        every_n_steps: optimizer steps between checkpoints; null = not by steps.
+        every_n_minutes: time between checkpoints; null = not by time.
     """
 
     monitor: str = "val/pose_trans_avg"
@@ -173,14 +175,14 @@ class CheckpointConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where figures go besides ``metrics.csv``, which is always written.
+    """Where metrics go besides ``metrics.csv``, which is always written.
 
     Attributes:
-        mode: ``wandb`` (online), ``offline`` (W&B files, to be synchronized later), ``csv`` (nothing else), or
+        mode: ``wandb`` (online), ``offline`` (W&B files, to be synced later), ``csv`` (nothing else), or
             ``auto``: ``wandb`` when ``WANDB_API_KEY`` is set, else ``csv``.
         project: of the run at W&B.
         entity: user or team that the project belongs to.
-        group: puts runs together at W&B; null = the experiment.
+        group: group of the run at W&B; null = the experiment.
         tags: of the run at W&B.
     """
 
@@ -196,13 +198,13 @@ class LoggerConfig:
 
 @dataclass
 class CallbacksConfig:
-    """What accompanies a run.
+    """Progress display and the validation before training.
 
     Attributes:
-        progress: ``bar`` (rich), ``lines`` (one log line now and then), ``none``, or ``auto``: a bar on a terminal,
+        progress: ``bar`` (rich), ``lines`` (a log line at intervals), ``none``, or ``auto``: a bar on a terminal,
             lines elsewhere.
         progress_seconds: time between two lines.
-        validate_at_start: validate before the first step, so that every later figure has its zero-shot line.
+        validate_at_start: validate before the first step, so that every metric has a zero-shot value.
     """
 
     progress: str = "auto"

@@ -1,1 +1,1 @@
-"""Evaluation of a checkpoint: figures per sample and per pair, baselines beside them, intervals, a report."""
+"""Evaluation of a checkpoint: metrics per sample and per pair, baselines, confidence intervals, a report."""

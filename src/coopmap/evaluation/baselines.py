@@ -1,4 +1,4 @@
-"""Answers that need no model but other sensors: noisy GPS, and GPS refined by registering the LiDAR sweeps."""
+"""Baselines that use other sensors instead of a model: noisy GPS, and GPS refined by registering the LiDAR sweeps."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SensorPoses:
-    """Rough poses of a sample's agents.
+    """Pose priors of a sample's agents.
 
     Attributes:
         true: ``T_world_agent``.
-        gps: the same from ``predicted_ego_pos``, moved from the car to its LiDAR.
-        gps_icp: ``T_0_agent`` after registration; ``None`` if it was not asked for or a sweep is unreadable.
-        registered: share of the pairs whose sweeps could be registered.
+        gps: the same from ``predicted_ego_pos``, converted from the vehicle to its LiDAR.
+        gps_icp: ``T_0_agent`` after registration; ``None`` if it was not requested or a LiDAR sweep is unreadable.
+        registered: share of the pairs whose LiDAR sweeps could be registered.
         problem: what could not be read.
     """
 
@@ -40,13 +40,13 @@ class SensorPoses:
 
 
 def read_sensor_poses(index: SplitIndex, frame: FrameRef, agents: Sequence[str], icp: bool) -> SensorPoses:
-    """GPS poses of some agents, and their registration where asked for.
+    """GPS poses of some agents, and their registration if requested.
 
     Args:
         index: of the frame's split.
         frame: which.
         agents: the reference first.
-        icp: register the sweeps.
+        icp: register the LiDAR sweeps.
     """
     metadata = [read_agent(index.yaml_path(frame, agent), with_vehicles=False) for agent in agents]
     true, gps = (np.stack([getattr(agent, name) for agent in metadata]) for name in ("pose", "pose_prior"))
@@ -84,11 +84,11 @@ def add_sensor_baselines(
     Args:
         records: measured samples, so that their metadata is readable.
         indices: index of the split of each.
-        icp: register the sweeps.
+        icp: register the LiDAR sweeps.
         num_workers: loader processes.
 
     Returns:
-        Sweeps that could not be read.
+        LiDAR sweeps that could not be read.
     """
     loader = DataLoader(
         _SensorPoseDataset(records, indices, icp),

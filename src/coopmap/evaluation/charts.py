@@ -26,7 +26,7 @@ AXES = {"trans_m": "translation error (m)", "rot_deg": "rotation error (deg)"}
 
 
 def error_distribution(records: Sequence[SampleRecord]) -> go.Figure:
-    """Share of pairs whose error is at most so large, for each method."""
+    """Cumulative distribution of the errors of all pairs, for each method."""
     pairs = PairTable(records)
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.08)
     for place, (column, title) in enumerate(AXES.items(), start=1):

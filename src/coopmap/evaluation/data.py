@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 
 class EvaluationData(OPV2VDataModule):
-    """Serves what is to be evaluated as the validation loader.
+    """Provides the samples of an evaluation as the validation loader.
 
     Args:
         config: data, seed, task and priors.
-        split: what to measure on, and the prefix of the figures.
-        frames: to measure on instead.
+        split: to evaluate on, and the prefix of the metrics.
+        frames: to evaluate on instead.
 
     Attributes:
         num_requested: samples to be measured, on all ranks.
-        num_available: usable frames of the split, of which ``data.max_val_frames`` may take some.
+        num_available: usable frames of the split; ``data.max_val_frames`` may limit the samples to some of them.
     """
 
     def __init__(self, config: Config, split: str, frames: FrameList | None = None) -> None:

@@ -22,7 +22,7 @@ from coopmap.types import Sample, SampleMeta
 
 @dataclass(frozen=True)
 class PublishedFigures:
-    """What somebody else reports for the same frames."""
+    """Results that others report for the same frames."""
 
     name: str
     trans_m: float
@@ -35,10 +35,10 @@ class FrameList:
 
     Attributes:
         file: where it was read from.
-        sha256: of that file, so that two evaluations can be told to be of the same frames.
+        sha256: of that file, which shows whether two evaluations used the same frames.
         name: of the list.
         frames: in the file's order.
-        published: figures to compare with.
+        published: results to compare with.
         published_conditions: how they were measured.
     """
 
@@ -90,7 +90,7 @@ def _entry(file: Path, number: int, entry: Any) -> SampleMeta:
         )
     agents = tuple(str(agent) for agent in entry["agents"])
     if not agents or len(set(agents)) < len(agents):
-        raise ConfigError(f"frames={file}: entry {number}: expected at least one agent, none of them twice")
+        raise ConfigError(f"frames={file}: entry {number}: expected at least one agent, each only once")
     return SampleMeta(entry["scenario"], entry["frame"], agents)
 
 
@@ -114,7 +114,7 @@ def splits_of(frames: FrameList, root: Path | str) -> dict[str, str]:
         if not holding:
             raise ConfigError(
                 f"frames={frames.file}: scenario {frame.scenario} is in none of the folders "
-                f"{', '.join(SPLIT_FOLDERS.values())} of {root}: unpack it there, or take it off the list"
+                f"{', '.join(SPLIT_FOLDERS.values())} of {root}: unpack it there, or remove it from the list"
             )
         found[frame.scenario] = holding[0]
     return found
@@ -133,7 +133,7 @@ def find_sample(meta: SampleMeta, dataset: PanoramaDataset) -> ListedSample:
     """Find a frame and its agents in the dataset of its split.
 
     Raises:
-        ConfigError: one of them is not there; names it and what there is.
+        ConfigError: one of them does not exist; the message names it and what exists.
     """
     index = dataset.index
     in_scenario = np.flatnonzero(index.scenarios[index.frame_scenario] == meta.scenario.encode())
@@ -157,7 +157,7 @@ def find_samples(frames: FrameList, datasets: dict[str, PanoramaDataset]) -> Lis
         datasets: by scenario.
 
     Raises:
-        ConfigError: a frame or agent is not there.
+        ConfigError: a frame or agent does not exist.
     """
     try:
         return ListedFrames([find_sample(frame, datasets[frame.scenario]) for frame in frames.frames])

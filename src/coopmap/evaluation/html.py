@@ -17,7 +17,7 @@ from coopmap.report.pages import write_page
 from coopmap.types import Sample
 
 SHOWN_SAMPLES = 4
-"""Of the worst, and of the best."""
+"""Number of the worst, and of the best."""
 MAX_VIEWS = 8
 ORIGIN_LABELS = {
     "checkpoint": "checkpoint",

@@ -1,4 +1,4 @@
-"""Registration of the agents' LiDAR sweeps, starting from rough poses (optional extra ``icp``)."""
+"""Registration of the agents' LiDAR sweeps, starting from pose priors (optional extra ``icp``)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from coopmap.geometry.se3_numpy import invert, relative_pose, rotation_angle
 INSTALL_HINT = "not installed: pip install coopmap[icp]"
 VOXEL_M = 0.3
 REACHES_M = (4.0, 2.0, 1.0)
-"""Largest distance between matched points, from the first pass to the last."""
+"""Largest distance between matched points in each pass."""
 MAX_ITERATIONS = 40
 LARGEST_CORRECTION_M, LARGEST_CORRECTION_DEG = 6.0, 20.0
-"""A registration that ends farther from its start has locked on to something else."""
+"""A registration that ends farther from its start has converged to something else."""
 MIN_OVERLAP = 0.15
-"""Share of points with a partner below which a registration says nothing."""
+"""Share of matched points below which a registration is discarded."""
 MIN_POINTS = 20
-"""Sweeps with fewer points after thinning out are not registered: a surface is estimated from so many neighbors."""
+"""LiDAR sweeps with fewer points after downsampling are not registered: a surface is estimated from this many
+neighbors."""
 MIN_RELATIVE_STIFFNESS = 1e-6
 """Smallest eigenvalue of the normalized Hessian (ones on its diagonal) of a pose that is determined. Points on a line
-leave 0 but for rounding, of 1e-14; a street between walls gives 0.9."""
+give 0 up to rounding, of 1e-14; a street between walls gives 0.9."""
 
 
 def is_available() -> bool:
@@ -38,15 +39,15 @@ def is_available() -> bool:
 def register_sweeps(
     sweeps: Sequence[Float[np.ndarray, "n 3"]], poses: Float[np.ndarray, "v 4 4"]
 ) -> tuple[Float[np.ndarray, "v 4 4"], int]:
-    """Improve rough poses by generalized ICP between the sweeps of all pairs of agents.
+    """Improve pose priors by generalized ICP between the LiDAR sweeps of all pairs of agents.
 
-    Pairs that overlap are averaged like the passes of a model; agents without a registration keep their rough pose
+    Pairs that overlap are averaged like the passes of a model; agents without a registration keep their pose prior
     relative to the others, among them those with fewer than :data:`MIN_POINTS` points and those whose points do not
     determine a pose, such as points on a line.
 
     Args:
         sweeps: points of each agent in its own frame; points that are not finite are left out.
-        poses: rough ``T_world_agent``.
+        poses: prior ``T_world_agent``.
 
     Returns:
         ``T_0_j``, and the number of pairs that were registered.
@@ -58,7 +59,7 @@ def register_sweeps(
         small_gicp.preprocess_points(_on_others(points).astype(np.float64), VOXEL_M, num_threads=1) for points in sweeps
     ]
     relative = relative_pose(poses[:, None], poses)
-    weight = np.full((num_agents, num_agents), 1e-4)  # the start decides only what nothing else does
+    weight = np.full((num_agents, num_agents), 1e-4)  # the start decides only what the data leave open
     num_registered = 0
     for i in range(num_agents):
         for j in range(i + 1, num_agents):
@@ -72,14 +73,14 @@ def register_sweeps(
 
 
 def _on_others(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "m 3"]:
-    """Finite points that are not on the agent's own car."""
+    """Finite points that are not on the ego vehicle."""
     return drop_own_body(points[np.isfinite(points).all(axis=1)])
 
 
 def _register(
     target: tuple[Any, Any], source: Any, start: Float[np.ndarray, "4 4"]
 ) -> tuple[Float[np.ndarray, "4 4"], float] | None:
-    """``T_target_source`` and the share of the source's points that have a partner; ``None`` if it is not credible.
+    """``T_target_source`` and the share of the source's points that are matched; ``None`` if it is implausible.
 
     Clouds are preprocessed; the target's comes with its search tree.
     """
@@ -107,7 +108,7 @@ def _register(
 
 
 def _is_determined(hessian: Float[np.ndarray, "6 6"]) -> bool:
-    """Whether the matched points fix all of a pose, judged without the units of its rotation and translation."""
+    """Whether the matched points determine all of a pose, independent of the units of its rotation and translation."""
     size = np.sqrt(np.maximum(np.diag(hessian), 0))
     if not (np.isfinite(hessian).all() and (size > 0).all()):
         return False

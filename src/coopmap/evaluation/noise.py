@@ -1,4 +1,4 @@
-"""Levels of noise on rough poses, what a model made of each, and the table of it."""
+"""Noise levels of pose priors, the model's errors at each, and their table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coopmap.runs.reader import Run
 
 SWEEPS = ("meters and degrees", "meters alone", "degrees alone")
 SMALLEST_IN = {"trans_m": 1e-3, "rot_deg": 1e-3}
-"""Below these errors of what goes in, there is nothing to divide by."""
+"""Below these errors of the priors, no ratio is reported."""
 NO_PRIOR = "no prior"
 COLUMNS = [
     names("noise (m, deg)"),
@@ -40,7 +40,7 @@ class Level:
         """Read ``meters/degrees``.
 
         Raises:
-            ConfigError: the text is something else.
+            ConfigError: the text cannot be read.
         """
         try:
             trans_m, rot_deg = map(float, text.split("/"))
@@ -52,7 +52,7 @@ class Level:
 
     @property
     def sweeps(self) -> tuple[str, ...]:
-        """Which of :data:`SWEEPS` it is a level of; no noise at all is where each begins."""
+        """The members of :data:`SWEEPS` that contain this level; zero noise is in all of them."""
         if self.trans_m == self.rot_deg == 0:
             return SWEEPS
         return (SWEEPS[0 if self.trans_m and self.rot_deg else 1 if self.trans_m else 2],)
@@ -66,10 +66,10 @@ class Measurement:
     """Mean errors over all pairs of agents, of one run at one level.
 
     Attributes:
-        run: whose best checkpoint answered.
-        level: of noise; ``None`` without rough poses.
-        given: errors of the rough poses, by the names of :data:`PAIR_ERRORS`; empty without.
-        answered: errors of the model.
+        run: whose best checkpoint was evaluated.
+        level: of noise; ``None`` without pose priors.
+        given: errors of the pose priors, by the names of :data:`PAIR_ERRORS`; empty without.
+        answered: errors of the predictions.
         samples, pairs: number of them.
     """
 
@@ -81,7 +81,7 @@ class Measurement:
     pairs: int
 
     def ratio(self, error: str) -> float | None:
-        """Error out over error in; ``None`` where next to nothing goes in."""
+        """Error out over error in; ``None`` where the error in is negligible."""
         given = self.given.get(error)
         return None if given is None or given < SMALLEST_IN[error] else self.answered[error] / given
 
@@ -104,11 +104,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What all runs of a group made of one level; values are spreads over the runs.
+    """Errors of all runs of a group at one level; values are spreads over the runs.
 
     Attributes:
-        level: of noise; ``None`` without rough poses.
-        given, answered, ratio: by the names of :data:`PAIR_ERRORS`; ``None`` where there is no such thing.
+        level: of noise; ``None`` without pose priors.
+        given, answered, ratio: by the names of :data:`PAIR_ERRORS`; ``None`` where undefined.
     """
 
     level: Level | None
@@ -118,7 +118,7 @@ class Outcome:
 
     @classmethod
     def of(cls, measurements: Sequence[Measurement]) -> Outcome:
-        """Put the runs' measurements of a level together."""
+        """Combine the runs' measurements of a level."""
         given: dict[str, Spread | None] = {}
         ratio: dict[str, Spread | None] = {}
         for error in PAIR_ERRORS:
@@ -147,13 +147,13 @@ def _spread(values: Sequence[float | None]) -> Spread | None:
 
 
 def outcomes(measurements: Sequence[Measurement]) -> list[Outcome]:
-    """What each level came to, in the order in which levels were measured."""
+    """Outcome of each level, in the order of measurement."""
     levels = dict.fromkeys(each.level for each in measurements)
     return [Outcome.of([each for each in measurements if each.level == level]) for level in levels]
 
 
 def noise_table(group: Group, measured: Sequence[Outcome]) -> Table:
-    """A row per level, sweep by sweep; the answer without a prior ends the first."""
+    """A row per level, series by series; the prediction without a prior ends the first."""
     sections: dict[str, list[Outcome]] = {}
     for outcome in measured:
         if outcome.level is not None:
@@ -170,6 +170,6 @@ def noise_table(group: Group, measured: Sequence[Outcome]) -> Table:
             Section([each.row() for each in rows], title if len(sections) > 1 else "")
             for title, rows in sections.items()
         ],
-        f"{spread}Errors of the relative poses between agents, mean over pairs: in, of the rough poses; out, of the "
-        f"answer. Ratios below 1 are marked. Measured: {runs}.",
+        f"{spread}Errors of the relative poses between agents, mean over pairs: in, of the pose priors; out, of the "
+        f"prediction. Ratios below 1 are marked. Measured: {runs}.",
     )

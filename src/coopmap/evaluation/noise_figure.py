@@ -1,4 +1,4 @@
-"""Error of the answer over error of the rough poses, as a figure."""
+"""Error of the prediction over error of the pose priors, as a plot."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Measured = Mapping[str, Sequence[Outcome]]
 """Outcomes by label of their group."""
 
 PANELS = {"trans_m": ("translation", "m", 1), "rot_deg": ("rotation", "deg", 2)}
-"""Kind of error: its name, its unit, and the sweep (beside both together) that has this noise alone."""
+"""Kind of error: its name, its unit, and the series (besides both together) that has only this noise."""
 
 DASHES, SYMBOLS = ("solid", "dash", "dot"), ("circle", "square", "diamond")
-"""By sweep."""
+"""By series."""
 
 BETTER = "rgba(0, 158, 115, 0.12)"
 
@@ -49,7 +49,7 @@ def noise_figure(measured: Measured) -> go.Figure:
 
 
 def _style(name: str, group: int, sweep: int, by_group: bool) -> dict[str, Any]:
-    """Colors tell groups apart where there are several, else sweeps."""
+    """Colors distinguish groups if there are several, otherwise series."""
     color = COLORS[(group if by_group else sweep) % len(COLORS)]
     return {
         "name": literal(name),
@@ -62,7 +62,7 @@ def _style(name: str, group: int, sweep: int, by_group: bool) -> dict[str, Any]:
 
 
 def _traces(outcomes: Sequence[Outcome], error: str, sweep: int) -> list[dict[str, Any]]:
-    """Of a sweep: out over in, and the ratio over the noise where the sweep has noise of this kind."""
+    """For a series: out over in, and the ratio over the noise if the series has noise of this kind."""
     _, unit, alone = PANELS[error]
     over = [(given.mean, each.answered[error], each) for each in outcomes if (given := each.given[error])]
     traces = [_trace(sorted(over, key=lambda point: point[0]), f"in %{{x:.3g}} {unit}, out %{{y:.3g}} {unit}")]
@@ -83,7 +83,7 @@ def _trace(points: Sequence[tuple[float, Any, Outcome]], text: str) -> dict[str,
 
 
 def _draw_references(figure: go.Figure, error: str, column: int, measured: Measured) -> None:
-    """Axes, the line on which the answer is as good as what was given, and the answer without any."""
+    """Axes, the line on which the prediction is as good as the prior, and the prediction without a prior."""
     name, unit, _ = PANELS[error]
     outcomes = [each for group in measured.values() for each in group]
     even = {"color": GRAY, "dash": "dash", "width": 1.5}

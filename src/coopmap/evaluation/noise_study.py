@@ -1,4 +1,4 @@
-"""Rough poses in, better poses out? Pose errors of both, by level of noise (``coopmap bench priors``)."""
+"""Pose priors in, better poses out? Pose errors of both, by level of noise (``coopmap bench priors``)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from coopmap.runs.reader import Run, find_runs, read_run
 
 SWEPT = ("priors", "priors.agent_pose", "priors.trans_noise_m", "priors.rot_noise_deg")
 NAMES = ("priors.csv", "priors.md", "priors.html")
-TITLE = "Rough poses in, better poses out?"
+TITLE = "Pose priors in, better poses out?"
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is measured.
+    """What to measure.
 
     Attributes:
         levels: of noise, each once.
@@ -52,34 +52,34 @@ class Study:
 
     @classmethod
     def of(cls, asked: NoiseStudyConfig, overrides: Sequence[str] = ()) -> Study:
-        """What is asked for.
+        """Parse the options.
 
         Raises:
-            ConfigError: a level cannot be read, or an override is of what is varied here.
+            ConfigError: a level cannot be read, or an override sets what the study varies.
         """
         for override in overrides:
             if override.partition("=")[0] in SWEPT:
-                raise ConfigError(f"{override}: the noise is what is varied here; name it as levels=meters/degrees")
+                raise ConfigError(f"{override}: the study varies the noise; set it with levels=meters/degrees")
         return cls(tuple(dict.fromkeys(map(Level.parse, asked.levels))), asked.split, tuple(overrides))
 
 
 def find_groups(places: Sequence[str], by: Sequence[str] = (), runs_root: str = "runs") -> list[Group]:
-    """The runs to measure, put together as :func:`~coopmap.runs.groups.group_runs` does.
+    """The runs to measure, grouped as :func:`~coopmap.runs.groups.group_runs` does.
 
     Raises:
-        ConfigError: there is none, or one has no checkpoint or takes no rough poses.
+        ConfigError: there is none, or one has no checkpoint or takes no pose priors.
     """
     try:
         folders, without_figures = find_runs(places, runs_root)
     except ConfigError as error:
         raise ConfigError(f"runs={error}") from None
     if without_figures:
-        raise ConfigError(f"runs={without_figures[0]}: this run ended before it had any figures")
+        raise ConfigError(f"runs={without_figures[0]}: this run ended before its first metrics")
     runs = [read_run(folder) for folder in folders]
     for run in runs:
         if not run.settings.get("model.inputs.pose"):
             raise ConfigError(
-                f"runs={run.path}: this model takes no rough poses (model.inputs.pose=false); train one with "
+                f"runs={run.path}: this model takes no pose priors (model.inputs.pose=false); train one with "
                 "priors=noisy (or priors=gps)"
             )
         try:
@@ -90,7 +90,7 @@ def find_groups(places: Sequence[str], by: Sequence[str] = (), runs_root: str = 
 
 
 def measure(run: Run, level: Level | None, study: Study) -> Measurement:
-    """Mean errors of a run's answers, and of the rough poses that it was given.
+    """Mean errors of a run's predictions, and of the pose priors that it was given.
 
     Raises:
         ConfigError: there is no pair of agents.
@@ -121,8 +121,8 @@ def measure_all(
     Args:
         groups: of runs.
         study: what to measure.
-        file: gets a row as soon as it is known.
-        say: is told what is done.
+        file: gets each row as soon as it is measured.
+        say: receives progress messages.
     """
     steps = list(_steps(groups, study))
     found: dict[str, list[Measurement]] = {}
@@ -141,7 +141,7 @@ def measure_all(
 
 
 def _steps(groups: Sequence[Group], study: Study) -> Iterator[tuple[Group, Run, Level | None]]:
-    """Level by level, so that what is there after an interruption compares."""
+    """Level by level, so that an interrupted study is still comparable."""
     for level in (*study.levels, None):
         for group in groups:
             for run in group.runs:
@@ -162,13 +162,13 @@ def _describe(measured: Measurement) -> str:
 def benchmark(
     asked: NoiseStudyConfig, overrides: Sequence[str] = (), say: Callable[[str], None] = print
 ) -> tuple[list[Table], list[Path]]:
-    """Measure, and write the results; ``say`` is told what is going on.
+    """Measure, and write the results; ``say`` receives progress messages.
 
     Returns:
         A table per group, and the files.
 
     Raises:
-        ConfigError: something asked for does not exist or does not fit.
+        ConfigError: something requested does not exist or does not fit.
     """
     from coopmap.evaluation.noise_figure import noise_figure
 

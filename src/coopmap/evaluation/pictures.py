@@ -1,4 +1,4 @@
-"""Pictures of single samples for the report: what the cars saw, and where they are and were thought to be."""
+"""Pictures of single samples for the report: what the agents saw, and their true and predicted poses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALLEST_SPAN_M = 20.0
 
 
 def panorama_uri(image: Float[Tensor, "3 h w"]) -> str:
-    """A normalized view as the address of an inline JPEG."""
+    """A normalized view as the data URL of an inline JPEG."""
     rgb = np.clip(image.permute(1, 2, 0).cpu().numpy() * IMAGE_STD + IMAGE_MEAN, 0, 1)
     pixels = np.ascontiguousarray((rgb * 255).round().astype(np.uint8)[..., ::-1])
     height, width = pixels.shape[:2]
@@ -35,7 +35,7 @@ def panorama_uri(image: Float[Tensor, "3 h w"]) -> str:
 
 
 def top_down(poses: Mapping[str, Float[Tensor, "n 4 4"]], agents: Sequence[str]) -> go.Figure:
-    """The agents seen from above, the reference agent's forward direction upwards.
+    """The agents seen from above, the reference agent's forward direction upward.
 
     Args:
         poses: ``T_0_j`` under ``true``, ``model`` and perhaps ``refined``.
@@ -63,7 +63,7 @@ def top_down(poses: Mapping[str, Float[Tensor, "n 4 4"]], agents: Sequence[str])
 
 
 def _agents(pose: Float[np.ndarray, "n 4 4"], agents: Sequence[str], color: str, symbol: str, what: str) -> go.Scatter:
-    """Arrows that point where the agents look."""
+    """Arrows in the agents' viewing directions."""
     heading = np.rad2deg(np.arctan2(pose[:, 0, 2], pose[:, 2, 2]))
     return go.Scatter(
         x=pose[:, 0, 3],
@@ -82,7 +82,7 @@ def _agents(pose: Float[np.ndarray, "n 4 4"], agents: Sequence[str], color: str,
 
 
 def _joined(true: Float[np.ndarray, "n 4 4"], answer: Float[np.ndarray, "n 4 4"], color: str, dash: str) -> go.Scatter:
-    """Lines from the true positions to the answer's, separated by NaN."""
+    """Lines from the true positions to the predicted ones, separated by NaN."""
     ends = np.stack([true[1:, :3, 3], answer[1:, :3, 3], np.full_like(true[1:, :3, 3], np.nan)], axis=1).reshape(-1, 3)
     line = {"color": color, "width": 1.5, "dash": dash}
     return go.Scatter(x=ends[:, 0], y=ends[:, 2], mode="lines", line=line, opacity=0.6, hoverinfo="skip")

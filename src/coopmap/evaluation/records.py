@@ -1,4 +1,4 @@
-"""What is known of each measured sample, and the hook that collects it while Lightning validates."""
+"""A record of each measured sample, and the hook that collects records while Lightning validates."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from coopmap.types import Batch, Observation, Prediction, SampleMeta, SkippedBat
 METHODS = {
     "model": "model",
     "refined": "model, refined",
-    "prior": "rough poses, as given",
+    "prior": "pose priors",
     "training_mean": "training mean",
     "gps": "noisy GPS",
     "gps_icp": "GPS + ICP on LiDAR",
 }
-"""Ways to an answer, in the order of the tables; columns of all but the model begin with the key."""
+"""Methods, in the order of the tables; columns of all but the model begin with the key."""
 
 PAIR_ERRORS = ("trans_m", "rot_deg")
 
@@ -38,7 +38,7 @@ class SampleRecord:
     """One measured sample.
 
     Attributes:
-        meta: which.
+        meta: which sample.
         agents: distinct agents, the reference first.
         figures: by name, of the sample.
         pairs: by name, one value for each pair of agents ``i < j``.
@@ -53,16 +53,16 @@ class SampleRecord:
 
     @property
     def order(self) -> tuple[str, int, tuple[str, ...]]:
-        """What records are sorted and told apart by."""
+        """What records are sorted and identified by."""
         return self.meta.scenario, int(self.meta.frame), self.meta.agents
 
     def add_method(self, name: str, pose: Float[Tensor, "n 4 4"], true: Float[Tensor, "n 4 4"] | None = None) -> None:
-        """Add an answer: its poses, and its errors as further figures.
+        """Add a method: its poses, and its errors as further metrics.
 
         Args:
             name: a key of :data:`METHODS`, not ``model``.
             pose: in any frame common to the agents.
-            true: the truth to compare with; what the record holds by default.
+            true: the truth to compare with; by default the record's.
         """
         true = self.poses["true"] if true is None else true
         self.poses[name] = relative_pose(pose[:1], pose).float().cpu()
@@ -115,7 +115,7 @@ class InputCount:
 
 
 class RowWriter:
-    """A CSV file that grows while samples are measured, so that a crash leaves what was done."""
+    """A CSV file that grows while samples are measured, so that a crash loses nothing."""
 
     def __init__(self, file: Path) -> None:
         make_output_folder(file.parent)
@@ -132,17 +132,17 @@ class RowWriter:
         self._stream.flush()
 
     def close(self) -> None:
-        """No further rows."""
+        """Close the file."""
         self._stream.close()
 
 
 def write_table(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file with all columns that any row has, by way of a temporary file."""
+    """A CSV file with all columns that any row has, written atomically."""
     write_csv([_readable(row) for row in rows], file)
 
 
 def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Six digits are plenty; what is undefined is left empty."""
+    """Six digits suffice; undefined values are left empty."""
     return {
         name: ("" if value != value else f"{value:.6g}") if isinstance(value, float) else value
         for name, value in row.items()
@@ -150,11 +150,11 @@ def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Recorder(L.Callback):
-    """Collects a record of each sample, from what the model saw and answered in the validation loop.
+    """Collects a record of each sample, from the inputs and predictions of the validation loop.
 
     Args:
         samples_file: grows with each batch.
-        refined: also refine the poses, which takes as many further passes of the model as there are agents, less one.
+        refined: also refine the poses, which takes one more pass of the model for every agent but the first.
 
     Attributes:
         records: of this rank, in the order of measurement.
@@ -168,7 +168,7 @@ class Recorder(L.Callback):
         self._writer = RowWriter(samples_file)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """See what the model can use."""
+        """Find out which inputs the model can use."""
         has_encoder: Any = getattr(getattr(pl_module.model, "cfg", None), "inputs", None)
         self.inputs = InputCount(vars(has_encoder) if has_encoder is not None else {})
 
@@ -181,7 +181,7 @@ class Recorder(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Turn what the validation step came to into records."""
+        """Turn the output of a validation step into records."""
         if isinstance(batch, SkippedBatch):
             return
         observation, prediction = outputs["observation"], outputs["prediction"]
@@ -200,7 +200,7 @@ class Recorder(L.Callback):
         self._writer.write([record.sample_row() for record in added])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """No further samples."""
+        """Close the file of samples."""
         self._writer.close()
 
 
@@ -220,7 +220,7 @@ def records_of(
         rows: what was measured of it.
         refined: poses of agents.
         baseline: the training mean.
-        received: what a model that uses rough poses was given.
+        received: the observation that a model with pose priors was given.
     """
     target = batch.target
     figures, pairs = (
@@ -253,7 +253,7 @@ def records_of(
 
 
 def _has_prior(received: Observation | None, num_samples: int) -> list[bool]:
-    """Which samples came with a rough pose of every view."""
+    """Which samples came with a pose prior for every view."""
     if received is None or received.pose_prior is None:
         return [False] * num_samples
     given: list[bool] = [True] * num_samples if received.pose_given is None else received.pose_given.all(1).tolist()
@@ -267,7 +267,7 @@ def _in_reference(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tenso
 
 
 def gathered(records: Sequence[SampleRecord], extra: Any = None) -> tuple[list[SampleRecord], list[Any]]:
-    """Records of all ranks in one order, each sample once, and what else each rank has to tell; a collective call."""
+    """Records of all ranks in one order, each sample once, and each rank's other data; a collective call."""
     shares: list[Any] = [(list(records), extra)]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         shares = [None] * torch.distributed.get_world_size()

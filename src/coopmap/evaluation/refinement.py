@@ -1,9 +1,9 @@
 """Averages the relative poses that a model predicts with each agent in turn as the reference view.
 
-One pass of the model gives the poses of all views in the frame of its first view. With another view first it gives
-another answer to the same question. The relative poses of all pairs, each asked for from both ends, are averaged on
-SE(3): rotations first (a spectral start, then reweighted least squares in the tangent space of SO(3)), then
-translations (reweighted linear least squares). Both solve the same small linear problem, positions on a graph from
+One pass of the model gives the poses of all views in the frame of its first view. With another view first it predicts
+the same relative poses again, with different errors. The relative poses of all pairs, each predicted from both ends,
+are averaged on SE(3): rotations first (a spectral start, then reweighted least squares in the tangent space of SO(3)),
+then translations (reweighted linear least squares). Both solve the same small linear problem, positions on a graph from
 differences along its edges.
 
 Sources: Arie-Nachimson et al., Global Motion Estimation from Point Matches, 2012 (spectral start); Chatterjee and
@@ -29,11 +29,11 @@ KERNEL_WIDTH = 3.0
 """Residuals beyond this many (robust) standard deviations lose most of their weight."""
 ROTATION_FLOOR_RAD = 2e-3
 TRANSLATION_FLOOR_M = 0.02
-"""Residuals below count as equal: far below what a model can tell."""
+"""Residuals below count as equal: far below the accuracy of a model."""
 TINY = 1e-12
 UNIQUE = 1e-9
-"""Gap below the third largest eigenvalue of all relative rotations (which lie in [-1, 1]) up to which they single out
-no absolute ones. Rounding leaves 1e-15; cars tied to the others by weights of 1e-4 alone give 1e-4."""
+"""Gap below the third largest eigenvalue of all relative rotations (which lie in [-1, 1]) up to which they do not
+determine absolute ones. Rounding gives 1e-15; agents linked to the others only by weights of 1e-4 give 1e-4."""
 
 
 def predict_from_each_agent(
@@ -44,7 +44,7 @@ def predict_from_each_agent(
     Args:
         model: observation to prediction.
         observation: ``v`` views of ``n`` agents, those of one agent one after the other.
-        first: the prediction with the views as they are, if it is there already.
+        first: the prediction with the views as they are, if already computed.
 
     Returns:
         Poses of the views as predicted with agent ``i`` as reference at ``[:, i]``, in the original order of views, and
@@ -70,15 +70,18 @@ def predict_from_each_agent(
 def refine(poses: Float[Tensor, "b n n 4 4"], confidence: Float[Tensor, "b n n"]) -> Float[Tensor, "b n 4 4"]:
     """Poses in agent 0's frame that agree best with one pass for each agent.
 
-    A pass counts for the pairs of its own reference: that is what it was asked for. Every pair has two measurements
-    then, one from each end. A measurement weighs as much as the geometric mean of the confidences of its two agents.
+    A pass counts for the pairs of its own reference, which is what it predicts. Every pair then has two
+    measurements, one from each end. A measurement weighs as much as the geometric mean of the confidences of its two
+    agents.
 
     Args:
         poses: of agent ``j`` with agent ``i`` as reference at ``[:, i, j]``, in any frame common to a pass.
         confidence: of agent ``j`` in that pass.
     """
     agents = torch.arange(poses.shape[2], device=poses.device)
-    relative = relative_pose(poses[:, agents, agents, None], poses)  # a model may place the reference off its origin
+    relative = relative_pose(
+        poses[:, agents, agents, None], poses
+    )  # a model may predict the reference away from its origin
     weight = (confidence[:, agents, agents, None] * confidence).sqrt()
     return average_relative_poses(relative[:, None], weight[:, None])
 
@@ -94,7 +97,7 @@ def average_relative_poses(
 
     Returns:
         ``T_0_j``, float64; exact where the measurements agree with one another. NaN for views that no chain of
-        measurements links to view 0, and where rotations cancel one another, so that none is their mean.
+        measurements links to view 0, and where rotations cancel, so that they have no mean.
     """
     relative, weight = relative.double(), weight.double()
     num_views = weight.shape[-1]
@@ -116,7 +119,7 @@ def average_relative_poses(
 
 
 def _linked_to_view0(weight: Float[Tensor, "b p v v"]) -> Bool[Tensor, "b v"]:
-    """Views that a chain of measurements, in either direction, leads to."""
+    """Views connected by a chain of measurements, in either direction."""
     neighbors = (weight > 0).any(dim=1)
     neighbors = (neighbors | neighbors.mT).double()
     linked = torch.zeros(weight.shape[0], weight.shape[-1], dtype=torch.bool, device=weight.device)
@@ -144,7 +147,7 @@ def _spectral_rotations(
 ) -> tuple[Float[Tensor, "b v 3 3"], Bool[Tensor, "b v"]]:
     """The leading eigenvectors of the (degree-normalized) matrix of all relative rotations, projected on rotations.
 
-    With them, where they are unique; the identity elsewhere.
+    Also returns which views have a unique one; the others get the identity.
     """
     batch, _, num_views = measured.shape[:3]
     blocks = (weight[..., None, None] * measured).sum(dim=1)
@@ -156,7 +159,7 @@ def _spectral_rotations(
     vectors = vectors[..., -3:].reshape(batch, num_views, 3, 3)
     handedness = torch.linalg.det(vectors).sum(dim=1).sign()  # eigenvectors come with any sign
     vectors = vectors * torch.where(handedness < 0, -1.0, 1.0)[:, None, None, None]
-    vectors = vectors / vectors.norm(dim=(-2, -1), keepdim=True).clamp(min=TINY)  # small where weights are
+    vectors = vectors / vectors.norm(dim=(-2, -1), keepdim=True).clamp(min=TINY)  # small where the weights are
     rotation = nearest_rotation(vectors).mT
     unique = rotation.isfinite().flatten(2).all(dim=-1)
     if num_views > 1:

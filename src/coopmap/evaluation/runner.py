@@ -1,4 +1,4 @@
-"""Runs an evaluation and writes down what came out."""
+"""Runs an evaluation and writes the results."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Figures of one checkpoint.
+    """Metrics of one checkpoint.
 
     Attributes:
-        name: what was measured.
+        name: of what was evaluated.
         figures: by name as training logs them, ``val/pose_trans_avg`` and so on.
         summary: content of ``summary.json``.
         folder: where everything was written.
-        is_first: this process wrote it; other ranks know their own share only.
+        is_first: this process wrote the results; other ranks hold only their own share.
     """
 
     name: str
@@ -48,19 +48,19 @@ class EvaluationResult:
 
     @property
     def file(self) -> Path:
-        """The figures."""
+        """The metrics."""
         return self.folder / "metrics.json"
 
 
 def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> EvaluationResult:
-    """Measure what is asked for, on as many devices as ``trainer.devices`` says (one by default).
+    """Run the requested evaluation, on as many devices as ``trainer.devices`` says (one by default).
 
     Args:
-        asked: what, on what, and how.
+        asked: options of the evaluation.
         overrides: of the composed or stored configuration.
 
     Raises:
-        ConfigError: something asked for does not exist or does not fit.
+        ConfigError: something requested does not exist or does not fit.
     """
     started = time.monotonic()
     frames = read_frame_list(asked.frames) if asked.frames is not None else None
@@ -120,7 +120,7 @@ def _default_folder(subject: Subject, split: str, frames: FrameList | None) -> P
 
 
 def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
-    """All batches on one device of whatever is here, at the precision of training, unless overrides say otherwise."""
+    """All batches on one device of any kind, at the precision of training, unless overrides say otherwise."""
     asked_for = {override.partition("=")[0] for override in overrides}
     defaults = {"accelerator": "auto", "devices": 1, "strategy": "auto", "num_nodes": None}
     defaults |= {"fast_dev_run": None, "limit_val_batches": None}
@@ -138,10 +138,10 @@ def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
 
 
 def _add_baselines(records: list[SampleRecord], data: EvaluationData, with_icp: bool) -> dict[str, str]:
-    """Add what other sensors say; returns what to tell about methods that are absent or incomplete."""
+    """Add the sensor baselines; returns notes about methods that are absent or incomplete."""
     notes = {}
     if not with_icp:
-        notes["gps_icp"] = "not asked for (icp=false)"
+        notes["gps_icp"] = "not requested (icp=false)"
     elif not icp.is_available():
         notes["gps_icp"] = icp.INSTALL_HINT
     if records and not any("training_mean" in record.poses for record in records):
@@ -151,7 +151,7 @@ def _add_baselines(records: list[SampleRecord], data: EvaluationData, with_icp: 
         log.info("GPS%s: %d samples", "" if "gps_icp" in notes else " and ICP", len(records))
         problems = add_sensor_baselines(records, indices, "gps_icp" not in notes, data.config.num_workers)
         if problems:
-            notes["gps_icp"] = f"{len(problems)} samples left out, sweeps unreadable: {problems[0]}"
+            notes["gps_icp"] = f"{len(problems)} samples left out, LiDAR sweeps unreadable: {problems[0]}"
     return notes
 
 
@@ -171,6 +171,6 @@ def _write(
     write_json(summary, folder / "summary.json")
     origin = {**conditions.origin, "split": conditions.split, "inputs": conditions.inputs_received()}
     write_json({**origin, "figures": figures}, folder / "metrics.json")
-    from coopmap.evaluation.html import write_report  # last: the tables are safe by now
+    from coopmap.evaluation.html import write_report  # last: the tables are already written
 
     write_report(folder / "report.html", subject.name, records, summary, conditions, data)

@@ -1,4 +1,4 @@
-"""Mean, median, 90th percentile of figures, with bootstrap intervals that respect how samples hang together."""
+"""Mean, median, 90th percentile of metrics, with bootstrap intervals that respect the dependence of samples."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STATISTICS = ("mean", "median", "p90")
 
 
 def clusters(scenarios: Sequence[str], samples: Sequence[object]) -> tuple[Int[np.ndarray, " n"], str]:
-    """Which values are drawn together, and the name of that unit.
+    """Which values are resampled together, and the name of that unit.
 
-    Frames of one scenario show the same streets and the same cars: they are no independent samples. So whole scenarios
-    are drawn where there are at least five, whole samples (with all their pairs) where there are fewer.
+    Frames of one scenario show the same streets and the same agents: they are not independent samples. So whole
+    scenarios are resampled if there are at least five, otherwise whole samples (with all their pairs).
 
     Args:
         scenarios: of each value.
@@ -41,12 +41,12 @@ def summarize(
 ) -> dict[str, float | int | list[float] | None]:
     """``count``, ``mean``, ``median``, ``p90`` and, as ``mean_ci95`` and so on, their percentile-bootstrap intervals.
 
-    Values that are NaN (a figure that a sample does not have) are left out. Intervals are ``None`` with fewer than two
-    clusters, all else with no value.
+    Values that are NaN (a metric that a sample does not have) are left out. Intervals are ``None`` with fewer than two
+    clusters, everything is without any value.
 
     Args:
-        values: of one figure.
-        cluster: values with the same number are drawn together.
+        values: of one metric.
+        cluster: values with the same number are resampled together.
         seed: same seed, same interval.
         resamples: bootstrap samples.
     """
@@ -69,7 +69,7 @@ def summarize(
 
 
 def _statistics(values: Float[np.ndarray, " n"], times: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r 3"]:
-    """Mean, median and 90th percentile of sorted values of which each occurs the given number of times.
+    """Mean, median and 90th percentile of sorted values, each repeated the given number of times.
 
     Quantiles are numpy's default: linear between the two nearest order statistics.
     """

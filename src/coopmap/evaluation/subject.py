@@ -32,11 +32,11 @@ class Subject:
 
     Attributes:
         config: what it is measured with.
-        module: model, objective, and where the checkpoint has it the training mean.
+        module: model, objective, and the training mean if the checkpoint has it.
         name: for titles.
-        origin: where it comes from, in words, for ``metrics.json`` and the report; entries that are unknown are left
+        origin: provenance in words, for ``metrics.json`` and the report; entries that are unknown are left
             out.
-        folder: results go beside or below it.
+        folder: results go next to it or into it.
     """
 
     config: Config
@@ -47,7 +47,7 @@ class Subject:
 
 
 def open_subject(asked: EvaluateConfig, overrides: Sequence[str]) -> Subject:
-    """Build what is asked for.
+    """Build the model to evaluate.
 
     Raises:
         ConfigError: a file is missing, weights do not fit, or an override is wrong.
@@ -83,7 +83,7 @@ def stored_config(text: str, overrides: Sequence[str]) -> Config:
     A model of mosaics that was trained with calibrated rays keeps them: they are to it what the warp is to a panorama.
 
     ``task=CHOICE`` and ``priors=CHOICE`` replace what the model was given in training, ``data=CHOICE`` where samples
-    come from; the model and the shape of its views stay as they were trained.
+    come from; the model and the shape of its views stay as in training.
     """
     keys = dict(override.partition("=")[::2] for override in overrides)
     stored = OmegaConf.create(text)
@@ -98,7 +98,7 @@ def stored_config(text: str, overrides: Sequence[str]) -> Config:
         stored.data = OmegaConf.merge(OmegaConf.structured(composed.data), shape)
     single = [override for override in overrides if override.partition("=")[0] not in ("data", *IMAGES_ONLY)]
     if "data.root" in keys and not {"data", "data.town"} & set(keys):
-        single.append("data.town=null")  # never render the training run's town into a folder of one's own
+        single.append("data.town=null")  # never render the training run's town into a folder that was given
     return from_yaml(OmegaConf.to_yaml(stored), single)
 
 
@@ -107,7 +107,7 @@ def _is_named(group: str, keys: Iterable[str]) -> bool:
 
 
 def _choice(group: str, name: str) -> Any:
-    """The section that a choice of a group holds, without what it says about the rest of the configuration."""
+    """The section of a group's choice, without its settings for the rest of the configuration."""
     require_choice(group, name, group_choices(group))
     content = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
     assert isinstance(content, DictConfig)

@@ -1,4 +1,4 @@
-"""From records to ``summary.json``: every figure with its spread, methods side by side, errors by circumstance."""
+"""From records to ``summary.json``: every metric with its spread, methods side by side, errors by kind of pair."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ INPUT_NAMES = {"rays": "calibrated rays", "depth": "measured depth", "pose": "po
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which figures were obtained.
+    """Conditions under which metrics were obtained.
 
     Attributes:
         origin: of the weights, and the overrides.
         split: measured on.
         frames: measured on instead.
-        asked_for: inputs, in words.
+        asked_for: requested inputs, in words.
         views: number of views that the model received.
         given: number of these that came with each geometric input.
         num_requested, num_available: samples to be measured, and usable frames of the split.
         unreadable: files, with the reason.
         notes: about methods that are absent or incomplete.
-        seconds: that it took.
+        seconds: duration of the evaluation.
     """
 
     origin: Mapping[str, Any]
@@ -48,7 +48,7 @@ class Conditions:
     seconds: float
 
     def inputs_received(self) -> str:
-        """What the model received beside images, as counted at its door: ``images``, ``images + poses``."""
+        """What the model received besides images, as counted in its inputs: ``images``, ``images + poses``."""
         parts = ["images"]
         for name, count in self.given.items():
             if count:
@@ -115,7 +115,7 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
 
 
 def _methods(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> dict[str, dict[str, Any]]:
-    """Errors of each method over the pairs that it answered, and the share of these within common limits."""
+    """Errors of each method over the pairs for which it has a pose, and the share of these within common thresholds."""
     table: dict[str, dict[str, Any]] = {}
     for method in METHODS:
         trans_name, rot_name = (method_column(method, column) for column in PAIR_ERRORS)
@@ -129,7 +129,7 @@ def _methods(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> di
 
 
 def _breakdown(pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The model's errors by circumstance of the pair."""
+    """The model's errors by properties of the pair."""
     return {
         grouping.title: [
             {"bin": text, "pairs": int(members.sum())}
@@ -144,7 +144,7 @@ def _breakdown(pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def _sample_figures(records: Sequence[SampleRecord], seed: int) -> dict[str, Any]:
-    """Every figure over samples."""
+    """Every metric over samples."""
     names = dict.fromkeys(name for record in records for name in record.figures)
     cluster: Int[np.ndarray, " n"]
     cluster, _ = clusters([record.meta.scenario for record in records], range(len(records)))

@@ -1,4 +1,4 @@
-"""Tables of an evaluation: methods side by side, and every figure."""
+"""Tables of an evaluation: methods side by side, and every metric."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def methods_table(
     with_bounds: Sequence[str] = STATISTICS,
     with_recalls: bool = True,
 ) -> Table:
-    """Errors over all pairs and the share of pairs within common limits, a row per method.
+    """Errors over all pairs and the share of pairs within common thresholds, a row per method.
 
     Args:
         summary: content of ``summary.json``.
         title: of the table.
         statistics: of the errors.
-        with_bounds: those of them that are shown with their interval.
+        with_bounds: the ones that are shown with their interval.
         with_recalls: show the shares.
     """
     recalls = [f"recall_{meters}m_{degrees}deg" for meters, degrees in RECALLS_M_DEG] if with_recalls else []
@@ -78,13 +78,13 @@ def methods_table(
         f"of whole {bootstrap['drawn']}).",
         [
             *(f"{METHODS[method]}: {note}" for method, note in summary["notes"].items() if method in METHODS),
-            *([f"Published figures: {conditions}."] if conditions else []),
+            *([f"Published results: {conditions}."] if conditions else []),
         ],
     )
 
 
 def figure_tables(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Table]]:
-    """Every figure over samples, by title, in two halves to stand side by side."""
+    """Every metric over samples, by title, in two halves to stand side by side."""
     known = [name for name, figure in figures.items() if figure["count"]]
     aligned = [name for name in known if any(part in name for part in ALIGNED)]
     parts = {

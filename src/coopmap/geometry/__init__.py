@@ -42,7 +42,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the torch half on first use: the town's renderers live without torch."""
+    """Load the torch half on first use: the town's renderers run without torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from coopmap.geometry import se3

@@ -20,10 +20,10 @@ def inside_boxes(
 
     Args:
         points: in any frame.
-        points_from_box: poses of the boxes in that frame, the origin in the middle, the second axis downwards.
+        points_from_box: poses of the boxes in that frame, the origin at the center, the second axis pointing down.
         half_extents: half the sizes along the boxes' axes.
-        margin_m: by how much the sides and the top are moved outwards.
-        floor_m: by how much the bottom is moved upwards, so that the road under a car is not the car.
+        margin_m: by how much the sides and the top are moved outward.
+        floor_m: by how much the bottom is moved upward, so that the road under a vehicle does not count as the vehicle.
     """
     inside = np.zeros(len(points), dtype=bool)
     if not (len(points) and len(half_extents)):

@@ -1,7 +1,7 @@
 """Camera parameters from per-pixel rays, robustly (numpy, float64, all views at once).
 
-Predicted rays are noisy and in places wrong. Both fits minimize the angle between given and modeled rays by
-iteratively reweighted least squares: Tukey's biweight ignores rays that are many times the median angle off.
+Predicted rays are noisy and contain outliers. Both fits minimize the angle between given and modeled rays by
+iteratively reweighted least squares: Tukey's biweight ignores rays whose error is many times the median angle.
 
 The camera's own frame is taken as it is: no rotation is sought, except the azimuth at which a panorama starts.
 """
@@ -23,17 +23,17 @@ RAYLEIGH_MEDIAN = np.sqrt(2 * np.log(2))
 """Median angle of a ray whose two components are off by one standard deviation each."""
 SMALLEST_ANGLE = 1e-12
 MAX_PIXELS = 60_000
-"""Larger views are thinned out to a regular grid of at most about so many rays."""
+"""Larger views are subsampled to a regular grid of at most about this many rays."""
 MIN_PIXELS = 16
-"""Views with fewer rays to go by get no parameters."""
+"""Views with fewer usable rays get no parameters."""
 MIN_FIELD = 1e-3
 """Smallest field of view that is a camera's: of a pinhole view the tangent that its longer side spans, of a panorama
-its height in radians. The field of rays that all agree is zero but for rounding, of 1e-7 for float32."""
+its height in radians. For identical rays the field is zero up to rounding, of 1e-7 for float32."""
 MIN_AGREEMENT = 0.05
 """Length of the mean of all rays' votes (unit vectors) for the yaw of a panorama below which there is no such yaw."""
 RANK_TOLERANCE = 1e-12
 """Smallest eigenvalue of the equations, relative to the largest, with which they have a solution. Pixels of one row or
-column give zero but for rounding, of 1e-16; two neighboring rows in a thousand give 1e-7."""
+column give zero up to rounding, of 1e-16; two neighboring rows in a thousand give 1e-7."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class PanoramaCalibration:
 
     Attributes:
         v_fov: vertical field of view, radians.
-        elevation_center: mean of the extreme elevations, radians, positive upwards.
+        elevation_center: mean of the extreme elevations, radians, positive upward.
         yaw: azimuth of the middle column, radians, positive to the right.
         projection: ``equirect`` or ``cylinder``, per view.
         residual: typical angle between rays and model, radians.
@@ -78,12 +78,12 @@ def fit_pinhole(
     that the field of view is below :data:`MIN_FIELD`.
 
     Linear in the four unknowns: ``x / z = (u - cx) / fx`` and likewise for ``y``. The distance in the image plane is
-    turned into an angle with the metric of the gnomonic projection at the modeled ray, so that wide images are not
-    ruled by their corners.
+    turned into an angle with the metric of the gnomonic projection at the modeled ray, so that the corners of wide
+    images do not dominate.
 
     Args:
         rays: directions in the frame of each view, of any length.
-        usable: rays to go by; all by default.
+        usable: rays to fit; all by default.
     """
     views, height, width, _ = rays.shape
     pixels, directions, weight = _prepare(rays, usable)
@@ -127,11 +127,11 @@ def fit_panorama(
     """Recover vertical field of view, elevation of the middle and yaw of 360-degree views.
 
     There are none (NaN) where fewer than :data:`MIN_PIXELS` rays count or all in one row, where elevation does not grow
-    upwards by at least :data:`MIN_FIELD`, and where azimuths have nothing to do with columns (:data:`MIN_AGREEMENT`).
+    upward by at least :data:`MIN_FIELD`, and where azimuths are unrelated to columns (:data:`MIN_AGREEMENT`).
 
     Args:
         rays: directions in the frame of each view, of any length.
-        usable: rays to go by; all by default.
+        usable: rays to fit; all by default.
         projection: ``equirect`` or ``cylinder``; by default whichever fits better, per view.
 
     Raises:
@@ -154,7 +154,7 @@ def fit_panorama(
 def _fit_panorama(
     rays: Float[np.ndarray, "v h w 3"], usable: Bool[np.ndarray, "v h w"] | None, projection: str
 ) -> PanoramaCalibration:
-    """Two lines' worth of unknowns: azimuth = column + yaw; elevation (or its tangent) is linear in the row."""
+    """Two linear models: azimuth = column + yaw; elevation (or its tangent) is linear in the row."""
     views, height, width, _ = rays.shape
     pixels, directions, weight = _prepare(rays, usable)
     position = pixels / [width, height] - 0.5
@@ -163,7 +163,7 @@ def _fit_panorama(
     x, y, z = np.moveaxis(directions, -1, 0)
     horizontal = np.hypot(x, z)
     elevation = np.arctan2(-y, horizontal)
-    # Sine and cosine of the yaw that each ray speaks for, weighted by its distance from the pole.
+    # Sine and cosine of the yaw implied by each ray, weighted by its distance from the pole.
     cos, sin = np.cos(azimuth), np.sin(azimuth)
     yaw_vector = np.stack([z * cos + x * sin, x * cos - z * sin], axis=-1)
     is_cylinder = projection == "cylinder"
@@ -207,7 +207,7 @@ def _fit_panorama(
 def _prepare(
     rays: Float[np.ndarray, "v h w 3"], usable: Bool[np.ndarray, "v h w"] | None
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "v n 3"], Float[np.ndarray, "v n"]]:
-    """Pixels to go by, their unit rays (zero where they are not finite) and weights 0 or 1."""
+    """Usable pixels, their unit rays (zero where they are not finite) and weights 0 or 1."""
     views, height, width, _ = rays.shape
     step = int(np.ceil(np.sqrt(height * width / MAX_PIXELS)))
     grid = slice(step // 2, None, step)
@@ -234,7 +234,7 @@ def _reweighted(
         robust = weight * _tukey(angles(fit), weight)
         before, fit = fit, improve(fit, robust)
         with np.errstate(invalid="ignore"):
-            if not (np.abs(fit - before) > 1e-10 * (1 + np.abs(before))).any():  # NaN has settled, too
+            if not (np.abs(fit - before) > 1e-10 * (1 + np.abs(before))).any():  # NaN has converged, too
                 break
     angle = angles(fit)
     robust = weight * _tukey(angle, weight)

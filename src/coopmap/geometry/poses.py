@@ -7,6 +7,6 @@ from jaxtyping import Float
 
 
 def rotation_about_y(angle: float) -> Float[np.ndarray, "4 4"]:
-    """Turn to the right by ``angle`` radians: maps forward (+z) towards right (+x)."""
+    """Rotation to the right by ``angle`` radians: maps forward (+z) toward right (+x)."""
     cos, sin = np.cos(angle), np.sin(angle)
     return np.array([[cos, 0.0, sin, 0.0], [0.0, 1.0, 0.0, 0.0], [-sin, 0.0, cos, 0.0], [0.0, 0.0, 0.0, 1.0]])

@@ -1,4 +1,4 @@
-"""A car's four cameras."""
+"""An agent's four cameras."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPV2V_CAMERA_OF_SLOT = (0, 2, 3, 1)
 """OPV2V camera number of each slot: ``camera0`` front, ``camera2`` left, ``camera3`` rear, ``camera1`` right."""
 
 OPV2V_LIDAR_HEIGHT_M = 1.9
-"""Of OPV2V's LiDAR above the ground, for what has no metadata; where there are, they say (``Rig.ground_height_m``)."""
+"""Height of OPV2V's LiDAR above the ground, for data without metadata; otherwise see ``Rig.ground_height_m``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Rig:
         intrinsics: pinhole matrices, pixels; pixel centers lie at ``+ 0.5``.
         agent_from_camera: ``T_agent_camera``.
         image_size: ``(height, width)`` of the images that the intrinsics belong to.
-        ground_height_m: height of the agent origin above the ground under the car.
+        ground_height_m: height of the agent's origin above the ground.
     """
 
     intrinsics: Float[np.ndarray, "k 3 3"]

@@ -1,6 +1,6 @@
 """Rigid transforms as 4x4 matrices, batched, differentiable (torch, on roma).
 
-``T_a_b`` maps points of frame b into frame a. Points and directions have different verbs:
+``T_a_b`` maps points of frame b into frame a. Points and directions have different functions:
 :func:`transform_points` applies rotation and translation, :func:`rotate` the rotation alone.
 """
 

@@ -1,7 +1,7 @@
-"""Rigid transforms as 4x4 matrices on the side of the data (numpy): the twin of :mod:`coopmap.geometry.se3`.
+"""Rigid transforms as 4x4 matrices for the data side (numpy): the twin of :mod:`coopmap.geometry.se3`.
 
-The names, conventions and broadcasting are those of the torch side. Renderers and readers, which do without torch, use
-this one.
+The names, conventions and broadcasting are those of the torch side. Renderers and readers, which do not import torch,
+use this one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From images to points, depth and poses: reading inputs, running a model, cleaning up, writing files."""
+"""From images to points, depth and poses: reading inputs, running a model, post-processing, writing files."""
 
 from coopmap.config.infer import InferenceOptions
 from coopmap.inference.inputs import Views, read_frame, read_images_of_folder

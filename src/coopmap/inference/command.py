@@ -1,4 +1,4 @@
-"""From what an inference is asked for to its files."""
+"""From the options of an inference to its files."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ log = logging.getLogger(__name__)
 
 
 def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Path]:
-    """Open a model, run it on the views asked for, print what came out and write it down.
+    """Open a model, run it on the requested views, print and write the results.
 
     Args:
-        asked: which model, on what, and how.
+        asked: options of the inference.
         overrides: of the stored or composed configuration.
 
     Returns:
         The files.
 
     Raises:
-        ConfigError: something asked for does not exist or does not fit.
+        ConfigError: something requested does not exist or does not fit.
     """
     device = choose_device(asked.device)
     if asked.weights is not None:
@@ -48,10 +48,10 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
 
 
 def read_views(asked: InferConfig, config: Config) -> Views:
-    """Views with the inputs that the model has always had; ground truth never is one.
+    """Views with the inputs that the model always had in training; never ground truth.
 
     Raises:
-        ConfigError: they cannot be read, or the model cannot do with them.
+        ConfigError: they cannot be read, or do not suit the model.
     """
     task = config.task.for_evaluation()
     if task.depth or task.pose:
@@ -66,11 +66,11 @@ def read_views(asked: InferConfig, config: Config) -> Views:
 
 
 def _check_images(asked: InferConfig, config: Config) -> None:
-    """Whether the model can do with images alone, of the kind that they are."""
+    """Check that the model works on images alone, of the given kind."""
     model, images = config.model, f"images={asked.images}"
     if config.data.layout in ("grouped", "warped"):
         raise ConfigError(
-            f"{images}: this model fuses the camera images of a car (data.layout={config.data.layout}); "
+            f"{images}: this model fuses the camera images of an agent (data.layout={config.data.layout}); "
             "give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
     if config.data.layout == "mosaic":
@@ -80,12 +80,12 @@ def _check_images(asked: InferConfig, config: Config) -> None:
         )
     if model.rig_constraint or model.view_embedding:
         raise ConfigError(
-            f"{images}: this model was trained on cars with calibrated rigs (model.rig_constraint, "
+            f"{images}: this model was trained on agents with calibrated rigs (model.rig_constraint, "
             "model.view_embedding); give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
     if (model.heads.circular or model.spherical_encoding) and asked.camera_model == "pinhole":
         raise ConfigError(
-            f"{images}: this model takes its views for 360-degree panoramas (model.heads.circular, "
+            f"{images}: this model expects 360-degree panoramas (model.heads.circular, "
             "model.spherical_encoding); give it panoramas and camera_model=cyl"
         )
 

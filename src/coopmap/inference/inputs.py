@@ -75,10 +75,10 @@ def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", siz
     """Read all JPEG and PNG images of a folder, in natural order (``9.png`` before ``10.png``).
 
     The views of one pass have one shape: the most common aspect ratio. Perspective images of another are cropped around
-    the center; panoramas must agree, since one that is cropped is none.
+    the center; panoramas must agree, since a cropped one is no longer a panorama.
 
     Args:
-        folder: its sub-folders are not looked into.
+        folder: subfolders are ignored.
         camera_model: ``pinhole`` or ``cyl``.
         size: longest side in pixels, rounded down to whole patches.
 
@@ -141,7 +141,7 @@ def _read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _jpeg_defect(data: bytes) -> str | None:
-    """What is wrong with the segments of a JPEG, or ``None``; OpenCV fills the missing part of cut-off ones in gray."""
+    """What is wrong with the segments of a JPEG, or ``None``; OpenCV fills missing parts with gray."""
     if not data:
         return "the file is empty"
     if not data.startswith(b"\xff\xd8"):
@@ -164,7 +164,7 @@ def _common_size(paths: Sequence[Path], images: Sequence[np.ndarray], camera_mod
     """Height and width for all views."""
     aspects = np.array([image.shape[1] / image.shape[0] for image in images])
     groups = np.rint(np.log(aspects) / SAME_ASPECT).astype(int)
-    common = Counter(groups.tolist()).most_common(1)[0][0]  # the first to come, of equally common ones
+    common = Counter(groups.tolist()).most_common(1)[0][0]  # the first one, if several are equally common
     aspect = float(aspects[groups == common][0])
     odd = [path.name for path, other in zip(paths, aspects, strict=True) if abs(np.log(other / aspect)) > SAME_ASPECT]
     if odd and camera_model == "cyl":
@@ -192,13 +192,13 @@ def _common_size(paths: Sequence[Path], images: Sequence[np.ndarray], camera_mod
 def fit_image(
     image: UInt8[np.ndarray, "h w 3"], height: int, width: int, crop: bool = True
 ) -> tuple[UInt8[np.ndarray, "hv wv 3"], Float[np.ndarray, "3 3"]]:
-    """Scale an image, with antialiasing, so that it covers ``height x width``, and cut the center out.
+    """Scale an image, with antialiasing, so that it covers ``height x width``, and crop the center.
 
     Args:
         image: RGB.
         height: wanted.
         width: wanted.
-        crop: keep the pixels square and cut; otherwise stretch.
+        crop: keep the pixels square and crop; otherwise stretch.
 
     Returns:
         The image, and the matrix from its (continuous) pixel coordinates to those of the given one.
@@ -226,8 +226,8 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
     Args:
         frame: ``ROOT/SPLIT_FOLDER/SCENARIO/FRAME``, for instance ``opv2v/test/2021_08_18_19_48_05/000069``.
         config: layout, panorama, communication range and number of agents; its ``root`` is not used.
-        agents: ids, the reference first; by default those that evaluation takes: the first agent that hears enough
-            others and its nearest.
+        agents: ids, the reference first; by default those that evaluation uses: the first agent with enough others
+            in communication range, and its nearest.
         with_rays: the model may use the calibrated rays.
 
     Raises:
@@ -238,7 +238,7 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
     index = _index_of_frame(frame, tuple(agents), config.include_rsu)
     number = len(index.agents)
     config = replace(config, root=str(index.root), town=None, min_agents=1, keep_in_memory=False)
-    if agents:  # as asked for, whatever the distance
+    if agents:  # as requested, at any distance
         room = max(number, config.max_views_per_gpu)
         config = replace(config, max_agents=number, communication_range_m=1e9, max_views_per_gpu=room)
     sample = _read_sample(frame, index, config)
@@ -247,7 +247,7 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
     if observation.slot is not None:
         names = tuple(f"{name} {SLOTS[slot]}" for name, slot in zip(names, observation.slot.tolist(), strict=True))
     stitched = sample
-    if observation.images.ndim == 5:  # cameras apart, to be fused by the model
+    if observation.images.ndim == 5:  # separate cameras, to be fused by the model
         stitched = _read_sample(frame, index, replace(config, layout="panorama"))
     return Views(
         observation=replace(
@@ -282,14 +282,14 @@ def _shown(sample: Sample) -> UInt8[np.ndarray, "v h w 3"]:
 
 
 def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> SplitIndex:
-    """An index of this frame alone; its agents in the order asked for."""
+    """An index of only this frame; its agents in the requested order."""
     frame = frame.absolute()
     name = frame.name.removesuffix(".yaml")
     scenario, split_folder = frame.parent, frame.parent.parent
     splits = {folder: split for split, folder in SPLIT_FOLDERS.items()}
     layout = f"Expected frame=ROOT/{{{','.join(splits)}}}/SCENARIO/FRAME"
     if split_folder.name not in splits:
-        raise DatasetLayoutError(frame, f"'{split_folder.name}' is no folder of a split", layout)
+        raise DatasetLayoutError(frame, f"'{split_folder.name}' is not the folder of a split", layout)
     if not scenario.is_dir():
         raise DatasetLayoutError(scenario, "there is no such scenario", layout)
     folders = {path.name for path in scenario.iterdir() if path.is_dir() and re.fullmatch(r"-?\d+", path.name)}
@@ -325,7 +325,7 @@ def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> 
 
 
 class NoDepth:
-    """A depth source that knows nothing: inference needs no ground truth."""
+    """A depth source without depth: inference needs no ground truth."""
 
     is_dense = True
 

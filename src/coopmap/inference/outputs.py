@@ -1,4 +1,4 @@
-"""Files that a result is handed on in."""
+"""The files of a result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from coopmap.viz.overview import draw_overview
 from coopmap.viz.scene import draw_scene, write_scene
 
 PAGE_POINTS = 60_000
-"""Points of the page that is looked at in a browser."""
+"""Number of points on the interactive page."""
 
 
 def write_outputs(
@@ -27,10 +27,10 @@ def write_outputs(
     """Write ``predictions.npz``, ``points.ply``, ``cameras.json``, ``overview.png`` and ``scene.html``.
 
     Args:
-        folder: is made if it does not exist.
+        folder: created if it does not exist.
         views: what went into the model.
         result: what came out.
-        max_points: of the point cloud; a larger one is thinned out at random.
+        max_points: of the point cloud; a larger one is subsampled at random.
         origin: of the weights, recorded in the files.
     """
     folder = make_output_folder(folder)
@@ -140,7 +140,7 @@ def _degrees(radians: float) -> float:
 
 
 def thin_out(indices: np.ndarray, limit: int) -> np.ndarray:
-    """At most ``limit`` of the indices, at random but the same every time, in order."""
+    """At most ``limit`` of the indices, sampled with a fixed seed, in order."""
     if len(indices) <= limit:
         return indices
     return np.sort(np.random.default_rng(0).choice(indices, limit, replace=False, shuffle=False))

@@ -1,8 +1,8 @@
-"""Which pixels of a prediction to believe.
+"""Which pixels of a prediction to keep.
 
-Regressed depth does not jump at the outline of an object: it slides from front to back over a pixel or two, and these
-pixels float in the air. They are where depth changes fast *and* the surface bends; a road seen at a grazing angle has
-the first without the second, a room's corner the second without the first. (Upstream's
+Regressed depth does not jump at the outline of an object: it is smeared from foreground to background over a pixel or
+two, which become flying points. They are where depth changes fast *and* the surface bends; a road at a grazing angle
+has the first without the second, the corner of a room the second without the first. (Upstream's
 ``postprocess_model_outputs_for_inference``, ``depth_edge``, ``normals_edge`` and ``points_to_normals``; here the
 columns of a panorama wrap around.)
 """
@@ -23,7 +23,7 @@ RADIUS = 1
 def confident(
     confidence: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], percentile: float
 ) -> Bool[Tensor, "v h w"]:
-    """Pixels of ``mask`` without the least confident ``percentile`` per cent of them, view by view."""
+    """Pixels of ``mask`` without the least confident ``percentile`` percent of them, view by view."""
     if percentile <= 0:
         return mask
     ascending = torch.where(mask, confidence, math.inf).flatten(1).sort(dim=1).values

@@ -14,7 +14,7 @@ from coopmap.report.tables import Column, Row, Section, Table, names
 from coopmap.report.terminal import print_table
 
 NO_FIT = "no fit"
-"""Stands where no camera of the model fits the rays."""
+"""Shown where no camera model fits the rays."""
 
 
 def print_result(views: Views, result: Inference, origin: str) -> None:
@@ -25,7 +25,7 @@ def print_result(views: Views, result: Inference, origin: str) -> None:
 
 
 def pose_table(views: Views, result: Inference) -> Table:
-    """Position of every view in the reference's frame, how it is turned, and errors."""
+    """Position of every view in the reference's frame, its orientation, and errors."""
     truth, pose = views.true_pose, result.pose
     columns = [
         names("view"),

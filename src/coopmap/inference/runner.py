@@ -1,4 +1,4 @@
-"""One forward pass and everything that follows from it."""
+"""One forward pass and its post-processing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from coopmap.types import Observation, Prediction
 log = logging.getLogger(__name__)
 
 MANY_EDGES = 0.3
-"""Of a clean prediction, more than this share of pixels passes the edge filter."""
+"""In a clean prediction, more than this share of pixels passes the edge filter."""
 EDGE_VIEWS = 4
 """Views per pass of the edge filter, which holds nine neighbors of every pixel."""
 
@@ -31,7 +31,7 @@ class Inference:
     """Result for one set of views, on the CPU, float32; lengths in meters.
 
     Attributes:
-        prediction: the model's own answer, a batch of one.
+        prediction: the model's raw prediction, a batch of one.
         rays: unit rays in each view's frame.
         depth: range along the rays.
         pose: ``T_view0_view``; the identity for view 0.
@@ -60,7 +60,7 @@ def infer(
     options: InferenceOptions | None = None,
     covered: Bool[Tensor, "v h w"] | None = None,
 ) -> Inference:
-    """Run a model on one set of views and clean up its answer.
+    """Run a model on one set of views and post-process its prediction.
 
     Poses and points are given relative to view 0 as predicted: the model's own pose of view 0, close to the identity
     in a trained one, is divided out.
@@ -69,7 +69,7 @@ def infer(
         model: on any device; it is put into evaluation mode.
         observation: of one sample, without batch dimension, as datasets give it.
         options: see :class:`InferenceOptions`.
-        covered: pixels of panoramas that some camera shows; others are left out, whatever the model says.
+        covered: pixels of panoramas that some camera shows; others are left out, whatever the model predicts.
 
     Raises:
         ValueError: if the observation has a batch dimension, or the image size does not suit the model.
@@ -112,7 +112,7 @@ def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Boo
         mask = mask & ~_edges(single, mask, options)
         if (kept := int(mask.sum())) < MANY_EDGES * candidates:
             log.warning(
-                "the edge filter leaves %.0f %% of the pixels, so depth is rough; edges=false keeps all, larger "
+                "the edge filter keeps %.0f %% of the pixels, so depth is noisy; edges=false keeps all, larger "
                 "edge_depth_ratio and edge_normal_deg more of them",
                 100 * kept / candidates,
             )
@@ -156,5 +156,5 @@ def _fit_camera(
 
 
 def _enough(mask: Bool[Tensor, "v h w"], share: float = 0.05) -> Bool[Tensor, "v h w"]:
-    """The mask, or all pixels of a view in which the mask leaves too few to find a camera by."""
+    """The mask, or all pixels of a view in which the mask leaves too few to fit a camera."""
     return mask | (mask.float().mean(dim=(1, 2)) < share)[:, None, None]

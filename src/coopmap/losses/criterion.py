@@ -21,14 +21,15 @@ PIXELS = (0, 2, 3)
 
 
 class Criterion(nn.Module):
-    """Factored geometry, scale, surface and mask terms of MapAnything (arXiv 2509.13414, section 3.2), and our own.
+    """Factored geometry, scale, surface and mask terms of MapAnything (arXiv 2509.13414, section 3.2), and additional
+    terms.
 
     Upstream ``FactoredGeometryScaleRegr3DPlusNormalGMLoss`` and ``NonAmbiguousMaskLoss``. In training mode world points
     are weighted by the predicted confidence; in evaluation mode they lose their largest errors on measured data
     instead, as camera points and depth do in both modes (upstream ``ConfAndExcludeTopNPercentPixelLoss`` and
     ``ExcludeTopNPercentPixelLoss``). ``docs/losses.md`` describes every term.
 
-    Nothing here waits for the device: masks are weights, and no control flow depends on a tensor's value.
+    There is no host-device synchronization: masks are weights, and no control flow depends on a tensor's value.
     """
 
     def __init__(self, cfg: LossConfig) -> None:
@@ -40,7 +41,7 @@ class Criterion(nn.Module):
 
     @property
     def cfg(self) -> LossConfig:
-        """Settings in the present mode: evaluation always compares as published, so that its figures compare."""
+        """Settings in the present mode: evaluation always uses the published values, so that metrics are comparable."""
         return self._training_cfg if self.training else self._evaluation_cfg
 
     def forward(
@@ -48,17 +49,17 @@ class Criterion(nn.Module):
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Total loss and every term, detached.
 
-        Terms bear upstream's names without class prefixes: ``pts3d_avg``, ``pose_trans_view1``, ``scale``,
-        ``pts3d_conf_loss_avg`` (training), ``cam_pts3d_bot95%_loss_avg``, ``mask_avg``. They contain their weight,
-        ``mask`` excepted. Views without valid pixels count 0.
+        Terms have upstream's names without class prefixes: ``pts3d_avg``, ``pose_trans_view1``, ``scale``,
+        ``pts3d_conf_loss_avg`` (training), ``cam_pts3d_bot95%_loss_avg``, ``mask_avg``. They include their weight,
+        except ``mask``. Views without valid pixels count as 0.
 
         Args:
             prediction: of the model.
             target: ground truth.
-            teacher: prediction of a frozen model, for ``loss.weights.scale_distillation``; evaluation does without.
+            teacher: prediction of a frozen model, for ``loss.weights.scale_distillation``; not needed in evaluation.
 
         Raises:
-            ConfigError: a term with a weight needs what the target, or the missing teacher, does not say.
+            ConfigError: a term with a weight needs data that the target lacks, or a teacher that is missing.
         """
         with torch.autocast(device_type=target.depth.device.type, enabled=False):
             return self._sum_terms(gather(self.cfg, prediction, target, teacher))
@@ -91,7 +92,7 @@ class Criterion(nn.Module):
             if missing := [f"Target.{field}" for field in term.needs if getattr(inputs.target, field) is None]:
                 raise ConfigError(
                     f"loss.weights.{term.key}={weight}: this data has no {' and no '.join(missing)}; "
-                    f"expected 0, or data that has (a rig: data.layout=cameras)"
+                    f"expected 0, or data with it (a rig: data.layout=cameras)"
                 )
             if term.key == "scale_distillation" and inputs.teacher is None:
                 if self.training:
@@ -102,7 +103,7 @@ class Criterion(nn.Module):
     def _reduce_pixels(
         self, term: Term, loss: Float[Tensor, "b v h w"], inputs: LossInputs
     ) -> tuple[Float[Tensor, " v"], dict[str, Tensor]]:
-        """Loss of each view: confidence-weighted or without the largest errors; logged beside the plain mean."""
+        """Loss of each view: confidence-weighted or without the largest errors; the plain mean is logged too."""
         cfg, name, counted = self.cfg, term.name(self.cfg), inputs.weight
         plain = name_views(name, weighted_mean(loss.detach(), counted, PIXELS))
         if term.by_confidence and self.training:

@@ -16,7 +16,7 @@ DEPTH_NAMES = {"ray": "depth_along_ray", "z": "depth_z"}
 
 
 def world_point_loss(inputs: LossInputs) -> Float[Tensor, "b v h w"]:
-    """Points in view 0's frame, log space: everything at once, rays, depth and poses."""
+    """Points in view 0's frame, log space: combines rays, depth and poses."""
     return robust_log_loss(inputs.pair.prediction.points_world, inputs.pair.truth.points_world, inputs.cfg)
 
 
@@ -34,7 +34,7 @@ def depth_loss(inputs: LossInputs) -> Float[Tensor, "b v h w"]:
 
 
 def ray_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
-    """Unit rays of all pixels: a ray is known where depth is not."""
+    """Unit rays of all pixels: rays are known even where depth is not."""
     loss = robust_loss(inputs.prediction.rays, inputs.target.rays, inputs.cfg)
     return weighted_mean(loss, inputs.factor, dim=(0, 2, 3))
 
@@ -54,7 +54,8 @@ def mask_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
 def scale_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     """Mean point distance in meters, log space: mean over metric samples, 0 when there is none.
 
-    The one term that teaches the metric scale, and it teaches nothing else: the distance is that of detached geometry.
+    The only published term that trains the metric scale, and it trains only that: the distance is that of detached
+    geometry.
     """
     pair = inputs.pair
     loss = robust_log_loss(pair.predicted_distance_m[:, None], pair.true_distance_m[:, None], inputs.cfg)

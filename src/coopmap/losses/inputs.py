@@ -1,4 +1,4 @@
-"""What a term of the objective may look at."""
+"""The inputs of a term of the objective."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class LossInputs:
 
     Attributes:
         cfg: settings in the present mode.
-        prediction: in meters, 32 bit.
+        prediction: in meters, float32.
         target: ground truth.
         pair: both in view 0's frame, each divided by its own mean point distance.
-        factor: how much each pixel counts in the regression terms, whether its depth is known or not; in [0, 1].
+        factor: weight of each pixel in the regression terms, whether its depth is known or not; in [0, 1].
         teacher: a frozen model's prediction for the same batch, if there is such a model.
     """
 
@@ -39,17 +39,17 @@ class LossInputs:
 
     @property
     def weight(self) -> Float[Tensor, "b v h w"]:
-        """How much each pixel counts in the terms that need its depth."""
+        """Weight of each pixel in the terms that need its depth."""
         return self.pair.weight
 
     @property
     def valid(self) -> Bool[Tensor, "b v h w"]:
-        """Pixels with known depth that count at all."""
+        """Pixels with known depth and a non-zero weight."""
         return self.pair.weight > 0
 
 
 def gather(cfg: LossConfig, prediction: Prediction, target: Target, teacher: Prediction | None = None) -> LossInputs:
-    """Put a batch into the form that terms take; everything in 32 bit.
+    """Convert a batch to the inputs of the terms, in float32.
 
     Raises:
         ConfigError: see :func:`pixel_factor`.
@@ -63,7 +63,7 @@ def pixel_factor(target: Target, cfg: LossConfig) -> Float[Tensor, "b v h w"]:
     """Product of the factors of what a pixel shows; 1 for everything else.
 
     Raises:
-        ConfigError: a factor was asked for and the data does not say which pixels it concerns.
+        ConfigError: a factor is set and the data does not identify the pixels it concerns.
     """
     factor = target.depth.new_ones(()).expand_as(target.depth)
     for key, field in (("moving_vehicles", "moving"), ("own_body", "own_body")):
@@ -81,9 +81,9 @@ def pixel_factor(target: Target, cfg: LossConfig) -> Float[Tensor, "b v h w"]:
 
 
 def recomputed(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """Call a function of whole maps, keeping nothing of its inner steps for the backward pass but its arguments.
+    """Call a function of whole maps, with gradient checkpointing: only its arguments are kept for the backward pass.
 
-    Its steps are computed a second time there. Losses are a small part of a training step's time, yet what they keep
-    is alive when the memory is fullest: between forward and backward pass.
+    It is recomputed there. Losses are a small part of a training step's time, but their activations would be alive when
+    memory peaks: between forward and backward pass.
     """
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)

@@ -13,9 +13,9 @@ from coopmap.types import SMALLEST_DISTANCE, Geometry, Prediction, Target, mean_
 
 @dataclass(frozen=True)
 class Normalized:
-    """Geometry in units of a length per view; rays and rotations stay.
+    """Geometry in units of one length per view; rays and rotations are unchanged.
 
-    Maps are divided where they are asked for: a term that is computed again in the backward pass then keeps none.
+    Maps are divided on access, so that a term that is recomputed in the backward pass keeps none.
     """
 
     metric: Geometry
@@ -54,7 +54,7 @@ class NormalizedPair:
     Attributes:
         prediction: normalized; the metric scale has canceled.
         truth: normalized ground truth.
-        weight: how much each pixel counts; 0 where depth is unknown.
+        weight: of each pixel; 0 where depth is unknown.
         predicted_distance_m: mean distance of the metric prediction; only the metric scale receives its gradient.
         true_distance_m: mean distance of the ground truth.
         has_metric_distance: metric samples with some known depth.
@@ -69,16 +69,16 @@ class NormalizedPair:
 
 
 def metric_unit(prediction: Prediction) -> Float[Tensor, "b v"]:
-    """1, with the gradient of the metric scale: lengths times it teach the scale, lengths over it do not."""
+    """1, with the gradient of the metric scale: multiply by it to train the scale, divide to drop its gradient."""
     scale = prediction.scale.reshape(prediction.depth.shape[0], -1).expand(prediction.depth.shape[:2])
     return scale / scale.detach()
 
 
 def normalize(prediction: Prediction, target: Target, factor: Float[Tensor, "b v h w"]) -> NormalizedPair:
-    """Divide both sides by their mean distance, in which each pixel with known depth counts by ``factor``.
+    """Divide both sides by their mean distance, in which each pixel with known depth is weighted by ``factor``.
 
     Upstream divides the raw network output, before the metric scale. The scale cancels in the quotient, so only its
-    gradient is taken out here.
+    gradient is removed here.
     """
     weight = target.valid * factor
     truth = truth_in_view0(target)

@@ -31,7 +31,7 @@ def other_views(like: Float[Tensor, "b v *rest"]) -> Float[Tensor, "v v"]:
 def quat_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     """Rotation loss of each view, averaged over samples and, with pairs, over its partners.
 
-    With ``pose_terms=both`` a view's own pose weighs as much as one of its pairs (upstream
+    With ``pose_terms=both`` a view's own pose has the same weight as one of its pairs (upstream
     ``compute_absolute_pose_loss`` and ``compute_pairwise_relative_pose_loss`` together).
     """
     prediction, truth, cfg = inputs.pair.prediction.quat, inputs.pair.truth.quat, inputs.cfg

@@ -10,7 +10,7 @@ from torch import Tensor
 def weighted_mean(
     values: Float[Tensor, "..."], weights: Float[Tensor, "..."], dim: int | tuple[int, ...]
 ) -> Float[Tensor, "..."]:
-    """Mean over ``dim``; 0, still attached to the graph, where no weight is left."""
+    """Mean over ``dim``; 0, still attached to the graph, where all weights are 0."""
     total = weights.sum(dim)
     return (values * weights).sum(dim) / torch.where(total > 0, total, 1.0)
 
@@ -20,8 +20,8 @@ def lowest_share_weights(
 ) -> Float[Tensor, "b v h w"]:
     """Weights that keep the lowest ``share`` of each view's valid values, rounded down to whole pixels.
 
-    Values equal to the threshold share what is left of it equally, so the weighted mean is exactly that of the
-    sorted prefix (upstream ``keep_bottom_n_percent``). No gradient passes.
+    Ties at the threshold share the remaining weight equally, so the weighted mean is exactly that of the sorted
+    prefix (upstream ``keep_bottom_n_percent``). Carries no gradient.
     """
     flat, valid = values.detach().flatten(2), valid.flatten(2)
     keep = (valid.sum(-1, keepdim=True) * share[:, None, None]).floor()

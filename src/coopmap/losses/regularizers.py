@@ -1,4 +1,4 @@
-"""Terms beside the published ones: what is known of rigs, of heights, and to a frozen teacher."""
+"""Terms beyond the published ones: rig consistency, height prior, and scale distillation from a frozen teacher."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from coopmap.losses.robust import robust_loss
 
 
 def rig_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
-    """Robust error of the relative poses of views on one car: meters (metric samples) plus radians.
+    """Robust error of the relative poses of views on one agent: meters (metric samples) plus radians.
 
     Averaged over samples and partners; views without a partner score 0. Both calibration and prediction are in meters,
-    so the baselines of the rig also speak to the metric scale.
+    so the baselines of the rig also supervise the metric scale.
     """
     prediction, target, cfg = inputs.prediction, inputs.target, inputs.cfg
     assert target.agent is not None
@@ -37,7 +37,7 @@ def rig_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
 
 
 def same_car(agent: Int[Tensor, "b v"]) -> Bool[Tensor, "b v v"]:
-    """Pairs of different views that belong to one car."""
+    """Pairs of different views that belong to one agent."""
     itself = torch.eye(agent.shape[1], dtype=torch.bool, device=agent.device)
     return (agent[:, :, None] == agent[:, None]) & ~itself
 
@@ -52,7 +52,7 @@ def angle_between(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[T
 
 
 def height_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
-    """Robust meters by which predicted points lie below the road or above the ceiling, per view.
+    """Robust loss of the meters by which predicted points lie below the road or above the ceiling, per view.
 
     Mean over the pixels that some camera covers and whose depth is unknown, metric samples only. The metric scale gets
     no gradient: shrinking the scene would lift every point above the road.
@@ -75,8 +75,8 @@ def height_excess(
 ) -> Float[Tensor, "b v h w"]:
     """Meters below the lowest plausible road, or above the ceiling; 0 in between.
 
-    The car's frame has y down and its origin ``ground_height_m`` above the road, which may fall away by ``slope``
-    (meters per meter of horizontal distance). Without ``rig_pose`` views are in the car's frame.
+    The agent's frame has y down and its origin ``ground_height_m`` above the road, which may descend by ``slope``
+    (meters per meter of horizontal distance). Without ``rig_pose`` views are in the agent's frame.
     """
     if rig_pose is not None:
         rotation, trans = rig_pose[..., None, :3, :3], rig_pose[..., None, None, :3, 3]
@@ -90,7 +90,7 @@ def height_excess(
 
 
 def scale_distillation_loss(inputs: LossInputs) -> Float[Tensor, ""]:
-    """Difference to the teacher of the logarithm of the metric scale, mean over all samples, metric or not."""
+    """Difference between the logarithms of the metric scale and the teacher's, mean over all samples, metric or not."""
     assert inputs.teacher is not None
     student, teacher = (side.scale.clamp(min=1e-8).log() for side in (inputs.prediction, inputs.teacher))
     return robust_loss(student[:, None], teacher.detach().to(student)[:, None], inputs.cfg).mean()

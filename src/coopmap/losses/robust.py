@@ -21,7 +21,7 @@ def robust_loss(
 def robust_log_loss(
     prediction: Float[Tensor, "*b c"], truth: Float[Tensor, "*b c"], cfg: LossConfig
 ) -> Float[Tensor, "*b"]:
-    """The same in log space: near and far errors of the same proportion count alike."""
+    """The same in log space: near and far errors of the same proportion have the same weight."""
     return robust_loss(log_length(prediction), log_length(truth), cfg)
 
 

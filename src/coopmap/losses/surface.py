@@ -33,7 +33,7 @@ def dense_pixels(target: Target, cfg: LossConfig) -> Bool[Tensor, "b v h w"]:
 
 
 def normal_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
-    """:func:`normal_angle_loss` of points in the view's frame, on dense pixels; normals know no unit of length."""
+    """:func:`normal_angle_loss` of points in the view's frame, on dense pixels; normals have no unit of length."""
     mask = dense_pixels(inputs.target, inputs.cfg) & inputs.valid
     return normal_angle_loss(inputs.prediction.points_view, inputs.target.points_view, mask)
 
@@ -45,9 +45,9 @@ def normal_angle_loss(
 
     Upstream ``compute_normal_loss`` (after MoGe): angles are clamped to [1, 90] degrees, which leaves a perfect
     prediction a small constant and no gradient, and the sum over the four corners of a patch is divided by four times
-    the longer image side. Two things differ, on purpose. Normals are made unit before the angle is taken: products of
-    neighboring differences fall below upstream's 1e-12 guard at panorama resolution, and a right angle comes out
-    where the surfaces agree. And corners of coinciding points, which have no normal, are left out of the sum.
+    the longer image side. Two things differ deliberately. Normals are normalized before the angle is taken: products of
+    neighboring differences fall below upstream's 1e-12 guard at panorama resolution, and the result is a right angle
+    where the surfaces agree. And corners of coincident points, which have no normal, are left out of the sum.
     """
     # Coordinates first: operations on whole maps are several times faster than on a last dimension of three.
     predicted_maps, true_maps = prediction.movedim(-1, 0).contiguous(), truth.movedim(-1, 0).contiguous()
@@ -102,7 +102,7 @@ def _length(vector: Float[Tensor, "3 *b"]) -> Float[Tensor, "*b"]:
 
 
 def _unit(vector: Float[Tensor, "3 *b"]) -> tuple[Float[Tensor, "3 *b"], Bool[Tensor, "*b"]]:
-    """Unit vectors, and which of them were not (nearly) zero; the others pass no gradient."""
+    """Unit vectors, and which of them were not (nearly) zero; the others carry no gradient."""
     length = _length(vector)
     regular = length > 1e-15
     return torch.where(regular, vector / torch.where(regular, length, 1.0), 0.0), regular

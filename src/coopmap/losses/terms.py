@@ -20,11 +20,11 @@ class Term:
         key: its weight is ``loss.weights.{key}``.
         compute: loss of each pixel ``(b, v, h, w)``, each view ``(v,)`` or of the batch ``()``. Pixels are reduced over
             those with known depth: weighted by the confidence, or without the largest errors on measured samples.
-        needs: fields of the target that it cannot do without.
+        needs: fields of the target that it requires.
         by_confidence: in training its pixels are weighted by the predicted confidence.
-        logs_weight: whether logged values contain the weight.
-        recompute: keep nothing of its inner steps for the backward pass (:func:`coopmap.losses.inputs.recomputed`);
-            terms on poses have nothing to save, and normals see to it themselves.
+        logs_weight: whether logged values include the weight.
+        recompute: recompute its activations in the backward pass (:func:`coopmap.losses.inputs.recomputed`); pose terms
+            have nothing to save, and the normal term does so itself.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Measures: rows per sample and per pair of agents, their aggregation, and a baseline (docs/measures.md)."""
+"""Metrics: rows per sample and per pair of agents, their aggregation, and a baseline (docs/measures.md)."""
 
 from coopmap.metrics.agents import agent_poses
 from coopmap.metrics.aggregate import aggregate

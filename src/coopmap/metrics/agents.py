@@ -1,4 +1,4 @@
-"""From views to agents: the same thing for panoramas, four cameras to a car in the 4n baseline."""
+"""From views to agents: the same for panoramas, four cameras per agent in the 4n baseline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def views_per_agent(target: Target) -> int:
     """How many views each agent has; those of one agent follow one another.
 
     Raises:
-        ValueError: if the agents of a batch differ in it.
+        ValueError: if the agents of a batch have different numbers of views.
     """
     if target.agent is None:
         return 1
@@ -29,9 +29,9 @@ def views_per_agent(target: Target) -> int:
 def agent_poses(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor, "b n 4 4"]:
     """Poses of the agents in double precision, from poses of their views in any frame common to a sample.
 
-    Each view says where its agent is, by the rig's calibration; the answers are averaged: translations by their mean,
-    rotations by the one nearest to the mean matrix, NaN where they cancel. Where views are agents, the poses
-    themselves.
+    Each view gives a pose of its agent through the rig's calibration; these are averaged: translations by their mean,
+    rotations by the one nearest to the mean matrix, NaN where they cancel. Where views are agents, the poses are
+    returned unchanged.
     """
     pose = pose.detach().double()
     each = views_per_agent(target)

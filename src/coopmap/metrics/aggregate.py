@@ -1,4 +1,4 @@
-"""From rows to the figures of a split: the one aggregation, for the log of a training and for evaluations."""
+"""From rows to the metrics of a split, for training logs and evaluations alike."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from coopmap.metrics.trajectory import TRAJECTORY_NAMES
 Columns = Mapping[str, Float[np.ndarray, " n"]]
 
 PAIR_COLUMNS = ("num_agents", "distance_m", "trans_m", "rot_deg")
-"""Columns of pairs that figures are made of, if they are there."""
+"""Columns of pairs that are aggregated, if present."""
 REQUIRED = (AUC_NAME, *SCALE_NAMES, *DEPTH_NAMES, *MASK_NAMES)
-"""Columns of samples that become figures: NaN if no sample defines them."""
+"""Columns of samples that become metrics: NaN if no sample defines them."""
 OPTIONAL = (*TRAJECTORY_NAMES, *SCALE_RANGE_NAMES, *DEPTH_RANGE_NAMES, *MOTION_NAMES)
 """The same, left out if no sample defines them."""
 SAMPLE_COLUMNS = REQUIRED + OPTIONAL
@@ -33,7 +33,7 @@ SAMPLE_COLUMNS = REQUIRED + OPTIONAL
 PAIR_STATISTICS = {"trans_m": ("mean", "median", "p90", "p95"), "rot_deg": ("mean", "median")}
 GROUP_STATISTICS = {"trans_m": ("mean", "median"), "rot_deg": ("mean",)}
 SAMPLE_STATISTICS = {"scale_ratio": ("mean", "median")}
-"""All other columns of samples have a mean, which goes by the column's name."""
+"""All other columns of samples are averaged under the column's name."""
 
 QUANTILES = {"median": 0.5, "p90": 0.9, "p95": 0.95}
 
@@ -44,9 +44,9 @@ class Grouping:
 
     Attributes:
         title: in reports.
-        column: to sort by.
+        column: to group by.
         name: of a group in the log; ``{}`` is its range or value.
-        bins: ranges [low, high); without, each value that occurs is a group.
+        bins: ranges [low, high); by default, each value that occurs is a group.
         factor: from the column's unit to that of ``bins``.
     """
 
@@ -74,12 +74,12 @@ GROUPINGS = (
 
 
 def aggregate(samples: Columns, pairs: Columns) -> dict[str, float]:
-    """The figures of a split, as far as there are columns for them.
+    """The metrics of a split for which there are columns.
 
     Args:
         samples: values of all samples; NaN ones do not count.
-        pairs: values of all pairs of agents, pooled; a NaN error is that of an answer which is not finite: its mean is
-            NaN, it is within no limits, and quantiles are of the others.
+        pairs: values of all pairs of agents, pooled; a NaN error means a prediction that is not finite: the mean is
+            NaN, it is within no threshold, and quantiles are over the others.
     """
     figures = _pair_figures(pairs)
     for name in SAMPLE_COLUMNS:

@@ -1,4 +1,4 @@
-"""Answers that need no model."""
+"""Baselines that need no model."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from coopmap.geometry import nearest_rotation
 
 
 class MeanPoseBaseline:
-    """Always answers with the mean relative pose of the training set.
+    """Always predicts the mean relative pose of the training set.
 
-    A model that does not beat it has learned where cars tend to be, not where these are.
+    A model that does not beat it has learned where agents tend to be, not where the ones in the images are.
     """
 
     def __init__(self) -> None:
         self.mean_poses: dict[int, Float[Tensor, "4 4"]] = {}
 
     def fit(self, poses_view0_view: Mapping[int, Float[Tensor, "n 4 4"]]) -> MeanPoseBaseline:
-        """Learn from relative poses ``T_0_j`` keyed by the view index ``j`` >= 1.
+        """Fit to relative poses ``T_0_j`` keyed by the view index ``j`` >= 1.
 
         Translations are averaged; rotations by the chordal mean, the rotation nearest to the mean matrix, and
-        the identity where rotations cancel one another.
+        the identity where rotations cancel.
 
         Raises:
             ValueError: if a key is below 1 or has no poses.
@@ -41,10 +41,10 @@ class MeanPoseBaseline:
     def predict(self, num_views: int, batch: int) -> Float[Tensor, "b v 4 4"]:
         """Poses in view 0's frame, the same for every sample; identity for view 0.
 
-        Views beyond those of the training samples get the answer for the last one that they had.
+        Views beyond those of the training samples get the pose of the last one.
 
         Raises:
-            ValueError: if nothing was learned.
+            ValueError: if it was not fitted.
         """
         if not self.mean_poses and num_views > 1:
             raise ValueError("no training poses: fit() comes first")

@@ -1,4 +1,4 @@
-"""Predicted against true fused point cloud: Chamfer distance and occupancy from above."""
+"""Predicted and true fused point clouds compared: Chamfer distance and bird's-eye-view occupancy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ QUERY_POINTS = 4096
 REFERENCE_POINTS = 32768
 CELL_M = 0.5
 MIN_HEIGHT_M, MAX_HEIGHT_M = -1.0, 4.2
-"""Heights that count, above the ground under the reference agent."""
+"""Range of heights, above the ground under the reference agent."""
 RADIUS_M = 120.0
-"""Horizontal distance from the reference agent up to which points count."""
+"""Largest horizontal distance from the reference agent."""
 CLOUD_NAMES = ("chamfer_m", "chamfer_pred_to_true_m", "chamfer_true_to_pred_m", "bev_iou")
 
 _CHUNK = 1024
@@ -44,8 +44,9 @@ def cloud_figures(prediction: Prediction, target: Target) -> dict[str, Float[Ten
 
     Both clouds hold the pixels with known depth; each is filtered by its own coordinates. ``chamfer_pred_to_true_m`` is
     the mean distance of predicted points to the nearest true point, ``chamfer_true_to_pred_m`` the reverse,
-    ``chamfer_m`` the mean of the two: of 4,096 points to 32,768, random but always the same pixels. ``bev_iou`` is the
-    intersection over union of the cells of 0.5 m, seen from above, that hold a point. NaN where a cloud is empty.
+    ``chamfer_m`` the mean of the two: from 4,096 points to 32,768, at random but fixed pixels. ``bev_iou`` is the
+    intersection over union of the cells of 0.5 m, in the horizontal plane, that contain a point. NaN where a cloud is
+    empty.
     """
     predicted = in_reference_agent(prediction.points_world.detach().float(), target).flatten(1, 3)
     true = in_reference_agent(truth_in_view0(target).points_world, target).flatten(1, 3)
@@ -92,13 +93,13 @@ def nearest_distance(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m
 def _in_tree(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Int[Tensor, " n"]:
     from scipy.spatial import cKDTree
 
-    # Boxes halved in the middle, not at the median: quicker to build, and clouds are searched once.
+    # Boxes halved in the middle, not at the median: faster to build, and each cloud is searched only once.
     tree = cKDTree(references.numpy(), balanced_tree=False, compact_nodes=False)
     return torch.from_numpy(tree.query(queries.numpy())[1])
 
 
 def _by_all(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3"]) -> Int[Tensor, " n"]:
-    mode = "donot_use_mm_for_euclid_dist"  # products may run in TF32 on a GPU, which is off by meters here
+    mode = "donot_use_mm_for_euclid_dist"  # matrix products may run in TF32 on a GPU, whose error is meters here
     parts = [torch.cdist(part, references, compute_mode=mode).argmin(dim=1) for part in queries.split(_CHUNK)]
     return torch.cat(parts)
 

@@ -1,4 +1,4 @@
-"""The rows of a split, gathered over ranks, and the figures that they come to."""
+"""The rows of a split, gathered over ranks, and their metrics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from coopmap.metrics.rows import Rows
 
 SMALLEST_MASK_MEAN = 0.05
 BASELINE_COLUMNS = ((AUC_NAME,), ("trans_m", "rot_deg"))
-"""Columns of :class:`Measures` for an answer of which poses are all there is."""
+"""Columns of :class:`Measures` for a prediction that consists of poses only."""
 
 
 class Measures(Metric):
-    """Figures of a split: ``update`` with the rows of each batch, ``compute`` and ``reset`` at its end.
+    """Metrics of a split: ``update`` with the rows of each batch, ``compute`` and ``reset`` at its end.
 
-    Keeps the rows, so that any number of ranks gives the figures of one, medians included.
+    Keeps the rows, so that metrics do not depend on the number of ranks, medians included.
 
     Args:
         sample_columns, pair_columns: to keep.
@@ -47,7 +47,7 @@ class Measures(Metric):
         self.pairs.append(_packed(rows.pairs, self.pair_columns))
 
     def compute(self) -> dict[str, float]:
-        """Figures over everything that all ranks added since the last reset; a collective call."""
+        """Metrics over everything that all ranks added since the last reset; a collective call."""
         return aggregate(_unpacked(self.samples, self.sample_columns), _unpacked(self.pairs, self.pair_columns))
 
 
@@ -67,12 +67,12 @@ def _unpacked(state: list[Tensor] | Tensor, names: Sequence[str]) -> dict[str, F
 
 
 def mask_warning(figures: Mapping[str, float], split: str) -> str | None:
-    """What to tell the user about a mask that has collapsed, or ``None``."""
+    """Warning about a mask that has collapsed, or ``None``."""
     predicted = figures["mask_pred_mean"]
     if not predicted < SMALLEST_MASK_MEAN:
         return None
     return (
         f"{split}/mask_pred_mean is {predicted:.3f}, below {SMALLEST_MASK_MEAN} (the truth is "
-        f"{float(figures['mask_true_mean']):.3f}): the model keeps almost no point. "
-        "Look at the mask term of the loss, and whether the weights that were loaded hold a mask head"
+        f"{float(figures['mask_true_mean']):.3f}): the model keeps almost no points. "
+        "Look at the mask term of the loss, and whether the loaded weights contain a mask head"
     )

@@ -14,7 +14,7 @@ from coopmap.metrics.agents import agent_poses, in_agent_frame, views_per_agent
 from coopmap.types import Target
 
 ROWS, COLUMNS = 64, 256
-"""Of each view's pixels at most so many rows and columns are looked up."""
+"""Maximum number of rows and columns of each view's pixels that are looked up."""
 
 
 def covisibility(target: Target) -> Float[Tensor, "b p"]:
@@ -22,12 +22,12 @@ def covisibility(target: Target) -> Float[Tensor, "b p"]:
 
     A point is seen by an agent if the agent's own ground truth has a surface there: its known depths are gathered in a
     range image with cells of 0.7 degrees, and the point's distance lies between the nearest and the farthest in the
-    cell of its direction, 5 % and 0.2 m allowed; where that holds nothing, in the 3 x 3, then the 5 x 5 cells around.
-    The span does justice to roads at grazing angles, where a cell spans meters; the price is that points hidden less
-    than a cell behind an outline may pass. NaN where one of the two has no valid pixel: nothing is known then.
+    cell of its direction, with a tolerance of 5 % and 0.2 m; where that holds nothing, in the 3 x 3, then the 5 x 5
+    cells around. The span handles roads at grazing angles, where a cell covers meters; in exchange, points hidden less
+    than a cell behind an outline may count as seen. NaN where one of the two has no valid pixel.
 
     Against ray casting from the cameras, in the synthetic town at 1008 x 252: off by 0.02 on average (0.05 at most)
-    with dense depth; 0.08 too low with that of a LiDAR, which does not know every surface that the images show.
+    with dense depth; 0.08 too low with LiDAR depth, which does not cover every surface that the images show.
     """
     pose = agent_poses(target.pose, target)
     first, second = torch.triu_indices(pose.shape[1], pose.shape[1], offset=1, device=pose.device)
@@ -49,7 +49,7 @@ def _range_images(target: Target) -> tuple[Float[Tensor, "b n r c"], Float[Tenso
 
 
 def _some_points(target: Target) -> tuple[Float[Tensor, "b n p 3"], Bool[Tensor, "b n p"]]:
-    """A regular subset of each agent's points, and which of them are known."""
+    """A regular subset of each agent's points, and which of them are valid."""
     height, width = target.depth.shape[-2:]
     some = slice(None, None, math.ceil(height / ROWS)), slice(None, None, math.ceil(width / COLUMNS))
     points = target.rays[:, :, *some] * target.depth[:, :, *some][..., None]

@@ -1,4 +1,4 @@
-"""Figures over pixels: coverage mask, depth, metric scale, moving vehicles. All unaligned."""
+"""Metrics over pixels: coverage mask, depth, metric scale, moving vehicles. All unaligned."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MOTION_NAMES = ("moving_share", *(f"{name}_{kind}" for kind in _KINDS for name i
 
 @dataclass(frozen=True)
 class Pixels:
-    """What figures over pixels share.
+    """Inputs that metrics over pixels share.
 
     Attributes:
         valid: range is known.
-        true, predicted: range along the ray, the true one 1 where it is not known.
+        true, predicted: range along the ray, the true one is 1 where unknown.
         abs_rel: relative error of the range.
         bins: by label of :data:`RANGE_BINS_M`, the valid pixels whose true range is in it.
         points_true, points_pred: in view 0's frame.
@@ -60,7 +60,7 @@ class Pixels:
 
 
 def dense_figures(prediction: Prediction, target: Target) -> dict[str, Float[Tensor, " b"]]:
-    """All figures over pixels, of each sample."""
+    """All metrics over pixels, of each sample."""
     pixels = Pixels.of(prediction, target)
     figures = scale_figures(pixels, target) | depth_figures(pixels)
     return figures | mask_figures(prediction, target) | motion_figures(pixels, target)
@@ -116,11 +116,12 @@ def scale_figures(pixels: Pixels, target: Target) -> dict[str, Float[Tensor, " b
 
 
 def motion_figures(pixels: Pixels, target: Target) -> dict[str, Float[Tensor, " b"]]:
-    """Errors on moving vehicles, on the static world and on the cars' own bodies.
+    """Errors on moving vehicles, on the static world and on the ego vehicles' bodies.
 
     ``depth_abs_rel_*`` is over the pixels of all views, ``points_m_*`` the mean distance between predicted and true
     points in the reference agent's frame; ``moving_share`` is the share of the valid pixels that show a moving
-    vehicle. NaN where the target does not tell (``moving`` or ``own_body`` is ``None``) or no pixel is of that kind.
+    vehicle. NaN where the target does not identify them (``moving`` or ``own_body`` is ``None``) or no pixel is of that
+    kind.
     """
     if target.moving is None and target.own_body is None:
         return dict.fromkeys(MOTION_NAMES, pixels.true.new_full((len(pixels.true),), torch.nan))

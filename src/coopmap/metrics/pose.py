@@ -52,7 +52,7 @@ def pair_errors(
 
 
 def recalls(trans_m: Values, rot_deg: Values) -> dict[str, Values]:
-    """Which pairs are within both limits (limits included), for each pair of limits; a NaN error is within none."""
+    """Which pairs are within both thresholds (inclusive), for each pair of thresholds; a NaN error is within none."""
     return {
         f"recall_{meters}m_{degrees}deg": (trans_m <= meters) & (rot_deg <= degrees)
         for meters, degrees in RECALLS_M_DEG
@@ -63,7 +63,7 @@ def pose_figures(pairs: Mapping[str, Float[Tensor, "b p"]]) -> dict[str, Float[T
     """Per sample: means over all pairs and over the pairs with the reference agent, recalls, AUC.
 
     Args:
-        pairs: of :func:`pair_errors`; all figures are NaN without a pair.
+        pairs: of :func:`pair_errors`; all metrics are NaN without a pair.
     """
     with_reference = pairs["i"] == 0
     figures = {

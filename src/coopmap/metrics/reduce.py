@@ -1,4 +1,4 @@
-"""Means that know what is undefined, and ranges to sort values by."""
+"""Means that handle undefined values, and ranges to bin values by."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def mean_where(values: Float[Tensor, "b *n"], mask: Bool[Tensor, "b *n"]) -> Flo
 
 
 def bin_label(low: float, high: float, unit: str = "") -> str:
-    """Name of the range [low, high): ``10_20m``, or ``over_80m`` without an upper end."""
+    """Name of the range [low, high): ``10_20m``, or ``over_80m`` without an upper bound."""
     return f"over_{low:g}{unit}" if math.isinf(high) else f"{low:g}_{high:g}{unit}"
 
 

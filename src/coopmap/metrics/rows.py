@@ -1,4 +1,4 @@
-"""What is measured of a batch, before anything is averaged: a row per sample and a row per pair of agents."""
+"""The metrics of a batch before averaging: a row per sample and a row per pair of agents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from coopmap.types import Prediction, Target
 class Rows:
     """Columns by name, in double precision; NaN where there is nothing to measure.
 
-    ``docs/measures.md`` says what they mean. They do not depend on the batch.
+    ``docs/measures.md`` defines them. They do not depend on the rest of the batch.
 
     Attributes:
         samples: a value per sample.
@@ -37,7 +37,7 @@ class Rows:
 
 
 def measure(prediction: Prediction, target: Target) -> Rows:
-    """All that validation measures, in full precision whatever the model computes in."""
+    """All that validation computes, in full precision whatever the model's precision."""
     with torch.autocast(target.depth.device.type, enabled=False):
         pose_pred, pose_true = agent_poses(predicted_pose(prediction), target), agent_poses(target.pose, target)
         rows = pose_rows(pose_pred, pose_true)
@@ -54,7 +54,7 @@ def pose_rows(pose_pred: Float[Tensor, "b n 4 4"], pose_true: Float[Tensor, "b n
 
 
 def slow_rows(prediction: Prediction, target: Target) -> Rows:
-    """Further columns for evaluations, which take a while: point clouds and co-visibility."""
+    """Further columns for evaluations, which are slow: point clouds and co-visibility."""
     with torch.autocast(target.depth.device.type, enabled=False):
         shared = covisibility(target)
         return Rows(

@@ -1,4 +1,4 @@
-"""Means of named figures over samples and ranks."""
+"""Means of named metrics over samples and ranks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, distributed
 class TermMeans:
     """Mean of each named term, weighted by samples.
 
-    Ranks and batches may know different names (a batch with two views has no term of view 3), which per-name
-    reductions cannot cope with: ranks that lack a name would not take part.
+    Ranks and batches may have different names (a batch with two views has no term of view 3), which rules out
+    per-name reductions: ranks without a name would not take part.
     """
 
     def __init__(self) -> None:

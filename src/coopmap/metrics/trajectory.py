@@ -10,7 +10,7 @@ from torch import Tensor
 from coopmap.geometry import relative_pose
 
 ALIGNMENTS = {"none": 2, "se3": 2, "sim3": 3}
-"""Alignment and the smallest number of agents for which its error says something: a similarity maps any two points
+"""Alignment and the smallest number of agents for which its error is meaningful: a similarity maps any two points
 onto any two others."""
 
 TRAJECTORY_NAMES = tuple(f"ate_{alignment}_m" for alignment in ALIGNMENTS)
@@ -42,7 +42,7 @@ def aligned(predicted: Float[Tensor, "b v 3"], true: Float[Tensor, "b v 3"], ali
     """Move predicted positions onto the true ones; samples with a value that is not finite become NaN."""
     if alignment == "none":
         return predicted
-    finite = predicted.isfinite().flatten(1).all(dim=1)[:, None, None]  # the SVD refuses anything else
+    finite = predicted.isfinite().flatten(1).all(dim=1)[:, None, None]  # the SVD accepts only finite input
     safe = torch.where(finite, predicted, true)
     spread = (safe - safe.mean(dim=1, keepdim=True)).square().sum(dim=(1, 2), keepdim=True)
     # coincident predictions have no scale, nor a rotation: any will do

@@ -19,7 +19,7 @@ def build_model(cfg: Config) -> MapAnything:
 
 
 def build_model_and_record(cfg: Config) -> tuple[MapAnything, dict[str, Any] | None]:
-    """:func:`build_model`, and plain values that tell where its weights came from, if any were loaded."""
+    """:func:`build_model`, and the provenance of its weights as plain values, if any were loaded."""
     model = MapAnything(cfg.model)
     if cfg.model.weights is None:
         return model, None

@@ -1,4 +1,4 @@
-"""Loading of weights into a model, with every name accounted for."""
+"""Loads weights into a model and accounts for every name."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class LoadedWeights:
         mismatch: what did not fit; empty after a strict load.
         left_out: parts of the weights that the model is configured not to have.
         ignored: pickled classes that were not rebuilt.
-        submodules: the parts that were asked for; empty = all.
-        base: the same about the weights that these were trained from, where a checkpoint of ours says it.
+        submodules: the requested parts; empty = all.
+        base: the same for the weights that these were trained from, if one of our checkpoints records it.
     """
 
     source: str
@@ -71,14 +71,14 @@ class LoadedWeights:
     base: Mapping[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
-        """Plain values that tell where a run's weights came from, for its folder and its checkpoints."""
+        """Provenance of a run's weights as plain values, for its folder and its checkpoints."""
         values = asdict(self)
         values |= values.pop("mismatch")
         return {key: list(value) if isinstance(value, list | tuple) else value for key, value in values.items()}
 
 
 class _Match(NamedTuple):
-    """Tensors of the weights beside those of the model, by canonical name; ``new`` are parts that the weights lack."""
+    """Tensors of the weights and of the model, by canonical name; ``new`` are parts that the weights lack."""
 
     given: Mapping[str, Tensor]
     own: Mapping[str, Tensor]
@@ -95,9 +95,9 @@ def load_weights(
 ) -> LoadedWeights:
     """Load weights into ``model``; see :func:`~coopmap.models.sources.read_weights` for what ``source`` may be.
 
-    Shared tensors may come under one of their names or all. Encoders of geometric inputs that the configuration leaves
-    out (``model.inputs``) are skipped and reported in ``left_out``. Such encoders, and parts that no public model has,
-    may be missing as a whole; they then start from their initial values and, the encoders, without influence. An
+    Shared tensors may be stored under one of their names or all. Encoders of geometric inputs that the configuration
+    leaves out (``model.inputs``) are skipped and reported in ``left_out``. Such encoders, and parts that no public
+    model has, may be missing entirely; they then keep their initial values, and encoders start without influence. An
     official DINOv2 backbone fills the encoder; when it has as many blocks as encoder and multi-view transformer
     together, its last blocks start the latter (upstream's DINO initialization of V1.1).
 
@@ -161,7 +161,7 @@ def _match(weights: Weights, model: MapAnything, canonical: Mapping[str, str], s
     given = _by_canonical_name(tensors, canonical)
     new = {_part(name) for name in own} - REQUIRED_PARTS - {_part(name) for name in given}
     if new:
-        logger.info("%s: not in these weights, trained from the start", ", ".join(sorted(new)))
+        logger.info("%s: not in these weights, trained from scratch", ", ".join(sorted(new)))
     wanted = {name for name in wanted if _part(name) not in new}
     if submodules:
         wanted = {name for name in wanted if _part(name) in submodules}
@@ -187,7 +187,7 @@ def _module(name: str) -> str:
 
 
 def _continue_backbone(tensors: dict[str, Tensor], model: MapAnything) -> dict[str, Tensor]:
-    """Name a backbone's later blocks as the multi-view transformer's, where its depth and width say that they belong.
+    """Name a backbone's later blocks as the multi-view transformer's, if its depth and width match.
 
     Its final norm goes with the last block (UniCeption ``convert_dino_to_info_sharing.py``).
     """
@@ -211,7 +211,7 @@ def _continue_backbone(tensors: dict[str, Tensor], model: MapAnything) -> dict[s
 
 
 def _by_canonical_name(tensors: Mapping[str, Tensor], canonical: Mapping[str, str]) -> dict[str, Tensor]:
-    """One tensor per canonical name; names that the model does not know stay as they are."""
+    """One tensor per canonical name; names that the model lacks are unchanged."""
     given: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         first = canonical.get(name, name)
@@ -232,7 +232,7 @@ def _copy(model: MapAnything, loaded: Mapping[str, Tensor], canonical: Mapping[s
 
 
 def _silence_encoders(model: MapAnything, parts: Collection[str]) -> None:
-    """What trained weights do not know must not disturb what they know."""
+    """New parts must not disturb trained weights."""
     for part in parts:
         module = getattr(model, part)
         if isinstance(module, DenseEncoder | GlobalEncoder):
@@ -253,7 +253,7 @@ def _explain(weights: Weights, match: _Match) -> str:
 
 
 def _headline(weights: Weights, match: _Match) -> str:
-    """What kind of model the weights are of, and what kind the model is."""
+    """Describe both the weights' model and the given model."""
     line = f"{weights.source} does not fit the model"
     kinds = [_encoder_kind(state) for state in (match.given, match.own)]
     if None not in kinds and kinds[0] != kinds[1]:

@@ -15,7 +15,7 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """Compile every transformer block of ``model`` in place, at its first call.
 
     Blocks of the same shape share one compilation, so that this takes seconds rather than the minutes of the whole
-    model; sizes may vary from call to call. Names in the state dict stay as they are.
+    model; sizes may vary from call to call. Names in the state dict are unchanged.
 
     Raises:
         ConfigError: there is no C++ compiler, which PyTorch's default backend needs.
@@ -24,9 +24,9 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
 
     if backend == "inductor":
         _require_compiler()
-    # Several kinds of blocks share the code that is compiled, and each kind counts.
+    # Several kinds of blocks share the compiled code, and each kind counts.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
-    # A block's gradients are one unit for DDP anyway; it need not be cut further at the borders of buckets.
+    # A block's gradients are one unit for DDP anyway; it need not be split further at bucket boundaries.
     torch._dynamo.config.optimize_ddp = False
     for module in model.modules():
         if isinstance(module, Block):

@@ -1,7 +1,7 @@
 """Counts the work of a program without doing it: matrix FLOPs, bytes of all other operations, peak tensor memory.
 
 FLOPs are those of ``torch.utils.flop_counter``, which misses the fused attention of CPUs (its formulas are added here)
-and knows nothing of bytes and memory: hence :class:`WorkCounter`.
+and does not count bytes and memory: hence :class:`WorkCounter`.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Work:
     """Amounts of work.
 
     Attributes:
-        flops: of matrix products, convolutions and attention; a multiplication and an addition count as two. The
+        flops: of matrix products, convolutions and attention; a multiply-add counts as two. The
             backward pass of fused attention recomputes its scores, which counts.
-        num_bytes: what all other operations read and write when each runs by itself.
+        num_bytes: what all other operations read and write if each runs unfused.
     """
 
     flops: int = 0
@@ -63,14 +63,14 @@ class Work:
 
 
 class WorkCounter(TorchDispatchMode):
-    """Adds up :class:`Work` and follows the memory of live tensors while it is entered.
+    """Adds up :class:`Work` and tracks the memory of live tensors while active.
 
     Entered inside ``FakeTensorMode`` it counts models of any size in seconds: nothing is computed or allocated.
-    Memory inside a kernel (workspaces) and losses of the allocator are not seen.
+    Memory inside a kernel (workspaces) and overhead of the allocator are not included.
 
     Attributes:
         work: so far.
-        live_bytes, peak_bytes: storages alive now, and at most. Those from before count from :meth:`watch` on.
+        live_bytes, peak_bytes: storages alive now, and at the peak. Earlier ones count after :meth:`watch`.
         attention: names of the attention operations that ran.
     """
 
@@ -83,7 +83,7 @@ class WorkCounter(TorchDispatchMode):
         self._storages: dict[int, weakref.finalize] = {}
 
     def forget_all(self) -> None:
-        """Start following memory anew."""
+        """Restart memory tracking."""
         for finalizer in self._storages.values():
             finalizer.detach()
         self._storages.clear()
@@ -136,8 +136,8 @@ def count_sample(model: nn.Module, observation: Observation, device: torch.devic
     Returns:
         ``views``; ``encoder_tokens`` that pass the image encoder (class and register tokens included) and
         ``multi_view_tokens`` (patches that the views exchange); ``forward_flops``, and ``training_flops`` of forward
-        and backward pass, what gradient checkpointing computes twice included. A multiplication and an addition count
-        as two FLOPs.
+        and backward pass, recomputation under gradient checkpointing included. A multiply-add counts as two
+        FLOPs.
     """
     tokens = {"encoder_tokens": 0, "multi_view_tokens": 0}
 
@@ -168,9 +168,9 @@ def count_sample(model: nn.Module, observation: Observation, device: torch.devic
 
 
 def hollow(model: nn.Module, device: torch.device | str) -> None:
-    """Give a model that was built on the meta device parameters and buffers without content on ``device``.
+    """Give a model that was built on the meta device fake parameters and buffers on ``device``. Call it in
 
-    To be called in ``FakeTensorMode``, in which initialization would fail: it looks at random numbers.
+    ``FakeTensorMode``, in which initialization would fail because it reads random numbers.
     """
     for module in model.modules():
         for name, value in list(module.named_parameters(recurse=False)):
@@ -187,7 +187,7 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def _is_free(func: Any, results: list[Tensor], args: Any) -> bool:
-    """Whether an operation moves no data: it looks at its argument in another way, or only allocates."""
+    """Whether an operation moves no data: it returns a view of its argument, or only allocates."""
     if func.overloadpacket in ALLOCATIONS:
         return True
     writes = any(

@@ -40,7 +40,7 @@ def decode(
 
 
 def with_poses(prediction: Prediction, quat: Float[Tensor, "b v 4"], trans: Float[Tensor, "b v 3"]) -> Prediction:
-    """The same geometry of each view, with the views elsewhere: ``points_world`` follows."""
+    """The prediction with other poses of its views: ``points_world`` follows."""
     points = _moved(prediction.points_view, quat, trans)
     return replace(prediction, pose_quat=quat, pose_trans=trans, points_world=points)
 

@@ -13,7 +13,7 @@ from coopmap.config.model import EncoderConfig
 from coopmap.models.layers import Block, LayerNorm, run
 
 INTERPOLATION_OFFSET = 0.1
-"""The official models resize position embeddings by a factor that aims at this much more than the wanted grid."""
+"""The official models resize position embeddings by a factor that aims at this much more than the target grid."""
 
 
 class EncoderOutput(NamedTuple):
@@ -81,7 +81,7 @@ class VisionTransformer(nn.Module):
     def place(
         self, patches: Float[Tensor, "b n c"], grid: tuple[int, int], leading: Float[Tensor, "b t c"] | None = None
     ) -> Float[Tensor, "b t+n c"]:
-        """Tokens of patch embeddings: with their positions, behind the leading tokens."""
+        """Tokens of patch embeddings with their positions, after the leading tokens."""
         if leading is None:
             leading = self.leading_tokens().expand(len(patches), -1, -1)
         return torch.cat([leading, patches + self.position_embedding(*grid)], dim=1)

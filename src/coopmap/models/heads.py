@@ -16,12 +16,12 @@ DENSE_CHANNELS = (3, 1, 1, 1)
 
 
 def resize(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-    """Bilinear resizing, corner pixels onto corner pixels."""
+    """Bilinear resizing with aligned corners."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def directly(process: Callable[[Tensor], Tensor], level: Float[Tensor, "b _ h w"]) -> Float[Tensor, "b c _ _"]:
-    """The level as ``process``, which takes every second column, makes it."""
+    """The level after ``process``, which takes every second column."""
     return process(level)
 
 
@@ -53,7 +53,7 @@ class FusionBlock(nn.Module):
     ) -> Float[Tensor, "b c 2h 2w"]:
         if skip is not None:
             x = x + self.resConfUnit1(skip)
-        # Upstream upsamples before the 1x1 convolution; the two commute, and this order costs a quarter.
+        # Upstream upsamples before the 1x1 convolution; the two commute, and this order takes a quarter of the time.
         x = self.out_conv(self.resConfUnit2(x))
         return self.resize(x, (2 * x.shape[-2], 2 * x.shape[-1]))
 
@@ -187,8 +187,8 @@ class ScaleHead(nn.Module):
 class DenseHead(nn.Sequential):
     """:class:`DPTFeature` and :class:`DPTRegressor` under the names that the released weights use.
 
-    Without gradients the views pass one small group after the other, since the activations of this head, not those of
-    the transformers, decide how many views fit into memory.
+    Without gradients the views are processed in chunks, since the activations of this head, not those of the
+    transformers, limit how many views fit into memory.
 
     Attributes:
         maps_held: bound on full-resolution maps that are alive at once in either half, workspaces included.

@@ -1,7 +1,7 @@
-"""Weights on the Hugging Face hub: which revision a name stands for, and how it gets here.
+"""Weights on the Hugging Face hub: which revision a name stands for, and its download.
 
 The names under which MapAnything is released have stood for different models over time, so a name alone is not enough
-to repeat a run. The table pins those that are known; everything else is taken as it is now, with a warning.
+to repeat a run. The table pins those that are known; everything else resolves to its newest revision, with a warning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class WeightsMismatchError(ValueError):
 
 
 class EncoderKind(NamedTuple):
-    """What tells one image encoder from another."""
+    """What identifies an image encoder."""
 
     blocks: int
     width: int
@@ -98,7 +98,7 @@ class Snapshot:
         weights: safetensors file.
         config: upstream's configuration, if there is one.
         license: of the weights.
-        sha256: what the hash of the weights has to be, where that is known.
+        sha256: expected hash of the weights, if known.
     """
 
     revision: str
@@ -109,7 +109,7 @@ class Snapshot:
 
 
 def fetch(repo: str, revision: str | None, expected: EncoderKind | None) -> Snapshot:
-    """Bring a repository's weights into the local cache; a pinned commit that is there already needs no network.
+    """Bring a repository's weights into the local cache; a pinned commit in the cache needs no network.
 
     Args:
         repo: ``owner/name``.

@@ -1,7 +1,7 @@
 """Initialization for training without released weights.
 
-The public code's choices suit long runs from pretrained encoders. From scratch, what a patch shows and where it is must
-meet early and survive the pose head's mean over patches; then a small model learns in hundreds of steps.
+The public code's choices suit long runs from pretrained encoders. From scratch, content and position of a patch must
+interact early and survive the pose head's mean over patches; then a small model learns in hundreds of steps.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from coopmap.models.info_sharing import AlternatingAttention
 from coopmap.models.layers import Block, Mlp
 
 POSITION_AMPLITUDE = 2.0
-"""Of the sinusoidal position embedding; patches of a normalized image embed to about 0.6."""
+"""Amplitude of the sinusoidal position embedding; patches of a normalized image embed to about 0.6."""
 POSE_OUTPUT_GAIN = 0.1
-"""Of the pose head's last layers, so that an untrained model puts the views close together."""
+"""Gain of the pose head's last layers, so that an untrained model puts the views close together."""
 
 
 def sincos_embedding(grid: int, dim: int) -> Float[Tensor, "cells dim"]:

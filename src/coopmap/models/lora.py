@@ -1,6 +1,6 @@
-"""Low-rank adaptation (Hu et al., arXiv 2106.09685) of linear layers, on PyTorch's own parametrizations.
+"""Low-rank adaptation (Hu et al., arXiv 2106.09685) of linear layers, on PyTorch's parametrizations.
 
-A frozen weight ``W`` becomes ``W + scale * up @ down``; ``up`` starts at zero, so that nothing changes at first.
+A frozen weight ``W`` becomes ``W + scale * up @ down``; ``up`` is zero-initialized, so that nothing changes at first.
 Merging adds the product to the weight and gives the model its ordinary names back.
 """
 
@@ -42,7 +42,7 @@ class LowRankUpdate(nn.Module):
 
 
 def add_lora(modules: Sequence[nn.Module], rank: int, alpha: float) -> int:
-    """Freeze ``modules`` and give every linear layer in them a trainable low-rank update; returns how many got one."""
+    """Freeze ``modules`` and add a trainable low-rank update to each linear layer; returns the number of layers."""
     for module in modules:
         module.requires_grad_(False)
     layers = [layer for module in modules for layer in _linear_layers(module)]

@@ -3,8 +3,8 @@
 Images become patch tokens (DINOv2); encodings of the given geometry are added; a multi-view transformer shares
 information between views; heads read rays, depth, confidence and mask per pixel, a pose per view and one metric scale
 per sample. Parameter names and numbers are those of the public implementation, so its weights load as they are.
-``docs/model.md`` shows it in one picture. What the paper does not have is in :mod:`coopmap.models.addons` and, for cars
-whose cameras are fused inside the model, in :mod:`coopmap.models.fusion`.
+``docs/model.md`` has a diagram. Everything beyond the paper is in :mod:`coopmap.models.addons` and, for
+agents whose cameras are fused inside the model, in :mod:`coopmap.models.fusion`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class MapAnything(nn.Module):
         self._extend(cfg)
 
     def _extend(self, cfg: ModelConfig) -> None:
-        """Add what the paper does not have; last, so that the initial weights of the rest do not depend on it."""
+        """Add everything beyond the paper; last, so that the initial weights of the rest do not depend on it."""
         if cfg.heads.circular:
             join_edges(self.dense_head)
         self.fusion = build_fusion(cfg.fusion, cfg.encoder.dim, cfg.encoder.patch_size)
@@ -76,14 +76,14 @@ class MapAnything(nn.Module):
 
     @property
     def addons(self) -> list[AddOn]:
-        """The add-ons of this model, in the order in which they take part."""
+        """The add-ons of this model, in the order of their hooks."""
         return [module for module in self.children() if isinstance(module, AddOn)]
 
     def forward(self, observation: Observation) -> Prediction:
         """Predict the geometry of a batch.
 
-        Rays, depth and pose priors are used only if ``cfg.inputs`` asks for them, and only of the views that they are
-        given of.
+        Rays, depth and pose priors are used only if ``cfg.inputs`` enables them, and only for the views where they are
+        given.
 
         Raises:
             ValueError: if the image size is not a multiple of the patch size.
@@ -126,8 +126,8 @@ class MapAnything(nn.Module):
     def _add_geometry(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
         """Add the encodings of the given geometry to the patch tokens.
 
-        In training absent depth and poses are encoded all the same and have no weight: every parameter then takes part
-        in every step, which DDP needs.
+        In training absent depth and poses are encoded too, with weight 0, so that every parameter takes part in every
+        step, as DDP requires.
         """
         inputs = self.cfg.inputs
         if self.fusion is not None and self.fusion.injection is not None:
@@ -159,7 +159,7 @@ class MapAnything(nn.Module):
         observation: Observation,
         grid: tuple[int, int],
     ) -> tuple[Trunk, Float[Tensor, "b d"]]:
-        """Let the views share information: maps for the heads, and the scale token."""
+        """Multi-view attention: returns maps for the heads, and the scale token."""
         cfg, patches = self.cfg.info_sharing, tokens
         extra_tokens = encoded.extra_tokens if cfg.encoder_tokens else None
         for addon in self.addons:

@@ -14,7 +14,7 @@ from coopmap.models.layers import LayerNorm
 from coopmap.types import Observation
 
 EPSILON = 1e-8
-"""Guards divisions and logarithms; part of the released models' numbers."""
+"""Guards divisions and logarithms; affects the released models' outputs."""
 
 
 class ResidualBlock(nn.Module):
@@ -51,13 +51,13 @@ class DenseEncoder(nn.Module):
 
 
 class GlobalEncoder(nn.Module):
-    """Feature of a vector that holds for a whole view."""
+    """Feature of a vector per view."""
 
     norm_layer: nn.LayerNorm
 
     def __init__(self, channels: int, dim: int, hidden_dims: Sequence[int] = (128, 256, 512)) -> None:
         super().__init__()
-        # Upstream grew the sequence by wrapping it once per layer, and its parameter names show it.
+        # Upstream nests the sequence once per layer, which shows in its parameter names.
         first, *rest = hidden_dims
         encoder = nn.Sequential(nn.Linear(channels, first), nn.GELU())
         for in_dim, out_dim in zip(hidden_dims[:-1], rest, strict=True):
@@ -70,7 +70,7 @@ class GlobalEncoder(nn.Module):
 
 
 def silence(encoder: DenseEncoder | GlobalEncoder) -> None:
-    """Let an encoder begin without influence: its last layer, the norm, starts at zero and learns from there."""
+    """Zero-init an encoder: its last layer, the norm, starts at zero, so that it has no influence at first."""
     nn.init.zeros_(encoder.norm_layer.weight)
     nn.init.zeros_(encoder.norm_layer.bias)
 
@@ -116,7 +116,7 @@ def depth_features(
 
 
 def given_poses(observation: Observation) -> tuple[Float[Tensor, "b v 4 4"], Bool[Tensor, "b v"] | None]:
-    """Rough ``T_world_view`` and the views that have one (``None``: all); identity and none without rough poses."""
+    """Prior ``T_world_view`` and the views that have one (``None``: all); identity and none without pose priors."""
     if observation.pose_prior is not None:
         return observation.pose_prior, observation.pose_given
     shape, device = observation.images.shape[:2], observation.images.device
@@ -132,15 +132,15 @@ def pose_features(
     given: Bool[Tensor, "b v"] | None,
     is_metric: Bool[Tensor, "b v"] | None,
 ) -> Float[Tensor, "b v c"]:
-    """Encoding of rough ``T_world_view``, seen from view 0, and of their scale; zero where they are not given."""
+    """Encoding of prior ``T_world_view``, relative to view 0, and of their scale; zero where they are not given."""
     quat, trans = pose_in_view0(pose)
-    trans, log_mean = normalize_translations(where_given(given, trans))  # unknown ones must not count in the mean
+    trans, log_mean = normalize_translations(where_given(given, trans))  # unknown ones must not affect the mean
     scale = where_given(is_metric, scale_encoder(log_mean).expand(*quat.shape[:2], -1))
     return where_given(given, rotation_encoder(quat) + translation_encoder(trans) + scale)
 
 
 def where_given(given: Bool[Tensor, "b v"] | None, features: Float[Tensor, "b v *c"]) -> Float[Tensor, "b v *c"]:
-    """Zero the features of views that something is not given of; ``None`` means all have it."""
+    """Zero the features of views for which an input is not given; ``None`` means that all have it."""
     if given is None:
         return features
     return features * given.reshape(*given.shape, *[1] * (features.ndim - given.ndim))
@@ -150,13 +150,13 @@ POSE_NUMBERS = 9
 """Length of the vector that :func:`encode_poses` makes of a pose."""
 
 TRANS_UNIT_M = 10.0
-"""Unit of positions of cars relative to each other, for networks that work on them."""
+"""Unit of relative positions of agents, as network inputs."""
 
 
 def encode_poses(pose: Float[Tensor, "*b 4 4"], unit_m: float = 1.0) -> Float[Tensor, "*b 9"]:
-    """Right-hand and optical axis, and position in units of so many meters.
+    """Right and optical axes, and position in units of the given length in meters.
 
-    No quaternions: a half turn, such as the rear camera's, has two, and noise of the last digit decides which has
-    ``w >= 0``. Two axes are continuous (Zhou et al., arXiv 1812.07035).
+    Not quaternions: a half turn, such as the rear camera's, has two, and rounding decides which has ``w >=
+    0``. Two axes are continuous (Zhou et al., arXiv 1812.07035).
     """
     return torch.cat([pose[..., :3, 0], pose[..., :3, 2], pose[..., :3, 3] / unit_m], dim=-1)

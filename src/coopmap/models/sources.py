@@ -35,7 +35,7 @@ class Weights:
         ignored: pickled classes that were not rebuilt.
         is_backbone: an official DINOv2 backbone, which has an encoder's weights only.
         upstream_config: content of the ``config.json`` beside a released file.
-        base: record of the weights that these were trained from, where a checkpoint of ours carries it.
+        base: record of the weights that these were trained from, if one of our checkpoints has it.
     """
 
     tensors: Mapping[str, Tensor]
@@ -55,8 +55,8 @@ def read_weights(source: str | Path | Mapping[str, Tensor], expected: EncoderKin
     Args:
         source: state dict; file (``.safetensors``, or anything that ``torch.save`` wrote: a state dict, upstream's
             ``{"model": ...}``, a Lightning checkpoint, an official DINOv2 backbone); folder with
-            ``model.safetensors``; or hub id ``owner/name[@revision]``. What exists as a path is one: only other names
-            reach for the network.
+            ``model.safetensors``; or hub id ``owner/name[@revision]``. Whatever exists as a path is treated as one:
+            only other names access the network.
         expected: encoder of the model; a hub repository with another one is not downloaded.
 
     Raises:
@@ -97,10 +97,10 @@ def _read_hub(repo: str, revision: str | None, expected: EncoderKind | None) -> 
 
 
 def read_plain(checkpoint: str | Path) -> dict[str, Any]:
-    """The plain values in a checkpoint of ours, its record of the run among them; reads no tensors.
+    """The plain values in one of our checkpoints, including its record of the run; reads no tensors.
 
     Raises:
-        ValueError: if it is no ``torch.save`` archive of a dictionary.
+        ValueError: if it is not a ``torch.save`` archive of a dictionary.
     """
     content = TorchFile(Path(checkpoint)).content
     if not isinstance(content, dict):
@@ -109,10 +109,10 @@ def read_plain(checkpoint: str | Path) -> dict[str, Any]:
 
 
 def read_record(checkpoint: str | Path) -> dict[str, Any] | None:
-    """What a checkpoint of ours says about the weights that its run started from; reads no tensors.
+    """The record in one of our checkpoints of the weights that its run started from; reads no tensors.
 
     Raises:
-        ValueError: if it is no ``torch.save`` archive of a dictionary.
+        ValueError: if it is not a ``torch.save`` archive of a dictionary.
     """
     return _record(read_plain(checkpoint))
 
@@ -178,6 +178,6 @@ def _weights(tensors: Mapping[str, Tensor], source: str, **provenance: Any) -> W
         return Weights(named, source, is_backbone=True, **provenance)
     for prefix in ("module.", "model."):
         if any(name.startswith(f"{prefix}encoder.model.") for name in named):
-            # A Lightning module may hold other tensors, of its losses or metrics; they are no weights.
+            # A Lightning module may hold other tensors, of its losses or metrics; they are not weights.
             named = {name.removeprefix(prefix): tensor for name, tensor in named.items() if name.startswith(prefix)}
     return Weights(named, source, **provenance)

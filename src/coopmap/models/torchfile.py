@@ -31,14 +31,14 @@ STORAGE_DTYPES = {
 
 
 class StorageRef(NamedTuple):
-    """A run of numbers in the archive."""
+    """A contiguous storage in the archive."""
 
     key: str
     dtype: torch.dtype
 
 
 class TensorRef(NamedTuple):
-    """A tensor as the pickle describes it; numbers are read only when it is asked for."""
+    """A tensor as the pickle describes it; its values are read only on access."""
 
     storage: StorageRef
     offset: int
@@ -54,7 +54,7 @@ class _Frozen(type):
 
 
 class Inert(metaclass=_Frozen):
-    """Stands in for an object of any other class: takes every operation that a pickle knows, and does nothing."""
+    """Stands in for an object of any other class: accepts every pickle operation, and does nothing."""
 
     __slots__ = ()
 
@@ -154,7 +154,7 @@ class TorchFile:
         """Open ``path``.
 
         Raises:
-            ValueError: if the file is no ``torch.save`` archive, or its pickle is malformed or hostile.
+            ValueError: if the file is not a ``torch.save`` archive, or its pickle is malformed or hostile.
         """
         self.path = path
         try:
@@ -174,10 +174,10 @@ class TorchFile:
         self._bytes = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
 
     def tensor(self, ref: TensorRef) -> Tensor:
-        """The tensor that ``ref`` describes; its numbers are paged in when they are used.
+        """The tensor that ``ref`` describes; its values are paged in on use.
 
         Raises:
-            ValueError: if the description leads outside its storage.
+            ValueError: if the description exceeds its storage.
         """
         try:
             tensor = torch.empty(0, dtype=ref.storage.dtype)

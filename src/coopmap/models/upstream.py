@@ -59,7 +59,7 @@ def upstream_config(cfg: ModelConfig) -> dict[str, Any]:
 
 
 def _obstacles(cfg: ModelConfig) -> Iterator[str]:
-    """What upstream's classes fix, and this model has otherwise."""
+    """Settings that upstream's classes fix to other values."""
     encoder = cfg.encoder
     size = _dinov2_size(encoder.dim)
     if size is None:
@@ -182,7 +182,7 @@ def _heads(cfg: HeadsConfig) -> dict[str, Any]:
         "dpt_adaptor": dense,
         "pose_adaptor": pose,
         "scale_adaptor": scale,
-        # The same once more: upstream's own file is composed from this, and other readers of it look here.
+        # Repeated: upstream composes its own file from this, and other readers look here.
         "adaptor_config": {
             "input_dim": sum(DENSE_CHANNELS),
             "scene_rep_dim": 4,
@@ -197,7 +197,7 @@ def _heads(cfg: HeadsConfig) -> dict[str, Any]:
 
 
 def _inputs(cfg: ModelConfig) -> dict[str, Any]:
-    """Encoders of geometric inputs, and how often a forward pass uses those: always where the model was given them.
+    """Encoders of geometric inputs, and the probability of using each: 1 if the model was trained with it.
 
     Upstream's ``infer`` sets the probabilities itself.
     """
@@ -230,7 +230,7 @@ def _inputs(cfg: ModelConfig) -> dict[str, Any]:
 
 
 def absent_parts(cfg: ModelConfig) -> tuple[str, ...]:
-    """Parts of upstream's model that this one is configured not to have."""
+    """Parts of upstream's model that this configuration leaves out."""
     return tuple(part for key, parts in PARTS_OF_INPUT.items() if not getattr(cfg.inputs, key) for part in parts)
 
 

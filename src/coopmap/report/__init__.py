@@ -1,1 +1,1 @@
-"""How results are shown and written: tables, number formats, pages, colors, files that are never half-written."""
+"""How results are shown and written: tables, number formats, pages, colors, atomic files."""

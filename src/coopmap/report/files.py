@@ -1,4 +1,4 @@
-"""Files that are never half-written: a killed job leaves the old file or the new one."""
+"""Atomic writes: a killed job leaves the old file or the new one, never a partial one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A path beside ``file`` to write to; when the block ends well, its content is on the disk as ``file``.
+    """A temporary path to write to; when the block succeeds, its content is on the disk as ``file``.
 
-    Folders above are made if they do not exist. Leftovers of killed processes are named ``.NAME.PID.tmp``.
+    Missing parent folders are created. Leftovers of killed processes are named ``.NAME.PID.tmp``.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -44,7 +44,7 @@ def write_text(text: str, file: Path) -> None:
 
 
 def write_json(content: Mapping[str, Any] | Sequence[Any], file: Path) -> None:
-    """Write JSON that every reader takes: NaN and infinity become null."""
+    """Write JSON that every parser accepts: NaN and infinity become null."""
     write_text(json.dumps(_finite(content), indent=2) + "\n", file)
 
 
@@ -57,7 +57,7 @@ def _finite(node: Any) -> Any:
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]], file: Path, columns: Sequence[str] | None = None) -> None:
-    """Write rows, with all columns that any of them has unless ``columns`` says which."""
+    """Write rows, with the columns that ``columns`` lists, by default all that any row has."""
     rows = list(rows)
     names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:

@@ -1,4 +1,4 @@
-"""How numbers are written for people, and numbers with a spread."""
+"""Number formats, and numbers with a spread."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 DASH = "\u2013"
-"""Stands where there is no value; never a zero."""
+"""Shown where there is no value; never a zero."""
 
 Format = Callable[[float], str]
 
 
 def significant(digits: int) -> Format:
-    """So many significant digits, the whole number from 10 ** (digits - 1) on; exponents below 1e-4 only."""
+    """A format with this many significant digits; no decimals from 10 ** (digits - 1) on; exponents only below 1e-4."""
 
     def text(value: float) -> str:
         return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
@@ -23,7 +23,7 @@ def significant(digits: int) -> Format:
 
 
 def fixed(decimals: int) -> Format:
-    """So many decimals."""
+    """A format with this many decimals."""
     return _with_words(lambda value: f"{value:.{decimals}f}")
 
 
@@ -47,7 +47,7 @@ class Spread:
 
     Attributes:
         values: one per repetition.
-        exact: of a quantity without chance, so that no spread is shown where there is none.
+        exact: whether the quantity is deterministic, so that a spread of zero is not shown.
     """
 
     values: tuple[float, ...]
@@ -82,7 +82,7 @@ class Interval:
     bounds: tuple[float, float] | None = None
 
     def range(self, form: Format) -> str:
-        """The bounds; empty where they say nothing."""
+        """The bounds; empty where undefined."""
         if self.value is None or self.bounds is None or self.bounds[0] == self.bounds[1]:
             return ""
         return f"{form(self.bounds[0])} {DASH} {form(self.bounds[1])}"

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from the templates beside this file; whatever is inserted is escaped."""
+"""Self-contained HTML pages from the templates beside this file; everything inserted is escaped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_page(file: Path, template: str, **content: Any) -> None:
-    """Write a page that needs nothing else, network included.
+    """Write a self-contained page.
 
     Args:
         file: to write.
@@ -37,7 +37,7 @@ def render(template: str, **content: Any) -> str:
 
 
 def literal(text: str) -> str:
-    """Text that Plotly shows as it is; it takes some HTML for markup."""
+    """Text that Plotly shows literally; it interprets some HTML as markup."""
     return escape(text, quote=False)
 
 
@@ -60,7 +60,7 @@ def _environment() -> Environment:
 
 
 def _plot(figure: go.Figure, name: str, mode_bar: bool = False) -> Markup:
-    """The figure without Plotly's script, which the page brings along once."""
+    """The figure without Plotly's script, which the page includes once."""
     if not name.replace("-", "").isalnum():
         raise ValueError(f"{name!r}: Plotly does not escape names of figures; expected letters, digits and hyphens")
     shown = figure.update_layout(template=figure_style("light"))

@@ -1,4 +1,4 @@
-"""Colors that any color vision tells apart, on light and on dark pages."""
+"""Colors that are distinguishable with any color vision, on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 BLUE, VERMILLION, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, PURPLE, GRAY = "#E69F00", "#56B4E9", "#9A5BD0", "#808890"
 COLORS = (BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, PURPLE, GRAY)
-"""In the order in which they are handed out: Okabe and Ito (2008) without yellow and black, and two more."""
+"""In the order of use: Okabe and Ito (2008) without yellow and black, and two more."""
 
 PAGES = {
     "light": {"paper": "#ffffff", "ink": "#1f2328", "soft": "#59636e", "line": "#d8dee4"},
@@ -19,7 +19,7 @@ FONT_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
 def figure_style(scheme: str) -> dict[str, Any]:
-    """Plotly template for a scheme: see-through, so that the page's own ground shows."""
+    """Plotly template for a scheme: transparent, so that the page's background shows."""
     page = PAGES[scheme]
     clear = "rgba(0,0,0,0)"
     axis = {"gridcolor": page["line"], "zerolinecolor": page["line"], "linecolor": page["line"], "automargin": True}

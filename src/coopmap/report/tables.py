@@ -1,4 +1,4 @@
-"""The one table: values with labels, units and formats, for the terminal, Markdown, CSV and HTML."""
+"""Tables: values with labels, units and formats, for the terminal, Markdown, CSV and HTML."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Column:
         form: text of a number that is no integer.
         align: of its cells.
         group: heading above neighboring columns that share it.
-        key: name for programs; default: the heading.
+        key: machine-readable name; default: the heading.
         missing: text where there is no value.
         nan: text of NaN.
     """
@@ -46,11 +46,11 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """Heading that stands alone."""
+        """Heading without a group heading above it."""
         return f"{self.group}, {self.short}" if self.group else self.short
 
     def text(self, value: Value) -> str:
-        """A cell for people."""
+        """A formatted cell."""
         if value is None:
             return self.missing
         if isinstance(value, float) and value != value:
@@ -60,13 +60,13 @@ class Column:
         return self.form(value) if isinstance(value, float) else str(value)
 
     def lines(self, value: Value) -> tuple[str, str]:
-        """A cell for people, with what stands small below it."""
+        """A formatted cell, with the small text below it."""
         if isinstance(value, Interval):
             return self.text(value.value), value.range(self.form)
         return self.text(value), ""
 
     def plain(self, value: Value) -> dict[str, Any]:
-        """A cell for programs, unrounded."""
+        """A machine-readable cell, unrounded."""
         name = self.key or self.heading
         if isinstance(value, Spread):
             return {name: value.mean, f"{name} std": value.std}
@@ -77,7 +77,7 @@ class Column:
 
 
 def names(label: str = "", key: str = "") -> Column:
-    """The column that says what a row is."""
+    """The column that identifies a row."""
     return Column(label, align="left", key=key or label, missing="")
 
 
@@ -86,8 +86,8 @@ class Row:
     """Values of a row.
 
     Attributes:
-        cells: by column, the first saying what the row is.
-        marked: columns to make stand out.
+        cells: by column; the first identifies the row.
+        marked: columns to highlight.
         kind: class of the row on pages.
     """
 
@@ -110,10 +110,10 @@ class Table:
 
     Attributes:
         title: heading.
-        columns: of which the first says what a row is.
+        columns: the first identifies a row.
         sections: of rows.
-        note: what a reader should know first; on the terminal left out.
-        footnotes: what to know about single rows.
+        note: general remarks; omitted on the terminal.
+        footnotes: remarks about single rows.
     """
 
     title: str
@@ -124,7 +124,7 @@ class Table:
 
     @classmethod
     def of_records(cls, title: str, columns: Sequence[Column], records: Sequence[Mapping[str, Value]]) -> Table:
-        """A table of values by the columns' keys; what a record lacks is missing."""
+        """A table of values by the columns' keys; absent values are missing."""
         rows = [Row([record.get(column.key) for column in columns]) for record in records]
         return cls(title, columns, [Section(rows)])
 
@@ -135,7 +135,7 @@ class Table:
 
     @property
     def has_groups(self) -> bool:
-        """Some columns have a heading in common."""
+        """Whether some columns share a heading."""
         return any(column.group for column in self.columns)
 
     def groups(self) -> list[tuple[str, int]]:
@@ -149,15 +149,15 @@ class Table:
         return found
 
     def texts(self, row: Row) -> list[str]:
-        """Cells of a row for people."""
+        """Formatted cells of a row."""
         return [column.text(value) for column, value in zip(self.columns, row.cells, strict=True)]
 
     def lines(self, row: Row) -> list[tuple[str, str]]:
-        """Cells of a row for people, with what stands small below each."""
+        """Formatted cells of a row, with the small text below each."""
         return [column.lines(value) for column, value in zip(self.columns, row.cells, strict=True)]
 
     def records(self) -> list[dict[str, Any]]:
-        """Rows for programs, values unrounded: by key, with the section if there are several."""
+        """Machine-readable rows, values unrounded: by key, with the section if there are several."""
         found = []
         for section in self.sections:
             for row in section.rows:

@@ -1,8 +1,8 @@
-"""Tables on the terminal: figures are never cut and never broken over lines.
+"""Tables on the terminal: numbers are never truncated or broken across lines.
 
 A table that is wider than the terminal (80 columns where output is piped) is made narrower in this order: headings
-wrap, names in the first column wrap, and then the columns are dealt out to tables one below the other, each of which
-begins with the names.
+wrap, names in the first column wrap, and then the columns are split into tables one below the other, each of which
+starts with the names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAME_WIDTH = 16
 HEADING_WIDTH = 14
 """Words of headings are folded if they are longer, unless there is room."""
 PADDING = 2
-"""Between two columns; one of it is the box's own."""
+"""Gap between two columns; one character of it belongs to the box."""
 
 
 def print_table(table: Table, width: int | None = None) -> None:
@@ -65,7 +65,7 @@ def print_table(table: Table, width: int | None = None) -> None:
 
 
 def layout(headings: Sequence[str], figures: Sequence[int], width: int) -> list[tuple[list[int], list[int]]]:
-    """Deal columns out to parts that fit.
+    """Split columns into parts that fit.
 
     Args:
         headings: of the columns, the first of which holds names and stands in every part.
@@ -73,7 +73,7 @@ def layout(headings: Sequence[str], figures: Sequence[int], width: int) -> list[
         width: that is available.
 
     Returns:
-        Of each part the columns, by number, and their widths.
+        For each part, the indices of its columns and their widths.
     """
     least = [
         max(size, min(HEADING_WIDTH, max(map(cell_len, heading.split()), default=0)))
@@ -91,7 +91,7 @@ def layout(headings: Sequence[str], figures: Sequence[int], width: int) -> list[
 
 
 def _grow(widths: list[int], natural: Sequence[int], width: int) -> list[int]:
-    """Give the room that is left to names first, then to the narrowest heading that wraps."""
+    """Assign the remaining width to names first, then to the narrowest heading that wraps."""
     spare = width - sum(widths) - PADDING * (len(widths) - 1)
     while spare > 0 and (wrapped := [i for i, size in enumerate(widths) if size < natural[i]]):
         widths[0 if 0 in wrapped else min(wrapped, key=lambda i: widths[i])] += 1

@@ -1,1 +1,1 @@
-"""Run folders: paths, resume, provenance, loggers, checkpoint files, and the one reader of them."""
+"""Run folders: paths, resume, provenance, loggers, checkpoint files, and their reader."""

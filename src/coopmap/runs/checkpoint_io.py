@@ -1,4 +1,4 @@
-"""Training checkpoints on disk: never half-written, never unpickled as code."""
+"""Training checkpoints on disk: written atomically, read without running code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coopmap.report.files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk, then renames: a killed job leaves the old file or the new one."""
+    """Writes a temporary file, flushes it, then renames it: a killed job leaves the old file or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint of tensors and plain containers."""

@@ -48,7 +48,7 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
     Args:
         checkpoint: of a training run.
         output: folder to write.
-        weights: lend the encoders of geometric inputs that the model lacks.
+        weights: provide the encoders of geometric inputs that the model lacks.
         license: for the model card; default: that of the weights that the run started from.
 
     Returns:
@@ -75,7 +75,7 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_file(contiguous, temporary / "model.safetensors", metadata={"format": "pt", **aliases})
         (temporary / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
-        # safetensors writes for the owner alone; others shall read the weights as they do the rest.
+        # safetensors files are readable by the owner only; give the weights the same permissions as the rest.
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")
         (temporary / "README.md").write_text(_card(source, license, lender))
         if output.exists():
@@ -87,7 +87,7 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
 
 
 def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapAnything, dict[str, Any] | None]:
-    """The model with all parts that upstream's has, and the record of the weights that lent those it lacked."""
+    """The model with all parts of upstream's, and the record of the weights that provided the missing ones."""
     stored = source.config().model
     config = replace(stored, inputs=InputsConfig(rays=True, depth=True, pose=True))
     with torch.device("meta"):
@@ -96,14 +96,14 @@ def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapA
     if absent and weights is None:
         base = source.weights.get("source") or "facebook/map-anything"
         raise ConfigError(
-            f"the model was trained without {', '.join(absent)}, which upstream's loader demands; give weights=... "
-            f"(for instance weights={base}), whose encoders then fill the gap"
+            f"the model was trained without {', '.join(absent)}, which upstream's loader requires; give weights=... "
+            f"(for instance weights={base}), whose encoders are then used"
         )
     canonical = canonical_names(model)
     parts = {canonical.get(name, name).split(".")[0] for name in read_weights(source.path).tensors}
     foreign = parts - set(trained)
     if foreign:
-        raise ConfigError(f"the checkpoint has parts that upstream does not know: {', '.join(sorted(foreign))}")
+        raise ConfigError(f"the checkpoint has parts that upstream lacks: {', '.join(sorted(foreign))}")
     load_weights(model, source.path, submodules=trained)
     lender = load_weights(model, str(weights), submodules=absent).record() if absent else None
     return model, lender
@@ -128,7 +128,7 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
         "run": config.run_dir,
         "source revision": source.record.get("git_revision"),
         "started from": _origin(base),
-        "encoders of geometric inputs lent by": _origin(lender or {}),
+        "encoders of geometric inputs borrowed from": _origin(lender or {}),
     }
     return CARD.format(
         header="".join(lines),

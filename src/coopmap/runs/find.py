@@ -1,4 +1,4 @@
-"""Runs by what people call them: ``latest``, a name, a folder."""
+"""Finds runs by ``latest``, a name or a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_LISTED = 12
 
 
 def find_checkpoint(run: str | None, checkpoint: str | None, runs_root: str = "runs") -> Path:
-    """The checkpoint that a program is asked to take: a file, or the best one of a run, if need be its last.
+    """The checkpoint to open: a file, or the best one of a run, falling back to its last.
 
     Args:
         run: see :func:`find_run`.
@@ -36,7 +36,7 @@ def find_checkpoint(run: str | None, checkpoint: str | None, runs_root: str = "r
 
 
 def find_run(name: str, runs_root: str | Path = "runs", key: str = "run") -> RunFolder:
-    """The run that is meant.
+    """The run with a given name.
 
     Args:
         name: ``latest`` (the run with the newest checkpoint), a run's folder, the name of its folder,
@@ -51,17 +51,17 @@ def find_run(name: str, runs_root: str | Path = "runs", key: str = "run") -> Run
     if path.is_dir() and (is_run(path) or not list(_named(name, runs_root))):
         below = [] if is_run(path) else sorted({*filter(is_run, path.glob("*")), *runs_below(path)})
         if len(below) > 1:
-            raise ConfigError(f"{asked}: holds {len(below)} runs, of which one is wanted: {_listing(below)}")
+            raise ConfigError(f"{asked}: holds {len(below)} runs; name one of them: {_listing(below)}")
         return RunFolder(below[0] if below else path)
     if path.is_file():
-        raise ConfigError(f"{asked}: is a file; a checkpoint is given as checkpoint={name}")
+        raise ConfigError(f"{asked}: is a file; for a checkpoint use checkpoint={name}")
     if name == LATEST:
         return _latest(runs_root, asked)
     found = sorted(_named(name, runs_root))
     if len(found) > 1:
-        raise ConfigError(f"{asked}: {len(found)} runs are called that: {_listing(found)}")
+        raise ConfigError(f"{asked}: {len(found)} runs have this name: {_listing(found)}")
     if not found:
-        raise ConfigError(f"{asked}: there is no such folder, and no run of that name{_nearest(name, runs_root)}")
+        raise ConfigError(f"{asked}: no such folder, and no run of that name{_nearest(name, runs_root)}")
     return RunFolder(found[0])
 
 

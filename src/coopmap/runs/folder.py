@@ -1,4 +1,4 @@
-"""The folder of a run: where things are in it and what is recorded."""
+"""The folder of a run: its paths and records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from coopmap.runs.provenance import git_revision
 log = logging.getLogger(__name__)
 
 RUN_DIR_VARIABLE = "COOPMAP_RUN_DIR"
-"""Tells processes that Lightning starts for further devices which run they belong to."""
+"""Passes the run folder to the processes that Lightning starts for further devices."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,22 @@ class RunFolder:
 
     @property
     def last_checkpoint(self) -> Path:
-        """Training can always be continued from this one."""
+        """Training can always resume from this one."""
         return self.checkpoints / "last.ckpt"
 
     @property
     def best_checkpoint(self) -> Path:
-        """Lowest monitored validation figure so far."""
+        """Lowest monitored validation metric so far."""
         return self.checkpoints / "best.ckpt"
 
     @property
     def metrics_file(self) -> Path:
-        """Final figures; its presence says that the run is finished."""
+        """Final metrics; written when the run is finished."""
         return self.path / "metrics.json"
 
     @property
     def is_finished(self) -> bool:
-        """Whether training went to its end."""
+        """Whether training ran to completion."""
         return self.metrics_file.exists()
 
     def read_config(self, overrides: Iterable[str] = ()) -> Config:
@@ -75,12 +75,12 @@ class RunFolder:
         return from_yaml(self.config_file.read_text(), list(overrides))
 
     def record(self, config: Config, overrides: Iterable[str]) -> None:
-        """Write down configuration, command, revision and versions. Rank 0 only."""
+        """Record configuration, command, revision and versions. Rank 0 only."""
         make_output_folder(self.path)
-        # of a run that was killed while it wrote
+        # left by a run that was killed while writing
         for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
             leftover.unlink(missing_ok=True)
-        self.metrics_file.unlink(missing_ok=True)  # a finished run that goes on is unfinished
+        self.metrics_file.unlink(missing_ok=True)  # a finished run that resumes is unfinished
         write_text(to_yaml(config), self.config_file)
         start = {
             "time": datetime.now().isoformat(timespec="seconds"),
@@ -99,6 +99,6 @@ class RunFolder:
 
 
 def launched_run() -> RunFolder | None:
-    """The run that this process was started for by Lightning in rank 0; its stored configuration says all."""
+    """The run for which Lightning started this process from rank 0; its stored configuration has all settings."""
     path = os.environ.get(RUN_DIR_VARIABLE)
     return RunFolder(Path(path)) if path and int(os.environ.get("LOCAL_RANK", 0)) > 0 else None

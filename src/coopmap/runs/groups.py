@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, and what their figures say together."""
+"""Groups of runs that differ only in their seed, and their combined metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Group:
     """Runs of one experiment.
 
     Attributes:
-        label: what it is called in tables and curves.
+        label: name in tables and curves.
         runs: in order of their seeds.
     """
 
@@ -36,7 +36,7 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run], by: Sequence[str] = ()) -> list[Group]:
-    """Put runs together.
+    """Group runs.
 
     Args:
         runs: with at least one validation each.
@@ -73,7 +73,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _labels(firsts: Sequence[Run], by: Sequence[str]) -> list[str]:
-    """Names of groups, each once: the experiment, and the settings that set it apart from others of that name."""
+    """Names of groups, each once: the experiment, and the settings that distinguish it from others of that name."""
     labels: list[str] = []
     for run in firsts:
         others = [other for other in firsts if other.experiment == run.experiment]

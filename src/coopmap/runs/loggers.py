@@ -1,4 +1,4 @@
-"""Where figures are written: always ``metrics.csv``, and Weights & Biases on request."""
+"""Where metrics are written: always ``metrics.csv``, and Weights & Biases on request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The run folder holds the configuration."""
+        """Ignored: the run folder holds the configuration."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -81,7 +81,7 @@ def read_metrics(file: Path) -> list[dict[str, float]]:
 
 
 def close_loggers(loggers: Sequence[Logger]) -> None:
-    """End the W&B run; the next one of a sweep in this process would go on in it."""
+    """End the W&B run; otherwise the next run of a sweep in this process would continue it."""
     if any(isinstance(logger, WandbLogger) for logger in loggers) and not is_other_rank():
         import wandb
 
@@ -89,7 +89,7 @@ def close_loggers(loggers: Sequence[Logger]) -> None:
 
 
 class PatientWandbLogger(WandbLogger):
-    """W&B that cannot end a run: after the first failure it says so once and stays quiet."""
+    """W&B that cannot end a run: after the first failure it warns once and stays silent."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -97,18 +97,18 @@ class PatientWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Log, or give up."""
+        """Log, or disable W&B after a failure."""
         if self._is_dead:
             return
         try:
             super().log_metrics(metrics, step)
         except Exception as error:
             self._is_dead = True
-            log.warning("W&B stopped taking figures (%s); metrics.csv goes on", error)
+            log.warning("W&B logging failed (%s) and is off; metrics.csv continues", error)
 
 
 def build_loggers(config: Config, run_dir: Path, start_step: int) -> list[Logger]:
-    """CSV always; W&B as the configuration and the environment say."""
+    """CSV always; W&B depending on configuration and environment."""
     loggers: list[Logger] = [MetricsCsv(run_dir / "metrics.csv", start_step)]
     mode = config.logger.mode
     if mode == "auto":
@@ -119,7 +119,7 @@ def build_loggers(config: Config, run_dir: Path, start_step: int) -> list[Logger
 
 
 def _start_wandb(config: Config, run_dir: Path, offline: bool) -> WandbLogger | None:
-    """Start W&B on rank 0, or say why not. A resumed run goes on under its old id."""
+    """Start W&B on rank 0, or log why not. A resumed run keeps its id."""
     cfg = config.logger
     file = run_dir / "wandb.json"
     if is_other_rank():
@@ -140,12 +140,12 @@ def _start_wandb(config: Config, run_dir: Path, offline: bool) -> WandbLogger | 
             offline=offline,
             settings=wandb.Settings(init_timeout=60),
         )
-        # Connects now, while a failure can still be passed over.
+        # Connects now, while a failure can still be ignored.
         logger.experiment.config.update(asdict(config), allow_val_change=True)
-        # Under a W&B agent the id is the agent's choice.
+        # Under a W&B agent, the agent chooses the id.
         write_json({"id": logger.experiment.id, "project": cfg.project, "entity": cfg.entity}, file)
     except Exception as error:
-        log.warning("W&B is not available (%s); metrics.csv is written all the same", error)
+        log.warning("W&B is not available (%s); metrics.csv is written anyway", error)
         return None
     if offline:
         log.info("W&B runs offline; afterwards: wandb sync %s", run_dir / "wandb" / "offline-run-*")

@@ -1,4 +1,4 @@
-"""Where the program's log goes, and which process writes it."""
+"""Set-up of the program's log, and which process writes it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from coopmap.runs.outputs import make_output_folder
 
 
 def is_other_rank() -> bool:
-    """Whether this process is not the first of a distributed run, as far as its launcher has told it."""
+    """Whether this process is not the first of a distributed run, as far as its launcher's environment tells."""
     return any(int(os.environ.get(name, 0)) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
 
 
 class _Stdout(logging.StreamHandler):
-    """Looks standard output up at each line, so that a live progress bar can stand below the log."""
+    """Looks up standard output for every line, so that a live progress bar stays below the log."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)

@@ -1,4 +1,4 @@
-"""What a finished run says last: where its pictures are, and what to do with it."""
+"""The last lines of a finished run: paths of its plots, and what to do next."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 SAME_TOWN = """\
-Validation frames show the town that was trained on, from other drives: these
-figures say how well it was learned, not what becomes of unseen streets."""
+Validation frames come from other drives through the same town: these metrics
+show how well it was learned, not how the model does on unseen streets."""
 
 
 def print_next_steps(run: Path, data_root: str, is_town: bool) -> None:
-    """Print pictures and commands, below the table of figures.
+    """Print pictures and commands, below the table of metrics.
 
     Args:
         run: folder of the run.
@@ -28,14 +28,14 @@ def print_next_steps(run: Path, data_root: str, is_town: bool) -> None:
 
 
 def activation() -> list[str]:
-    """The command that puts this Python environment on the shell's path, if that is what it takes."""
+    """The command that activates this Python environment, if it is not active."""
     folder = Path(sys.prefix) / "bin"
     on_path = str(folder) in os.environ.get("PATH", "").split(os.pathsep)
     return [] if on_path or sys.prefix == sys.base_prefix else [f"source {os.path.relpath(folder / 'activate')}"]
 
 
 def next_commands(run: Path, data_root: str) -> list[str]:
-    """Measure every sample, look at what the cars see in one frame, and train the baseline of 4n views."""
+    """Commands that evaluate every sample, infer one frame, and train the 4n-view baseline."""
     folder = shlex.quote(str(run))
     commands = [f"python -m coopmap.evaluate run={folder}"]
     if (frame := _a_frame(Path(data_root))) is not None:
@@ -44,7 +44,7 @@ def next_commands(run: Path, data_root: str) -> list[str]:
 
 
 def _a_frame(root: Path) -> Path | None:
-    """``ROOT/SPLIT/SCENARIO/FRAME`` of a frame that was not trained on."""
+    """``ROOT/SPLIT/SCENARIO/FRAME`` of a validation frame."""
     for split in ("test", "validate"):
         if files := sorted(root.glob(f"{split}/*/*/*.yaml")):
             return files[0].parents[1] / files[0].stem

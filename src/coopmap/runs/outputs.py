@@ -1,4 +1,4 @@
-"""Folders that the program fills with results, kept out of git."""
+"""Output folders, ignored by git."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def make_output_folder(folder: Path | str) -> Path:
-    """Make a folder for results. Inside a git checkout that does not ignore it, it is told to.
+    """Create an output folder, and make a surrounding git checkout ignore it.
 
-    As pytest and W&B do with theirs: the outermost folder that is new gets a ``.gitignore`` that holds ``*``. A folder
-    that is there already is left alone.
+    As pytest and W&B do: the outermost new folder gets a ``.gitignore`` that contains ``*``. An existing folder is not
+    changed.
     """
     folder = Path(folder).expanduser()
     new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -21,7 +21,7 @@ def make_output_folder(folder: Path | str) -> Path:
 
 
 def _would_be_tracked(folder: Path) -> bool:
-    """Whether git would offer to commit what is in the folder; false outside a checkout, or without git."""
+    """Whether git would track the folder's files; false outside a checkout, or without git."""
     try:
         done = subprocess.run(["git", "check-ignore", "--quiet", "."], cwd=folder, capture_output=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

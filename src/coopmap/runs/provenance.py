@@ -1,4 +1,4 @@
-"""Which code a run was made with."""
+"""The code version of a run."""
 
 from __future__ import annotations
 

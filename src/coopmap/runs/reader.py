@@ -19,23 +19,23 @@ from coopmap.runs.find import find_run
 from coopmap.runs.loggers import read_metrics
 
 STEPS, SECONDS = "time/steps", "time/wall_s"
-"""Columns of the two clocks that stand beside every validation."""
+"""Columns of the two clocks that are logged with every validation."""
 
 Validation = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder says.
+    """The content of a run folder.
 
     Attributes:
         path: the folder.
         settings: the resolved configuration, by dotted key.
-        validations: figures of every validation with both clocks, in order.
+        validations: metrics of every validation with both clocks, in order.
         starts: command, revision and host of every start.
         facts: content of ``model.json``; empty for runs that have none.
         step_seconds: median of the logged times per step, ``None`` without any.
-        is_finished: training went to its end.
+        is_finished: training ran to completion.
     """
 
     path: Path
@@ -58,28 +58,28 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Short and telling: the experiment's folder and the run's."""
+        """Short name: the experiment's folder and the run's."""
         return f"{self.path.parent.name}/{self.path.name}"
 
     @cached_property
     def zero_shot(self) -> Validation:
-        """Figures before the first step; empty if they were not measured."""
+        """Metrics before the first step; empty if they were not measured."""
         return next((entry for entry in self.validations if entry[STEPS] == 0), {})
 
     @cached_property
     def best(self) -> Validation:
-        """Figures of the best checkpoint: those where the monitored figure is lowest. Step 0 has no checkpoint."""
+        """Metrics of the best checkpoint: where the monitored metric is lowest. Step 0 has no checkpoint."""
         monitor = self.settings.get("checkpoint.monitor", "val/pose_trans_avg")
         trained = [entry for entry in self.validations if entry[STEPS] > 0 and monitor in entry]
         return min(trained, key=lambda entry: entry[monitor], default={})
 
     @cached_property
     def last(self) -> Validation:
-        """Figures of the last validation."""
+        """Metrics of the last validation."""
         return self.validations[-1]
 
     def points(self, clock: str, measure: str) -> list[tuple[float, float]]:
-        """Values of a measure along a clock, :data:`STEPS` or :data:`SECONDS`."""
+        """Values of a metric along a clock, :data:`STEPS` or :data:`SECONDS`."""
         return [(entry[clock], entry[measure]) for entry in self.validations if clock in entry and measure in entry]
 
     def value_at(self, clock: str, time: float, measure: str) -> float | None:
@@ -108,7 +108,7 @@ def find_runs(arguments: Sequence[str], runs_root: str = "runs") -> tuple[list[P
         runs_root: folder in which runs are looked up by name.
 
     Returns:
-        Folders of runs that have figures, each once, and of those that ended before they had any.
+        Folders of runs that have metrics, each once, and of those that ended before they had any.
 
     Raises:
         ConfigError: an argument leads to no run.
@@ -127,7 +127,7 @@ def find_runs(arguments: Sequence[str], runs_root: str = "runs") -> tuple[list[P
 
 
 def _runs_below(place: Path) -> Iterator[tuple[Path, bool]]:
-    """Run folders with whether they have figures."""
+    """Run folders, and whether they have metrics."""
     for folder, below, files in os.walk(place):
         below.sort()
         if "train.log" in files or {"config.yaml", "metrics.csv"} <= set(files):
@@ -149,7 +149,7 @@ def read_run(folder: Path) -> Run:
         raise ConfigError(f"{folder}: cannot be read as a run: {error}") from None
     validations = [
         {STEPS: row["step"], **row} for row in rows if any(name.startswith("val/") for name in row)
-    ]  # runs without this clock have Lightning's, which is one less after the first step
+    ]  # runs without this clock have Lightning's, which is one lower after the first step
     steps = [row["time/step_s"] for row in rows if "time/step_s" in row]
     return Run(
         path=folder,

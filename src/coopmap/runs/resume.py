@@ -1,4 +1,4 @@
-"""Which run a command continues, and where a new one goes."""
+"""Which run a command resumes, and the folder of a new one."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ VOLATILE_KEYS = ("run_dir", "runs_root", "resume", "callbacks", "logger", "check
 
 
 def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, RunFolder]:
-    """Find out where a run lives and what it continues; creates nothing.
+    """Determine a run's folder and the checkpoint it resumes from; creates nothing.
 
     ``resume=auto`` continues ``run_dir`` if that was given and holds a checkpoint, else the newest unfinished run of
     the experiment that has one and whose configuration equals this one up to :data:`VOLATILE_KEYS`; else a new run
     starts. ``resume=latest``, the name of a run and its folder continue that run with its stored configuration.
-    ``resume=<checkpoint>`` starts a new run that goes on from there.
+    ``resume=<checkpoint>`` starts a new run from there.
 
     Args:
         config: as composed.
-        overrides: what was asked for on the command line.
+        overrides: arguments of the command line.
 
     Returns:
-        The configuration to run with, its ``run_dir`` and ``resume`` (a checkpoint or null) settled, and the folder.
+        The configuration to run with, with resolved ``run_dir`` and ``resume`` (a checkpoint or null), and the folder.
 
     Raises:
         ConfigError: nothing to resume at the given place, or a new run would overwrite another.
@@ -52,7 +52,7 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         found = _continue_given(config, run) if given else _newest_continuable(config)
         if found is not None:
             return config, replace(found, resume_from=found.last_checkpoint)
-        log.info("resume=auto: nothing to continue, a new run starts")
+        log.info("resume=auto: nothing to resume, starting a new run")
     elif config.resume is not None and Path(config.resume).is_file():
         run = replace(run, resume_from=Path(config.resume))
     elif config.resume is not None:
@@ -64,7 +64,7 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         ]
         return old.read_config(kept), replace(old, resume_from=old.last_checkpoint)
     if run.last_checkpoint.exists():
-        raise ConfigError(f"run_dir={run.path}: holds a run already; continue it with resume=auto or choose another")
+        raise ConfigError(f"run_dir={run.path}: already holds a run; resume it with resume=auto or choose another")
     return config, run
 
 
@@ -94,7 +94,7 @@ def _newest_continuable(config: Config) -> RunFolder | None:
             continue
         if not (changed := differences(run.read_config(), config)):
             return run
-        log.info("resume=auto: not continuing %s, its configuration differs: %s", run.path, "; ".join(changed))
+        log.info("resume=auto: not resuming %s, its configuration differs: %s", run.path, "; ".join(changed))
     return None
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of runs, opened: configuration, weights, and what is known of their origin."""
+"""Opened checkpoints of runs: configuration, weights and their provenance."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A checkpoint of a run. Tensors are read when :attr:`content` or :attr:`state_dict` is asked for.
+    """A checkpoint of a run. Tensors are read when :attr:`content` or :attr:`state_dict` is accessed.
 
     Attributes:
         path: the file.
         step: optimizer steps.
-        record: what the run wrote down of itself: configuration, revision of the source tree, origin of its weights.
+        record: what the run recorded about itself: configuration, revision of the source tree, origin of its weights.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class StoredCheckpoint:
 
     @property
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights of the learner; those of the model have names that start with ``model.``."""
+        """Weights of the LightningModule; names of the model's weights start with ``model.``."""
         return self.content["state_dict"]
 
     @cached_property

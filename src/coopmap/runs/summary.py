@@ -1,4 +1,4 @@
-"""What a run leaves behind for people: figures, table, curves."""
+"""Summary of a run: metrics, table, curves."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ HEADLINES = (
     ("rotation error, mean (deg)", "val/rot_deg_mean", "val/baseline_rot_deg_mean"),
     ("rotation error, median (deg)", "val/rot_deg_median", "val/baseline_rot_deg_median"),
 )
-"""Label, name of the figure, name of the same figure of always answering with the training mean."""
+"""Label, name of the metric, name of the same metric of the training-mean baseline."""
 
 MARKED_POINTS = 30
-"""Curves of fewer points show each of them."""
+"""Curves with fewer points show markers."""
 
 
 def summarize(entries: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> dict[str, Any]:
-    """First, last and best of the headline figures, and all figures of these three validations."""
+    """First, last and best of the headline metrics, and all metrics of these three validations."""
     if not entries:
         return {}
     first, last = dict(entries[0]), dict(entries[-1])
@@ -51,7 +51,7 @@ def print_summary(summary: Mapping[str, Any], title: str) -> None:
 
 
 def warn_if_worse_than_at_first(summary: Mapping[str, Any]) -> None:
-    """Say so when training made the model worse than it was before the first step."""
+    """Warn if training made the model worse than before the first step."""
     figures = summary.get("pose_trans_avg", {})
     first, best = figures.get("first"), figures.get("best")
     if first is not None and best is not None and best > first:

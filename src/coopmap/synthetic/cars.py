@@ -15,7 +15,7 @@ from coopmap.synthetic.surface import Surface, box, frustum_sides, lathe, merge,
 
 @dataclass(frozen=True)
 class CarModel:
-    """Proportions of a car, meters; ``cabin`` gives the x of windscreen foot, roof front, roof rear, rear foot."""
+    """Proportions of a car, meters; ``cabin`` gives the x of windshield foot, roof front, roof rear, rear foot."""
 
     name: str
     length: float
@@ -114,5 +114,5 @@ class Car:
     speed_kmh: float
 
     def surface(self) -> Surface:
-        """The car where it stands."""
+        """The car at its pose."""
         return car_surface(self.model, self.color).placed(self.pose_ue)

@@ -1,4 +1,4 @@
-"""A whole data set: all scenarios, in parallel, and either complete on disk or not there."""
+"""A whole dataset: all scenarios, in parallel, either complete on disk or absent."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from coopmap.synthetic.render import render_agent
 from coopmap.synthetic.workers import map_unordered
 
 FORMAT = 1
-"""Raise it when the same configuration gives other files than before."""
+"""Increment when the same configuration produces different files."""
 
 _RECORD = "town.yaml"
 _LINE_SECONDS = 10.0
-"""Between two lines about the progress, where output is no terminal."""
+"""Time between two progress lines, where output is not a terminal."""
 
 
 def render_town(cfg: TownConfig) -> None:
-    """Render the data set of a configuration, unless it is there already.
+    """Render the dataset of a configuration, unless it exists already.
 
-    The folders ``cfg.root`` and, where depth is asked for, ``cfg.depth_root`` appear only when all their files are
+    The folders ``cfg.root`` and, if depth is requested, ``cfg.depth_root`` appear only when all their files are
     written. The configuration is kept in ``town.yaml`` in both.
 
     Raises:
@@ -58,7 +58,7 @@ def render_town(cfg: TownConfig) -> None:
         for folder in (out, depth_out) if depth_out else (out,):
             writer.write_yaml(folder / _RECORD, _record(cfg))
     depth, where = (" their depth,", f" and {depth_root}") if depth_root else ("", "")
-    console.print(f"{agents * cfg.frames} agent-frames (four images,{depth} a sweep) written to {root}{where}.")
+    console.print(f"{agents * cfg.frames} agent-frames (four images,{depth} a LiDAR sweep) written to {root}{where}.")
 
 
 def read_config(root: str | Path) -> TownConfig:
@@ -68,13 +68,13 @@ def read_config(root: str | Path) -> TownConfig:
 
 
 def _record(cfg: TownConfig) -> dict[str, Any]:
-    """All that decides the files: the configuration without paths and switches."""
+    """Everything that determines the files: the configuration without paths and switches."""
     switches = ("root", "depth_root", "workers", "overwrite")
     return {"format": FORMAT, "config": {key: value for key, value in asdict(cfg).items() if key not in switches}}
 
 
 def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None) -> bool:
-    """Whether all folders that are asked for hold this very town."""
+    """Whether all requested folders hold exactly this town."""
     folders = {"root": root} | ({} if depth_root is None else {"depth_root": depth_root})
     if depth_root is not None and root.resolve() == depth_root.resolve():
         raise ConfigError(f"depth_root={depth_root}: expected another folder than root")
@@ -107,7 +107,7 @@ def _scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
 
 
 def _shown(results: Iterable[int], total: int, console: Console) -> Iterator[int]:
-    """Results as they come, while a bar shows on a terminal how many of ``total`` there are; elsewhere, lines do."""
+    """Pass results through, with progress out of ``total`` as a bar on a terminal, and as lines elsewhere."""
     description = f"Rendering {total} drives through the town"
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -133,7 +133,7 @@ def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_ro
 
 
 def _num_cores() -> int:
-    """Cores that this process may use, where the system tells."""
+    """Cores that this process may use, if the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -153,7 +153,7 @@ def _render_scenario(cfg: TownConfig, root: Path, depth_root: Path | None, scena
 
 
 def _protocol(cfg: TownConfig, drive: Drive) -> dict[str, Any]:
-    """What OPV2V's ``data_protocol.yaml`` tells: how the scenario was simulated."""
+    """Content of OPV2V's ``data_protocol.yaml``: how the scenario was simulated."""
     lidar = {
         "channels": cfg.lidar.beams,
         "range": cfg.lidar.range_m,
@@ -169,7 +169,7 @@ def _protocol(cfg: TownConfig, drive: Drive) -> dict[str, Any]:
 
 @contextmanager
 def _complete_or_absent(path: Path) -> Iterator[Path]:
-    """Folder beside ``path`` that takes its place when all went well, and vanishes otherwise."""
+    """Folder beside ``path`` that replaces it on success, and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
     try:

@@ -1,4 +1,4 @@
-"""Color of the ground: roads, lane marks, pavements, grass and hills, with the town's shadows baked in."""
+"""Color of the ground: roads, lane markings, sidewalks, grass and hills, with the town's shadows baked in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Shade = Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, " n"]]
 
 
 def _grass(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, extent_m: float) -> np.ndarray:
-    """Meadows whose hue tells the direction from the center, patchier far out."""
+    """Meadows whose hue depends on the direction from the center, patchier far out."""
     size = x.shape[0]
     patches = value_noise(rng, size, max(4, round(extent_m / 18)), 4)
     azimuth = np.arctan2(y, x)
@@ -33,7 +33,7 @@ def _grass(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, extent_m: flo
 
 
 def _streets(plan: StreetPlan, rng: np.random.Generator, image: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """Draw pavements, asphalt and marks into ``image``; ``x`` and ``y`` are columns of coordinates."""
+    """Draw sidewalks, asphalt and markings into ``image``; ``x`` and ``y`` are columns of coordinates."""
     lengthwise = [(y[None, :] - at, x[:, None], plan.x) for at in plan.y]
     crosswise = [(x[:, None] - at, y[None, :], plan.y) for at in plan.x]
     streets = lengthwise + crosswise
@@ -50,7 +50,7 @@ def _streets(plan: StreetPlan, rng: np.random.Generator, image: np.ndarray, x: n
 
 
 def _marks(image: np.ndarray, across: np.ndarray, along: np.ndarray, stops: np.ndarray) -> None:
-    """Lane marks of one street between its junctions, and zebra crossings."""
+    """Lane markings of one street between its junctions, and crosswalks."""
     distance = np.min([np.abs(along - stop) for stop in stops], axis=0)
     between = (along > stops[0]) & (along < stops[-1])
     open_road = between & (distance > ROAD_HALF_M + 5)

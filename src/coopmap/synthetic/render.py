@@ -74,7 +74,7 @@ def _sweep(cfg: TownConfig, view: View, pose: np.ndarray) -> Float[np.ndarray, "
 
 
 def _gps(cfg: TownConfig, split: str, drive: Drive, frame: int, car: Car) -> Float[np.ndarray, "6"]:
-    """Position and yaw with noise; a GPS knows neither roll nor pitch."""
+    """Position and yaw with noise; GPS has neither roll nor pitch."""
     rng = np.random.default_rng([cfg.seed, 2, SPLITS.index(split), scenario_index(drive.name), frame, car.id])
     x, y, z, _, yaw, _ = carla_from_pose(car.pose_ue)
     dx, dy, turn = rng.standard_normal(3) * [cfg.gps_noise_m, cfg.gps_noise_m, cfg.gps_noise_deg]

@@ -33,7 +33,7 @@ def build_scene(
     hidden = None if without is None else int(without)
     moving = [car.surface() for car in drive.cars[drive.frames.index(frame)] if car.id != hidden]
     corners = points_cv_from_ue(merge([town_of(cfg).surface, *moving]).triangles)
-    # the change of axes mirrors; corners in reverse keep the faces turned outwards
+    # the change of axes mirrors; corners in reverse keep the faces turned outward
     return trimesh.Trimesh(
         vertices=corners[:, ::-1].reshape(-1, 3), faces=np.arange(3 * len(corners)).reshape(-1, 3), process=False
     )

@@ -53,7 +53,7 @@ def camera_rays(image_scale: float) -> Float[np.ndarray, "h w 3"]:
 
 
 def lidar_rays(cfg: LidarConfig) -> Float[np.ndarray, "n 3"]:
-    """Unit directions of one sweep in the LiDAR's CARLA axes, beam after beam."""
+    """Unit directions of one LiDAR sweep in the LiDAR's CARLA axes, beam after beam."""
     elevation = np.deg2rad(np.linspace(cfg.elevation_min_deg, cfg.elevation_max_deg, cfg.beams))[:, None]
     azimuth = (np.arange(cfg.azimuth_steps) * (2 * np.pi / cfg.azimuth_steps))[None]
     directions = np.broadcast_arrays(

@@ -1,7 +1,7 @@
-"""Textured triangle soup and the shapes that the town is built of.
+"""Textured triangle soup and the shapes of the town's parts.
 
 Coordinates are CARLA's (x forward, y right, z up), meters. Texture coordinates count tiles of a material.
-Corners ``a, b, c`` of a triangle run so that ``(b - a) x (c - a)`` points outwards.
+Corners ``a, b, c`` of a triangle run so that ``(b - a) x (c - a)`` points outward.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from coopmap.synthetic.terrain import Terrain
 
 _SUN_AZIMUTH_DEG, _SUN_ELEVATION_DEG = 35.0, 42.0
 _FRONT_M = ROAD_HALF_M + PAVEMENT_M + 5.5
-"""Buildings keep this from the middle of the street; a car between close walls sees too much parallax."""
+"""Distance of buildings from the middle of the street; between close walls parallax is too large."""
 _PARKED_AT_M = ROAD_HALF_M - 1.02
 FIRST_DRIVER_ID = 600
 """Ids below belong to parked cars."""
@@ -33,14 +33,14 @@ class Town:
     Attributes:
         terrain: height of the ground.
         streets: street grid.
-        parked: cars that stand at the kerb.
+        parked: cars that stand at the curb.
         surface: all static triangles, the parked cars among them, CARLA axes.
         skin: appearance of ``surface``.
         caster: ray caster of ``surface``.
         atlas: material tiles.
         ground: color of the ground.
         sky: color of the sky.
-        sun: unit vector towards the sun.
+        sun: unit vector toward the sun.
     """
 
     def __init__(self, seed: int, size_m: float, slope_deg: float) -> None:
@@ -74,7 +74,7 @@ class Town:
         return AMBIENT + SUN * np.clip(facing, 0, 1) * lit
 
     def _park(self, rng: np.random.Generator) -> list[Car]:
-        """Cars at the kerb, away from junctions."""
+        """Cars at the curb, away from junctions."""
         spots = []
         for start, end in self.streets.segments():
             length = float(np.linalg.norm(end - start))
@@ -159,7 +159,7 @@ class Town:
         return [self._tree(rng, float(a), float(b)) for a, b in zip(x, y, strict=True)]
 
     def _line_streets(self, rng: np.random.Generator) -> list[Surface]:
-        """Trees behind the pavements, and a sign of its own color at every junction."""
+        """Trees behind the sidewalks, and a differently colored sign at every junction."""
         surfaces = []
         for start, end in self.streets.segments():
             length = float(np.linalg.norm(end - start))

@@ -1,8 +1,8 @@
-"""A function on many inputs, in processes that need nothing of the program that asks and never outlive it.
+"""A function on many inputs, in processes that depend on nothing in the calling program and never outlive it.
 
-The process pools at hand fall short of one or the other. ``multiprocessing``'s spawn runs the caller's script again in
-every worker, which a script without ``if __name__ == "__main__"`` does not survive, and fork breaks callers that have
-threads. joblib's loky has neither flaw, but its workers go on for minutes after the program was killed.
+Common process pools fail one or the other requirement. ``multiprocessing``'s spawn runs the caller's script again in
+every worker, which fails in a script without ``if __name__ == "__main__"``, and fork breaks callers that have
+threads. joblib's loky has neither flaw, but its workers live on for minutes after the program was killed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def map_unordered(function: Callable[[T], R], inputs: Sequence[T], num_workers: 
     """Results in the order in which they become ready.
 
     Args:
-        function: importable by name, or a ``functools.partial`` of such a one.
+        function: importable by name, or a ``functools.partial`` of one.
         inputs: can be pickled.
-        num_workers: processes; they end with the iteration, however it ends.
+        num_workers: processes; they exit with the iteration, however it ends.
 
     Raises:
         WorkerError: the function raised (the worker prints the traceback), or its process was killed.
@@ -64,7 +64,7 @@ def map_unordered(function: Callable[[T], R], inputs: Sequence[T], num_workers: 
 
 
 def _start() -> tuple[Connection, subprocess.Popen[bytes]]:
-    """A worker and the line to it."""
+    """A worker and the connection to it."""
     ours, theirs = Pipe()
     path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-c", f"from {__name__} import work; work({theirs.fileno()})"]
@@ -85,7 +85,7 @@ def _receive(connection: Connection, process: subprocess.Popen[bytes]) -> Any:
 
 
 def work(line: int) -> None:
-    """Work until the other end of the line closes, which it does when the program ends in whatever way.
+    """Work until the other end of the connection closes, which happens whenever the program ends.
 
     Args:
         line: file descriptor.

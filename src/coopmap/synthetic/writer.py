@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from coopmap.geometry import carla_from_pose
 from coopmap.synthetic.cars import Car
 
-_ATTENUATION_PER_M = 0.004  # CARLA's default atmosphere; the real sweeps show exp(-0.004 d)
+_ATTENUATION_PER_M = 0.004  # CARLA's default atmosphere; real LiDAR sweeps show exp(-0.004 d)
 
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ def write_sweep(path: Path, points: Float[np.ndarray, "n 3"]) -> None:
         "# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F F\n"
         f"COUNT 1 1 1 1\nWIDTH {len(points)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(points)}\nDATA ascii\n"
     )
-    # one flat tuple and one format: thousands of small lists would keep the garbage collector busy
+    # one flat tuple and one format: thousands of small lists would burden the garbage collector
     values: list[float | str] = [0.0] * (4 * len(points))
     for axis in range(3):
         values[axis::4] = points[:, axis].tolist()

@@ -1,1 +1,1 @@
-"""Training: the LightningModule, assembly of a run, optimization, what is trained, callbacks."""
+"""Training: the LightningModule, assembly of a run, optimization, adaptation, callbacks."""

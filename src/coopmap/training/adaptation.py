@@ -12,9 +12,10 @@ from coopmap.models.lora import add_lora
 
 
 def adapt(model: nn.Module, cfg: AdaptationConfig) -> None:
-    """Freeze parameters of ``model`` and add low-rank updates, as the preset says; in place, after weights are loaded.
+    """Freeze parameters of ``model`` and add low-rank updates, as configured; in place, after weights are loaded.
 
-    A part is a child or an own parameter of the model. A parameter that has two names counts as trained with either.
+    A part is a child module or a direct parameter of the model. A parameter that has two names counts as trained with
+    either.
 
     Raises:
         ConfigError: if a part does not exist.

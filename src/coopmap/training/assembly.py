@@ -52,22 +52,22 @@ IRRELEVANT_WARNINGS = (
     ".*number of training batches .* is smaller than the logging interval.*",
     ".*treespec, LeafSpec.*",
     ".*`broadcast_buffers` is deprecated.*",  # its successor is too new
-    ".*It is recommended to use .*sync_dist=True.*",  # figures are reduced before they are logged
+    ".*It is recommended to use .*sync_dist=True.*",  # metrics are reduced before they are logged
 )
 
 
 def build_module(config: Config) -> PoseLearner:
     """Model, objective and optimization, wired together.
 
-    A run that continues gets its weights from the checkpoint, not from ``model.weights``, and with them the record of
-    where they came from.
+    A resumed run gets its weights and their record from the checkpoint, not from
+    ``model.weights``.
     """
     record: dict[str, Any] = {"config": to_yaml(config), **git_revision(), "weights": None}
     if config.resume is None:
         model, record["weights"] = build_model_and_record(config)
     else:
         model = build_model(replace(config, model=replace(config.model, weights=None)))
-        with suppress(ValueError):  # the trainer reads the checkpoint itself, and says what is wrong with it
+        with suppress(ValueError):  # the trainer reads the checkpoint itself and reports errors
             record["weights"] = read_record(config.resume)
     adapt(model, config.optim.train)
     parameter_groups(model, config.optim)  # a wrong name in optim.lr_of ends the run before anything is computed
@@ -75,7 +75,7 @@ def build_module(config: Config) -> PoseLearner:
 
 
 def build_datamodule(config: Config) -> OPV2VDataModule:
-    """The data; with ``trainer.overfit_batches``, its first batches over and over, for training and validation."""
+    """The data; with ``trainer.overfit_batches``, only its first batches, for training and validation."""
     if not config.data.root:
         raise ConfigError("data.root is not set: give data.root=/path/to/opv2v, or data=town for the synthetic town")
     batches = config.trainer.overfit_batches
@@ -87,7 +87,7 @@ def build_datamodule(config: Config) -> OPV2VDataModule:
 
 
 class FirstBatches(OPV2VDataModule):
-    """The first training batches, kept in memory, as augmented once."""
+    """The first training batches, kept in memory with one fixed augmentation."""
 
     def __init__(self, config: Config, num_batches: int) -> None:
         super().__init__(replace(config.data, steps_per_epoch=num_batches), config.seed, config.task, config.priors)
@@ -106,7 +106,7 @@ class FirstBatches(OPV2VDataModule):
 def build_callbacks(
     config: Config, run: RunFolder, extra: Sequence[L.Callback] = ()
 ) -> tuple[ValidationHistory, list[L.Callback]]:
-    """All callbacks, and among them the one that holds the validation figures."""
+    """All callbacks, and the one among them that holds the validation metrics."""
     history = ValidationHistory()
     best = ModelCheckpoint(
         dirpath=run.checkpoints,
@@ -132,7 +132,7 @@ def build_callbacks(
 
 
 def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
-    """Lightning's trainer with ``config.trainer`` handed over as it is."""
+    """Lightning's trainer with ``config.trainer`` passed on unchanged."""
     start_step = 0 if run.resume_from is None else int(read_checkpoint(run.resume_from)["global_step"])
     return L.Trainer(
         **trainer_options(config),
@@ -140,8 +140,8 @@ def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
-        use_distributed_sampler=False,  # the datamodule's samplers know about ranks
-        enable_progress_bar=False,  # Lightning's; callbacks.progress has one of its own
+        use_distributed_sampler=False,  # the datamodule's samplers are distributed already
+        enable_progress_bar=False,  # Lightning's; callbacks.progress replaces it
     )
 
 
@@ -150,17 +150,17 @@ def trainer_options(config: Config) -> dict[str, Any]:
     for pattern in IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
     options = {name: value for name, value in asdict(config.trainer).items() if value is not None}
-    options.pop("overfit_batches", None)  # build_datamodule sees to it: batches are drawn anew in each epoch
+    options.pop("overfit_batches", None)  # handled by build_datamodule: batches are drawn anew in each epoch
     if str(options["accelerator"]) in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"machine={config.machine}: PyTorch finds no CUDA GPU; machine=laptop runs without")
+        raise ConfigError(f"machine={config.machine}: PyTorch finds no CUDA GPU; machine=laptop runs on the CPU")
     lacks_bf16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
     if options.get("precision") == "bf16-mixed" and lacks_bf16:
-        log.warning("this GPU has no bf16: training in 32 bit")
+        log.warning("this GPU has no bf16: training in float32")
         options["precision"] = "32-true"
     if options["strategy"] == "ddp" or (options["strategy"] == "auto" and _num_processes(options) > 1):
         if sweep_suffix() and "WORLD_SIZE" not in os.environ:
             raise ConfigError("a sweep on several devices needs torchrun --nproc-per-node N -m coopmap.train -m ...")
-        # Parameters that a configuration does not use do not exist in the model, so none goes without a gradient.
+        # Parameters that a configuration does not use do not exist in the model, so all receive gradients.
         # Buffers never change, and ranks may validate different numbers of batches.
         options["strategy"] = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
     return options
@@ -181,7 +181,7 @@ def _num_processes(options: dict[str, Any]) -> int:
 def validate_best(
     trainer: L.Trainer, module: PoseLearner, datamodule: L.LightningDataModule, run: RunFolder
 ) -> dict[str, float]:
-    """Figures of the best checkpoint, measured from the file; the module then holds its weights."""
+    """Metrics of the best checkpoint, measured from the file; the module then holds its weights."""
     if trainer.fast_dev_run or not run.best_checkpoint.exists():  # type: ignore[attr-defined]
         return {}
     step = int(read_checkpoint(run.best_checkpoint)["global_step"])

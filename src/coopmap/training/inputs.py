@@ -18,13 +18,14 @@ def draw_inputs(
 ) -> Observation:
     """Keep each geometric input with the task's probability (upstream ``_encode_and_fuse_optional_geometric_inputs``).
 
-    Rays, depth and poses are drawn per sample, dropout per view. Upstream decides once per batch whether to thin depth
-    out, and removes an exact share of the pixels; here each sample and each pixel is drawn, with the same probability.
+    Rays, depth and poses are drawn per sample, dropout per view. Upstream decides once per batch whether to sparsify
+    depth, and removes an exact share of the pixels; here each sample and each pixel is drawn, with the same
+    probability.
 
     Args:
-        observation: with the priors that the task may give; they are left out where it cannot.
+        observation: with the priors that the task may give; others are removed.
         task: probabilities of the geometric inputs that upstream knows.
-        priors: probabilities of agent poses, which take the place of the task's, and of the rig.
+        priors: probabilities of agent poses, which replace the task's, and of the rig.
         generator: on the device of the images; same state, same inputs.
 
     Returns:

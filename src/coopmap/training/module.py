@@ -1,4 +1,4 @@
-"""The LightningModule: wires model, objective and measures together."""
+"""The LightningModule: wires model, objective and metrics together."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class NonFiniteError(RuntimeError):
 
 
 class PoseLearner(L.LightningModule):
-    """Learns to predict geometry and relative poses; the model sees an Observation and nothing else.
+    """Trains a model to predict geometry and relative poses; the model sees only an Observation.
 
     Args:
         model: Observation to Prediction.
@@ -47,7 +47,7 @@ class PoseLearner(L.LightningModule):
         seed: random numbers of a training step depend on it and the place of the batch in the global order alone, so
             that a resumed run repeats them, on any number of ranks.
         record: plain values to keep in every checkpoint (configuration, revision, ...).
-        task, priors: which geometric inputs samples come with, in training by chance; images only by default.
+        task, priors: which geometric inputs samples come with, in training at random; images only by default.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class PoseLearner(L.LightningModule):
         self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64), persistent=False)
         self._last_terms: dict[str, Tensor] = {}
         self.is_at_start = False
-        """While a run's starting point is validated: what an untrained mask head answers is no news."""
+        """True during the zero-shot validation: the mask of an untrained head is not worth a warning."""
 
     def setup(self, stage: str) -> None:
-        """Learn the training set's mean pose, unless a checkpoint brought it."""
+        """Learn the training set's mean pose, unless a checkpoint has it."""
         if self.baseline is None and (poses := self.trainer.datamodule.train_relative_poses()):  # type: ignore[attr-defined]
             self.baseline = MeanPoseBaseline().fit(poses)
 
     def forward(self, observation: Observation) -> Prediction:
-        """Predict from what a deployed car has."""
+        """Predict from what a deployed agent has."""
         return self.model(observation)
 
     def with_inputs(self, observation: Observation, *key: int) -> Observation:
@@ -129,7 +129,7 @@ class PoseLearner(L.LightningModule):
             self.log("train/grad_norm", norm)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Stop a run that has diverged; looks only when figures are logged, so as not to wait for the GPU each step.
+        """Stop a run that has diverged; checks only when metrics are logged, to avoid a GPU sync in every step.
 
         Raises:
             NonFiniteError: after ``optim.max_nonfinite_steps`` steps in a row.
@@ -139,7 +139,7 @@ class PoseLearner(L.LightningModule):
         if (count := int(self.nonfinite_steps)) >= self.optim.max_nonfinite_steps:
             culprits = [name for name, value in self._last_terms.items() if not value.isfinite()]
             raise NonFiniteError(
-                f"no finite loss and gradient for {count} steps, up to step {self.global_step}; not finite now: "
+                f"loss or gradient not finite for {count} steps, up to step {self.global_step}; not finite now: "
                 f"{', '.join(culprits) or 'gradients only'}. Lower optim.lr or optim.lr_of, or look at the data; "
                 "the weights are those before the first of these steps."
             )
@@ -151,7 +151,7 @@ class PoseLearner(L.LightningModule):
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and half a cosine over the optimizer steps of the whole run."""
+        """AdamW with linear warm-up and cosine decay over the optimizer steps of the whole run."""
         assert isinstance(self.model, nn.Module)
         optimizer = build_optimizer(self.model, self.optim)
         factor = warmup_cosine(int(self.trainer.estimated_stepping_batches), self.optim)
@@ -161,7 +161,7 @@ class PoseLearner(L.LightningModule):
     # Validation and test
 
     def test_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> dict[str, Any] | None:
-        """The test split is measured as the validation split is."""
+        """The test split is evaluated like the validation split."""
         return self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
@@ -173,7 +173,7 @@ class PoseLearner(L.LightningModule):
         self._log_measures("val")
 
     def validation_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> dict[str, Any] | None:
-        """Add a batch to terms and measures; what it came to is for callbacks."""
+        """Add a batch to terms and metrics; the output is for callbacks."""
         if isinstance(batch, SkippedBatch):
             return None
         observation = self.with_inputs(batch.observation, batch_idx)
@@ -197,7 +197,7 @@ class PoseLearner(L.LightningModule):
             self.baseline_error.reset()
         terms = self.terms.compute(self.device)
         self.terms.reset()
-        # Terms and measures are reduced over all ranks already.
+        # Terms and metrics are reduced over all ranks already.
         self.log_dict({f"{split}/{name}": value for name, value in (terms | figures).items()}, sync_dist=False)
 
     # Checkpoints: plain values and tensors only, so that they load with weights_only=True

@@ -1,4 +1,4 @@
-"""Which parameters learn how fast, and how that changes over the run."""
+"""Learning rates of parameters, and their schedule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNDECAYED_NAMES = ("pos_embed", "token")
 
 
 def build_optimizer(model: nn.Module, cfg: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over :func:`parameter_groups`; fused, so that a step with a non-finite gradient can be skipped unseen."""
+    """AdamW over :func:`parameter_groups`; fused, so that a non-finite step can be skipped without a GPU sync."""
     beta1, beta2 = cfg.betas
     return torch.optim.AdamW(
         parameter_groups(model, cfg), lr=cfg.lr, betas=(beta1, beta2), weight_decay=cfg.weight_decay, fused=True
@@ -26,8 +26,8 @@ def build_optimizer(model: nn.Module, cfg: OptimConfig) -> torch.optim.AdamW:
 def parameter_groups(model: nn.Module, cfg: OptimConfig) -> list[dict[str, Any]]:
     """Groups of equal learning rate and weight decay, each with the ``name`` of the part it belongs to.
 
-    Parts are the model's children and own parameters. Parts with a learning rate of 0 are frozen: their parameters no
-    longer require a gradient and are in no group.
+    Parts are the model's child modules and direct parameters. Parts with a learning rate of 0 are frozen: their
+    parameters no longer require a gradient and are in no group.
 
     Raises:
         ConfigError: if ``cfg.lr_of`` names an unknown part.
@@ -40,7 +40,7 @@ def parameter_groups(model: nn.Module, cfg: OptimConfig) -> list[dict[str, Any]]
         child = getattr(model, part)
         for parameter in child.parameters() if isinstance(child, nn.Module) else [child]:
             lr_of[id(parameter)] = lr
-            part_of[id(parameter)] = part  # a module may be known by two names; the configured one counts
+            part_of[id(parameter)] = part  # a module may have two names; the configured one counts
 
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -65,7 +65,7 @@ def has_weight_decay(name: str, parameter: nn.Parameter) -> bool:
 def warmup_cosine(total_steps: int, cfg: OptimConfig) -> Callable[[int], float]:
     """Learning rate at an optimizer step (the first is 0) as a share of its peak.
 
-    Linear from ``1 / warmup_steps`` to the peak, then half a cosine down to ``final_lr_fraction`` at the last step.
+    Linear from ``1 / warmup_steps`` to the peak, then cosine decay to ``final_lr_fraction`` at the last step.
     """
     warmup_steps = round(cfg.warmup_fraction * total_steps)
     decay_steps = max(1, total_steps - 1 - warmup_steps)

@@ -1,4 +1,4 @@
-"""What is settled before a run begins, so that one that cannot work ends at once and leaves nothing behind."""
+"""Checks before a run begins, so that one that cannot work fails at once and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ log = logging.getLogger(__name__)
 
 WEIGHTS_HINT = "model.weights=facebook/map-anything-apache, or a file, or a checkpoint of another run (docs/weights.md)"
 START_FILES = {"config.yaml", "starts.json", "train.log", ".gitignore"}
-"""What a run writes before it trains or measures anything."""
+"""Files that a run writes before it trains or validates anything."""
 
 
 def check_start(config: Config, overrides: Sequence[str]) -> None:
-    """Refuse what cannot go well, without building anything.
+    """Refuse a run that cannot work, without building anything.
 
     Args:
         config: of the run.
-        overrides: the command line that led to it; empty when called from Python, which knows what it composes.
+        overrides: the command line that led to it; empty when called from Python, where the choice counts as explicit.
 
     Raises:
-        ConfigError: too few GPUs, or a large model that nobody chose is to start from random weights on a CPU.
+        ConfigError: too few GPUs, or a large model that was not chosen explicitly would start from random weights on a
+            CPU.
     """
     check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
     shaped_by = ("model=", "model.encoder.", "model.info_sharing.")
     unchosen = bool(overrides) and not any(override.startswith(shaped_by) for override in overrides)
     if unchosen and config.machine == "laptop" and _is_large(config):
         raise ConfigError(
-            f"no GPU is used, and model={config.model.name}, which is what no choice means, would start from random "
-            "weights on the CPU: preset=demo trains the tiny model, on your data as well; "
-            f"model={config.model.name} says that you mean it"
+            f"no GPU is used, and model={config.model.name}, the default, would start from random weights on the "
+            "CPU: preset=demo trains the tiny model, on your data too; "
+            f"model={config.model.name} confirms the large one"
         )
 
 
@@ -47,7 +48,7 @@ def _is_large(config: Config) -> bool:
 
 
 def report_start(config: Config) -> None:
-    """Say where the weights come from, loudly where random ones are hardly meant."""
+    """Log where the weights come from, as a warning if random ones are hardly intended."""
     if is_other_rank():
         return
     if config.resume is not None:
@@ -68,7 +69,7 @@ def report_start(config: Config) -> None:
 
 @contextmanager
 def failed_start_leaves_nothing(run: RunFolder) -> Iterator[None]:
-    """Remove the run's folder if what happens inside fails before anything was trained or measured."""
+    """Remove the run's folder if the block fails before anything was trained or validated."""
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
     try:
         yield

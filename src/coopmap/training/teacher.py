@@ -1,4 +1,4 @@
-"""A frozen copy of the start weights that a run learns from."""
+"""A frozen copy of the initial weights, for distillation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from coopmap.types import Observation, Prediction
 
 
 class FrozenTeacher:
-    """Predicts without learning.
+    """A frozen model.
 
-    Not a module, so that whoever holds it does not count its parameters as their own: they are in no optimizer, no
+    Not a module, so that its owner does not count its parameters as its own: they are in no optimizer, no
     checkpoint and no DDP bucket, and a module's ``train()`` leaves it in evaluation mode.
     """
 
@@ -22,12 +22,12 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def __call__(self, observation: Observation) -> Prediction:
-        """Predict where the observation lies; the weights move there the first time."""
+        """Predict on the observation's device; the weights are moved there on first use."""
         return self.model.to(observation.images.device)(observation)
 
 
 def build_teacher(config: Config) -> FrozenTeacher | None:
-    """The teacher that ``loss.weights.scale_distillation`` asks for: ``model.weights``, whatever a run resumes from.
+    """The teacher that ``loss.weights.scale_distillation`` needs: ``model.weights``, whatever a run resumes from.
 
     Raises:
         ConfigError: there are no weights to start from.

@@ -1,1 +1,1 @@
-"""Pictures: what views show and what was predicted for them."""
+"""Pictures of views and of their predictions."""

@@ -1,4 +1,4 @@
-"""A page to turn a point cloud and its cameras around in."""
+"""An interactive page of a point cloud and its cameras."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _box(low: Float[np.ndarray, " 3"], high: Float[np.ndarray, " 3"]) -> dict[st
 
 
 def write_scene(figure: go.Figure, title: str, file: Path) -> None:
-    """Write a page that needs nothing else, network included."""
+    """Write a self-contained page."""
     lead = "Drag to turn, scroll to zoom. Meters, in the frame of the first view."
     write_page(file, "figure.html", title=title, lead=lead, figure=figure)
 

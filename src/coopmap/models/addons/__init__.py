@@ -1,6 +1,6 @@
-"""What we add to the published network, in one list. Each part is off unless its key asks for it.
+"""Additions to the published network, in one list. Each is off unless its key enables it.
 
-Which of them help is recorded in ``docs/panorama_awareness.md``, ``docs/inputs.md`` and ``experiments/``.
+Their effects are recorded in ``docs/panorama_awareness.md``, ``docs/inputs.md`` and ``experiments/``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["AddOn", "Trunk", "build_addons"]
 
 
 def build_addons(cfg: ModelConfig) -> dict[str, AddOn]:
-    """The add-ons that ``cfg`` asks for, by the names under which the model holds their parameters.
+    """The add-ons that ``cfg`` enables, by the names under which the model holds their parameters.
 
     Their initial weights are drawn, and their hooks called, in this order; new ones go to the end.
     """

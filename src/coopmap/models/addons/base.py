@@ -1,4 +1,4 @@
-"""Where add-ons take part in the network."""
+"""Hooks of add-ons in the network."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from coopmap.types import Observation, Prediction
 
 
 class Trunk(NamedTuple):
-    """What the network makes of a batch on its way to the heads.
+    """Intermediate features of a batch.
 
     Attributes:
         encoded: patch tokens of the image encoder, row by row.
         levels: the maps that the heads read, views of all samples one after the other: tokens that enter the multi-view
             transformer (with the encodings of given geometry), and its normalized tokens after
             ``info_sharing.intermediate_layers`` and after the last block.
-        layers: its normalized patch tokens after each block that some add-on asks for, by block number.
+        layers: its normalized patch tokens after each block that some add-on requests, by block number.
         grid: rows and columns of patches.
     """
 
@@ -29,9 +29,9 @@ class Trunk(NamedTuple):
 
 
 class AddOn(nn.Module):
-    """A part that the published network lacks. It overrides the hooks that it takes part through.
+    """A part that the published network lacks. It overrides the hooks that it needs.
 
-    Hooks are called in the order in which they stand here, for all add-ons in the order of
+    Hooks are called in the order of their definition here, for all add-ons in the order of
     :func:`~coopmap.models.addons.build_addons`. All but :meth:`before_sharing` run outside autocast.
 
     Attributes:
@@ -47,7 +47,7 @@ class AddOn(nn.Module):
     def correct_pose(
         self, pose: Float[Tensor, "b v 4 4"], patches: Float[Tensor, "b v n c"]
     ) -> Float[Tensor, "b v 4 4"]:
-        """Rough poses before they are encoded; identity where they are not given."""
+        """Pose priors before they are encoded; identity where they are not given."""
         return pose
 
     def after_geometry(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:

@@ -1,4 +1,4 @@
-"""Correction of rough poses by what the images show, before the poses are encoded."""
+"""Correction of pose priors by means of the images, before the poses are encoded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from coopmap.models.priors import POSE_NUMBERS, TRANS_UNIT_M, encode_poses
 
 
 class PoseCorrection(AddOn):
-    """Predicts ``T_rough_corrected`` of each view from the rough pose and the image tokens of the view and of view 0.
+    """Predicts ``T_rough_corrected`` of each view from the pose prior and the image tokens of the view and of view 0.
 
-    The last layer starts at zero: at first nothing is corrected. View 0, whose frame all poses are expressed in, stays
-    where it is.
+    The last layer is zero-initialized: at first nothing is corrected. View 0, in whose frame all poses are expressed,
+    is not moved.
 
     Args:
         dim: width of the image tokens.
@@ -39,7 +39,7 @@ class PoseCorrection(AddOn):
         """Corrected ``T_view0_view``.
 
         Args:
-            pose: rough ``T_world_view`` in any frame; identity where it is not given.
+            pose: prior ``T_world_view`` in any frame; identity where it is not given.
             patches: image features.
         """
         rough = relative_pose(pose[:, :1], pose)

@@ -1,9 +1,9 @@
-"""Rough poses and what the images say, weighed against each other.
+"""Pose priors fused with poses predicted from images.
 
-A network that is told a rough pose and asked for a pose learns to repeat what it was told, errors included, and to look
-away from the images. So here it is not told: it answers from the images, its answer is taken for a measurement, and the
-rough pose moves towards it by gains between 0 (keep the rough pose) and 1 (believe the images). This is the update step
-of a Kalman filter, with learned gains in place of covariances that nobody knows.
+A network that gets a pose prior as input and has to predict the pose learns to copy its input, errors included, and to
+ignore the images. So here it does not see the prior: it predicts from the images, its prediction is treated as a
+measurement, and the pose prior is moved toward it by gains between 0 (keep the prior) and 1 (trust the images). This is
+the update step of a Kalman filter, with learned gains in place of unknown covariances.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from coopmap.models.priors import POSE_NUMBERS, TRANS_UNIT_M, encode_poses
 from coopmap.types import Observation, Prediction
 
 SIGMA_UNITS_M_RAD = 1.0, math.radians(2.0)
-"""Unit of accuracies: what is told is their logarithm, not below that of :data:`SMALLEST_SIGMA` units."""
+"""Unit of accuracies: the network gets their logarithm, clamped at that of :data:`SMALLEST_SIGMA` units."""
 
 SMALLEST_SIGMA = 0.1
 
@@ -32,11 +32,12 @@ NUM_GAINS = 6
 
 
 class PoseUpdate(AddOn):
-    """Moves the rough pose of each view towards the network's answer, both seen from view 0.
+    """Moves the pose prior of each view toward the network's prediction, both in view 0's frame.
 
-    A view's gains come from its features, its rough pose and the accuracy stated for it, its innovation (what separates
-    the answer from the rough pose), and the mean of the same over the sample's views: how far answers and rough poses
-    disagree on the whole tells how good either are. The last layer starts at zero: at first every gain is one half.
+    A view's gains come from its features, its pose prior and the accuracy stated for it, its innovation (the difference
+    between prediction and pose prior), and the mean of the same over the sample's views: how much predictions and pose
+    priors disagree overall indicates how accurate either are. The last layer is zero-initialized: at first every gain
+    is one half.
 
     Args:
         dim: width of the features of a view.
@@ -58,15 +59,15 @@ class PoseUpdate(AddOn):
         nn.init.zeros_(last.bias)
 
     def forward(self, prediction: Prediction, observation: Observation, features: Float[Tensor, "b v c"]) -> Prediction:
-        """The prediction with updated poses where rough poses are known; samples without any stay as they were.
+        """The prediction with updated poses where there are pose priors; samples without any are unchanged.
 
-        In a sample with rough poses, those of the other views become what they are from view 0: the network's own pose
+        In a sample with pose priors, those of the other views are expressed in view 0's frame: the network's own pose
         of view 0, near the identity once it is trained, is divided out.
 
         Args:
             prediction: of the network, from images.
-            observation: with rough poses, of which those count that are metric and whose view 0 has one, too.
-            features: of the views, from which the network answered.
+            observation: with pose priors; used are those that are metric and whose view 0 has one, too.
+            features: of the views, from which the network predicted.
         """
         rough, sigma, known = _rough_poses(observation)
         answer = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans)
@@ -83,7 +84,7 @@ class PoseUpdate(AddOn):
         )
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
-        """See :meth:`forward`; in training without rough poses, too, so that every parameter takes part (DDP)."""
+        """See :meth:`forward`; in training without pose priors, too, so that every parameter takes part (DDP)."""
         if observation.pose_prior is None and not self.training:
             return prediction
         features = trunk.levels[-1].mean(dim=(-2, -1)).unflatten(0, observation.rays.shape[:2])
@@ -111,7 +112,7 @@ class PoseUpdate(AddOn):
 def _rough_poses(
     observation: Observation,
 ) -> tuple[Float[Tensor, "b v 4 4"], Float[Tensor, "b v 2"], Bool[Tensor, "b v"]]:
-    """``T_view0_view``, its accuracy, and for which views it is known in meters."""
+    """``T_view0_view``, its accuracy, and the views for which it is known in meters."""
     pose, sigma, shape = observation.pose_prior, observation.pose_sigma, observation.rays.shape[:2]
     known = torch.full(shape, pose is not None, device=observation.rays.device)
     if pose is None:
@@ -145,8 +146,8 @@ def _moved_part_way(
 def _line_of_sight_axes(trans: Float[Tensor, "b v 3"]) -> Float[Tensor, "b v 3 3"]:
     """Columns: level line of sight from view 0 to the view, down, and across.
 
-    Errors differ between them: images tell directions better than distances, and GPS errs sideways and not in height.
-    View 0 sees itself in no direction; the columns of its level axes are zero, so that it stays where it is.
+    Errors differ between them: images determine directions better than distances, and GPS errs sideways and not in
+    height. View 0 has no direction to itself; the columns of its level axes are zero, so that it is not moved.
     """
     x, z = trans[..., 0], trans[..., 2]
     length = (x.square() + z.square()).clamp(min=1e-12).sqrt()

@@ -1,9 +1,9 @@
-"""The rig as a hard constraint: a car's cameras keep their calibrated relative pose, whatever the network answers.
+"""The rig as a hard constraint: an agent's cameras keep their calibrated relative pose, whatever the network predicts.
 
-View 0, the front camera of the reference car, defines the frame of a prediction: its pose is the identity, and that of
-its car is known from calibration. Where the other cars are follows from where the network puts them relative to the
-reference car, all four cameras of each counting alike; in which frame it does so plays no part. (A network trained from
-random weights on relative poses first learns a frame of its own.)
+View 0, the front camera of the reference agent, defines the frame of a prediction: its pose is the identity, and that
+of its agent is known from calibration. The poses of the other agents follow from the network's poses relative to the
+reference agent, with equal weight for all four cameras of each; the frame in which the network predicts does not
+matter. (A network trained from random weights on relative poses first learns a frame of its own.)
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ class _Poses(NamedTuple):
 
 
 class RigConstraint(AddOn):
-    """:func:`constrain_to_rig` as the last word on poses."""
+    """:func:`constrain_to_rig` as an add-on."""
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
-        """The prediction with one pose per car."""
+        """The prediction with one pose per agent."""
         return constrain_to_rig(prediction, observation)
 
 
 def constrain_to_rig(prediction: Prediction, observation: Observation) -> Prediction:
-    """Replace the poses of single cameras by one pose per car, composed with its rig.
+    """Replace the poses of single cameras by one pose per agent, composed with its rig.
 
-    Each camera of a car says where the car is; translations are averaged, and rotations as quaternions. Then all cars
-    are moved together, so that the reference car stands where view 0, the identity, has it. ``points_world`` follows;
-    everything in the cameras' own frames stays.
+    Each camera of an agent gives a pose of the agent; translations are averaged, and rotations as quaternions. Then all
+    agents are moved rigidly, so that the reference agent is where view 0, the identity, has it. ``points_world``
+    follows; everything in the cameras' own frames is unchanged.
 
     Raises:
-        ValueError: if the views are not the cameras of cars (``data.layout=cameras``).
+        ValueError: if the views are not the cameras of agents (``data.layout=cameras``).
     """
     with torch.autocast(prediction.pose_trans.device.type, enabled=False):
         rig = _rig(observation)
@@ -66,17 +66,17 @@ def constrain_to_rig(prediction: Prediction, observation: Observation) -> Predic
 
 
 def _rig(observation: Observation) -> _Poses:
-    """``T_agent_camera`` as ``b n k``; views come in slot order, one car after the other."""
+    """``T_agent_camera`` as ``b n k``; views come in slot order, one agent after the other."""
     rig, cameras = observation.rig_pose, len(SLOTS)
     if rig is None:
         raise ValueError("model.rig_constraint=true needs single cameras and their rig: expected data.layout=cameras")
     if rig.shape[1] % cameras:
-        raise ValueError(f"expected {cameras} cameras for every car, one car after the other; got {rig.shape[1]} views")
+        raise ValueError(f"expected {cameras} cameras per agent, one agent after the other; got {rig.shape[1]} views")
     return _Poses(*quat_trans_from_pose(rig.unflatten(1, (-1, cameras))))
 
 
 def _agents(prediction: Prediction, rig: _Poses) -> _Poses:
-    """Pose of each car in the network's frame, from the poses of its cameras."""
+    """Pose of each agent in the network's frame, from the poses of its cameras."""
     cars = rig.quat.shape[1:3]
     cameras = _Poses(prediction.pose_quat.unflatten(1, cars), prediction.pose_trans.unflatten(1, cars))
     estimates = cameras @ rig.inverse()

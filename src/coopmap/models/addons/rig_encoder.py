@@ -1,4 +1,4 @@
-"""The calibrated place of each view in its car, as a geometric input."""
+"""The calibrated pose of each view in its agent's frame, as a geometric input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coopmap.types import Observation
 
 
 class RigEncoder(GlobalEncoder, AddOn):
-    """Adds an encoding of ``Observation.rig_pose`` to the patch tokens of the views that it is given of.
+    """Adds an encoding of ``Observation.rig_pose`` to the patch tokens of the views for which it is given.
 
     Args:
         dim: width of the patch tokens.
@@ -21,7 +21,7 @@ class RigEncoder(GlobalEncoder, AddOn):
         super().__init__(POSE_NUMBERS, dim)
 
     def after_geometry(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
-        """Patch tokens with the encoding of their view's place; nothing is added where no rig is known."""
+        """Patch tokens with the encoding of their view's rig pose; nothing is added where no rig is known."""
         if observation.rig_pose is None:
             return patches
         features = self(encode_poses(observation.rig_pose))

@@ -1,4 +1,4 @@
-"""Where on the sphere each patch looks, as a feature of the patch."""
+"""Viewing direction of each patch on the sphere, as a feature of the patch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HIDDEN_DIM = 128
 def direction_features(directions: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b f"]:
     """Unit vector, and sines and cosines of multiples of azimuth and elevation.
 
-    All are continuous around the horizon: the +-180 degree seam is nowhere special.
+    All are continuous around the horizon, including the +-180 degree seam.
     """
     x, y, z = directions.unbind(-1)
     angles = torch.stack([torch.atan2(x, z), torch.atan2(-y, torch.hypot(x, z))], dim=-1)
@@ -28,14 +28,14 @@ def direction_features(directions: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b f
 
 
 def patch_directions(rays: Float[Tensor, "*b h w 3"], patch_size: int) -> Float[Tensor, "*b n 3"]:
-    """Unit direction of the middle of each patch: that of the mean of its rays."""
+    """Unit direction of the center of each patch: that of the mean of its rays."""
     maps = rays.flatten(0, -4).permute(0, 3, 1, 2)
     mean = F.avg_pool2d(maps, patch_size).flatten(2).transpose(1, 2)
     return F.normalize(mean, dim=-1).unflatten(0, rays.shape[:-3])
 
 
 class SphericalEncoding(AddOn):
-    """Learned feature of the direction of each patch; zero at first.
+    """Learned feature of the direction of each patch; zero-init.
 
     Args:
         dim: width of the patch tokens that it is added to.

@@ -1,4 +1,4 @@
-"""Which car and which slot a view belongs to, for models that attend over single cameras."""
+"""Embedding of the agent and slot of a view, for models that attend over single cameras."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coopmap.types import Observation
 
 
 class ViewEmbedding(AddOn):
-    """Learned features of slot (front, left, rear, right) and car (reference or other), zero at first."""
+    """Learned features of slot (front, left, rear, right) and agent (reference or other), zero-init."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Fusion of a car's cameras into the tokens of one panorama."""
+"""Fusion of an agent's cameras into the tokens of one panorama."""
 
 from __future__ import annotations
 

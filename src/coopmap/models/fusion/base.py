@@ -1,7 +1,7 @@
-"""What the fusion blocks have in common: cameras in, tokens of one panorama per car out.
+"""What the fusion blocks have in common: cameras in, tokens of one panorama per agent out.
 
-A block works ahead of the patch embedding on warped images (:class:`ImageFusion`), or behind it on features of the
-cameras as they are (:class:`FeatureFusion`). Either way the rest of the model sees a panorama: its position embedding,
+A block works before the patch embedding on warped images (:class:`ImageFusion`), or after it on features of the
+original cameras (:class:`FeatureFusion`). Either way the rest of the model sees a panorama: its position embedding,
 one class token, one token per patch.
 """
 
@@ -25,8 +25,8 @@ class Fusion(nn.Module, ABC):
 
     Attributes:
         layout: data layout (``data.layout``) that it works on.
-        first_block: encoder block that continues with its tokens.
-        injection: tells the panorama's tokens behind the encoder the poses of the cameras.
+        first_block: encoder block that processes its tokens first.
+        injection: adds the poses of the cameras to the panorama's tokens after the encoder.
     """
 
     layout: str
@@ -41,11 +41,11 @@ class Fusion(nn.Module, ABC):
     def forward(
         self, cameras: Cameras, encoder: VisionTransformer, checkpointing: bool = False
     ) -> Float[Tensor, "b t+n c"]:
-        """Tokens of one panorama per car, with positions, before encoder block ``first_block``.
+        """Tokens of one panorama per agent, with positions, before encoder block ``first_block``.
 
         Args:
             cameras: as :func:`~coopmap.models.fusion.cameras.group_cameras` gives them for ``layout``.
-            encoder: lends its patch embedding, position embedding and first blocks.
+            encoder: whose patch embedding, position embedding and first blocks are used.
             checkpointing: recompute activations in the backward pass.
         """
         ...
@@ -75,8 +75,8 @@ class FeatureFusion(Fusion):
 
     Args:
         shared_blocks: encoder blocks that run on each camera first. Their input carries the positions of patches in the
-            camera; these are taken off before fusion, and those in the panorama put on afterwards, so that 0 blocks are
-            the same thing with nothing between.
+            camera; these are subtracted before fusion, and those in the panorama added afterward, so that 0 blocks is
+            the same with nothing in between.
     """
 
     layout = "grouped"

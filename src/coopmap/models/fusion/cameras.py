@@ -1,4 +1,4 @@
-"""A car's cameras as the fusion blocks see them, and their alignment with the panorama."""
+"""An agent's cameras as inputs of the fusion blocks, and their alignment with the panorama."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ NUM_CAMERAS = len(SLOTS)
 
 
 class Cameras(NamedTuple):
-    """The ``k`` cameras of ``b`` cars; the cells of the panorama are pixels of warped images, else patches.
+    """The ``k`` cameras of ``b`` agents; the cells of the panorama are pixels of warped images, else patches.
 
     Attributes:
         images: normalized; zero where a warped image shows nothing.
         rays: directions of the panorama's pixels in the agent frame.
-        angle: between optical axis and what a cell shows in a camera; infinity where the camera does not see it.
+        angle: between the optical axis and the content of a cell in a camera; infinity where the camera does not see
+            it.
         grid: where the centers of the cells lie in each camera, ``(x, y)`` from -1 to 1; ``None`` for warped images.
         pose: ``T_agent_camera``.
     """
@@ -51,7 +52,7 @@ class Cameras(NamedTuple):
 
 
 def group_cameras(observation: Observation, layout: str) -> Cameras:
-    """The cameras of a batch of grouped or warped images, cars of all samples one after the other.
+    """The cameras of a batch of grouped or warped images, agents of all samples one after the other.
 
     Raises:
         ValueError: if the observation is of another data layout.
@@ -68,7 +69,7 @@ def group_cameras(observation: Observation, layout: str) -> Cameras:
     assert observation.camera_pose is not None
     angle = angle.flatten(0, 1)
     if grid is not None:
-        grid = grid.flatten(0, 1).masked_fill(~angle.isfinite()[..., None], 0)  # whatever stands there: finite
+        grid = grid.flatten(0, 1).masked_fill(~angle.isfinite()[..., None], 0)  # any finite value
     return Cameras(
         images.flatten(0, 1), observation.rays.flatten(0, 1), angle, grid, observation.camera_pose.flatten(0, 1)
     )
@@ -77,7 +78,7 @@ def group_cameras(observation: Observation, layout: str) -> Cameras:
 def resample(maps: Float[Tensor, "b k c h w"], grid: Float[Tensor, "b k gh gw 2"]) -> Float[Tensor, "b k gh*gw c"]:
     """Features of camera patches at the centers of the panorama's, bilinear.
 
-    Beyond the centers of the outermost patches the nearest ones are repeated, so that nothing fades towards the border
+    Beyond the centers of the outermost patches the nearest ones are repeated, so that nothing fades toward the border
     of an image. Always in float32: the grid needs finer steps than bfloat16 has.
     """
     with torch.autocast(maps.device.type, enabled=False):

@@ -18,8 +18,8 @@ class ConcatFusion(ImageFusion):
 
     Each image is scaled by 4 over the number of cameras that see the pixel, so that the mean of the four is the mean
     over those that see it. The widened embedding is kept as its 3-channel original, copied to every camera and divided
-    by 4, plus a difference that starts at zero: any 12-channel embedding can be written like that, and weights keep
-    their names and shapes whenever they are loaded.
+    by 4, plus a zero-initialized difference: any 12-channel embedding can be written this way, and weights always
+    keep their names and shapes.
     """
 
     def __init__(self, cfg: FusionConfig, dim: int, patch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Fusion by a convolution over the cameras, ahead of the patch embedding."""
+"""Fusion by a convolution over the cameras, before the patch embedding."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SLOT_CHANNELS = 4
 
 
 class Conv3dFusion(ImageFusion):
-    """Corrects the winners' image by what a kernel over all cameras and 3x3 pixels finds.
+    """Corrects the winners' image by a convolution over all cameras and 3x3 pixels.
 
-    A kernel (4, 3, 3) has one place along the four cameras, so it is a 3x3 kernel over their stacked channels, which
-    runs several times as fast. The correction is zero at first.
+    A kernel (4, 3, 3) has only one position along the four cameras, so it is a 3x3 kernel over their stacked channels,
+    which runs several times as fast. The correction is zero-initialized.
     """
 
     def __init__(self, cfg: FusionConfig) -> None:

@@ -1,4 +1,4 @@
-"""Fusion by a recurrent unit that goes over the cameras."""
+"""Fusion by a recurrent unit over the cameras."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ConvGRUFusion(FeatureFusion):
     """Corrects the winner's features by the state of a convolutional GRU (Ballas et al., arXiv 1511.06432).
 
     The state lives on the panorama's patches and is updated camera by camera, in slot order, where the camera sees.
-    The correction is zero at first.
+    The correction is zero-initialized.
     """
 
     def __init__(self, cfg: FusionConfig, dim: int) -> None:

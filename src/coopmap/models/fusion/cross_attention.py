@@ -19,7 +19,7 @@ class CrossAttentionFusion(FeatureFusion):
     """Corrects the winner's features by attention of each cell to the cameras that see it.
 
     Keys and values are features of the camera patches around what the cell shows there, resampled. The correction is
-    zero at first.
+    zero-initialized.
     """
 
     def __init__(self, cfg: FusionConfig, dim: int) -> None:
@@ -71,7 +71,7 @@ class CrossAttentionFusion(FeatureFusion):
     def _attend(
         self, query: Float[Tensor, "b n d"], key_value: Float[Tensor, "b s n 2d"], seen: Bool[Tensor, "b s n"]
     ) -> Float[Tensor, "b n d"]:
-        """Softmax over the cameras and neighbors of each cell; cells without any attend to all, and do not matter."""
+        """Softmax over the cameras and neighbors of each cell; cells without any attend to all, and are not used."""
         query = query.unflatten(-1, (self.num_heads, -1))
         key, value = key_value.unflatten(-1, (2, self.num_heads, -1)).unbind(dim=3)
         scores = torch.einsum("bnhe,bsnhe->bnhs", query, key).float() / math.sqrt(query.shape[-1])

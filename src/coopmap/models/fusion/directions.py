@@ -1,4 +1,4 @@
-"""Where cells and cameras look, and which slot a camera is: without it left and rear are the same to a network."""
+"""Directions of cells and cameras, and slots of cameras: without these a network cannot tell left from rear."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENCODING_DIM = 8
 def encode_directions(
     rays: Float[Tensor, "*b 3"],
 ) -> Float[Tensor, "*b 4"]:
-    """Cosine and sine of azimuth (0 = z, positive towards x) and elevation (positive upwards) of unit rays."""
+    """Cosine and sine of azimuth (0 = z, positive toward x) and elevation (positive upward) of unit rays."""
     x, y, z = rays.unbind(-1)
     horizontal = torch.hypot(x, z)
     safe = horizontal.clamp(min=1e-6)
@@ -24,13 +24,13 @@ def encode_directions(
 
 
 def cell_rays(cameras: Cameras, size: tuple[int, int]) -> Float[Tensor, "b gh gw 3"]:
-    """Unit directions in which the middles of the panorama's cells lie, ``size`` of them, in the agent frame."""
+    """Unit directions of the centers of the panorama's cells, ``size`` of them, in the agent frame."""
     mean = F.adaptive_avg_pool2d(cameras.rays.float().movedim(-1, 1), size).movedim(1, -1)
     return F.normalize(mean, dim=-1)
 
 
 def camera_encoding(cameras: Cameras, size: tuple[int, int]) -> Float[Tensor, "b k gh gw 8"]:
-    """Each cell's direction in the agent frame, and the same direction as each camera has it."""
+    """Each cell's direction in the agent frame, and the same direction in each camera's frame."""
     with torch.autocast(cameras.rays.device.type, enabled=False):
         rays = cell_rays(cameras, size)
         in_camera = torch.einsum("bkji,bhwj->bkhwi", cameras.pose[..., :3, :3].float(), rays)
@@ -59,7 +59,7 @@ class DirectionEmbedding(nn.Module):
         return self.angles(encoding) + self.slot[:, None]
 
     def mean(self, cameras: Cameras, weights: Float[Tensor, "b k gh gw"]) -> Float[Tensor, "b n c"]:
-        """Their sum over the cameras with given weights, a quarter of the work of summing afterwards."""
+        """Their sum over the cameras with given weights, a quarter of the work of summing afterward."""
         encoding = camera_encoding(cameras, _size(weights)).flatten(2, 3)
         return self.angles(combine(encoding, weights)) + torch.einsum("bkhw,kc->bhwc", weights, self.slot).flatten(1, 2)
 

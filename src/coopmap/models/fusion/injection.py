@@ -1,7 +1,7 @@
-"""Injection of the cameras' calibrated poses into the tokens of the panorama, beside what fusion makes of the images.
+"""Injection of the cameras' calibrated poses into the tokens of the panorama, in addition to the fused images.
 
-Each camera's pose becomes a token; the tokens become one feature per car, which is added to all of its patch tokens.
-The feature is zero at first.
+Each camera's pose becomes a token; the tokens become one feature per agent, which is added to all of its patch tokens.
+The feature is zero-initialized.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from coopmap.models.priors import POSE_NUMBERS, GlobalEncoder, encode_poses
 from coopmap.types import Observation
 
 HIDDEN_DIMS = (128, 128)
-"""Of the encoder of poses."""
+"""Hidden widths of the pose encoder."""
 
 
 def build_injection(cfg: FusionConfig, dim: int) -> PoseInjection | None:
@@ -38,7 +38,7 @@ def build_injection(cfg: FusionConfig, dim: int) -> PoseInjection | None:
 
 
 class PoseInjection(nn.Module, ABC):
-    """Features of a car's camera poses. A camera that sees nothing has no part in them.
+    """Features of an agent's camera poses. Cameras that see nothing are excluded.
 
     Args:
         cfg: see :class:`~coopmap.config.fusion.FusionConfig`.
@@ -53,11 +53,11 @@ class PoseInjection(nn.Module, ABC):
         nn.init.zeros_(self.output.weight)
 
     def forward(self, observation: Observation, patches: Float[Tensor, "b v n c"]) -> Float[Tensor, "b v 1 c"]:
-        """What to add to the patch tokens of each car; zero where no camera sees anything.
+        """What to add to the patch tokens of each agent; zero where no camera sees anything.
 
         Args:
             observation: of the layout ``grouped`` or ``warped``.
-            patches: what the encoder made of the fused images.
+            patches: encoder output for the fused images.
         """
         angle, pose = observation.camera_angle, observation.camera_pose
         assert angle is not None
@@ -72,12 +72,12 @@ class PoseInjection(nn.Module, ABC):
     def summarize(
         self, tokens: Float[Tensor, "b k d"], sees: Bool[Tensor, "b k"], patches: Float[Tensor, "b n c"]
     ) -> Float[Tensor, "b d"]:
-        """One feature per car; that of a car without any camera that sees does not matter, but is finite."""
+        """One feature per agent; for an agent whose cameras see nothing it is unused, but finite."""
         ...
 
 
 class PoseTokenInjection(PoseInjection):
-    """The cameras' tokens, fused in the manner of the block that fuses their images."""
+    """The cameras' tokens, fused in the same way as their images."""
 
     def __init__(self, cfg: FusionConfig, dim: int) -> None:
         super().__init__(cfg, dim)
@@ -99,7 +99,7 @@ class PoseTokenInjection(PoseInjection):
 
 
 class LateInjection(PoseInjection):
-    """The cameras' tokens ask the patch tokens of their car for what concerns them; the answers are averaged."""
+    """The cameras' tokens attend to the patch tokens of their agent; the outputs are averaged."""
 
     def __init__(self, cfg: FusionConfig, dim: int) -> None:
         super().__init__(cfg, dim)
@@ -135,7 +135,7 @@ class _Concat(nn.Module):
 
 
 class _Recurrence(nn.Module):
-    """Last state of a recurrent unit that goes over the cameras in slot order and passes over those that see nothing.
+    """Last state of a recurrent unit over the cameras in slot order that skips those that see nothing.
 
     On maps of one cell a convolutional GRU is a GRU.
     """

@@ -12,7 +12,7 @@ from coopmap.models.fusion.directions import DirectionEmbedding
 
 
 class MeanFusion(FeatureFusion):
-    """Mean over the cameras that see a cell, plus features of their directions, which are zero at first."""
+    """Mean over the cameras that see a cell, plus zero-initialized features of their directions."""
 
     def __init__(self, cfg: FusionConfig, dim: int) -> None:
         super().__init__(cfg.shared_blocks)

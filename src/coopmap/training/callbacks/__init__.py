@@ -1,4 +1,4 @@
-"""What accompanies training."""
+"""Callbacks of training."""
 
 from coopmap.training.callbacks.description import Description
 from coopmap.training.callbacks.history import ValidationHistory

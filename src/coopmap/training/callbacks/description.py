@@ -1,4 +1,4 @@
-"""What is about to be trained, on what."""
+"""Description of a run: model, data and learning rates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class Description(L.Callback):
-    """Logs the data (with its depth source) first of all, and before training the model and what learns how fast."""
+    """Logs the data (with its depth source) first, then, before training, the model and its learning rates."""
 
     def __init__(self) -> None:
         self._described_data = False

@@ -1,4 +1,4 @@
-"""All validation figures of a run."""
+"""All validation metrics of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = (
 
 
 class ValidationHistory(L.Callback):
-    """Remembers the figures of every validation, across resumes, and logs the main ones.
+    """Remembers the metrics of every validation, across resumes, and logs the main ones.
 
     Attributes:
         entries: ``{"step": ..., "val/...": ...}``, in order.
@@ -28,7 +28,7 @@ class ValidationHistory(L.Callback):
         self.entries: list[dict[str, float]] = []
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add an entry; a validation that is not part of training counts only as the first."""
+        """Add an entry; a validation outside training counts only as the first."""
         if trainer.sanity_checking or (trainer.state.fn != "fit" and self.entries):
             return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}

@@ -13,9 +13,9 @@ from coopmap.config.train import CheckpointConfig
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` every so many steps or minutes, after each validation, at the end and on a stop signal.
+    """Writes ``last.ckpt`` at intervals of steps or minutes, after each validation, at the end and on a stop signal.
 
-    Always between two steps, when model, optimizer, schedule and position in the data agree with one another.
+    Always between two steps, when model, optimizer, schedule and position in the data are consistent.
     """
 
     def __init__(self, file: Path, cfg: CheckpointConfig) -> None:
@@ -30,7 +30,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
         """Save if it is time. Rank 0's clock decides for all.
 
-        Not when a validation comes next: a run resumed from here would leave it out.
+        Not right before a validation: a run resumed from here would skip it.
         """
         if trainer.global_step == self._saved_step or _validation_comes_next(trainer):
             return
@@ -42,7 +42,7 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the figures just measured."""
+        """Keep the metrics just measured."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._save(trainer)
 

@@ -1,4 +1,4 @@
-"""What a run's model costs: ``model.json`` in the run folder, and the run's clock."""
+"""Cost of a run's model: ``model.json`` in the run folder, and the run's clock."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ModelFacts(L.Callback):
     """Writes ``model.json``: parameters, tokens and FLOPs per sample, peak memory; logs the clock.
 
     Tokens and FLOPs are those of the first validation sample with the most agents, counted once at the start on
-    tensors without content. Beside every validation stand ``time/steps``, optimizer steps so far, and ``time/wall_s``,
-    seconds of training so far, validations included, pauses between resumed starts excluded.
+    fake tensors. Every validation logs ``time/steps``, optimizer steps so far, and ``time/wall_s``, seconds of training
+    so far, validations included, time between a stop and a resume excluded.
 
     Args:
         file: to write.
@@ -59,13 +59,13 @@ class ModelFacts(L.Callback):
             pl_module.log_dict({"time/steps": float(trainer.global_step), "time/wall_s": self.seconds})
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the memory's peak so far; a run may be ended from outside."""
+        """Record the peak memory so far; a run may be killed."""
         if self._started is not None and not self._ended and trainer.is_global_zero:
             self.facts |= peak_memory(pl_module.device, self._rss_before)
             self._write(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """What comes now is no training."""
+        """Training is over: stop the clock."""
         self.on_validation_end(trainer, pl_module)
         self._ended = True
 
@@ -85,8 +85,8 @@ class ModelFacts(L.Callback):
         try:
             with trainer.precision_plugin.forward_context():
                 return facts | count_sample(model, observation, pl_module.device)
-        except Exception as error:  # a figure for a table must not end a run
-            log.warning("tokens and FLOPs per sample are not known: %s: %s", type(error).__name__, error)
+        except Exception as error:  # a failed count must not end a run
+            log.warning("tokens and FLOPs per sample are unknown: %s: %s", type(error).__name__, error)
             return facts
 
     def _write(self, trainer: L.Trainer) -> None:
@@ -110,8 +110,8 @@ def peak_memory(device: torch.device, rss_before: int) -> dict[str, int]:
 
     Args:
         device: of the model.
-        rss_before: resident peak before the run; the process may have done other things (a sweep), and a peak that
-            stems from those says nothing.
+        rss_before: resident peak before the run; the process may have run other jobs of a sweep, and their peak is
+            not reported.
     """
     if device.type == "cuda":
         return {"cuda_peak_allocated_bytes": torch.cuda.max_memory_allocated(device)}

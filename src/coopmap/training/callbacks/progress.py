@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, a line now and then elsewhere."""
+"""Progress: a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAR_SECONDS = 2.0
 
 
 def progress_callback(cfg: CallbacksConfig) -> L.Callback | None:
-    """The callback that ``callbacks.progress`` asks for."""
+    """The callback that ``callbacks.progress`` selects."""
     mode = cfg.progress
     if mode == "auto":
         mode = "bar" if sys.stdout.isatty() else "lines"
@@ -30,10 +30,10 @@ def progress_callback(cfg: CallbacksConfig) -> L.Callback | None:
 
 
 class RunProgress(L.Callback):
-    """Follows a whole run, its validations included; how it is shown is left to subclasses.
+    """Tracks the progress of a whole run, validations included; subclasses display it.
 
-    Lightning's own bars count one epoch, from 0, and ask the GPU for the loss at every step. Here figures are read
-    once in ``seconds``.
+    Lightning's own bars count one epoch, from 0, and ask the GPU for the loss at every step. Here metrics are read
+    every ``seconds``.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -45,7 +45,7 @@ class RunProgress(L.Callback):
         self._error: float | None = None
 
     def show_training(self, trainer: L.Trainer, figures: str, left: timedelta) -> None:
-        """Show loss, latest validation error and speed (``figures``), and the time left of the whole run."""
+        """Show loss, latest validation error and speed (``figures``), and the time left for the whole run."""
         raise NotImplementedError
 
     def show_validation(self, trainer: L.Trainer, done: int, total: int) -> None:
@@ -105,7 +105,7 @@ class RunProgress(L.Callback):
 
 
 def validations_left(trainer: L.Trainer) -> int:
-    """Validations to come at the end of a step, the one of the best checkpoint at the very end among them."""
+    """Number of remaining validations at the end of a step, including the final one of the best checkpoint."""
     if not trainer.enable_validation:
         return 0
     between, every = trainer.val_check_batch, trainer.check_val_every_n_epoch
@@ -145,12 +145,12 @@ class RunProgressBar(RunProgress):
         self._task: TaskID | None = None
 
     def show_training(self, trainer: L.Trainer, figures: str, left: timedelta) -> None:
-        """Move the bar of the whole run."""
+        """Update the bar of the whole run."""
         total = int(trainer.estimated_stepping_batches)
         self._update(f"{_epoch(trainer)}", trainer.global_step, total, f"{figures}  {left} left")
 
     def show_validation(self, trainer: L.Trainer, done: int, total: int) -> None:
-        """Move a bar of its own length."""
+        """Update the validation bar."""
         self._update("validating", done, total, "")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -1,4 +1,4 @@
-"""Orderly end on SIGTERM and Ctrl-C."""
+"""Graceful stop on SIGTERM and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class StopOnSignal(L.Callback):
-    """Lets the step in progress finish when SIGTERM or the first Ctrl-C arrives; a second Ctrl-C ends at once.
+    """Lets the step in progress finish when SIGTERM or the first Ctrl-C arrives; a second Ctrl-C stops immediately.
 
     The handler only sets Lightning's own flag. Lightning agrees on it between ranks before the next step and raises
     ``SIGTERMException`` on all of them. (Its own handler starts a collective operation from within the handler, which

@@ -1,4 +1,4 @@
-"""How long steps take, and how much of that is waiting for data."""
+"""Duration of steps, and the share spent waiting for data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import lightning as L
 class StepTiming(L.Callback):
     """Logs means over the steps since the last log: ``time/step_s``, ``time/data_s``, ``time/samples_per_s``.
 
-    Host clock: on a GPU single steps are launched ahead of time, but their mean is right. Lightning's
-    ``ThroughputMonitor`` waits for the GPU at every step instead, and does not tell waiting for data from computing.
+    Host clock: on a GPU, steps are launched asynchronously, but their mean is right. Lightning's
+    ``ThroughputMonitor`` waits for the GPU at every step instead, and does not distinguish waiting for data from
+    computing.
     """
 
     def __init__(self) -> None:
