@@ -5,7 +5,8 @@ from unittest.mock import MagicMock
 import pytest
 
 from coopmap import load_config
-from coopmap.runs.loggers import MetricsCsv, PatientWandbLogger, build_loggers, read_metrics
+from coopmap.runs.loggers import MetricsCsv, PatientWandbLogger, build_loggers
+from coopmap.runs.metrics_file import read_metrics
 
 
 def test_rows_are_on_disk_at_once_and_new_names_add_columns(tmp_path: Path) -> None:

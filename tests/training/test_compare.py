@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coopmap.runs.loggers import read_metrics
+from coopmap.runs.metrics_file import read_metrics
 from coopmap.training.run import TrainingResult
 
 

@@ -17,7 +17,7 @@ import torch
 
 from coopmap import load_config
 from coopmap.runs.checkpoint_io import read_checkpoint
-from coopmap.runs.loggers import read_metrics
+from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
 from coopmap.training.run import TrainingResult
 

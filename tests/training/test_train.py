@@ -13,7 +13,7 @@ from coopmap import load_config
 from coopmap.config import ConfigError
 from coopmap.config.compose import from_yaml
 from coopmap.runs.checkpoint_io import read_checkpoint
-from coopmap.runs.loggers import read_metrics
+from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
 from coopmap.training.assembly import trainer_options
 from coopmap.training.run import TrainingResult

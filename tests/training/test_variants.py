@@ -7,7 +7,7 @@ import pytest
 
 from coopmap import load_config
 from coopmap.benchmarks.fusion import VARIANTS
-from coopmap.runs.loggers import read_metrics
+from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
 
 SMALL_CAMERAS = ("data.cameras.height=28", "data.cameras.width=42")

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from coopmap.config import Config
 from coopmap.report.files import write_csv, write_json
 from coopmap.runs.logs import is_other_rank
+from coopmap.runs.metrics_file import read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +72,6 @@ class MetricsCsv(Logger):
 
     def _write(self, rows: list[dict[str, float]]) -> None:
         write_csv([{**row, "step": int(row["step"])} for row in rows], self.file, self._columns)
-
-
-def read_metrics(file: Path) -> list[dict[str, float]]:
-    """Rows of a ``metrics.csv``, without the empty cells."""
-    with file.open(newline="") as stream:
-        rows = csv.DictReader(stream)
-        return [{name: float(text) for name, text in row.items() if text} for row in rows if row["step"]]
 
 
 def close_loggers(loggers: Sequence[Logger]) -> None:

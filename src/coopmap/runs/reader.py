@@ -16,7 +16,7 @@ import yaml
 
 from coopmap.config import ConfigError
 from coopmap.runs.find import find_run
-from coopmap.runs.loggers import read_metrics
+from coopmap.runs.metrics_file import read_metrics
 
 STEPS, SECONDS = "time/steps", "time/wall_s"
 """Columns of the two clocks that are logged with every validation."""

@@ -11,7 +11,7 @@ from coopmap.report.pages import literal, write_page
 from coopmap.report.palette import BLUE, COLORS, GRAY, VERMILLION
 from coopmap.report.tables import Column, Table, names
 from coopmap.report.terminal import print_table
-from coopmap.runs.loggers import read_metrics
+from coopmap.runs.metrics_file import read_metrics
 
 log = logging.getLogger(__name__)
 
