@@ -22,7 +22,7 @@ from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.normalization import normalize
-from coopmap.data.opv2v import SplitIndex, select_depth_source
+from coopmap.data.opv2v import DepthSource, SplitIndex, select_depth_source
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import EvalBatchSampler, TrainBatchSampler
 from coopmap.geometry.se3_numpy import relative_pose
@@ -44,14 +44,8 @@ def build_split(
         DatasetLayoutError: if a folder or all depth is missing, or the split is empty.
         ConfigError: if no root is given, or no frame has ``min_agents`` agents within communication range.
     """
-    if not config.root:
-        raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
-    index = SplitIndex.build(config.root, split, config.include_rsu)
+    index, source = split_source(config, split)
     poses = PoseTable.build(index, config.cache_dir)
-    depth = config.depth
-    source = select_depth_source(
-        index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents
-    )
     dataset = PanoramaDataset(
         index, poses, source, config, augment=split == "train", seed=seed, task=task, priors=priors
     )
@@ -61,6 +55,17 @@ def build_split(
             f"data.communication_range_m={config.communication_range_m:g} (of {len(index)} frames)"
         )
     return dataset
+
+
+def split_source(config: DataConfig, split: str) -> tuple[SplitIndex, DepthSource]:
+    """Which frames a split has, and where their depth comes from; raises as :func:`build_split` does."""
+    if not config.root:
+        raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
+    index = SplitIndex.build(config.root, split, config.include_rsu)
+    depth = config.depth
+    return index, select_depth_source(
+        index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents
+    )
 
 
 def render_missing_town(config: DataConfig) -> None:

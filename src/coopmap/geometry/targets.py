@@ -142,6 +142,7 @@ def scattered_geometry(
     view_from_agent: Float[np.ndarray, "3 3"],
     nominal_rays: Float32[np.ndarray, "hp wp 3"],
     shift: int = 0,
+    warp_from_agent: Float[np.ndarray, "3 3"] | None = None,
 ) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
     """Measured points as direction and range, each in the panorama pixel that shows it.
 
@@ -158,15 +159,39 @@ def scattered_geometry(
         view_from_agent: rotation into the frame that the warp was made in and, by ``shift`` columns, rolled.
         nominal_rays: directions for the pixels without a point.
         shift: columns that the panorama is rolled by.
+        warp_from_agent: rotation into the frame that the warp was made in, if that is not the agent's.
 
     Returns:
         Unit rays and ranges (0 = unknown) in the view's frame.
     """
-    pixel, shows = panorama_pixels(seen, warp, rig, spec, view_from_agent, shift)
+    at, points = placed_points(seen, warp, rig, spec, np.eye(3) if warp_from_agent is None else warp_from_agent)
+    return scattered(at, points, view_from_agent, nominal_rays, shift)
+
+
+def placed_points(
+    seen: SeenPoints,
+    warp: PanoramaWarp,
+    rig: Rig,
+    spec: PanoramaSpec,
+    warp_from_agent: Float[np.ndarray, "3 3"],
+) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "n 3"]]:
+    """The first half of :func:`scattered_geometry`: flat pixels of the warp that show a point, and these points."""
+    pixel, shows = panorama_pixels(seen, warp, rig, spec, warp_from_agent)
     at, points = pixel[shows], seen.points[shows]
     nearest = nearest_per_pixel(at, np.linalg.norm(points, axis=-1), warp.winner.size)
-    turned = view_from_agent.astype(np.float32) @ points[nearest].T
-    return _written(turned, np.ones(len(nearest), bool), at[nearest], nominal_rays)
+    return at[nearest], points[nearest]
+
+
+def scattered(
+    at: Int[np.ndarray, " n"],
+    points: Float32[np.ndarray, "n 3"],
+    view_from_agent: Float[np.ndarray, "3 3"],
+    nominal_rays: Float32[np.ndarray, "hp wp 3"],
+    shift: int = 0,
+) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
+    """The second half: points as directions and ranges in the view's frame, in the pixels of the rolled panorama."""
+    turned = view_from_agent.astype(np.float32) @ points.T
+    return _written(turned, np.ones(len(at), bool), _rolled(at, shift, nominal_rays.shape[1]), nominal_rays)
 
 
 def panorama_pixels(

@@ -45,6 +45,9 @@ class DepthSource(Protocol):
     def first_path(self, ref: FrameRef, agent: str) -> Path:
         """The first file that :meth:`read` would open for an agent."""
 
+    def paths(self, ref: FrameRef, agent: str) -> list[Path]:
+        """The agent's own files of a frame."""
+
     def read(
         self, ref: FrameRef, agents: Mapping[str, AgentMetadata]
     ) -> Mapping[str, Float32[np.ndarray, "k h w"] | SeenPoints]:
@@ -136,6 +139,10 @@ class DenseDepth:
         """See :class:`DepthSource`."""
         return self._path(ref, agent, OPV2V_CAMERA_OF_SLOT[0])
 
+    def paths(self, ref: FrameRef, agent: str) -> list[Path]:
+        """See :class:`DepthSource`."""
+        return [self._path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
+
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
         """See :class:`DepthSource`."""
         return {agent: self._read_agent(ref, agent, metadata.rig) for agent, metadata in agents.items()}
@@ -192,6 +199,10 @@ class LidarDepth:
     def first_path(self, ref: FrameRef, agent: str) -> Path:
         """See :class:`DepthSource`."""
         return self.index.lidar_path(ref, agent)
+
+    def paths(self, ref: FrameRef, agent: str) -> list[Path]:
+        """See :class:`DepthSource`."""
+        return [self.index.lidar_path(ref, agent)]
 
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, SeenPoints]:
         """See :class:`DepthSource`."""

@@ -1,0 +1,36 @@
+"""What ``coopmap cache`` is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coopmap.config.checks import ConfigError, require, require_choice
+
+SPLITS = ("train", "val", "test", "test_culvercity")
+
+
+@dataclass
+class CacheConfig:
+    """Keys of ``coopmap cache`` beside those of the configuration.
+
+    Attributes:
+        cache_root: folder to fill; training reads it with ``data.cache_root``.
+        splits: which splits, separated by commas; null = all that the data has.
+        workers: processes; null means one per core.
+    """
+
+    cache_root: str | None = None
+    splits: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.cache_root:
+            raise ConfigError("cache_root is not set: give the folder that views are to be written to")
+        for split in self.chosen or ():
+            require_choice("splits", split, SPLITS)
+        require(self.workers is None or self.workers >= 1, "workers", self.workers, "1 or more, or null")
+
+    @property
+    def chosen(self) -> tuple[str, ...] | None:
+        """The splits that were asked for by name."""
+        return None if self.splits is None else tuple(split.strip() for split in self.splits.split(","))
