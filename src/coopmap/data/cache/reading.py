@@ -12,11 +12,11 @@ from typing import Any
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.key import require_same, settings_of
-from coopmap.data.cache.records import REMEDY, check_size, read_record
+from coopmap.data.cache.records import check_size, read_record
 from coopmap.data.cache.shards import SETTINGS_FILE, Shard, describe, plan, record_name, split_folder, what_changed
-from coopmap.data.cache.stored import DamagedRecord, StoredRecord, unpack
+from coopmap.data.cache.stored import StoredRecord, unpack
 from coopmap.data.cache.views import build_stored_views
-from coopmap.data.opv2v import CorruptFrameError, DepthSource, FrameRef, SplitIndex
+from coopmap.data.opv2v import DepthSource, FrameRef, SplitIndex
 from coopmap.data.ready import ViewMaker, ViewsFromFiles
 from coopmap.data.views import Record
 
@@ -58,15 +58,7 @@ class CachedViews:
         path, file_bytes = self._place[frame]
         name, yaml_path = record_name(ref, agent), self.files.index.yaml_path(ref, agent)
         data = read_record(path, file_bytes, name)
-        try:
-            return None if data is None else unpack(data, yaml_path, self.files.with_vehicles)
-        except DamagedRecord as error:
-            raise damaged(path, name, error) from error
-
-
-def damaged(path: Path, name: str, error: Exception) -> CorruptFrameError:
-    """The error that names a shard and the record in it."""
-    return CorruptFrameError(path, f"record {name} is damaged ({error})", REMEDY)
+        return None if data is None else unpack(data, yaml_path, self.files.with_vehicles)
 
 
 def read_settings(root: Path, split: str) -> dict[str, Any] | None:

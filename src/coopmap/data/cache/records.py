@@ -1,4 +1,4 @@
-"""LMDB files of named records."""
+"""LMDB files of named records, each behind a checksum."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import lmdb
+import xxhash
 
 from coopmap.data.opv2v import CorruptFrameError
 
@@ -15,6 +16,8 @@ _LARGEST_BYTES = 1 << 34
 """Address space for a file that is being written; it takes no room on disk or in memory."""
 
 _OPEN_FILES = 256
+
+_CHECKSUM_BYTES = 8  # a multiple of the alignment of what follows
 
 REMEDY = "Delete it: coopmap cache writes it again"
 
@@ -30,20 +33,17 @@ class RecordWriter:
         # the claim of the shard takes the place of LMDB's own lock
         self._file = lmdb.open(str(path), subdir=False, map_size=_LARGEST_BYTES, lock=False, readahead=False)
 
-    def __contains__(self, name: str) -> bool:
-        with self._file.begin() as transaction:
-            return transaction.get(name.encode()) is not None
-
-    def get(self, name: str) -> bytes | None:
-        """A record."""
-        with self._file.begin() as transaction:
-            return transaction.get(name.encode())
+    def holds(self, name: str) -> bool:
+        """Whether there is an undamaged record of this name."""
+        with self._file.begin(buffers=True) as transaction:
+            found = transaction.get(name.encode())
+            return found is not None and _is_whole(found)
 
     def write(self, records: Mapping[str, bytes]) -> None:
         """All of the records, or none if the process is killed."""
         with self._file.begin(write=True) as transaction:
             for name, data in records.items():
-                transaction.put(name.encode(), data)
+                transaction.put(name.encode(), xxhash.xxh3_64_digest(data) + data)
 
     def close(self) -> None:
         """Release the file."""
@@ -59,14 +59,23 @@ def read_record(path: Path, file_bytes: int, name: str) -> bytes | None:
         name: of the record.
 
     Raises:
-        CorruptFrameError: if the file is damaged.
+        CorruptFrameError: if the file or the record is damaged.
     """
     status = check_size(path, file_bytes)
     try:
-        with _opened(path, status.st_ino).begin() as transaction:
-            return transaction.get(name.encode())
+        with _opened(path, status.st_ino).begin(buffers=True) as transaction:
+            found = transaction.get(name.encode())
+            if found is None:
+                return None
+            if not _is_whole(found):
+                raise CorruptFrameError(path, f"record {name} is damaged: wrong checksum", REMEDY)
+            return bytes(found[_CHECKSUM_BYTES:])
     except lmdb.Error as error:
         raise CorruptFrameError(path, f"not a readable LMDB file ({error})", REMEDY) from error
+
+
+def _is_whole(found: memoryview) -> bool:
+    return bytes(found[:_CHECKSUM_BYTES]) == xxhash.xxh3_64_digest(found[_CHECKSUM_BYTES:])
 
 
 @lru_cache(maxsize=_OPEN_FILES)

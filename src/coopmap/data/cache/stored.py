@@ -1,26 +1,17 @@
-"""What the cache holds of one agent in one frame, as bytes with a checksum."""
+"""What the cache holds of one agent in one frame, as bytes."""
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from coopmap.data.opv2v import AgentMetadata, VehicleBoxes
 from coopmap.data.views import Record
 from coopmap.geometry.rig import Rig
-
-_CHECKSUM = struct.Struct("<Q")  # eight bytes, so that what follows stays aligned
-
-
-class DamagedRecord(Exception):
-    """Bytes are not those that were written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +28,7 @@ class StoredRecord(Record):
 
 
 def pack(metadata: AgentMetadata, images: np.ndarray, content: Mapping[str, np.ndarray]) -> bytes:
-    """Checksum and arrays (safetensors)."""
+    """All arrays, in the format of safetensors."""
     rig, vehicles = metadata.rig, metadata.vehicles
     arrays = {
         "pose": metadata.pose,
@@ -51,32 +42,18 @@ def pack(metadata: AgentMetadata, images: np.ndarray, content: Mapping[str, np.n
     if vehicles is not None:
         arrays |= {f"vehicles.{name}": values for name, values in vars(vehicles).items()}
     arrays |= {f"content.{name}": values for name, values in content.items()}
-    payload = save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
-    return _CHECKSUM.pack(zlib.crc32(payload)) + payload
+    return save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
 
 
-def check(data: bytes | memoryview) -> None:
-    """Raise :class:`DamagedRecord` unless the checksum is right."""
-    if len(data) < _CHECKSUM.size or zlib.crc32(data[_CHECKSUM.size :]) != _CHECKSUM.unpack_from(data)[0]:
-        raise DamagedRecord("wrong checksum")
-
-
-def unpack(data: bytes | memoryview, path: Path, with_vehicles: bool) -> StoredRecord:
+def unpack(data: bytes, path: Path, with_vehicles: bool) -> StoredRecord:
     """The inverse of :func:`pack`.
 
     Args:
         data: what it gave.
         path: the agent's YAML file.
         with_vehicles: whether the boxes of vehicles are asked for.
-
-    Raises:
-        DamagedRecord: if it is not what it gave.
     """
-    check(data)
-    try:
-        arrays = load(bytes(data[_CHECKSUM.size :]))
-    except SafetensorError as error:
-        raise DamagedRecord(str(error)) from error
+    arrays = load(data)
     ground_height, speed, is_rsu = arrays["scalars"].tolist()
     height, width = arrays["image_size"].tolist()
     boxes = {name.removeprefix("vehicles."): values for name, values in arrays.items() if name.startswith("vehicles.")}

@@ -32,7 +32,7 @@ from coopmap.data.cache.shards import (
     split_folder,
     what_changed,
 )
-from coopmap.data.cache.stored import DamagedRecord, check, pack
+from coopmap.data.cache.stored import pack
 from coopmap.data.cache.views import StoredCameraViews, StoredPanoramaViews, build_stored_views
 from coopmap.data.opv2v import CorruptFrameError, DepthSource, FrameError, FrameRef, SplitIndex
 from coopmap.data.ready import ViewsFromFiles
@@ -129,7 +129,7 @@ class ShardWriter:
 
     def _write_frame(self, writer: RecordWriter, frame: int, ref: FrameRef, unreadable: dict[str, str]) -> None:
         files, views = self._tools_of(ref.split)
-        missing = [agent for agent in ref.agents if not _is_whole(writer.get(record_name(ref, agent)))]
+        missing = [agent for agent in ref.agents if not writer.holds(record_name(ref, agent))]
         try:
             read = files.read(frame, ref, missing)
         except FrameError:
@@ -149,16 +149,6 @@ class ShardWriter:
             files = ViewsFromFiles(source.index, source.depth_source, self.config, with_vehicles=True)
             self._tools[split] = files, build_stored_views(self.config, source.depth_source.is_dense)
         return self._tools[split]
-
-
-def _is_whole(data: bytes | None) -> bool:
-    if data is None:
-        return False
-    try:
-        check(data)
-    except DamagedRecord:
-        return False
-    return True
 
 
 def fill(root: Path, config: DataConfig, splits: dict[str, Split], num_workers: int | None = None) -> list[Written]:
