@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coopmap.config.checks import ConfigError, require, require_choice
 
@@ -15,22 +15,17 @@ class CacheConfig:
 
     Attributes:
         cache_root: folder to fill; training reads it with ``data.cache_root``.
-        splits: which splits, separated by commas; null = all that the data has.
+        splits: which splits; none named = all that the data has.
         workers: processes; null means one per core.
     """
 
     cache_root: str | None = None
-    splits: str | None = None
+    splits: list[str] = field(default_factory=list)
     workers: int | None = None
 
     def __post_init__(self) -> None:
         if not self.cache_root:
             raise ConfigError("cache_root is not set: give the folder that views are to be written to")
-        for split in self.chosen or ():
+        for split in self.splits:
             require_choice("splits", split, SPLITS)
         require(self.workers is None or self.workers >= 1, "workers", self.workers, "1 or more, or null")
-
-    @property
-    def chosen(self) -> tuple[str, ...] | None:
-        """The splits that were asked for by name."""
-        return None if self.splits is None else tuple(split.strip() for split in self.splits.split(","))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from coopmap.cli.main import main
 from coopmap.config.cache import CacheConfig
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import AugmentationConfig, DataConfig, DepthConfig
@@ -211,3 +212,21 @@ def test_settings_say_what_the_cache_was_made_with(cached):
     settings = json.loads((Path(with_cache.cache_root) / "train" / "settings.json").read_text())
     assert settings["data.panorama.width"] == config.panorama.width
     assert settings["data.depth.kind"] == "z"
+
+
+def test_the_command_fills_a_cache_in_several_processes(config_of, tmp_path, capsys):
+    config, cache_root = config_of(), tmp_path / "cache"
+    data = [f"data.root={config.root}", f"data.depth_root={config.depth_root}", "data=panorama"]
+    size = ["data.panorama.height=84", "data.panorama.width=336"]
+    main(["cache", *data, *size, f"cache_root={cache_root}", "splits=[val]", "workers=2"])
+    assert f"train with data.cache_root={cache_root}" in capsys.readouterr().out
+    cache = build_split(config_of(cache_root=str(cache_root)), "val")
+    cache.ready.files.read = None
+    assert torch.equal(cache[0].observation.images, build_split(config, "val")[0].observation.images)
+
+
+def test_the_command_needs_a_folder(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["cache", "data.root=/nowhere"])
+    assert stop.value.code == 2
+    assert "cache_root is not set" in capsys.readouterr().err

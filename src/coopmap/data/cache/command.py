@@ -27,7 +27,7 @@ def fill_cache(asked: CacheConfig, config: DataConfig) -> str:
     assert asked.cache_root is not None
     root = Path(asked.cache_root).expanduser()
     render_missing_town(config)
-    names = asked.chosen or [name for name in SPLITS if (Path(config.root).expanduser() / SPLIT_FOLDERS[name]).is_dir()]
+    names = asked.splits or [name for name in SPLITS if (Path(config.root).expanduser() / SPLIT_FOLDERS[name]).is_dir()]
     if not names:
         raise ConfigError(f"data.root={config.root}: none of the folders {', '.join(SPLIT_FOLDERS.values())} is there")
     splits = {name: Split(*split_source(config, name)) for name in names}
