@@ -14,6 +14,7 @@ from coopmap.config.cache import CacheConfig
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import AugmentationConfig, DataConfig, DepthConfig
 from coopmap.data import OPV2VDataModule, SampleRequest, build_split
+from coopmap.data.cache import shards
 from coopmap.data.cache.command import fill_cache
 from coopmap.data.opv2v import CorruptFrameError
 
@@ -214,7 +215,9 @@ def test_settings_say_what_the_cache_was_made_with(cached):
     assert settings["data.depth.kind"] == "z"
 
 
-def test_the_command_fills_a_cache_in_several_processes(config_of, tmp_path, capsys):
+@pytest.mark.slow  # each process imports torch
+def test_the_command_fills_a_cache_in_several_processes(config_of, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 1)
     config, cache_root = config_of(), tmp_path / "cache"
     data = [f"data.root={config.root}", f"data.depth_root={config.depth_root}", "data=panorama"]
     size = ["data.panorama.height=84", "data.panorama.width=336"]
