@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_shown_quoted_so_that_it_can(
         ("train optim.lrr=3", "optim.lrr: no such key. Did you mean optim.lr?"),
         (
             "train data=twon",
-            "data=twon: no such choice; there are four_camera, panorama, town. Did you mean data=town?",
+            "data=twon: no such choice; there are four_camera, mosaic, panorama, town. Did you mean data=town?",
         ),
     ],
 )
@@ -163,12 +163,12 @@ def test_commands_that_need_something_show_their_usage(name: str, capsys: pytest
 def test_a_new_command_is_an_entry_of_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = Command("check", "look before training", "builtins:print", "coopmap.config.synth:LidarConfig")
+    new = Command("look", "look before training", "builtins:print", "coopmap.config.synth:LidarConfig")
     monkeypatch.setattr(commands, "COMMANDS", (*COMMANDS, new))
-    assert find_command(["check"]) == (new, 1)
-    main(["help", "check"])
+    assert find_command(["look"]) == (new, 1)
+    main(["help", "look"])
     assert "lowest beam" in capsys.readouterr().out
-    main(["check", "beams=4"])
+    main(["look", "beams=4"])
     assert "LidarConfig(beams=4" in capsys.readouterr().out
 
 

@@ -45,6 +45,15 @@ REFUSED: dict[frozenset[Choice], str] = {
     },
     frozenset({("experiment", "cyl_panorama_aware"), ("priors", "rig")}): "is for 360-degree panoramas",
     frozenset({("experiment", "cyl_panorama_aware"), ("data", "four_camera")}): "is for 360-degree panoramas",
+    # where a mosaic's lines of sight start, which only a mosaic has, and only with rays
+    **{
+        frozenset({("experiment", "mosaic_posefix"), other}): r"model\.plucker=true is about the cameras of a mosaic"
+        for other in (*(("model/fusion", kind) for kind in FUSIONS), ("priors", "rig"))
+    },
+    **{
+        frozenset({("experiment", "mosaic_posefix"), ("task", task)}): r"expected false without model\.inputs\.rays"
+        for task in ("images_only", "posed")
+    },
     # one pose per car, composed with single cameras
     **{
         frozenset({("model/fusion", kind), ("experiment", "four_camera_rig")}): "is about single cameras"
@@ -69,6 +78,7 @@ def layout_of(row: Row) -> list[str]:
         return [f"data.layout={kind}"]
     unfused = row.get("model/fusion") == "none" and row.get("experiment", "").startswith("fusion_")
     if needs_cameras(row):
+        unfused = row.get("experiment", "").startswith("fusion_")
         layout = ["model/fusion=none"] * ("model/fusion" not in row) + ["data.layout=cameras"]
     else:
         layout = ["data.layout=panorama"] * unfused

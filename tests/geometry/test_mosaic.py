@@ -89,10 +89,9 @@ def test_nearest_pixels_and_tiles_show_the_same_landmark(real_rig):
     images[1, 300:360, 200:280] = 255
     picture = joined(draw_tiles(images, SPEC))
     shown = Mosaic(real_rig, SPEC).shown(real_rig.intrinsics)
-    assert np.array_equal(np.sort(shown.at), np.arange(42 * 4 * 56))
-    by_source = np.zeros(42 * 4 * 56, np.uint8)
-    by_source[shown.at] = images.reshape(-1, 3)[shown.source, 0]
-    for found in (picture[..., 0] > 127, by_source.reshape(42, -1) > 127):
+    assert np.array_equal(np.sort(shown.place, axis=None), np.arange(42 * 4 * 56))
+    by_source = images.reshape(-1, 3)[shown.source, 0][shown.place]
+    for found in (picture[..., 0] > 127, by_source > 127):
         rows, columns = np.nonzero(found)
         np.testing.assert_allclose([rows.mean() + 0.5, columns.mean() + 0.5], [330 * 0.07, 240 * 0.07], atol=0.3)
         assert len(rows) == pytest.approx(60 * 80 * 0.07**2, rel=0.2)

@@ -206,13 +206,14 @@ class PoseLearner(L.LightningModule):
         """Keep the record, the baseline and what batches were counted in."""
         checkpoint["coopmap"] = {
             **self.record,
-            "accumulate": self.trainer.accumulate_grad_batches,
+            "accumulate": 1 if self._trainer is None else self._trainer.accumulate_grad_batches,
             "mean_poses": self.baseline.mean_poses if self.baseline is not None else {},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the baseline along; count batches anew if an optimizer step has another number of them now."""
-        count_batches_anew(checkpoint, self.trainer.accumulate_grad_batches)
+        if self._trainer is not None:  # what only measures a checkpoint has none
+            count_batches_anew(checkpoint, self._trainer.accumulate_grad_batches)
         if mean_poses := checkpoint["coopmap"]["mean_poses"]:
             self.baseline = MeanPoseBaseline()
             self.baseline.mean_poses = mean_poses
