@@ -158,6 +158,17 @@ def test_a_layout_that_the_cache_does_not_know_is_refused_by_name(config_of, tmp
     assert not cache_root.exists()
 
 
+def test_frames_that_are_excluded_must_be_so_for_the_cache_too(cached, config_of, tmp_path):
+    config, with_cache = cached()
+    index = build_split(config, "val").index
+    ref = index.frame(0)
+    entry = Path(*index.yaml_path(ref, ref.agents[0]).with_suffix("").parts[-4:])
+    exclude = tmp_path / "bad.txt"
+    exclude.write_text(f"{entry}\n")
+    with pytest.raises(ConfigError, match=f"frames or agents of val/{ref.scenario} differs"):
+        build_split(config_of(cache_root=with_cache.cache_root, exclude=str(exclude)), "val")
+
+
 def test_what_does_not_decide_the_content_may_differ(cached, config_of):
     _, config = cached()
     free = {"augmentation": NO_EXPOSURE, "max_agents": 2, "communication_range_m": 60.0, "vehicle_masks": True}
