@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coopmap.data import metadata_table
+from coopmap.data import SampleRequest, build_split, from_files, metadata_table
 from coopmap.data.metadata_table import MetadataTable
 from coopmap.data.opv2v import AgentMetadata, CorruptFrameError, MissingFileError, SplitIndex, read_agent
 
@@ -112,3 +112,17 @@ def test_several_processes_fill_one_table(town, tmp_path):
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
+
+
+def test_training_from_files_parses_each_file_once(config_of, tmp_path, parsed, monkeypatch):
+    """Also a dataset that is opened anew; only masks of vehicles need the files themselves."""
+    others = []
+    monkeypatch.setattr(from_files, "read_agent", lambda path, with_vehicles: others.append(path))
+    config = config_of(cache_dir=str(tmp_path / "cache"))
+    for _ in range(2):
+        dataset = build_split(config, "train")
+        request = SampleRequest(int(dataset.frames[0]), 2, seed=3)
+        first, second = dataset[request], dataset[request]
+        assert first.meta == second.meta
+        assert len(parsed) == len(set(parsed)) == 2
+    assert others == []

@@ -59,7 +59,7 @@ def test_nearly_every_lidar_point_counts(mosaic_config):
     dataset = build_split(mosaic_config(mosaic=MosaicConfig(), depth=DepthConfig(source="lidar")), "val")
     sample = dataset[0]
     frame = int(dataset.frames[0])
-    records = dataset._records(frame, dataset.index.frame(frame), sample.meta.agents)
+    records = dataset.ready.read(frame, dataset.index.frame(frame), sample.meta.agents)
     for view, record in enumerate(records.values()):
         assert sample.target.valid[view].sum() > 0.95 * len(record.depth.points)
 
@@ -81,7 +81,7 @@ def test_images_are_the_cameras_images(mosaic_config):
     """The tile of each slot shows that slot's file."""
     dataset = build_split(mosaic_config(), "val")
     sample, frame = dataset[0], int(dataset.frames[0])
-    record = next(iter(dataset._records(frame, dataset.index.frame(frame), sample.meta.agents).values()))
+    record = next(iter(dataset.ready.read(frame, dataset.index.frame(frame), sample.meta.agents).values()))
     tiles = sample.observation.images[0].movedim(0, -1).unflatten(1, (4, WIDTH))
     means = record.images[list(SLOTS_BY_AZIMUTH)].mean(axis=(1, 2)) / 255
     expected = (means - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
@@ -163,7 +163,7 @@ def test_noise_of_calibration_finds_the_same_rays(mosaic_config):
     dataset = build_split(mosaic_config(), "val")
     for i in range(len(dataset)):
         dataset[i]
-    assert len(dataset.views._mosaics) == 1
+    assert len(dataset.ready.views._mosaics) == 1
 
 
 @pytest.mark.skipif(not REAL_FRAME.is_dir(), reason=f"no {REAL_FRAME}")

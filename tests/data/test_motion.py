@@ -33,7 +33,7 @@ def shows_other_driver(town, dataset, sample, view):
     for camera in OPV2V_CAMERA_OF_SLOT:
         pose = pose_from_carla(content[f"camera{camera}"]["cords"])
         hits.append(caster.first_hits(pose[:3, 3], rays @ pose[:3, :3].T).triangle >= len(static.triangles))
-    warp = dataset.views.warps.get(read_agent(path).rig).warp
+    warp = dataset.ready.views.warps.get(read_agent(path).rig).warp
     return np.stack(hits)[warp.winner, warp.source] & warp.covered
 
 

@@ -100,7 +100,7 @@ def test_poses_turn_by_what_was_drawn_and_do_not_move(sample_of, layout):
 
 def records_of(dataset: PanoramaDataset, sample: Sample) -> dict:
     frame = int(dataset.frames[0])
-    return dataset._records(frame, dataset.index.frame(frame), sample.meta.agents)
+    return dataset.ready.read(frame, dataset.index.frame(frame), sample.meta.agents)
 
 
 def camera_points(record, pose: np.ndarray) -> torch.Tensor:

@@ -136,7 +136,7 @@ def test_layouts_draw_the_same_random_numbers(config_of):
     for layout in LAYOUTS:
         config = config_of(layout=layout)
         dataset = build_split(config, "train")
-        record = next(iter(dataset._records(0, dataset.index.frame(0), dataset.index.frame(0).agents[:1]).values()))
+        record = next(iter(dataset.ready.read(0, dataset.index.frame(0), dataset.index.frame(0).agents[:1]).values()))
         rng = np.random.default_rng(3)
         build_views(config, True)("0", record, None, rng)
         states.append(rng.bit_generator.state["state"]["state"])
@@ -147,7 +147,7 @@ def test_look_up_agrees_with_projection(config_of):
     config = config_of(layout="grouped")
     dataset = build_split(config, "val")
     rig = next(
-        iter(dataset._records(0, dataset.index.frame(0), dataset.index.frame(0).agents[:1]).values())
+        iter(dataset.ready.read(0, dataset.index.frame(0), dataset.index.frame(0).agents[:1]).values())
     ).metadata.rig
     ahead = np.array([[[0.0, 0.0, 1.0]]])
     pixel, angle = look_up(rig, ahead, panorama_spec(config.panorama))

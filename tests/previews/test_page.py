@@ -88,12 +88,9 @@ def test_numbers_are_those_of_the_target(preview, config_of, depth):
         assert np.abs(view["range"] * view["range_step"] - true).max() <= 0.002 + 1e-9
         assert_directions(view, sample.target.rays[number].numpy())
         assert (view["covered"] == sample.target.non_ambiguous[number].numpy()).all()
-        record = dataset._kept.get((int(dataset.frames[0]), agent)) or next(
-            iter(
-                dataset._records(int(dataset.frames[0]), dataset.index.frame(int(dataset.frames[0])), (agent,)).values()
-            )
-        )
-        assert (view["camera"] - 1 == dataset.views.warps.get(record.metadata.rig).warp.winner).all()
+        frame = int(dataset.frames[0])
+        record = dataset.ready.read(frame, dataset.index.frame(frame), (agent,))[agent]
+        assert (view["camera"] - 1 == dataset.ready.views.warps.get(record.metadata.rig).warp.winner).all()
     assert {view["reach"] for view in page.views} == ({0} if depth == "dense" else {1})
     assert "2 mm" in page.text
 

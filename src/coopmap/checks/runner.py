@@ -19,7 +19,6 @@ from coopmap.checks.sequences import Sequences, missing_agents, time_gaps
 from coopmap.config import Config, ConfigError
 from coopmap.config.check import CheckConfig
 from coopmap.config.data import DataConfig
-from coopmap.data.datamodule import render_missing_town
 from coopmap.data.opv2v import (
     SPLIT_FOLDERS,
     DatasetLayoutError,
@@ -29,6 +28,7 @@ from coopmap.data.opv2v import (
     select_depth_source,
 )
 from coopmap.data.opv2v.depth import DenseDepth
+from coopmap.data.splits import render_missing_town
 from coopmap.synthetic.workers import map_unordered
 
 FRAMES_PER_JOB = 8

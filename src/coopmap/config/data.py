@@ -179,6 +179,7 @@ class DataConfig:
         keep_in_memory: each loader process keeps the files that it has decoded; for datasets of a gigabyte or so.
         bad_frame_budget: share of a split's frames that may be unreadable; each is reported, more end the run.
         cache_dir: panorama warps and the table of poses are kept here; null = in memory only.
+        cache_root: folder that ``coopmap cache`` has filled with views ready to train on; null = make them from files.
         vehicle_masks: also in training, read the boxes of all vehicles (most of a metadata file) to tell which pixels
             show a moving vehicle or the car's own body; loss weights ask for it. Validation always does.
     """
@@ -200,6 +201,7 @@ class DataConfig:
     keep_in_memory: bool = False
     bad_frame_budget: float = 0.01
     cache_dir: str | None = None
+    cache_root: str | None = None
     vehicle_masks: bool = False
     panorama: PanoramaConfig = field(default_factory=PanoramaConfig)
     cameras: CamerasConfig = field(default_factory=CamerasConfig)

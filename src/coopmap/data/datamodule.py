@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -24,15 +22,13 @@ from coopmap.data.budget import BadFrameBudget
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.normalization import normalize
-from coopmap.data.opv2v import SplitIndex, read_exclusions, select_depth_source
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
 from coopmap.data.pairs import PairTable
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.sampling import EvalBatchSampler, Position, TrainBatchSampler, continued
+from coopmap.data.splits import render_missing_town, split_source, town_is_there
 from coopmap.geometry.se3_numpy import relative_pose
 from coopmap.types import Batch, SkippedBatch
-
-log = logging.getLogger(__name__)
 
 
 def build_split(
@@ -48,15 +44,9 @@ def build_split(
         DatasetLayoutError: if a folder or all depth is missing, or the split is empty.
         ConfigError: if no root is given, or no frame has ``min_agents`` agents within communication range.
     """
-    if not config.root:
-        raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
-    index = SplitIndex.build(config.root, split, config.include_rsu, read_exclusions(config.exclude))
+    index, source = split_source(config, split)
     poses = PoseTable.build(index, config.cache_dir)
     is_training = split == "train"
-    depth = config.depth
-    source = select_depth_source(
-        index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents
-    )
     covisibility = None
     if is_training and config.sampling.needs_covisibility:
         covisibility = split_covisibility(
@@ -75,19 +65,6 @@ def build_split(
             )
         )
     return dataset
-
-
-def render_missing_town(config: DataConfig) -> None:
-    """Render ``data.town`` if ``data.root`` is to hold it and does not exist yet, or its depth does not."""
-    if config.town is not None and not _town_is_there(config):
-        from coopmap.synthetic import render_town
-
-        log.info("%s does not exist yet: rendering the synthetic town, once, in a minute or two", config.root)
-        render_town(config.town)
-
-
-def _town_is_there(config: DataConfig) -> bool:
-    return Path(config.root).exists() and (config.depth_root is None or Path(config.depth_root).exists())
 
 
 class OPV2VDataModule(L.LightningDataModule):
@@ -135,7 +112,7 @@ class OPV2VDataModule(L.LightningDataModule):
             DatasetLayoutError: a folder or all depth is missing, or a split is empty.
             ConfigError: no frame has enough agents within communication range.
         """
-        if self.config.town is None or _town_is_there(self.config):
+        if self.config.town is None or town_is_there(self.config):
             for split in ("train", "val"):
                 self.dataset(split)
 

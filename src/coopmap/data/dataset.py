@@ -13,17 +13,15 @@ from torch.utils.data import Dataset
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
-from coopmap.data.layouts import build_views
-from coopmap.data.metadata_table import MetadataTable
 from coopmap.data.normalization import normalize
-from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, FrameRef, SplitIndex, read_agent, read_images
+from coopmap.data.opv2v import DepthSource, FrameError, SplitIndex
 from coopmap.data.pairs import PairLimits, PairTable
 from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
+from coopmap.data.ready import ready_views
 from coopmap.data.requests import SampleRequest
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record, View
-from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.geometry.se3_numpy import invert
 from coopmap.types import Batch, Observation, Sample, SampleMeta, SkippedBatch, Target
 
@@ -73,13 +71,11 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         self.index, self.poses, self.depth_source, self.config = index, poses, depth_source, config
         self.augment, self.seed = augment, seed
         self.marks_vehicles = config.vehicle_masks or not augment
-        self.views = build_views(config, depth_source.is_dense)
+        self.ready = ready_views(index, depth_source, config, self.marks_vehicles, augment)
         self.pairs = pairs or PairTable(poses, config.communication_range_m)
         self.limits = PairLimits(min_covisibility=config.sampling.min_covisibility if augment else 0.0)
         self.group_sizes = self.pairs.group_sizes(self.limits)
         self.frames = np.flatnonzero(self.group_sizes >= config.min_agents)
-        self.metadata = None if config.cache_dir is None else MetadataTable(index, config.cache_dir)
-        self._kept: dict[tuple[int, str], Record] = {}
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -163,9 +159,9 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
     def _read(self, frame: int, rows: Int[np.ndarray, " n"], rng: np.random.Generator | None) -> Sample:
         ref = self.index.frame(frame)
         agents = tuple(ref.agents[row] for row in rows)
-        records = self._records(frame, ref, agents)
+        records = self.ready.read(frame, ref, agents)
         vehicles = vehicles_around({agent: record.metadata for agent, record in records.items()})
-        views = [view for agent, record in records.items() for view in self.views(agent, record, vehicles, rng)]
+        views = [view for agent, record in records.items() for view in self.ready.views(agent, record, vehicles, rng)]
         target = self._target(views, len(agents))
         given: dict[str, Tensor] = {}
         if self.task.may_give("depth"):
@@ -213,26 +209,6 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             rig_pose=_rig_poses(views),
             ground_height_m=torch.tensor([view.ground_height_m for view in views], dtype=torch.float32),
         )
-
-    def _records(self, frame: int, ref: FrameRef, agents: tuple[str, ...]) -> dict[str, Record]:
-        """Decoded files of some agents, from memory where they are kept."""
-        missing = [agent for agent in agents if (frame, agent) not in self._kept]
-        metadata = {agent: self._metadata(frame, ref, agent) for agent in missing}
-        depths = self.depth_source.read(ref, metadata) if missing else {}
-        read = {}
-        for agent in missing:
-            paths = [self.index.image_path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
-            images = read_images(paths, metadata[agent].rig.image_size)
-            read[frame, agent] = Record(metadata[agent], images, depths[agent])
-        if self.config.keep_in_memory:
-            self._kept |= read
-        return {agent: self._kept.get((frame, agent)) or read[frame, agent] for agent in agents}
-
-    def _metadata(self, frame: int, ref: FrameRef, agent: str) -> AgentMetadata:
-        path = self.index.yaml_path(ref, agent)
-        if self.marks_vehicles or self.metadata is None:
-            return read_agent(path, with_vehicles=self.marks_vehicles)
-        return self.metadata.read(int(self.index.agent_start[frame]) + ref.agents.index(agent), path)
 
 
 def _normalized(sample: Sample | SkippedSample) -> Sample | SkippedSample:

@@ -43,6 +43,11 @@ class PanoramaFrame:
         return tilt @ rotation_about_y(2 * np.pi * self.shift / width) if self.shift else tilt
 
     @property
+    def warp_from_agent(self) -> Float[np.ndarray, "3 3"]:
+        """Rotation into the frame before it was turned."""
+        return np.eye(3) if self.tilt is None else self.tilt[:3, :3].T
+
+    @property
     def rig_in_view(self) -> Rig:
         """Calibration in the view's frame."""
         return _turned(self.rig, self.agent_from_view)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -28,7 +29,7 @@ from coopmap.geometry.panorama import PanoramaSpec, brightness_table, build_warp
 from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.se3_numpy import transform_points
-from coopmap.geometry.targets import SeenPoints, central_geometry, content_geometry, scattered_geometry
+from coopmap.geometry.targets import SeenPoints, central_geometry, content_geometry, placed_points, scattered
 from coopmap.geometry.warp_cache import WarpCache, rounded_rig
 
 PATCH_SIZE = 14
@@ -46,6 +47,11 @@ class Record:
     metadata: AgentMetadata
     images: UInt8[np.ndarray, "k h w 3"]
     depth: Float32[np.ndarray, "k h w"] | SeenPoints
+
+    @property
+    def num_cameras(self) -> int:
+        """Of the rig."""
+        return len(self.metadata.rig.intrinsics)
 
     @property
     def depth_maps(self) -> Float32[np.ndarray, "k h w"]:
@@ -114,8 +120,8 @@ class PanoramaViews:
         """Views of an agent, augmented if there is a generator; with masks of vehicles if their boxes are given."""
         augmentation = self.config.augmentation
         frame = self._frame(record.metadata.rig, None if rng is None else draw_tilt(augmentation, rng))
-        gains = None if rng is None else draw_gains(len(record.images), augmentation, rng)
-        image = self._image(record.images, gains, frame)
+        gains = None if rng is None else draw_gains(record.num_cameras, augmentation, rng)
+        image = self._image(record, gains, frame)
         image = image if rng is None else jitter(image, augmentation, rng)
         if rng is not None and augmentation.yaw_roll:
             frame = replace(frame, shift=int(rng.integers(self.spec.camera.width)))
@@ -155,15 +161,16 @@ class PanoramaViews:
             return self.nominal_rays, roll_columns(depth, shift)
         if isinstance(record.depth, SeenPoints):
             turn = frame.agent_from_view[:3, :3].T
-            return scattered_geometry(record.depth, prepared.warp, rig, self.spec, turn, self.nominal_rays, shift)
+            at, points = placed_points(record.depth, prepared.warp, rig, self.spec, frame.warp_from_agent)
+            return scattered(at, points, turn, self.nominal_rays, shift)
         shown = prepared.shown(rig.intrinsics)
         return content_geometry(shown, frame.rig_in_view, record.depth, self.nominal_rays, shift)
 
     def _image(
-        self, images: UInt8[np.ndarray, "k h w 3"], gains: Float[np.ndarray, " k"] | None, frame: PanoramaFrame
+        self, record: Record, gains: Float[np.ndarray, " k"] | None, frame: PanoramaFrame
     ) -> UInt8[np.ndarray, "*k hp wp 3"]:
         """What photometric augmentation is applied to."""
-        return frame.prepared.stitch(images, gains)
+        return frame.prepared.stitch(record.images, gains)
 
     def _finish(self, image: UInt8[np.ndarray, "*k hp wp 3"], frame: PanoramaFrame) -> UInt8[np.ndarray, "*k h w 3"]:
         """What is left to do to an image when the frame is settled."""
@@ -196,10 +203,10 @@ class WarpedViews(PanoramaViews):
         return self._looked_up[key]
 
     def _image(
-        self, images: UInt8[np.ndarray, "k h w 3"], gains: Float[np.ndarray, " k"] | None, frame: PanoramaFrame
+        self, record: Record, gains: Float[np.ndarray, " k"] | None, frame: PanoramaFrame
     ) -> UInt8[np.ndarray, "k hp wp 3"]:
         pixel, _ = frame.in_cameras
-        return warp_cameras(pixel, images, frame.rig, self.spec, gains)
+        return warp_cameras(pixel, record.images, frame.rig, self.spec, gains)
 
     def _cells(self, frame: PanoramaFrame) -> CameraCells:
         _, angle = frame.in_cameras
@@ -214,9 +221,9 @@ class GroupedViews(PanoramaViews):
     """The camera images of an agent as they are, and where the panorama's patches lie in them."""
 
     def _image(
-        self, images: UInt8[np.ndarray, "k h w 3"], gains: Float[np.ndarray, " k"] | None, frame: PanoramaFrame
+        self, record: Record, gains: Float[np.ndarray, " k"] | None, frame: PanoramaFrame
     ) -> UInt8[np.ndarray, "k h w 3"]:
-        return _resized(images, gains, self.config.cameras)
+        return _resized(record.images, gains, self.config.cameras)
 
     def _finish(self, image: UInt8[np.ndarray, "k h w 3"], frame: PanoramaFrame) -> UInt8[np.ndarray, "k h w 3"]:
         return image
@@ -246,37 +253,41 @@ class CameraViews:
     ) -> list[View]:
         """See :meth:`PanoramaViews.__call__`; turning or tilting the agent's frame changes none of these views."""
         rig, augmentation = record.metadata.rig, self.config.augmentation
-        gains = None if rng is None else draw_gains(len(record.images), augmentation, rng)
-        images = _resized(record.images, gains, self.config.cameras)
+        gains = None if rng is None else draw_gains(record.num_cameras, augmentation, rng)
+        images = self._images(record, gains)
         images = images if rng is None else jitter(images, augmentation, rng)
         if rng is not None and augmentation.yaw_roll:
             rng.integers(self.config.panorama.width)
         if rng is not None:
             draw_tilt(augmentation, rng)
-        depths = record.depth_maps
+        depths = self._depths(record)
         return [
             self._view(agent, record, depths[slot], vehicles, images[slot], slot) for slot in range(len(rig.intrinsics))
         ]
+
+    def _images(self, record: Record, gains: Float[np.ndarray, " k"] | None) -> UInt8[np.ndarray, "k h w 3"]:
+        """What photometric augmentation is applied to."""
+        return _resized(record.images, gains, self.config.cameras)
+
+    def _depths(self, record: Record) -> Float32[np.ndarray, "k h w"]:
+        """Range of the point that the nearest pixel of the full image shows."""
+        size = self.config.cameras
+        pixels = _pixels_in_full(size.height, size.width, record.metadata.rig.image_size)
+        column, row = np.floor(np.moveaxis(pixels, -1, 0)).astype(np.int64)
+        return record.depth_maps[:, row, column]
 
     def _view(
         self,
         agent: str,
         record: Record,
-        depth_map: Float32[np.ndarray, "h w"],
+        depth: Float32[np.ndarray, "h w"],
         vehicles: VehicleBoxes | None,
         image: UInt8[np.ndarray, "h w 3"],
         slot: int,
     ) -> View:
         """The target of a pixel is the point that the nearest pixel of the full image shows."""
         rig, size = record.metadata.rig, self.config.cameras
-        height, width = rig.image_size
-        scale = np.array([width / size.width, height / size.height])
-        full = PinholeCamera(rig.intrinsics[slot], height, width)
-        pixels = pixel_centers(size.height, size.width) * scale
-        column, row = np.floor(np.moveaxis(pixels, -1, 0)).astype(np.int64)
-        depth = depth_map[row, column]
-        nominal = full.unproject(pixels).astype(np.float32)
-        shown = full.unproject(np.floor(pixels) + 0.5).astype(np.float32)
+        nominal, shown = _camera_rays(rig.intrinsics[slot].tobytes(), size.height, size.width, rig.image_size)
         agent_from_camera = rig.agent_from_camera[slot]
 
         def points() -> Float32[np.ndarray, "h w 3"]:
@@ -295,6 +306,21 @@ class CameraViews:
             ground_height_m=rig.ground_height_m,
             rig_pose=agent_from_camera,
         )
+
+
+def _pixels_in_full(height: int, width: int, full_size: tuple[int, int]) -> Float[np.ndarray, "h w 2"]:
+    """Where the centers of a smaller image's pixels lie in the full one."""
+    return pixel_centers(height, width) * np.array([full_size[1] / width, full_size[0] / height])
+
+
+@lru_cache(maxsize=8)
+def _camera_rays(
+    intrinsics: bytes, height: int, width: int, full_size: tuple[int, int]
+) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 3"]]:
+    """Rays through the pixels of a smaller image, and through the full image's pixels nearest to them."""
+    full = PinholeCamera(np.frombuffer(intrinsics).reshape(3, 3), *full_size)
+    pixels = _pixels_in_full(height, width, full_size)
+    return full.unproject(pixels).astype(np.float32), full.unproject(np.floor(pixels) + 0.5).astype(np.float32)
 
 
 def _vehicle_masks(

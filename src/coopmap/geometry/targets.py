@@ -171,6 +171,7 @@ def scattered_geometry(
     view_from_agent: Float[np.ndarray, "3 3"],
     nominal_rays: Float32[np.ndarray, "hp wp 3"],
     shift: int = 0,
+    warp_from_agent: Float[np.ndarray, "3 3"] | None = None,
 ) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
     """Measured points as direction and range, each in the panorama pixel that shows it.
 
@@ -187,13 +188,27 @@ def scattered_geometry(
         view_from_agent: rotation into the frame that the warp was made in and, by ``shift`` columns, rolled.
         nominal_rays: directions for the pixels without a point.
         shift: columns that the panorama is rolled by.
+        warp_from_agent: rotation into the frame that the warp was made in, if that is not the agent's.
 
     Returns:
         Unit rays and ranges (0 = unknown) in the view's frame.
     """
-    pixel, shows = panorama_pixels(seen, warp, rig, spec, view_from_agent, shift)
-    points = seen.points[shows]
-    return placed_geometry(points, pixel[shows], np.linalg.norm(points, axis=-1), view_from_agent, nominal_rays)
+    at, points = placed_points(seen, warp, rig, spec, np.eye(3) if warp_from_agent is None else warp_from_agent)
+    return scattered(at, points, view_from_agent, nominal_rays, shift)
+
+
+def placed_points(
+    seen: SeenPoints,
+    warp: PanoramaWarp,
+    rig: Rig,
+    spec: PanoramaSpec,
+    warp_from_agent: Float[np.ndarray, "3 3"],
+) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "n 3"]]:
+    """The first half of :func:`scattered_geometry`: flat pixels of the warp that show a point, and these points."""
+    pixel, shows = panorama_pixels(seen, warp, rig, spec, warp_from_agent)
+    at, points = pixel[shows], seen.points[shows]
+    nearest = nearest_per_pixel(at, np.linalg.norm(points, axis=-1), warp.winner.size)
+    return at[nearest], points[nearest]
 
 
 def placed_geometry(
@@ -216,12 +231,29 @@ def placed_geometry(
         Unit rays and ranges (0 = unknown) from the agent's center.
     """
     nearest = nearest_per_pixel(pixel, distance, nominal_rays.shape[0] * nominal_rays.shape[1])
-    at, turned = pixel[nearest], points[nearest] @ view_from_agent.T.astype(np.float32)
+    return scattered(pixel[nearest], points[nearest], view_from_agent, nominal_rays)
+
+
+def scattered(
+    at: Int[np.ndarray, " n"],
+    points: Float32[np.ndarray, "n 3"],
+    view_from_agent: Float[np.ndarray, "3 3"],
+    nominal_rays: Float32[np.ndarray, "hp wp 3"],
+    shift: int = 0,
+) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
+    """The second half: points as directions and ranges in the view's frame, in the pixels of the rolled panorama."""
+    turned = points @ view_from_agent.T.astype(np.float32)
     distance = np.linalg.norm(turned, axis=-1)
     rays, ranges = nominal_rays.copy(), np.zeros(nominal_rays.shape[:2], np.float32)
-    rays.reshape(-1, 3)[at] = turned / np.maximum(distance, np.float32(1e-12))[:, None]
-    ranges.reshape(-1)[at] = distance
+    place = _rolled(at, shift, nominal_rays.shape[1])
+    rays.reshape(-1, 3)[place] = turned / np.maximum(distance, np.float32(1e-12))[:, None]
+    ranges.reshape(-1)[place] = distance
     return rays, ranges
+
+
+def _rolled(at: Int[np.ndarray, " n"], shift: int, width: int) -> Int[np.ndarray, " n"]:
+    """Flat pixels after a roll that moves column ``shift`` to column 0."""
+    return at if shift == 0 else at - shift + width * (at % width < shift)
 
 
 def panorama_pixels(

@@ -333,6 +333,10 @@ class NoDepth:
         """There is none."""
         raise FileNotFoundError("inference reads no depth")
 
+    def paths(self, ref: FrameRef, agent: str) -> list[Path]:
+        """See :class:`~coopmap.data.opv2v.DepthSource`."""
+        return []
+
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
         """Zeros of the cameras' size."""
         return {

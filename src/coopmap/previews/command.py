@@ -9,9 +9,10 @@ from pathlib import Path
 
 from coopmap.config import Config
 from coopmap.config.preview import PreviewConfig
-from coopmap.data.datamodule import build_split, render_missing_town
+from coopmap.data.datamodule import build_split
 from coopmap.data.dataset import PanoramaDataset
 from coopmap.data.opv2v import FrameError
+from coopmap.data.splits import render_missing_town
 from coopmap.previews.facts import agents_table, facts
 from coopmap.previews.frame import read_frame
 from coopmap.previews.views import shown_views

@@ -11,7 +11,7 @@ from coopmap.report.numbers import Spread
 from coopmap.runs.reader import Run
 from coopmap.runs.resume import VOLATILE_KEYS
 
-NEUTRAL_KEYS = (*VOLATILE_KEYS, "seed", "data.cache_dir", "data.keep_in_memory")
+NEUTRAL_KEYS = (*VOLATILE_KEYS, "seed", "data.cache_dir", "data.cache_root", "data.keep_in_memory")
 """Settings that do not make another experiment."""
 
 MAX_SHOWN_SETTINGS = 3

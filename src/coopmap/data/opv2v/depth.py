@@ -45,6 +45,9 @@ class DepthSource(Protocol):
     def first_path(self, ref: FrameRef, agent: str) -> Path:
         """The first file that :meth:`read` would open for an agent."""
 
+    def paths(self, ref: FrameRef, agent: str) -> list[Path]:
+        """The files that hold an agent's own depth."""
+
     def read(
         self, ref: FrameRef, agents: Mapping[str, AgentMetadata]
     ) -> Mapping[str, Float32[np.ndarray, "k h w"] | SeenPoints]:
@@ -137,7 +140,7 @@ class DenseDepth:
         return self.path(ref, agent, OPV2V_CAMERA_OF_SLOT[0])
 
     def paths(self, ref: FrameRef, agent: str) -> list[Path]:
-        """The files that hold an agent's own depth."""
+        """See :class:`DepthSource`."""
         return [self.path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
 
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, Float32[np.ndarray, "k h w"]]:
@@ -213,7 +216,7 @@ class LidarDepth:
         return self.index.lidar_path(ref, agent)
 
     def paths(self, ref: FrameRef, agent: str) -> list[Path]:
-        """The files that hold an agent's own depth."""
+        """See :class:`DepthSource`."""
         return [self.index.lidar_path(ref, agent)]
 
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, SeenPoints]:

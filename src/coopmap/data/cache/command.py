@@ -1,0 +1,45 @@
+"""From the options of ``coopmap cache`` to a filled cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coopmap.config.cache import SPLITS, CacheConfig
+from coopmap.config.checks import ConfigError
+from coopmap.config.data import DataConfig
+from coopmap.data.cache.writing import Split, Written, fill
+from coopmap.data.opv2v import SPLIT_FOLDERS
+from coopmap.data.splits import render_missing_town, split_source
+
+MOST_SHOWN = 5
+
+
+def fill_cache(asked: CacheConfig, config: DataConfig) -> str:
+    """Write all that is missing.
+
+    Returns:
+        What the cache holds.
+
+    Raises:
+        ConfigError: if the cache was made with other settings, or a setting is wrong.
+        DatasetLayoutError: if a folder or all depth is missing, or a split is empty.
+    """
+    assert asked.cache_root is not None
+    root = Path(asked.cache_root).expanduser()
+    render_missing_town(config)
+    names = asked.splits or [name for name in SPLITS if (Path(config.root).expanduser() / SPLIT_FOLDERS[name]).is_dir()]
+    if not names:
+        raise ConfigError(f"data.root={config.root}: none of the folders {', '.join(SPLIT_FOLDERS.values())} is there")
+    splits = {name: Split(*split_source(config, name)) for name in names}
+    return _summary(root, fill(root, config, splits, asked.workers))
+
+
+def _summary(root: Path, written: list[Written]) -> str:
+    views = sum(result.views for result in written)
+    size = sum(result.shard.path(root).stat().st_size for result in written)
+    lines = [f"{root}: {views} views in {len(written)} shards, {size / 1e9:.2f} GB; train with data.cache_root={root}"]
+    unreadable = [reason for result in written for reason in result.unreadable]
+    if unreadable:
+        lines.append(f"{len(unreadable)} views could not be read; training skips them as it does without a cache:")
+        lines += [f"  {reason}" for reason in unreadable[:MOST_SHOWN]]
+    return "\n".join(lines)

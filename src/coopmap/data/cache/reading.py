@@ -1,0 +1,100 @@
+"""Views from a cache, and from files what it does not hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from coopmap.config.checks import ConfigError
+from coopmap.config.data import DataConfig
+from coopmap.data.cache.key import require_same, settings_of
+from coopmap.data.cache.records import check_size, read_record
+from coopmap.data.cache.shards import SETTINGS_FILE, Shard, describe, plan, record_name, split_folder, what_changed
+from coopmap.data.cache.stored import StoredRecord, unpack
+from coopmap.data.cache.views import build_stored_views
+from coopmap.data.from_files import ViewMaker, ViewsFromFiles
+from coopmap.data.opv2v import DepthSource, FrameRef, SplitIndex
+from coopmap.data.views import Record
+
+log = logging.getLogger(__name__)
+
+_STAT_THREADS = 16  # asking for times of change waits, on network storage
+
+AGAIN = "coopmap cache with the same data.* and cache_root writes what has changed"
+
+
+class CachedViews:
+    """Reads records from the complete shards of a split.
+
+    Args:
+        files: reads what the cache does not hold; its index and configuration are those of the cache.
+
+    Raises:
+        ConfigError: if the cache was made from other data or with other settings.
+        CorruptFrameError: if a shard is cut off.
+    """
+
+    def __init__(self, files: ViewsFromFiles) -> None:
+        assert files.config.cache_root is not None
+        self.files = files
+        self.root = Path(files.config.cache_root).expanduser()
+        self.views: ViewMaker = build_stored_views(files.config, files.depth_source.is_dense)
+        self._place = _current_shards(self.root, files.index, files.depth_source, files.config)
+
+    def read(self, frame: int, ref: FrameRef, agents: Sequence[str]) -> dict[str, Record]:
+        """See :class:`~coopmap.data.from_files.ReadyViews`."""
+        stored = {agent: self._stored(frame, ref, agent) for agent in agents}
+        missing = [agent for agent, record in stored.items() if record is None]
+        made = self.files.read(frame, ref, missing) if missing else {}
+        return {agent: record if record is not None else made[agent] for agent, record in stored.items()}
+
+    def _stored(self, frame: int, ref: FrameRef, agent: str) -> StoredRecord | None:
+        if frame not in self._place:
+            return None
+        path, file_bytes = self._place[frame]
+        name, yaml_path = record_name(ref, agent), self.files.index.yaml_path(ref, agent)
+        data = read_record(path, file_bytes, name)
+        return None if data is None else unpack(data, yaml_path, self.files.with_vehicles)
+
+
+def read_settings(root: Path, split: str) -> dict[str, Any] | None:
+    """What a split of a cache was made with; ``None`` if there is none."""
+    try:
+        return json.loads((split_folder(root, split) / SETTINGS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _current_shards(
+    root: Path, index: SplitIndex, depth_source: DepthSource, config: DataConfig
+) -> dict[int, tuple[Path, int]]:
+    """Path and size of the shard that each frame of the index is in, of complete and unchanged shards.
+
+    Raises: see :class:`CachedViews`.
+    """
+    settings = read_settings(root, index.split)
+    if settings is None:
+        log.warning("%s: no cache of split %s; views are made from files", root, index.split)
+        return {}
+    require_same(root, settings, settings_of(config, depth_source))
+
+    def look(shard: Shard) -> tuple[Path, int] | None:
+        description = describe(shard, root)
+        if description is None:
+            return None
+        if change := what_changed(index, depth_source, shard, description):
+            raise ConfigError(f"{shard.path(root)}: the cache is older than its data: {change} differs. {AGAIN}")
+        check_size(shard.path(root), description.file_bytes)
+        return shard.path(root), description.file_bytes
+
+    shards = plan(index)
+    with ThreadPoolExecutor(_STAT_THREADS) as pool:
+        found = list(pool.map(look, shards))
+    if absent := found.count(None):
+        log.warning("%s: %d of %d shards of %s are not written yet; their views are made from files",
+                    root, absent, len(shards), index.split)  # fmt: skip
+    return {frame: place for shard, place in zip(shards, found, strict=True) if place for frame in shard.frames}

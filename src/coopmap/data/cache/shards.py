@@ -1,0 +1,162 @@
+"""Shards: which views each holds, whether it is complete, and whether its sources have changed.
+
+A shard is ``SPLIT/SCENARIO/NUMBER.lmdb`` and, once it is complete, ``NUMBER.json`` beside it. A process that writes one
+holds a lock on ``NUMBER.lock``, which the system releases when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coopmap.data.opv2v import SPLIT_FOLDERS, DepthSource, FrameRef, SplitIndex
+from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
+from coopmap.report.files import write_json
+
+FRAMES_PER_SHARD = 32
+"""About a hundred views of some 3 MB: small enough to share the work, few enough to open."""
+
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive frames of one scenario.
+
+    Attributes:
+        split: of the index.
+        scenario: folder name.
+        number: of the shard in its scenario.
+        frames: numbers of the frames in the index.
+    """
+
+    split: str
+    scenario: str
+    number: int
+    frames: tuple[int, ...]
+
+    def path(self, root: Path, suffix: str = ".lmdb") -> Path:
+        """Of the records, or of what lies beside them."""
+        return split_folder(root, self.split) / self.scenario / f"{self.number:03d}{suffix}"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a complete shard says about itself.
+
+    Attributes:
+        names: ``FRAME/AGENT`` of all views.
+        sources: size and time of change (ns) of every source file, see :func:`source_paths`.
+        unreadable: reason, for views that could not be made.
+        file_bytes: size of the LMDB file.
+    """
+
+    names: list[str]
+    sources: list[list[int]]
+    unreadable: dict[str, str]
+    file_bytes: int
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """Folder of a split in a cache."""
+    return root / SPLIT_FOLDERS[split]
+
+
+def record_name(ref: FrameRef, agent: str) -> str:
+    """Of a view in its shard."""
+    return f"{ref.frame}/{agent}"
+
+
+def plan(index: SplitIndex) -> list[Shard]:
+    """The shards of a split."""
+    shards = []
+    for scenario, group in groupby(range(len(index)), key=lambda frame: int(index.frame_scenario[frame])):
+        frames = list(group)
+        name = index.scenarios[scenario].decode()
+        starts = range(0, len(frames), FRAMES_PER_SHARD)
+        shards += [
+            Shard(index.split, name, number, tuple(frames[start : start + FRAMES_PER_SHARD]))
+            for number, start in enumerate(starts)
+        ]
+    return shards
+
+
+def source_paths(index: SplitIndex, depth_source: DepthSource, shard: Shard) -> list[Path]:
+    """The files that decide the content of a shard."""
+    paths = []
+    for ref in (index.frame(frame) for frame in shard.frames):
+        for agent in ref.agents:
+            paths.append(index.yaml_path(ref, agent))
+            paths += [index.image_path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
+            paths += depth_source.paths(ref, agent)
+    return paths
+
+
+def fingerprints(paths: Sequence[Path]) -> list[list[int]]:
+    """Size and time of change (ns) of each file; -1 where there is none."""
+
+    def of(path: Path) -> list[int]:
+        try:
+            status = path.stat()
+        except OSError:
+            return [-1, -1]
+        return [status.st_size, status.st_mtime_ns]
+
+    return [of(path) for path in paths]
+
+
+def names_of(index: SplitIndex, shard: Shard) -> list[str]:
+    """``FRAME/AGENT`` of all views of a shard."""
+    refs = [index.frame(frame) for frame in shard.frames]
+    return [record_name(ref, agent) for ref in refs for agent in ref.agents]
+
+
+def describe(shard: Shard, root: Path) -> Description | None:
+    """The description of a shard; ``None`` if it is not complete."""
+    try:
+        content: dict[str, Any] = json.loads(shard.path(root, ".json").read_text(encoding="utf-8"))
+        return Description(**content)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def complete(shard: Shard, root: Path, description: Description) -> None:
+    """Mark a shard as complete, durably."""
+    write_json(vars(description), shard.path(root, ".json"))
+
+
+def what_changed(index: SplitIndex, depth_source: DepthSource, shard: Shard, description: Description) -> str | None:
+    """What is different from when a shard was written; ``None`` if nothing is."""
+    if description.names != names_of(index, shard):
+        return f"frames or agents of {shard.split}/{shard.scenario}"
+    paths = source_paths(index, depth_source, shard)
+    now, before = np.array(fingerprints(paths)), np.array(description.sources)
+    if now.shape != before.shape:
+        return f"files of {shard.split}/{shard.scenario}"
+    changed = np.flatnonzero((now != before).any(axis=1))
+    return f"size or time of change of {paths[changed[0]]}" if len(changed) else None
+
+
+@contextmanager
+def claimed(shard: Shard, root: Path) -> Iterator[bool]:
+    """Whether this process has the shard to itself, within the context."""
+    path = shard.path(root, ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a process that was forked meanwhile holds the file open

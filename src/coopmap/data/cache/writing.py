@@ -1,0 +1,225 @@
+"""Fills a cache: shard by shard, in several processes, on one machine or several with the same storage."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import cv2
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from coopmap.config.data import DataConfig
+from coopmap.data.cache.key import require_same, settings_of
+from coopmap.data.cache.reading import read_settings
+from coopmap.data.cache.records import RecordWriter, check_size
+from coopmap.data.cache.shards import (
+    SETTINGS_FILE,
+    Description,
+    Shard,
+    claimed,
+    complete,
+    describe,
+    fingerprints,
+    names_of,
+    plan,
+    record_name,
+    source_paths,
+    split_folder,
+    what_changed,
+)
+from coopmap.data.cache.stored import pack
+from coopmap.data.cache.views import StoredCameraViews, StoredPanoramaViews, build_stored_views, require_known_layout
+from coopmap.data.from_files import ViewsFromFiles
+from coopmap.data.opv2v import CorruptFrameError, DepthSource, FrameError, FrameRef, SplitIndex
+from coopmap.report.files import write_json, write_text
+
+_WAIT_S = 1.0
+_LINE_SECONDS = 10.0
+"""Between two lines about the progress, where output is no terminal."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split to be cached."""
+
+    index: SplitIndex
+    depth_source: DepthSource
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a shard.
+
+    Attributes:
+        shard: the shard.
+        busy: another process is at it.
+        views: that it holds.
+        unreadable: reasons why views could not be made.
+    """
+
+    shard: Shard
+    busy: bool
+    views: int = 0
+    unreadable: tuple[str, ...] = ()
+
+
+class ShardWriter:
+    """Writes shards; can be sent to other processes.
+
+    Args:
+        root: of the cache.
+        config: what views are like.
+        splits: by name.
+    """
+
+    def __init__(self, root: Path, config: DataConfig, splits: dict[str, Split]) -> None:
+        self.root, self.config, self.splits = root, config, splits
+        self._tools: dict[str, tuple[ViewsFromFiles, StoredPanoramaViews | StoredCameraViews]] = {}
+
+    def __call__(self, shard: Shard) -> Written:
+        """Write a shard, or the rest of it."""
+        with claimed(shard, self.root) as mine:
+            if not mine:
+                return Written(shard, busy=True)
+            description = self.current(shard) or self._write(shard)
+        views = len(description.names) - len(description.unreadable)
+        return Written(shard, False, views, tuple(description.unreadable.values()))
+
+    def current(self, shard: Shard) -> Description | None:
+        """The description of a shard that is complete, whole in size and not older than its data."""
+        description, split = describe(shard, self.root), self.splits[shard.split]
+        if description is None or what_changed(split.index, split.depth_source, shard, description):
+            return None
+        try:
+            check_size(shard.path(self.root), description.file_bytes)
+        except CorruptFrameError:
+            return None
+        return description
+
+    def _write(self, shard: Shard) -> Description:
+        cv2.setNumThreads(0)  # processes are the parallelism
+        split, path = self.splits[shard.split], shard.path(self.root)
+        sources = fingerprints(source_paths(split.index, split.depth_source, shard))
+        self._begin(shard, sources)
+        unreadable: dict[str, str] = {}
+        writer = RecordWriter(path)
+        try:
+            for frame in shard.frames:
+                self._write_frame(writer, frame, split.index.frame(frame), unreadable)
+        finally:
+            writer.close()
+        description = Description(names_of(split.index, shard), sources, unreadable, path.stat().st_size)
+        complete(shard, self.root, description)
+        shard.path(self.root, ".begun").unlink(missing_ok=True)
+        return description
+
+    def _begin(self, shard: Shard, sources: list[list[int]]) -> None:
+        """Keep the records of a killed process if they come from the same files, else start with none."""
+        begun = shard.path(self.root, ".begun")
+        state = repr(sources)
+        if describe(shard, self.root) is not None or not begun.is_file() or begun.read_text() != state:
+            shard.path(self.root, ".json").unlink(missing_ok=True)  # first, so that nobody takes what follows for whole
+            shard.path(self.root).unlink(missing_ok=True)
+            write_text(state, begun)
+
+    def _write_frame(self, writer: RecordWriter, frame: int, ref: FrameRef, unreadable: dict[str, str]) -> None:
+        files, views = self._tools_of(ref.split)
+        missing = [agent for agent in ref.agents if not writer.holds(record_name(ref, agent))]
+        try:
+            read = files.read(frame, ref, missing)
+        except FrameError:
+            read = {}
+            for agent in missing:
+                try:
+                    read |= files.read(frame, ref, [agent])
+                except FrameError as error:
+                    unreadable[record_name(ref, agent)] = str(error)
+        writer.write({
+            record_name(ref, agent): pack(record.metadata, *views.content(record)) for agent, record in read.items()
+        })  # fmt: skip
+
+    def _tools_of(self, split: str) -> tuple[ViewsFromFiles, StoredPanoramaViews | StoredCameraViews]:
+        if split not in self._tools:
+            source = self.splits[split]
+            files = ViewsFromFiles(source.index, source.depth_source, self.config, with_vehicles=True)
+            self._tools[split] = files, build_stored_views(self.config, source.depth_source.is_dense)
+        return self._tools[split]
+
+
+def fill(root: Path, config: DataConfig, splits: dict[str, Split], num_workers: int | None = None) -> list[Written]:
+    """Write all shards that are missing, unfinished or older than their data.
+
+    Args:
+        root: of the cache.
+        config: what views are like.
+        splits: by name.
+        num_workers: processes; ``None`` = one per core.
+
+    Returns:
+        All shards; those that another process had at hand are waited for.
+
+    Raises:
+        ConfigError: if the cache was made with other settings, or does not know the layout.
+    """
+    require_known_layout(config)
+    for name, split in splits.items():
+        settings, stored = settings_of(config, split.depth_source), read_settings(root, name)
+        if stored is None:
+            write_json(settings, split_folder(root, name) / SETTINGS_FILE)
+        else:
+            require_same(root, stored, settings)
+    writer = ShardWriter(root, config, splits)
+    shards = [shard for split in splits.values() for shard in plan(split.index)]
+    workers = min(num_workers or _num_cores(), len(shards))
+    return list(_shown(_written(writer, shards, workers), splits, shards))
+
+
+def _written(writer: ShardWriter, shards: list[Shard], num_workers: int) -> Iterator[Written]:
+    from coopmap.synthetic.workers import map_unordered
+
+    pending = shards
+    while pending:
+        results = map_unordered(writer, pending, num_workers) if num_workers > 1 else map(writer, pending)
+        busy = []
+        for result in results:
+            if result.busy:
+                busy.append(result.shard)
+            else:
+                yield result
+        if len(busy) == len(pending):
+            time.sleep(_WAIT_S)
+        pending = busy
+
+
+def _shown(results: Iterable[Written], splits: dict[str, Split], shards: list[Shard]) -> Iterator[Written]:
+    """Pass results on and show how many views are done and how long the rest takes."""
+    size = {shard: len(names_of(splits[shard.split].index, shard)) for shard in shards}
+    total, console = sum(size.values()), Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+            task = progress.add_task("Writing views", total=total)
+            for result in results:
+                progress.advance(task, size[result.shard])
+                yield result
+        return
+    started = shown_at = time.monotonic()
+    done = 0
+    for result in results:
+        yield result
+        done += size[result.shard]
+        now = time.monotonic()
+        if now - shown_at >= _LINE_SECONDS:
+            left = timedelta(seconds=round((now - started) * (total - done) / done))
+            console.print(f"{done}/{total} views  {left} left")
+            shown_at = now
+
+
+def _num_cores() -> int:
+    """Cores that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,256 @@
+"""A cache gives the samples that files give; what is stale, damaged or missing is found."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from coopmap.cli.main import main
+from coopmap.config.cache import CacheConfig
+from coopmap.config.checks import ConfigError
+from coopmap.config.data import AugmentationConfig, DataConfig, DepthConfig
+from coopmap.data import OPV2VDataModule, SampleRequest, build_split
+from coopmap.data.cache import shards
+from coopmap.data.cache.command import fill_cache
+from coopmap.data.opv2v import CorruptFrameError
+
+ConfigOf = Callable[..., DataConfig]
+
+NO_EXPOSURE = AugmentationConfig(exposure=0.0)
+
+
+@pytest.fixture
+def cached(config_of: ConfigOf, tmp_path: Path) -> Callable[..., tuple[DataConfig, DataConfig]]:
+    """A configuration without and with a cache, which is filled."""
+
+    def make(**changes) -> tuple[DataConfig, DataConfig]:
+        root = str(tmp_path / "cache")
+        config = config_of(**changes)
+        fill_cache(CacheConfig(cache_root=root, workers=1), config)
+        return config, config_of(**changes, cache_root=root)
+
+    return make
+
+
+def pairs(configs: tuple[DataConfig, DataConfig], split: str):
+    """Samples from files and from the cache, with the same seeds; reading files is forbidden to the latter."""
+    files, cache = (build_split(config, split) for config in configs)
+    cache.ready.files.read = None
+    for number, frame in enumerate(files.frames):
+        request = SampleRequest(int(frame), 2, number if split == "train" else None)
+        yield files[request], cache[request]
+
+
+def assert_same_but(first: object, second: object, *different: str) -> None:
+    """All tensors of two records are the same, bit for bit, but for the named."""
+    for name, value in vars(first).items():
+        other = getattr(second, name)
+        if isinstance(value, torch.Tensor) and name not in different:
+            assert torch.equal(value, other), name
+        elif not isinstance(value, torch.Tensor):
+            assert value == other, name
+
+
+@pytest.mark.parametrize("layout", ["panorama", "cameras", "grouped", "warped"])
+@pytest.mark.parametrize("depth", ["dense", "lidar"])
+def test_without_augmentation_samples_are_those_from_files(cached, layout, depth):
+    """Rays within 7e-6 rad, which is 0.35 mm at 50 m; all else is equal."""
+    changes = {} if depth == "dense" else {"depth_root": None}
+    for first, second in pairs(cached(layout=layout, max_views_per_gpu=12, **changes), "val"):
+        assert first.meta == second.meta
+        assert_same_but(first.observation, second.observation)
+        assert_same_but(first.target, second.target, "rays", "moving", "own_body")
+        exact = depth == "lidar" or layout == "cameras"
+        assert (first.target.rays - second.target.rays).norm(dim=-1).max() <= (0 if exact else 7e-6)
+        for mask in ("moving", "own_body"):  # at the edges of boxes
+            assert (getattr(first.target, mask) != getattr(second.target, mask)).float().mean() < 1e-4
+
+
+@pytest.mark.parametrize("geometry", ["content", "central"])
+@pytest.mark.parametrize("depth", ["dense", "lidar"])
+def test_roll_and_jitter_come_on_top(cached, geometry, depth):
+    changes = {} if depth == "dense" else {"depth_root": None}
+    configs = cached(panorama={"geometry": geometry}, augmentation=NO_EXPOSURE, **changes)
+    for first, second in pairs(configs, "train"):
+        assert_same_but(first.observation, second.observation)
+        assert torch.equal(first.target.valid, second.target.valid)
+        assert torch.equal(first.target.pose, second.target.pose)
+        assert (first.target.rays - second.target.rays).norm(dim=-1).max() < 7e-6
+        assert ((first.target.depth - second.target.depth).abs() <= 1e-6 * first.target.depth).all()
+        points = [sample.target.rays * sample.target.depth[..., None] for sample in (first, second)]
+        assert ((points[0] - points[1]).norm(dim=-1) <= 0.4e-3 / 50 * first.target.depth).all()
+
+
+@pytest.mark.parametrize("layout", ["grouped", "cameras"])
+def test_exposure_per_camera_is_exact_where_cameras_are_apart(cached, layout):
+    for first, second in pairs(cached(layout=layout, max_views_per_gpu=12), "train"):
+        assert_same_but(first.observation, second.observation)
+
+
+def test_exposure_per_camera_through_the_winners_of_the_panorama(cached):
+    """Gains after interpolation instead of before: a level of rounding, more where a bright edge is cut off."""
+    augmentation = AugmentationConfig(
+        brightness=0, contrast=0, saturation=0, hue_deg=0, exposure=0.15, grayscale_prob=0, blur_prob=0
+    )
+    differ = []
+    for first, second in pairs(cached(augmentation=augmentation), "train"):
+        images = first.observation.images.float(), second.observation.images.float()
+        differ.append((images[0] - images[1]).abs())
+        unlike = (images[0] - torch.roll(images[1], 20, dims=-1)).abs().mean()
+        assert differ[-1].mean() < 0.05 * unlike
+    levels = torch.cat([difference.flatten() for difference in differ])
+    assert levels.mean() < 0.3
+    assert (levels > 2).float().mean() < 0.01
+
+
+def test_tilt_is_rendered_from_files(cached, config_of, caplog):
+    _, config = cached()
+    tilted = AugmentationConfig(tilt_deg=3.0)
+    with_cache = build_split(config_of(cache_root=config.cache_root, augmentation=tilted), "train")
+    plain = build_split(config_of(augmentation=tilted), "train")
+    assert "tilt_deg" in caplog.text
+    request = SampleRequest(int(plain.frames[0]), 2, 3)
+    assert_same_but(plain[request].target, with_cache[request].target)
+
+
+def test_loader_processes_read_the_cache(cached, config_of):
+    _, config = cached()
+    config.num_workers = 2
+    build_split(config, "val")[0]  # opened in this process first: its children open anew
+    batches = list(OPV2VDataModule(config).val_dataloader())
+    expected = list(OPV2VDataModule(config_of()).val_dataloader())
+    assert len(batches) == len(expected) > 0
+    for batch, other in zip(batches, expected, strict=True):
+        assert torch.equal(batch.observation.images, other.observation.images)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"panorama": {"radius_m": 20.0}}, "data.panorama.radius_m=30.0"),
+        ({"panorama": {"geometry": "central"}}, "data.panorama.geometry=content"),
+        ({"layout": "cameras"}, "data.layout=panorama"),
+        ({"depth": DepthConfig(max_m=100.0)}, "data.depth.max_m=200.0"),
+        ({"depth": DepthConfig(kind="ray")}, "data.depth.kind=z"),
+        ({"depth_root": None}, "data.depth.source=DenseDepth"),
+    ],
+)
+def test_a_cache_made_with_other_settings_is_refused(cached, config_of, changes, key):
+    _, config = cached()
+    other = config_of(**changes, cache_root=config.cache_root)
+    with pytest.raises(ConfigError, match=key):
+        build_split(other, "val")
+    with pytest.raises(ConfigError, match=key):
+        fill_cache(CacheConfig(cache_root=config.cache_root, workers=1), other)
+
+
+def test_a_layout_that_the_cache_does_not_know_is_refused_by_name(config_of, tmp_path):
+    cache_root = tmp_path / "cache"
+    config = config_of(layout="mosaic", cache_root=str(cache_root))
+    with pytest.raises(ConfigError, match=r"data\.layout=mosaic"):
+        build_split(config, "val")
+    with pytest.raises(ConfigError, match=r"data\.layout=mosaic"):
+        fill_cache(CacheConfig(cache_root=str(cache_root), workers=1), config)
+    assert not cache_root.exists()
+
+
+def test_frames_that_are_excluded_must_be_so_for_the_cache_too(cached, config_of, tmp_path):
+    config, with_cache = cached()
+    index = build_split(config, "val").index
+    ref = index.frame(0)
+    entry = Path(*index.yaml_path(ref, ref.agents[0]).with_suffix("").parts[-4:])
+    exclude = tmp_path / "bad.txt"
+    exclude.write_text(f"{entry}\n")
+    with pytest.raises(ConfigError, match=f"frames or agents of val/{ref.scenario} differs"):
+        build_split(config_of(cache_root=with_cache.cache_root, exclude=str(exclude)), "val")
+
+
+def test_what_does_not_decide_the_content_may_differ(cached, config_of):
+    _, config = cached()
+    free = {"augmentation": NO_EXPOSURE, "max_agents": 2, "communication_range_m": 60.0, "vehicle_masks": True}
+    assert len(build_split(config_of(**free, cache_root=config.cache_root), "train")) > 0
+
+
+def test_a_changed_file_is_named_and_its_shard_written_anew(cached, config_of, copied_town):
+    config, with_cache = cached(root=str(copied_town))
+    index = build_split(config, "val").index
+    ref = index.frame(0)
+    image = index.image_path(ref, ref.agents[0], 0)
+    shutil.copy(index.image_path(ref, ref.agents[0], 1), image)
+    os.utime(image, ns=(1, 1))
+    with pytest.raises(ConfigError, match=rf"{image.name} differs"):
+        build_split(with_cache, "val")
+    fill_cache(CacheConfig(cache_root=with_cache.cache_root, workers=1), config)
+    for first, second in pairs((config, with_cache), "val"):
+        assert_same_but(first.observation, second.observation)
+
+
+def test_a_damaged_shard_is_named(cached):
+    _, config = cached()
+    shard = next(Path(config.cache_root).glob("validate/*/*.lmdb"))
+    whole = shard.read_bytes()
+    middle = len(whole) // 2
+    shard.write_bytes(
+        whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 40_000]) + whole[middle + 40_000 :]
+    )
+    dataset = build_split(config, "val")
+    messages = [text for i in range(len(dataset)) for text in dataset[i].skipped]
+    assert messages
+    assert all(str(shard) in text for text in messages)
+    shard.write_bytes(whole[:middle])
+    with pytest.raises(CorruptFrameError, match=str(shard)):
+        build_split(config, "val")
+    fill_cache(CacheConfig(cache_root=config.cache_root, workers=1), config)
+    dataset = build_split(config, "val")
+    assert all(dataset[i].skipped == () for i in range(len(dataset)))
+
+
+def test_views_that_are_not_cached_are_made_from_files(cached, config_of, caplog):
+    _, with_cache = cached()
+    next(Path(with_cache.cache_root).glob("train/*/*.json")).unlink()
+    assert len(build_split(with_cache, "train")[0].meta.agents) >= 2
+    assert "1 of 1 shards of train are not written yet" in caplog.text
+
+
+def test_a_view_that_cannot_be_read_is_reported_and_skipped_as_without_a_cache(config_of, copied_town, tmp_path):
+    config = config_of(root=str(copied_town))
+    index = build_split(config, "val").index
+    ref = index.frame(0)
+    index.image_path(ref, ref.agents[0], 0).write_bytes(b"")
+    cache_root = str(tmp_path / "cache")
+    report = fill_cache(CacheConfig(cache_root=cache_root, workers=1), config)
+    assert "1 views could not be read" in report
+    assert "the file is empty" in report
+    dataset = build_split(config_of(root=str(copied_town), cache_root=cache_root), "val")
+    assert "the file is empty" in dataset[0].skipped[0]
+
+
+def test_settings_say_what_the_cache_was_made_with(cached):
+    config, with_cache = cached()
+    settings = json.loads((Path(with_cache.cache_root) / "train" / "settings.json").read_text())
+    assert settings["data.panorama.width"] == config.panorama.width
+    assert settings["data.depth.kind"] == "z"
+
+
+@pytest.mark.slow  # each process imports torch
+def test_the_command_fills_a_cache_in_several_processes(config_of, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 1)
+    config, cache_root = config_of(), tmp_path / "cache"
+    data = [f"data.root={config.root}", f"data.depth_root={config.depth_root}", "data=panorama"]
+    size = ["data.panorama.height=84", "data.panorama.width=336"]
+    main(["cache", *data, *size, f"cache_root={cache_root}", "splits=[val]", "workers=2"])
+    assert f"train with data.cache_root={cache_root}" in capsys.readouterr().out
+    cache = build_split(config_of(cache_root=str(cache_root)), "val")
+    cache.ready.files.read = None
+    assert torch.equal(cache[0].observation.images, build_split(config, "val")[0].observation.images)
+
+
+def test_the_command_needs_a_folder(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["cache", "data.root=/nowhere"])
+    assert stop.value.code == 2
+    assert "cache_root is not set" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""Killed writers leave what can be continued; two writers share the work."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from coopmap.config.cache import CacheConfig
+from coopmap.config.data import DataConfig
+from coopmap.data import SampleRequest, build_split
+from coopmap.data.cache import shards
+from coopmap.data.cache.command import fill_cache
+from coopmap.data.cache.records import RecordWriter, read_record
+from coopmap.data.cache.shards import Shard, claimed, describe, plan
+
+FORK = multiprocessing.get_context("fork")  # nothing to import: killed while it works, not while it starts
+
+
+@pytest.fixture(autouse=True)
+def _a_frame_to_a_shard(monkeypatch):
+    monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 1)
+
+
+@pytest.fixture
+def writer(config_of: Callable[..., DataConfig], tmp_path: Path) -> Callable[[], BaseProcess]:
+    """Starts a process that fills the cache in ``tmp_path``."""
+    asked, config = CacheConfig(cache_root=str(tmp_path / "cache"), workers=1), config_of()
+
+    def start() -> BaseProcess:
+        process = FORK.Process(target=fill_cache, args=(asked, config))
+        process.start()
+        return process
+
+    return start
+
+
+@pytest.fixture
+def assert_filled(config_of, tmp_path) -> Callable[[], None]:
+    """The cache holds everything, and what files give."""
+
+    def check() -> None:
+        cache_root = str(tmp_path / "cache")
+        for split in ("train", "val"):
+            files, cache = build_split(config_of(), split), build_split(config_of(cache_root=cache_root), split)
+            cache.ready.files.read = None
+            for number, frame in enumerate(files.frames):
+                request = SampleRequest(int(frame), 2, number if split == "train" else None)
+                first, second = files[request], cache[request]
+                assert torch.equal(first.target.pose, second.target.pose)
+                assert torch.equal(first.target.valid, second.target.valid)
+                assert second.skipped == ()
+                if split == "val":
+                    assert torch.equal(first.observation.images, second.observation.images)
+
+    return check
+
+
+def test_killed_at_twenty_moments_it_continues(writer, assert_filled, tmp_path):
+    """From right after the start to about the time that all takes."""
+    rng = random.Random(0)
+    cache, started = tmp_path / "cache", time.monotonic()
+    writer().join()
+    whole_s = time.monotonic() - started
+    shutil.rmtree(cache)
+    left_unfinished = 0
+    for _ in range(20):
+        process = writer()
+        time.sleep(rng.uniform(0, 1.5 * whole_s / 20))
+        process.kill()
+        process.join()
+        left_unfinished += any(cache.rglob("*.begun"))
+    process = writer()
+    process.join()
+    assert process.exitcode == 0
+    assert left_unfinished > 0  # or nothing was interrupted
+    assert_filled()
+
+
+def test_two_writers_share_the_work(writer, assert_filled, tmp_path):
+    both = [writer(), writer()]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert_filled()
+    assert not list((tmp_path / "cache").rglob("*.begun"))
+
+
+def test_the_second_of_two_writers_takes_what_the_first_has_not(config_of, writer, tmp_path):
+    """The shard at hand is waited for; the others are written meanwhile."""
+    first, *others = plan(build_split(config_of(), "train").index)
+    with claimed(first, tmp_path / "cache"):
+        process = writer()
+        deadline = time.monotonic() + 60
+        while not all(describe(shard, tmp_path / "cache") for shard in others) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert all(describe(shard, tmp_path / "cache") for shard in others)
+        assert process.is_alive()
+        assert describe(first, tmp_path / "cache") is None
+    process.join(60)
+    assert process.exitcode == 0
+    assert describe(first, tmp_path / "cache") is not None
+
+
+def test_a_claim_is_exclusive_and_ends_with_its_context(tmp_path):
+    shard = Shard("train", "town", 0, (0,))
+    with claimed(shard, tmp_path) as mine:
+        assert mine
+        with claimed(shard, tmp_path) as second:
+            assert not second
+    with claimed(shard, tmp_path) as mine:
+        assert mine
+
+
+def test_the_plan_covers_every_frame_once(config_of, monkeypatch):
+    index = build_split(config_of(), "train").index
+    for size in (1, 2, 32):
+        monkeypatch.setattr(shards, "FRAMES_PER_SHARD", size)
+        frames = [frame for shard in plan(index) for frame in shard.frames]
+        np.testing.assert_array_equal(frames, np.arange(len(index)))
+        assert all(len(shard.frames) <= size for shard in plan(index))
+
+
+def test_records_that_were_committed_stay(tmp_path):
+    path = tmp_path / "records.lmdb"
+
+    def write_and_die() -> None:
+        writer = RecordWriter(path)
+        for i in range(5):
+            writer.write({str(i): bytes(100_000)})
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    process = FORK.Process(target=write_and_die)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    writer = RecordWriter(path)
+    assert [writer.holds(str(i)) for i in range(6)] == [True] * 5 + [False]
+    writer.write({"5": b"more"})
+    writer.close()
+    assert read_record(path, path.stat().st_size, "4") == bytes(100_000)
+    assert read_record(path, path.stat().st_size, "5") == b"more"
+    assert read_record(path, path.stat().st_size, "6") is None
