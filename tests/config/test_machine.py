@@ -34,7 +34,7 @@ def test_hidden_gpus_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         check_gpus("gpu", "gpu", 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(ConfigError, match=r"machine=laptop runs without \(CUDA_VISIBLE_DEVICES=\)"):
+    with pytest.raises(ConfigError, match=r"machine=laptop runs on the CPU \(CUDA_VISIBLE_DEVICES=\)"):
         check_gpus("gpu", "gpu", "auto")
 
 

@@ -217,8 +217,8 @@ def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["experiment=fusion_mean"], "fuses the camera images of a car"),
-        (["experiment=four_camera_rig"], "cars with calibrated rigs"),
+        (["experiment=fusion_mean"], "fuses the camera images of an agent"),
+        (["experiment=four_camera_rig"], "agents with calibrated rigs"),
         (["experiment=mosaic_posefix"], "the four cameras of a car side by side"),
         (["experiment=cyl_panorama_aware"], "360-degree panoramas"),
     ],

@@ -57,7 +57,7 @@ def check_gpus(machine: str, accelerator: Any, devices: Any) -> None:
     visible, hidden_by = num_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
     note = "" if hidden_by is None else f" (CUDA_VISIBLE_DEVICES={hidden_by})"
     if visible == 0:
-        raise ConfigError(f"machine={machine}: no CUDA GPU is visible; machine=laptop runs without{note}")
+        raise ConfigError(f"machine={machine}: no CUDA GPU is visible; machine=laptop runs on the CPU{note}")
     wanted = _gpus_wanted(devices)
     if wanted > visible:
         raise ConfigError(
