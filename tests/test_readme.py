@@ -99,7 +99,7 @@ def folder(demo: Path, tmp_path: Path) -> Path:
 
 def test_readme_has_the_commands_of_every_program() -> None:
     programs = {command.split()[1] for command in COMMANDS}
-    assert programs == {"train", "evaluate", "infer", "export", "compare", "preview", "bench", "synth"}
+    assert programs == {"train", "evaluate", "infer", "export", "compare", "check", "preview", "bench", "synth"}
     everyday = README.partition("## Everyday commands\n")[2]
     assert everyday.index("source .venv/bin/activate") < everyday.index("`coopmap ")
 

@@ -17,6 +17,8 @@ print(sorted(map_unordered(abs, [-3, -2, -1], 2)))
 """
 
 LONG_WORK = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would children
 from coopmap.synthetic.workers import map_unordered
 shows_itself = "(__import__('time').sleep(1), __import__('os').getpid())[1]"  # long enough for both workers to get one
 for pid in map_unordered(eval, [shows_itself] * 2 + ["__import__('time').sleep(100)"] * 2, 2):
@@ -57,8 +59,8 @@ def test_killed_program_leaves_no_worker_behind(number: int, tmp_path: Path) -> 
     workers = [int(program.stdout.readline()) for _ in range(2)]
     assert len({*workers, program.pid}) == 3
     os.kill(program.pid, number)
-    program.wait(timeout=30)
-    deadline = time.monotonic() + 30
+    program.wait(timeout=90)  # the work itself takes longer
+    deadline = time.monotonic() + 90
     while any(map(is_running, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
