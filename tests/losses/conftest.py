@@ -7,17 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from coopmap.config.loss import LossConfig
 from coopmap.geometry import pose_from_quat_trans
 from coopmap.types import Prediction, Target
 
 DATA = Path(__file__).parents[1] / "data" / "losses"
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def shipped_loss(choice):
+    """Settings of a file in ``conf/loss``."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        values = compose(overrides=[f"+loss={choice}"]).loss
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LossConfig), values))
 
 
 @pytest.fixture(scope="session")
 def expected():
-    return json.loads((DATA / "loss_expected.json").read_text())
+    files = "loss_expected.json", "loss_expected_v11.json"
+    return {name: values for file in files for name, values in json.loads((DATA / file).read_text()).items()}
 
 
 @pytest.fixture(scope="session")
@@ -118,6 +129,11 @@ def everything(**values):
     cfg.weights_on.moving_vehicles, cfg.weights_on.own_body = 0.0, 0.3
     cfg.height.ceiling_m = 20.0
     return cfg
+
+
+@pytest.fixture(scope="session")
+def load():
+    return shipped_loss
 
 
 @pytest.fixture(scope="session")

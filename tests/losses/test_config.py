@@ -1,7 +1,7 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from coopmap.config.checks import ConfigError
@@ -10,26 +10,31 @@ from coopmap.config.loss import HeightPrior, LossConfig, LossWeights, PixelFacto
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def load(choice):
-    with initialize_config_dir(str(CONF), version_base=None):
-        values = compose(overrides=[f"+loss={choice}"]).loss
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(LossConfig), values))
-
-
 @pytest.mark.parametrize("path", sorted((CONF / "loss").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_choice_is_valid(path):
+def test_every_shipped_choice_is_valid(path, load):
     assert isinstance(load(path.stem), LossConfig)
 
 
-def test_overall_is_the_published_objective():
+def test_overall_is_the_published_objective(load):
     assert load("overall") == LossConfig()
 
 
-def test_pose_weighs_absolute_and_pairwise_poses_by_three():
+def test_pose_weighs_absolute_and_pairwise_poses_by_three(load):
     expected = LossConfig(pose_terms="both", weights=LossWeights(pose_quats=3.0, pose_trans=3.0))
     assert load("pose") == expected
     expected.normals = "dense"
     assert load("pose_dense") == expected
+
+
+def test_v11_puts_world_points_first(load):
+    tenth = dict.fromkeys(("cam_pts3d", "depth", "ray_directions", "pose_quats", "pose_trans", "scale"), 0.1)
+    weights = LossWeights(pts3d=1.0, normal=0.3, gradient_matching=0.3, mask=0.03, **tenth)
+    assert load("v11") == LossConfig(pose_terms="both", weights=weights)
+
+
+def test_relative_differs_from_v11_in_having_no_reference(load):
+    expected = replace(load("v11"), pose_terms="pairwise", pairs="between_agents", convert_to_view0=True)
+    assert load("relative") == expected
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ def test_pose_weighs_absolute_and_pairwise_poses_by_three():
         ("ablation_static", {"weights_on": {"moving_vehicles": 0.0, "own_body": 0.0}}),
     ],
 )
-def test_an_ablation_changes_one_thing_that_is_otherwise_off(choice, changes):
+def test_an_ablation_changes_one_thing_that_is_otherwise_off(choice, changes, load):
     expected = OmegaConf.merge(OmegaConf.structured(load("pose")), changes)
     assert load(choice) == OmegaConf.to_object(expected)
     assert all(load("pose").weights.__dict__[name] == 0 for name in changes.get("weights", ()))
@@ -57,6 +62,9 @@ def test_an_ablation_changes_one_thing_that_is_otherwise_off(choice, changes):
         ({"robust_alpha": 2.0}, "loss.robust_alpha"),
         ({"exclude_top_percent": 100.0}, "loss.exclude_top_percent=100.0"),
         ({"mask_pos_weight": "3"}, "loss.mask_pos_weight"),
+        ({"confidence_alpha": 0.0}, r"loss.confidence_alpha=0.0: expected a positive number, or null"),
+        ({"pairs": "between_cars", "pose_terms": "both"}, "did you mean between_agents"),
+        ({"pairs": "between_agents"}, "loss.pairs=between_agents: expected all with loss.pose_terms=absolute"),
     ],
 )
 def test_bad_values_are_named(values, message):

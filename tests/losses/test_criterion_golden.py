@@ -1,20 +1,29 @@
-"""The five criteria of the published training recipe give upstream's numbers."""
+"""The published criteria, as shipped, give upstream's numbers."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
-from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.losses import Criterion
 
 CRITERIA = {
-    "overall_train": ("absolute", 1.0, True),
-    "overall_test": ("absolute", 1.0, False),
-    "opv2v_pose_train": ("both", 3.0, True),
-    "opv2v_pose_test": ("both", 3.0, False),
-    "pairwise_only_test": ("pairwise", 3.0, False),
+    "overall_train": ("overall", True, {}),
+    "overall_test": ("overall", False, {}),
+    "opv2v_pose_train": ("pose", True, {}),
+    "opv2v_pose_test": ("pose", False, {}),
+    "pairwise_only_test": ("pose", False, {"pose_terms": "pairwise"}),
+    "overall_loss_highpm_plus_rel_pose_train": ("v11", True, {}),
+    "overall_loss_highpm_plus_rel_pose_test": ("v11", False, {}),
+    "overall_loss_highpm_plus_rel_pose_no_conf_train": ("v11", True, {"confidence_alpha": None}),
+    "overall_loss_highpm_plus_rel_pose_no_conf_test": ("v11", False, {"confidence_alpha": None}),
+    "overall_loss_highpm_plus_rel_pose_no_conf_no_ref_view_train": ("relative", True, {"confidence_alpha": None}),
+    "overall_loss_highpm_plus_rel_pose_no_conf_no_ref_view_test": ("relative", False, {"confidence_alpha": None}),
+    "overall_loss_highpm_rel_pose_no_ref_view_train": ("relative", True, {}),
+    "overall_loss_highpm_rel_pose_no_ref_view_test": ("relative", False, {}),
 }
+"""Upstream's name: the shipped choice, whether in training mode, and changes to the choice."""
+
 UPSTREAM_NAMES = {
     "cam_trans": "pose_trans",
     "cam_quats": "pose_quat",
@@ -28,15 +37,19 @@ UPSTREAM_NAMES = {
 }
 
 
-def make_criterion(name):
-    pose_terms, pose_weight, training = CRITERIA[name]
-    weights = LossWeights(pose_quats=pose_weight, pose_trans=pose_weight)
-    return Criterion(LossConfig(weights=weights, pose_terms=pose_terms, view_scaling=False)).train(training)
+@pytest.fixture
+def criterion(name, load):
+    choice, training, changes = CRITERIA[name]
+    return Criterion(replace(load(choice), view_scaling=False, **changes)).train(training)
+
+
+def test_every_criterion_is_covered(expected):
+    assert CRITERIA.keys() == expected.keys()
 
 
 @pytest.mark.parametrize("name", CRITERIA)
-def test_total_and_every_logged_term(name, expected, golden_prediction, golden_target):
-    total, terms = make_criterion(name)(golden_prediction, golden_target)
+def test_total_and_every_logged_term(name, criterion, expected, golden_prediction, golden_target):
+    total, terms = criterion(golden_prediction, golden_target)
     torch.testing.assert_close(total.item(), expected[name]["loss"], rtol=1e-4, atol=0)
     details = {key.split("_", 1)[1]: value for key, value in expected[name]["details"].items()}
     assert terms.keys() == details.keys()
@@ -44,13 +57,13 @@ def test_total_and_every_logged_term(name, expected, golden_prediction, golden_t
 
 
 @pytest.mark.parametrize("name", CRITERIA)
-def test_gradient_norms_of_every_prediction(name, expected, golden_prediction, golden_target):
+def test_gradient_norms_of_every_prediction(name, criterion, expected, golden_prediction, golden_target):
     num_views = golden_target.depth.shape[1]
     # One scale per view, as upstream passes it, so that the gradient can be told apart by view.
     scale = golden_prediction.scale[:, None].repeat(1, num_views)
     leaves = {field.name: getattr(golden_prediction, field.name) for field in fields(golden_prediction)}
     leaves = {key: value.clone().requires_grad_() for key, value in (leaves | {"scale": scale}).items()}
-    total, _ = make_criterion(name)(type(golden_prediction)(**leaves), golden_target)
+    total, _ = criterion(type(golden_prediction)(**leaves), golden_target)
     gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     for (key, leaf), gradient in zip(leaves.items(), gradients, strict=True):
         gradient = torch.zeros_like(leaf) if gradient is None else gradient

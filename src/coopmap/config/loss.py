@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from coopmap.config.checks import require, require_choice
 
 POSE_TERMS = ("absolute", "pairwise", "both")
+PAIRS = ("all", "between_agents")
 DEPTH_KINDS = ("ray", "z")
 NORMAL_GATES = ("synthetic", "dense")
 MASK_POS_WEIGHTS = ("none", "auto")
@@ -101,8 +102,14 @@ class LossConfig:
         weights: weight of each term.
         weights_on: weight of pixels in the regression terms, by what they show.
         height: bounds of the term ``height``.
-        pose_terms: ``absolute`` (poses in view 0's frame), ``pairwise`` (relative poses of all ordered pairs of views)
-            or ``both``, averaged together.
+        pose_terms: ``absolute`` (poses in view 0's frame), ``pairwise`` (relative poses of ordered pairs of views) or
+            ``both``, averaged together.
+        pairs: pairs of views that count in ``pairwise`` and ``both``: ``all``, or ``between_agents``, without those of
+            one agent's cameras, whose relative poses are constants of the rig and teach nothing about where cars are.
+            Where views are agents there is no difference.
+        convert_to_view0: first move predictions rigidly so that their own view 0 becomes the reference; otherwise they
+            are taken to be in view 0's frame already. The objective then does not depend on the frame in which the
+            model predicts.
         depth: ``ray`` (range along the ray) or ``z``.
         normals: where the normal and gradient terms apply: ``synthetic`` (samples flagged so) or ``dense`` (views whose
             share of covered pixels with known depth is at least ``dense_share``). Simulated LiDAR depth is synthetic
@@ -117,7 +124,8 @@ class LossConfig:
             little gradient at large errors, which suits finetuning. Evaluation always uses the published 0.5.
         robust_c: error at which the robust loss stops being quadratic in training, in the unit of the compared
             quantity. Evaluation always uses the published 0.05.
-        confidence_alpha: weight of the log confidence, training only.
+        confidence_alpha: weight of the log confidence, training only; null = world points are not weighted by the
+            confidence, which then learns nothing, but lose their largest errors, as in evaluation.
         exclude_top_percent: share of the largest pixel errors of each view left out on measured (not synthetic)
             samples, 0 to 100 (exclusive).
         mask_pos_weight: weight of covered pixels in the mask term: ``none`` (1) or ``auto`` (ratio of uncovered to
@@ -130,24 +138,34 @@ class LossConfig:
     weights_on: PixelFactors = field(default_factory=PixelFactors)
     height: HeightPrior = field(default_factory=HeightPrior)
     pose_terms: str = "absolute"
+    pairs: str = "all"
+    convert_to_view0: bool = False
     depth: str = "ray"
     normals: str = "synthetic"
     dense_share: float = 0.4
     robust_alpha: float = PUBLISHED_ROBUST_ALPHA
     robust_c: float = PUBLISHED_ROBUST_C
-    confidence_alpha: float = 0.2
+    confidence_alpha: float | None = 0.2
     exclude_top_percent: float = 5.0
     mask_pos_weight: str = "none"
     view_scaling: bool = True
 
     def __post_init__(self) -> None:
         require_choice("loss.pose_terms", self.pose_terms, POSE_TERMS)
+        require_choice("loss.pairs", self.pairs, PAIRS)
+        require(
+            self.pairs == "all" or self.pose_terms != "absolute",
+            "loss.pairs",
+            self.pairs,
+            "all with loss.pose_terms=absolute, which compares no pairs",
+        )
         require_choice("loss.depth", self.depth, DEPTH_KINDS)
         require_choice("loss.normals", self.normals, NORMAL_GATES)
         require_choice("loss.mask_pos_weight", self.mask_pos_weight, MASK_POS_WEIGHTS)
         require(0 < self.dense_share <= 1, "loss.dense_share", self.dense_share, "a share in (0, 1]")
         require(0 < self.robust_alpha < 2, "loss.robust_alpha", self.robust_alpha, "a shape in (0, 2)")
         require(self.robust_c > 0, "loss.robust_c", self.robust_c, "a positive number")
-        require(self.confidence_alpha > 0, "loss.confidence_alpha", self.confidence_alpha, "a positive number")
+        alpha = self.confidence_alpha
+        require(alpha is None or alpha > 0, "loss.confidence_alpha", alpha, "a positive number, or null")
         excluded = self.exclude_top_percent
         require(0 <= excluded < 100, "loss.exclude_top_percent", excluded, "a percentage, at least 0 and under 100")

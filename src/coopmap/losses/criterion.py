@@ -106,7 +106,7 @@ class Criterion(nn.Module):
         """Loss of each view: confidence-weighted or without the largest errors; the plain mean is logged too."""
         cfg, name, counted = self.cfg, term.name(self.cfg), inputs.weight
         plain = name_views(name, weighted_mean(loss.detach(), counted, PIXELS))
-        if term.by_confidence and self.training:
+        if term.by_confidence and self.training and cfg.confidence_alpha is not None:
             suffix, confidence = "conf_loss", inputs.prediction.confidence
             loss = loss * confidence - cfg.confidence_alpha * confidence.log()
         else:

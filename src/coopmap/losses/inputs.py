@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from coopmap.config.checks import ConfigError
 from coopmap.config.loss import LossConfig
 from coopmap.losses.normalized import NormalizedPair, normalize
-from coopmap.types import Prediction, Target
+from coopmap.types import Prediction, Target, prediction_in_view0
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LossInputs:
 
     Attributes:
         cfg: settings in the present mode.
-        prediction: in meters, float32.
+        prediction: in meters, float32; in view 0's frame, by its own view 0 with ``loss.convert_to_view0``.
         target: ground truth.
         pair: both in view 0's frame, each divided by its own mean point distance.
         factor: weight of each pixel in the regression terms, whether its depth is known or not; in [0, 1].
@@ -55,6 +55,8 @@ def gather(cfg: LossConfig, prediction: Prediction, target: Target, teacher: Pre
         ConfigError: see :func:`pixel_factor`.
     """
     prediction = prediction.map(Tensor.float)
+    if cfg.convert_to_view0:
+        prediction = prediction_in_view0(prediction)
     factor = pixel_factor(target, cfg)
     return LossInputs(cfg, prediction, target, normalize(prediction, target, factor), factor, teacher)
 

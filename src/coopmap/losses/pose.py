@@ -1,4 +1,4 @@
-"""Pose terms: poses in view 0's frame and relative poses of all ordered pairs of views."""
+"""Pose terms: poses in view 0's frame and relative poses of ordered pairs of views."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ def pairwise_trans(quat: Float[Tensor, "b v 4"], trans: Float[Tensor, "b v 3"]) 
     return roma.quat_action(roma.quat_inverse(quat)[:, :, None], trans[:, None] - trans[:, :, None])
 
 
-def other_views(like: Float[Tensor, "b v *rest"]) -> Float[Tensor, "v v"]:
-    """1 for pairs of different views."""
-    return 1.0 - torch.eye(like.shape[1], dtype=like.dtype, device=like.device)
+def compared_pairs(inputs: LossInputs) -> Float[Tensor, "b v v"]:
+    """1 for the ordered pairs of different views that count (``loss.pairs``)."""
+    batch, num_views = inputs.weight.shape[:2]
+    pairs = ~torch.eye(num_views, dtype=torch.bool, device=inputs.weight.device).expand(batch, -1, -1)
+    if inputs.cfg.pairs == "between_agents" and (agent := inputs.target.agent) is not None:
+        pairs = pairs & (agent[:, :, None] != agent[:, None])
+    return pairs.to(inputs.weight)
 
 
 def quat_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
@@ -41,7 +45,7 @@ def quat_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
         weights.append(torch.ones_like(losses[-1]))
     if cfg.pose_terms != "absolute":
         losses.append(_nearer_sign_loss(pairwise_quats(prediction), pairwise_quats(truth), cfg))
-        weights.append(other_views(prediction).expand_as(losses[-1]))
+        weights.append(compared_pairs(inputs))
     return weighted_mean(torch.cat(losses, -1), torch.cat(weights, -1), dim=(0, 2))
 
 
@@ -59,7 +63,7 @@ def trans_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     if cfg.pose_terms != "absolute":
         predicted_pairs = pairwise_trans(prediction.quat, prediction.trans)
         losses.append(robust_loss(predicted_pairs, pairwise_trans(truth.quat, truth.trans), cfg))
-        weights.append(other_views(prediction.trans) * (has_unit[:, :, None] & has_unit[:, None]))
+        weights.append(compared_pairs(inputs) * (has_unit[:, :, None] & has_unit[:, None]))
     return weighted_mean(torch.cat(losses, -1), torch.cat(weights, -1), dim=(0, 2))
 
 

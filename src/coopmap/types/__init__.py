@@ -10,7 +10,14 @@ from coopmap.types.records import (
     Target,
     TensorRecord,
 )
-from coopmap.types.view0 import SMALLEST_DISTANCE, Geometry, mean_distance, mean_range, truth_in_view0
+from coopmap.types.view0 import (
+    SMALLEST_DISTANCE,
+    Geometry,
+    mean_distance,
+    mean_range,
+    prediction_in_view0,
+    truth_in_view0,
+)
 
 __all__ = [
     "SMALLEST_DISTANCE",
@@ -25,5 +32,6 @@ __all__ = [
     "TensorRecord",
     "mean_distance",
     "mean_range",
+    "prediction_in_view0",
     "truth_in_view0",
 ]

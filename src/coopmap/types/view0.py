@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import roma
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose, transform_points
-from coopmap.types.records import Target
+from coopmap.types.records import Prediction, Target
 
 SMALLEST_DISTANCE = 1e-8
 
@@ -68,4 +69,23 @@ def truth_in_view0(target: Target) -> Geometry:
         rays=target.rays,
         quat=quat,
         trans=trans,
+    )
+
+
+def prediction_in_view0(prediction: Prediction) -> Prediction:
+    """The prediction moved rigidly to the frame of its own view 0, whose pose becomes the identity.
+
+    For models that are free to predict in any frame (upstream ``convert_predictions_to_view0_frame``). Geometry in the
+    views' own frames and lengths stay as they are; the metric scale keeps its gradient.
+    """
+    quat, trans = prediction.pose_quat[:, :1], prediction.pose_trans[:, :1]
+    inverse = roma.quat_inverse(quat)
+    points = prediction.points_world
+    rotation = roma.unitquat_to_rotmat(torch.nn.functional.normalize(quat[:, 0], dim=-1))
+    moved = (points.flatten(1, 3) - trans) @ rotation  # points are rows: this is the inverse rotation
+    return replace(
+        prediction,
+        pose_quat=roma.quat_product(inverse, prediction.pose_quat),
+        pose_trans=roma.quat_action(inverse, prediction.pose_trans - trans),
+        points_world=moved.view_as(points),
     )
