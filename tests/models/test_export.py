@@ -16,7 +16,9 @@ from coopmap import load_config as load_whole_config
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import to_yaml
 from coopmap.export import export
+from coopmap.inference.loading import load_run
 from coopmap.models import MapAnything, load_weights
+from coopmap.models.hub import WeightsMismatchError
 from coopmap.models.upstream import NotUpstreamError, released_tensors, upstream_config
 
 from .support import ALL_INPUTS, golden_json, load_config, make_observation
@@ -242,6 +244,39 @@ def test_encoders_that_the_model_lacks_are_lent_or_the_export_is_refused(whole, 
         "depth_scale_encoder",
     )
     assert_same_output(model, again)
+
+
+def test_a_model_without_a_marked_reference_is_exported_as_upstream_builds_it(whole, tmp_path):
+    """Upstream then has no mark among its weights, and loads strictly."""
+    inputs = "model.inputs={rays: true, depth: true, pose: true}"
+    config = stand_in(inputs, "model.info_sharing.mark_reference=false")
+    torch.manual_seed(4)
+    model = MapAnything(config.model).eval()
+    checkpoint = save_checkpoint(tmp_path / "last.ckpt", config, model)
+    folder = export(checkpoint, tmp_path / "unmarked", license="mit")
+    written = json.loads((folder / "config.json").read_text())["info_sharing_config"]["module_args"]
+    assert written["distinguish_ref_and_non_ref_views"] is False
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        names = set(file.keys()) | set(file.metadata()) - {"format"}
+    assert names == set(whole.state_dict()) - {"info_sharing.view_pos_table"}
+
+    for source in (folder, checkpoint):
+        again = MapAnything(config.model).eval()
+        assert load_weights(again, source).left_out == ()
+        assert_same_output(model, again)
+    stored, stored_config = load_run(checkpoint)
+    assert not stored_config.model.info_sharing.mark_reference
+    assert_same_output(model, stored.eval())
+
+
+def test_the_mark_of_released_weights_is_left_out_and_never_made_up(whole, released, tmp_path):
+    config = stand_in("model.inputs={rays: true, depth: true, pose: true}", "model.info_sharing.mark_reference=false")
+    model = MapAnything(config.model).eval()
+    assert load_weights(model, released).left_out == ("info_sharing.view_pos_table",)
+    assert torch.equal(model.state_dict()["scale_token"], whole.state_dict()["scale_token"])
+    unmarked = export(save_checkpoint(tmp_path / "last.ckpt", config, model), tmp_path / "unmarked", license="mit")
+    with pytest.raises(WeightsMismatchError, match=r"missing \(1\):\n  info_sharing\.view_pos_table"):
+        load_weights(MapAnything(whole.cfg), unmarked)
 
 
 def test_parts_that_upstream_does_not_know_are_refused(whole, tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from coopmap.geometry import pose_from_quat_trans, relative_pose, transform_points
 from coopmap.models import MapAnything
 from coopmap.types import Observation, Prediction
 
@@ -66,6 +67,27 @@ def test_other_views_are_interchangeable_and_view_0_is_not(tiny):
     assert_equal(permuted, expected)
     swapped = tiny(observation.map(lambda tensor: tensor[:, [1, 0, 2, 3]]))
     assert (swapped.pose_trans[:, 0] - original.pose_trans[:, 1]).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_without_a_marked_reference_all_views_are_interchangeable():
+    """Another view first: the same tokens, so the same scale, depth and relative poses, now in that view's frame."""
+    torch.manual_seed(0)
+    model = MapAnything(load_config("mapanything_tiny", {"info_sharing": {"mark_reference": False}})).eval()
+    assert "info_sharing.view_pos_table" not in model.state_dict()
+    observation, order = make_observation(2, 4), [2, 0, 3, 1]
+    original = model(observation)
+    permuted = model(observation.map(lambda tensor: tensor[:, order]))
+    for name in ("rays", "depth", "confidence", "points_view"):
+        torch.testing.assert_close(getattr(permuted, name), getattr(original, name)[:, order], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(permuted.scale, original.scale, rtol=1e-5, atol=0)
+    pose, other = (pose_from_quat_trans(each.pose_quat, each.pose_trans) for each in (original, permuted))
+    torch.testing.assert_close(other, relative_pose(pose[:, [2]], pose[:, order]), rtol=1e-3, atol=1e-3)
+    for first in (pose[:, 0], other[:, 0]):
+        torch.testing.assert_close(first, torch.eye(4).expand(2, 4, 4), rtol=0, atol=1e-5)
+    assert pose[:, 1:, :3, 3].norm(dim=-1).min() > 1e-2
+    moved = transform_points(pose, original.points_view.flatten(2, 3)).view_as(original.points_world)
+    torch.testing.assert_close(moved, original.points_world, rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()

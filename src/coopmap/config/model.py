@@ -90,12 +90,15 @@ class InfoSharingConfig(TransformerConfig):
         intermediate_layers: the two blocks whose outputs the dense head reads, in addition to the encoder's features
             and the last block's output.
         encoder_tokens: also pass on the encoder's class and register tokens, one set per view.
+        mark_reference: tell the network which view is the reference; otherwise all views are interchangeable, and
+            predictions are moved to view 0 by its own predicted pose (for ``loss=relative``).
     """
 
     dim: int = 768
     num_heads: int = 12
     intermediate_layers: list[int] = field(default_factory=lambda: [11, 17])
     encoder_tokens: bool = False
+    mark_reference: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -226,6 +229,12 @@ class ModelConfig:
             "model.plucker",
             self.plucker,
             "false without model.inputs.rays: it says where given rays start",
+        )
+        require(
+            self.info_sharing.mark_reference or not self.view_embedding,
+            "model.view_embedding",
+            self.view_embedding,
+            "false without model.info_sharing.mark_reference: it marks the cameras of the reference agent",
         )
         require_choice("model.initialization", self.initialization, INITIALIZATIONS)
         require(

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 MAX_LISTED = 20
 PRIOR_ENCODERS = tuple(name for name in SUBMODULES if name.endswith("_encoder"))
 REQUIRED_PARTS = set(SUBMODULES) - set(PRIOR_ENCODERS)
+REFERENCE_MARK = "info_sharing.view_pos_table"
 ENCODER_BLOCK = re.compile(r"encoder\.model\.blocks\.(\d+)\.(.+)")
 ENCODER_TAIL = re.compile(r"encoder\.model\.(blocks\.\d+|norm)(?=\.)")
 
@@ -96,10 +97,11 @@ def load_weights(
     """Load weights into ``model``; see :func:`~coopmap.models.sources.read_weights` for what ``source`` may be.
 
     Shared tensors may be stored under one of their names or all. Encoders of geometric inputs that the configuration
-    leaves out (``model.inputs``) are skipped and reported in ``left_out``. Such encoders, and parts that no public
-    model has, may be missing entirely; they then keep their initial values, and encoders start without influence. An
-    official DINOv2 backbone fills the encoder; when it has as many blocks as encoder and multi-view transformer
-    together, its last blocks start the latter (upstream's DINO initialization of V1.1).
+    leaves out (``model.inputs``) are skipped and reported in ``left_out``, as is the mark of the reference view
+    (``model.info_sharing.mark_reference``). Such encoders, and parts that no public model has, may be missing entirely;
+    they then keep their initial values, and encoders start without influence. An official DINOv2 backbone fills the
+    encoder; when it has as many blocks as encoder and multi-view transformer together, its last blocks start the latter
+    (upstream's DINO initialization of V1.1).
 
     Args:
         model: on any device; a model on the meta device takes over the tensors as they are, memory-mapped on the CPU.
@@ -157,7 +159,8 @@ def _match(weights: Weights, model: MapAnything, canonical: Mapping[str, str], s
         tensors = {name: tensor for name, tensor in tensors.items() if _module(name) not in left_out}
     else:
         left_out = {_part(name) for name in tensors} & {name for name in PRIOR_ENCODERS if not hasattr(model, name)}
-        tensors = {name: tensor for name, tensor in tensors.items() if _part(name) not in left_out}
+        left_out |= {REFERENCE_MARK} & set(tensors) - set(own)
+        tensors = {name: tensor for name, tensor in tensors.items() if not {name, _part(name)} & left_out}
     given = _by_canonical_name(tensors, canonical)
     new = {_part(name) for name in own} - REQUIRED_PARTS - {_part(name) for name in given}
     if new:

@@ -16,11 +16,11 @@ from coopmap.models.layers import Block, LayerNorm, run
 class AlternatingAttention(nn.Module):
     """Blocks 0, 2, ... attend over the tokens of all views and the scale token, blocks 1, 3, ... within each view.
 
-    Only view 0, the reference, is marked; the other views are interchangeable
-    (UniCeption ``MultiViewAlternatingAttentionTransformerIFR``).
+    Only view 0, the reference, is marked, or no view at all (``cfg.mark_reference``); the others are interchangeable
+    (UniCeption ``MultiViewAlternatingAttentionTransformerIFR``, ``distinguish_ref_and_non_ref_views``).
     """
 
-    view_pos_table: Tensor
+    view_pos_table: Tensor | None
 
     def __init__(self, cfg: InfoSharingConfig, input_dim: int, checkpointing: bool = False) -> None:
         super().__init__()
@@ -29,7 +29,8 @@ class AlternatingAttention(nn.Module):
         self.self_attention_blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))
         self.norm = LayerNorm(cfg.dim)
         # The sinusoidal encoding of index 0: sin 0, cos 0, sin 0, ... It is part of released weights.
-        self.register_buffer("view_pos_table", torch.tensor([[0.0, 1.0]]).repeat(1, cfg.dim // 2))
+        mark = torch.tensor([[0.0, 1.0]]).repeat(1, cfg.dim // 2)
+        self.register_buffer("view_pos_table", mark if cfg.mark_reference else None)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -51,7 +52,8 @@ class AlternatingAttention(nn.Module):
         views = patches if extra_tokens is None else torch.cat([patches, extra_tokens], dim=2)
         num_tokens = views.shape[2]
         views, scale = self.proj_embed(views), self.proj_embed(scale_token)
-        views = views + F.pad(self.view_pos_table[:, None], (0, 0, 0, 0, 0, num_views - 1))  # zero but for view 0
+        if self.view_pos_table is not None:
+            views = views + F.pad(self.view_pos_table[:, None], (0, 0, 0, 0, 0, num_views - 1))  # zero but for view 0
         after = {}
         for index, block in enumerate(self.self_attention_blocks):
             if index % 2 == 0:

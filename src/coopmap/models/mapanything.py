@@ -26,7 +26,7 @@ from coopmap.models.info_sharing import AlternatingAttention
 from coopmap.models.initialization import initialize_from_scratch
 from coopmap.models.layers import LayerNorm
 from coopmap.models.priors import DenseEncoder, GlobalEncoder, depth_features, given_poses, pose_features, where_given
-from coopmap.types import Observation, Prediction
+from coopmap.types import Observation, Prediction, prediction_in_view0
 
 NUM_LEVELS = 4
 """Maps that the dense head reads: the tokens that enter the multi-view transformer, and those after three blocks."""
@@ -177,7 +177,8 @@ class MapAnything(nn.Module):
         views = trunk.encoded.shape[:2]
         dense = self.dense_head(trunk.levels, image_size).unflatten(0, views)
         trans, quat = (output.unflatten(0, views) for output in self.pose_head(trunk.levels[-1]))
-        return decode(dense, trans, quat, self.scale_head(scale_token))
+        prediction = decode(dense, trans, quat, self.scale_head(scale_token))
+        return prediction if self.cfg.info_sharing.mark_reference else prediction_in_view0(prediction)
 
 
 def _as_maps(tokens: Float[Tensor, "b v n c"], grid: tuple[int, int]) -> Float[Tensor, "bv c h w"]:

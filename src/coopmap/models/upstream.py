@@ -119,7 +119,7 @@ def _info_sharing(cfg: InfoSharingConfig) -> dict[str, Any]:
         "norm_intermediate": True,
         "size": f"{cfg.depth}_layers",
         "depth": cfg.depth,
-        "distinguish_ref_and_non_ref_views": True,
+        "distinguish_ref_and_non_ref_views": cfg.mark_reference,
         "gradient_checkpointing": False,
         "dim": cfg.dim,
         "num_heads": cfg.num_heads,
