@@ -45,7 +45,7 @@ def trained_parts(model: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("overrides", [(), (CHECKPOINTING,)], ids=["plain", "checkpointing"])
-@pytest.mark.parametrize("preset", ["full", "heads", "encoder_frozen", "lora"])
+@pytest.mark.parametrize("preset", ["full", "heads", "encoder_frozen", "lora", "biases"])
 def test_every_trained_parameter_receives_a_gradient_and_no_other_does(preset: str, overrides: tuple[str, ...]) -> None:
     model = adapted(preset, *overrides)
     objective(model(observation())).backward()
@@ -137,6 +137,39 @@ def test_fusion_only_trains_the_block_and_the_heads(overrides: Callable[..., lis
 def test_fusion_only_needs_a_fusion_block() -> None:
     with pytest.raises(ConfigError, match=r"optim\.train\.only=fusion"):
         adapted("fusion_only")
+
+
+def test_biases_trains_every_part_but_no_matrix() -> None:
+    model = adapted("biases")
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    gains = {f"{name}.weight" for name, module in model.named_modules() if "norm" in name.rpartition(".")[2]} & dict(
+        model.named_parameters()
+    ).keys()
+    assert len(gains) == 2 * 4 + 3  # two in each block; after the encoder, the sum of inputs and the transformer
+    assert trained.keys() == gains | {name for name, _ in model.named_parameters() if name.endswith(".bias")}
+    assert all(value.ndim == 1 for value in trained.values())
+    assert sum(value.numel() for value in trained.values()) < 0.02 * sum(value.numel() for value in model.parameters())
+
+
+def test_biases_of_some_parts() -> None:
+    model = adapted("biases", "optim.train.only=[pose_head]")
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith("pose_head.")} - {
+        name for name, value in model.named_parameters() if value.ndim > 1
+    }
+
+
+def test_matching_trains_the_parts_of_that_name() -> None:
+    config = load_config(["machine=laptop", "optim/train=matching"])
+    model = build_model(config)
+    with pytest.raises(
+        ConfigError, match=r"optim\.train\.only=matching\*: this model has no such part, only encoder, "
+    ):
+        adapt(model, config.optim.train)
+    model.matching, model.matching_refinement = nn.Linear(2, 2), nn.Linear(2, 2)
+    model.unmatched = nn.Linear(2, 2)
+    adapt(model, config.optim.train)
+    assert trained_parts(model) == {"matching", "matching_refinement"}
 
 
 def test_unknown_part_is_named() -> None:

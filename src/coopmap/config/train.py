@@ -8,6 +8,7 @@ from typing import Any
 from coopmap.config.checks import require, require_choice
 
 LOGGER_MODES = ("auto", "csv", "wandb", "offline")
+TRAINED_TENSORS = ("all", "biases")
 PROGRESS_MODES = ("auto", "bar", "lines", "none")
 
 
@@ -17,7 +18,9 @@ class AdaptationConfig:
 
     Attributes:
         name: label for logs and tables.
-        only: train these parts alone, by the name of the model's child; empty = all.
+        only: train these parts alone, by the name of the model's child, or by a pattern (``matching*``) that some name
+            has to match; empty = all.
+        tensors: ``all`` tensors of these parts, or ``biases``: only biases and the parameters of norms.
         frozen: parts that keep their weights.
         lora: parts that keep their weights, except for low-rank updates of their linear layers.
         lora_rank: inner dimension of an update.
@@ -26,12 +29,14 @@ class AdaptationConfig:
 
     name: str = "full"
     only: list[str] = field(default_factory=list)
+    tensors: str = "all"
     frozen: list[str] = field(default_factory=list)
     lora: list[str] = field(default_factory=list)
     lora_rank: int = 16
     lora_alpha: float = 16.0
 
     def __post_init__(self) -> None:
+        require_choice("optim.train.tensors", self.tensors, TRAINED_TENSORS)
         require(self.lora_rank >= 1, "optim.train.lora_rank", self.lora_rank, "at least 1")
         require(self.lora_alpha > 0, "optim.train.lora_alpha", self.lora_alpha, "a positive number")
         both = sorted(set(self.only) & {*self.frozen, *self.lora})

@@ -32,7 +32,7 @@ def check_start(config: Config, overrides: Sequence[str]) -> None:
             CPU.
     """
     check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
-    shaped_by = ("model=", "model.encoder.", "model.info_sharing.")
+    shaped_by = ("model=", "model.encoder.", "model.info_sharing.dim=", "model.info_sharing.depth=")
     unchosen = bool(overrides) and not any(override.startswith(shaped_by) for override in overrides)
     if unchosen and config.machine == "laptop" and _is_large(config):
         raise ConfigError(
@@ -61,6 +61,8 @@ def report_start(config: Config) -> None:
     log.info("%s starts from random weights", config.model.name)
     train = config.optim.train
     kept = ", ".join([f"all but {', '.join(train.only)}"] if train.only else [*train.frozen, *train.lora])
+    if train.tensors == "biases":
+        kept = "all weight matrices"
     if kept:
         log.warning("WARNING: optim/train=%s leaves %s at random weights: set %s", train.name, kept, WEIGHTS_HINT)
     elif _is_large(config):
