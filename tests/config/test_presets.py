@@ -83,6 +83,31 @@ def test_named_groups_and_keys_win_over_the_demo() -> None:
     assert (key.loss.robust_alpha, key.loss.robust_c) == (0.7, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("named", "pose_trans", "cam_pts3d"),
+    [
+        ([], 0.1, 0.1),
+        (["loss.weights.cam_pts3d=0.2"], 0.1, 0.2),
+        (["loss=pose"], 3.0, 1.0),
+        (["experiment=cyl_posefix"], 3.0, 1.0),
+        (["preset=demo"], 3.0, 1.0),
+    ],
+)
+def test_v11_comes_with_its_own_objective(named: list[str], pose_trans: float, cam_pts3d: float) -> None:
+    config = load_config(["model=mapanything_v11", ROOT_SET, *named])
+    assert (config.loss.weights.pose_trans, config.loss.weights.cam_pts3d) == (pose_trans, cam_pts3d)
+    assert load_config(["model=mapanything_v1", ROOT_SET]).loss.weights.pose_trans == 3.0
+
+
+def test_the_recipe_of_v11() -> None:
+    """Upstream's ``lower_encoder_lr`` with the default schedule, and ``finetune_heads_only`` as the last stage."""
+    optim = load_config(["model=mapanything_v11", ROOT_SET]).optim
+    assert (optim.lr, optim.lr_of, optim.weight_decay) == (1e-4, {"encoder": 5e-6}, 0.05)
+    assert (optim.warmup_fraction, optim.final_lr_fraction) == (0.1, 0.01)
+    last = load_config(["model=mapanything_v11", ROOT_SET, "optim/train=heads", "optim.lr=5e-6"]).optim
+    assert (last.train.only, last.lr) == (["dense_head", "pose_head", "scale_head"], 5e-6)
+
+
 def test_experiments_win_over_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(shutil.copytree(conf_dir(), tmp_path / "conf"))
     lines = ["# @package _global_", "defaults:", "  - override /model: mapanything_v1", "trainer: {max_epochs: 2}"]

@@ -15,17 +15,21 @@ from coopmap.types import Prediction, truth_in_view0
 
 SEEDS = st.integers(0, 2**31)
 CONFIGS = [LossConfig(pose_terms=pose_terms) for pose_terms in ("absolute", "pairwise", "both")]
-EVERY_TERM = "every term"
+EVERY_TERM, RELATIVE = "every term", "relative"
 IN_METERS = ("scale", "rig", "height")
 """Terms in meters: the metric scale of the prediction matters to them."""
 few_examples = settings(max_examples=4, deadline=None)
 
 
-@pytest.fixture(scope="session", params=[*CONFIGS, EVERY_TERM], ids=lambda cfg: getattr(cfg, "pose_terms", cfg))
-def case(request, make_scene, make_full_scene, every_term):
+@pytest.fixture(
+    scope="session", params=[*CONFIGS, EVERY_TERM, RELATIVE], ids=lambda cfg: getattr(cfg, "pose_terms", cfg)
+)
+def case(request, make_scene, make_full_scene, every_term, load):
     """Settings, and the scenes that go with them."""
     if request.param == EVERY_TERM:
         return every_term(), make_full_scene
+    if request.param == RELATIVE:
+        return load("relative"), make_full_scene
     return request.param, make_scene
 
 

@@ -17,6 +17,8 @@ from coopmap.config.run_id import register_resolvers
 from coopmap.config.schema import Config
 
 VERSION_BASE = "1.3"
+PUBLISHED_LOSS = {"mapanything_v11": "v11"}
+"""What a released architecture was trained with, where that is not what experiments choose."""
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
@@ -78,7 +80,8 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     """Resolve ``machine=auto`` and ``preset=auto``, the defaults of both.
 
     Explicit choices also win over a preset as a whole: a chosen ``loss`` comes without the preset's changes to it, and
-    a given ``data.root`` replaces the synthetic town, not just its path.
+    a given ``data.root`` replaces the synthetic town, not just its path. Who chooses an architecture, and neither an
+    objective nor an experiment, which has one, gets the objective that the architecture was released with.
     """
     chosen = {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
     completed = [override for override in overrides if override not in ("machine=auto", "preset=auto")]
@@ -88,6 +91,8 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
         completed.insert(0, f"machine={machine}")
     if chosen.get("preset", "auto") == "auto":
         completed.insert(0, f"preset={default_preset(machine, chosen)}")
+    if not chosen.keys() & {"loss", "experiment"} and chosen.get("preset") != "demo":
+        completed += [f"loss={loss}" for model, loss in PUBLISHED_LOSS.items() if chosen.get("model") == model]
     if "loss" in chosen and "loss/start" not in chosen:
         completed.append("loss/start=released")
     if "data.root" in chosen and "data" not in chosen:
