@@ -59,12 +59,20 @@ def test_another_machine(make_run: MakeRun) -> None:
     assert found == ["host differs: a in 3 runs; z in b/seed1; step and wall times are not comparable"]
 
 
-def test_another_objective(make_run: MakeRun) -> None:
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [
+        ("loss.weights.pose_trans", {"weights": {"pose_trans": 1.0}}, {"weights": {"pose_trans": 3.0}}),
+        ("loss.pairs", {"pairs": "all"}, {"pairs": "between_agents"}),
+        ("loss.convert_to_view0", {"convert_to_view0": False}, {"convert_to_view0": True}),
+    ],
+)
+def test_another_objective(make_run: MakeRun, key: str, one: dict[str, Any], other: dict[str, Any]) -> None:
     runs = [
-        read_run(make_run(name, 0, ROWS, facts=FACTS, settings={"loss": {"weights": {"pose_trans": weight}}}))
-        for name, weight in (("a", 1.0), ("b", 3.0))
+        read_run(make_run(name, 0, ROWS, facts=FACTS, settings={"loss": loss}))
+        for name, loss in (("a", one), ("b", other))
     ]
-    expected = "objective differs (loss.weights.pose_trans): pose_trans_avg is not comparable, meters and degrees are"
+    expected = f"objective differs ({key}): pose_trans_avg is not comparable, meters and degrees are"
     assert expected in warnings_of(runs)
 
 

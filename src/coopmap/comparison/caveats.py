@@ -21,7 +21,7 @@ DATASET_KEYS = (
 )
 """Settings that decide which frames and agents a run is trained and measured on."""
 
-OBJECTIVE_KEYS = ("loss.weights.pose_trans", "loss.pose_terms")
+OBJECTIVE_KEYS = ("loss.weights.pose_trans", "loss.pose_terms", "loss.pairs", "loss.convert_to_view0")
 """Settings that ``val/pose_trans_avg`` depends on; the shape of the robust loss is the published one in evaluation."""
 
 PIXELS = dict.fromkeys(("panorama", "grouped", "warped"), "panoramas") | {
