@@ -7,6 +7,7 @@ import roma
 import torch
 from torch import Tensor
 
+from coopmap.config import ConfigError
 from coopmap.geometry import invert, pose_from_quat_trans, relative_pose, transform_points
 from coopmap.models import MapAnything
 from coopmap.models.addons.rig_constraint import constrain_to_rig, mean_quat
@@ -186,6 +187,11 @@ def test_option_of_the_model(free):
     torch.testing.assert_close(prediction.points_world, expected.points_world)
     objective(prediction).backward()
     assert [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()] == []
+
+
+def test_an_embedding_of_the_reference_agent_is_refused_where_no_reference_is_marked():
+    with pytest.raises(ConfigError, match=r"model\.view_embedding=True: expected false without .*mark_reference"):
+        load_config("mapanything_tiny", {"view_embedding": True, "info_sharing": {"mark_reference": False}})
 
 
 def test_view_embedding_is_nothing_at_first_and_then_tells_slots_and_cars(free):

@@ -1,4 +1,5 @@
-"""Every variant that is compared trains: 4n camera views, panoramas, and each way to fuse cameras."""
+"""Every variant that is compared trains: 4n camera views, with and without a reference, panoramas, and each way to fuse
+cameras."""
 
 from collections.abc import Callable
 from statistics import mean
@@ -12,11 +13,13 @@ from coopmap.train import train
 
 SMALL_CAMERAS = ("data.cameras.height=28", "data.cameras.width=42")
 STEPS, AT_EACH_END = 250, 20
+WITHOUT_REFERENCE = "experiment=four_camera", "loss=relative", "model.info_sharing.mark_reference=false"
+CHOICES = [*((f"experiment={name}",) for name in VARIANTS), WITHOUT_REFERENCE]
 
 
-@pytest.mark.parametrize("experiment", VARIANTS)
-def test_takes_steps(experiment: str, overrides: Callable[..., list[str]]) -> None:
-    config = load_config(overrides(f"experiment={experiment}", "debug=fast", *SMALL_CAMERAS))
+@pytest.mark.parametrize("chosen", CHOICES, ids=",".join)
+def test_takes_steps(chosen: tuple[str, ...], overrides: Callable[..., list[str]]) -> None:
+    config = load_config(overrides(*chosen, "debug=fast", *SMALL_CAMERAS))
     result = train(config)
     assert result.trainer.global_step == 2
     assert result.trainer.callback_metrics["train/loss"].isfinite()
