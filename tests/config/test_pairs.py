@@ -73,7 +73,7 @@ def needs_cameras(row: Row) -> bool:
 
 
 def layout_of(row: Row) -> list[str]:
-    """The layout that a fusion, or a rig, has to be given (docs/fusion.md, docs/inputs.md)."""
+    """The layout that a fusion, a rig or a mosaic has to be given (docs/fusion.md, docs/inputs.md, docs/mosaic.md)."""
     if kind := FUSIONS.get(row.get("model/fusion", "")):
         return [f"data.layout={kind}"]
     unfused = row.get("model/fusion") == "none" and row.get("experiment", "").startswith("fusion_")
@@ -82,6 +82,11 @@ def layout_of(row: Row) -> list[str]:
         layout = ["model/fusion=none"] * ("model/fusion" not in row) + ["data.layout=cameras"]
     else:
         layout = ["data.layout=panorama"] * unfused
+    if row.get("experiment") == "mosaic_posefix" and row.get("task") == "augmented":
+        layout = [
+            *layout,
+            "data.augmentation.yaw_roll=false",
+        ]  # turns the frame; rays that tell how are not always given
     return layout + ["model.fusion.injection=none"] * unfused
 
 
