@@ -83,10 +83,8 @@ def layout_of(row: Row) -> list[str]:
     else:
         layout = ["data.layout=panorama"] * unfused
     if row.get("experiment") == "mosaic_posefix" and row.get("task") == "augmented":
-        layout = [
-            *layout,
-            "data.augmentation.yaw_roll=false",
-        ]  # turns the frame; rays that tell how are not always given
+        # what turns the frame needs rays that tell how, and this task does not always give them
+        layout = [*layout, "data.augmentation.yaw_roll=false"]
     return layout + ["model.fusion.injection=none"] * unfused
 
 
