@@ -3,15 +3,11 @@
 A start comes from a systematic search over poses that two or three matches suggest
 (:mod:`coopmap.geometry.alignment_search`), without gradients. From there, Gauss-Newton minimizes
 
-    sum_i w_i c^2 d_i^2 / (c^2 + d_i^2) / 2 + |R e_y - e_y|^2 / (2 tilt_sigma^2),   d_i^2 = r_i' S_i^-1 r_i,
+    sum_i w_i c^2 d_i^2 / (c^2 + d_i^2) + |R e_y - e_y|^2 / tilt_sigma^2
 
-with ``r_i = p_i - (R q_i + t)``, ``S_i = A_i + R B_i R'`` (points p with covariances A in frame a, q with B in frame b;
-as in generalized ICP, Segal et al. 2009) and the kernel of Geman and McClure, whose width c narrows from step to step.
-S depends on R; its derivative is accounted for by taking the Jacobian at the match's most likely point
-``R q + t + R B R' S^-1 r`` in place of ``R q + t``, which also makes the result the same from either agent's side.
-
-Gradients are those of the minimum (implicit function theorem): one Newton step with the exact, constant Hessian from
-the minimum found.
+where ``d_i`` is the error of match i in standard deviations (:mod:`coopmap.geometry.alignment_cost`) in the kernel of
+Geman and McClure, whose width c narrows from step to step. Gradients are those of the minimum (implicit function
+theorem): one Newton step with a constant Hessian from the minimum found.
 """
 
 from __future__ import annotations
@@ -20,15 +16,27 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from coopmap.geometry.alignment_cost import (
+    FLOOR_M,
+    Cost,
+    Matches,
+    Rays,
+    damped,
+    gradient_at,
+    hessian_at,
+    information_at,
+    minimize,
+    moved,
+    settled,
+)
 from coopmap.geometry.alignment_search import best_candidates, top_matches
 
-WIDTH = 4.0
+WIDTH = 3.0
 """Standard deviations at which a match counts a quarter: the kernel's width c, at last."""
 
 MIN_MATCHES = 3
@@ -37,11 +45,8 @@ MIN_MATCHES = 3
 MAX_ROTATION_SIGMA, MAX_TRANSLATION_SIGMA_M = 0.5, 15.0
 """Root of the summed variances, radians and meters, above which the pose counts as not determined by its matches."""
 
-FLOOR_M = 1e-3
-"""Standard deviation added to every point, so that no covariance is singular."""
-
-_WIDENING = (16.0, 8.0, 4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # of WIDTH, per Gauss-Newton step
-_CANDIDATE_WIDENING = (8.0, 4.0, 2.0)
+_WIDENING = (8.0, 4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # of the kernel, per Gauss-Newton step
+_CANDIDATE_WIDENING = (10.0, 5.0, 2.5)
 _CANDIDATES = 4
 
 
@@ -68,23 +73,6 @@ class Alignment(NamedTuple):
     score: Float[Tensor, " *b"]
 
 
-class _Matches(NamedTuple):
-    """Matches in float64, cleaned: what has no weight is at the origin, with unit covariances."""
-
-    points_a: Float[Tensor, "b n 3"]
-    points_b: Float[Tensor, "b n 3"]
-    weight: Float[Tensor, "b n"]
-    covariance_a: Float[Tensor, "b n 3 3"]
-    covariance_b: Float[Tensor, "b n 3 3"]
-
-
-class _Residuals(NamedTuple):
-    precision: Float[Tensor, "b n 3 3"]  # S^-1
-    whitened: Float[Tensor, "b n 3"]  # S^-1 r
-    lever: Float[Tensor, "b n 3"]  # most likely point minus t, in a's axes
-    squared: Float[Tensor, "b n"]  # d^2
-
-
 def align(
     points_a: Float[Tensor, "*b n 3"],
     points_b: Float[Tensor, "*b n 3"],
@@ -92,6 +80,10 @@ def align(
     covariance_a: Float[Tensor, "*b n 3 3"] | None = None,
     covariance_b: Float[Tensor, "*b n 3 3"] | None = None,
     tilt_sigma: float | None = None,
+    *,
+    origin_a: Float[Tensor, "*b n 3"] | None = None,
+    origin_b: Float[Tensor, "*b n 3"] | None = None,
+    proportional: bool = True,
     width: float = WIDTH,
     hypotheses: int = 256,
 ) -> Alignment:
@@ -106,39 +98,48 @@ def align(
         weight: confidence of each match, not negative. Matches with weight 0, or with a value that is not finite, have
             no influence. Only relative size matters for the pose without a prior.
         covariance_a: of the errors of ``points_a``, square meters (see :func:`ray_covariance`); by default
-            :func:`isotropic_covariance`.
+            :func:`isotropic_covariance`. What counts is its part along the ray and the mean across it.
         covariance_b: the same for ``points_b``, in frame b.
         tilt_sigma: standard deviation in radians of the angle between both agents' vertical axes, per axis; None: no
             prior. With it, the search considers level agents only (two matches suggest a pose instead of three).
+        origin_a: where each point's ray starts, in frame a (a camera's center); by default the agent's center.
+        origin_b: the same in frame b.
+        proportional: errors grow with the range. Then each covariance is taken at the match's most likely point rather
+            than at the measured one, which removes a bias (see :mod:`coopmap.geometry.alignment_cost`). Else their size
+            stays as given.
         width: of the robust kernel, in standard deviations; ``math.inf``: least squares.
         hypotheses: poses that the search tries, per pair.
     """
-    batch, number, dtype = points_a.shape[:-2], points_a.shape[-2], points_a.dtype
-    matches = _prepare(points_a, points_b, weight, covariance_a, covariance_b)
+    number, dtype = points_a.shape[-2], points_a.dtype
+    rays_a = _rays(points_a, covariance_a, origin_a, proportional)
+    rays_b = _rays(points_b, covariance_b, origin_b, proportional)
+    matches = _clean(rays_a, rays_b, weight)
+    cost = Cost(tilt_sigma, width, proportional)
     with torch.no_grad():
-        fixed = _Matches(*(value.detach() for value in matches))
-        minimum = _minimize(_start(fixed, tilt_sigma, width, hypotheses), fixed, tilt_sigma, width, _WIDENING)
-        degenerate = _is_degenerate(minimum, fixed, tilt_sigma, width)
-        eye = torch.eye(4, dtype=minimum.dtype, device=minimum.device)
-        minimum = torch.where(degenerate[:, None, None], eye, minimum)
-        hessian = _hessian(minimum, fixed, tilt_sigma, width, degenerate)
+        fixed = matches.map(torch.detach)
+        start = _start(fixed, cost, hypotheses)
+        minimum, levers = minimize(start, fixed, cost, _WIDENING)
+        degenerate = _is_degenerate(minimum, fixed, levers, cost)
+        eye = torch.eye(6, dtype=minimum.dtype, device=minimum.device)
+        minimum = torch.where(degenerate[:, None, None], eye[:4, :4], minimum)
+        levers = tuple(torch.where(degenerate[:, None, None], 0.0, lever) for lever in levers)
+        hessian = torch.where(degenerate[:, None, None], eye, hessian_at(minimum, fixed, levers, cost))
 
-    matches = matches._replace(weight=torch.where(degenerate[:, None], 0.0, matches.weight))
-    residuals = _residuals(minimum, matches)
-    inlier = _kernel(residuals.squared, width) * (matches.weight > 0)
-    gradient = _gradient(minimum, residuals, matches.weight * inlier, tilt_sigma)
-    gradient = torch.where(degenerate[:, None], 0.0, gradient)
-    pose = _moved(minimum, torch.linalg.solve_ex(hessian, gradient[..., None])[0][..., 0])
+    total = matches.weight.sum(dim=-1).clamp(min=1e-300)
+    residuals = settled(minimum, matches, levers, cost)
+    inlier = torch.where(degenerate[:, None], 0.0, cost.kernel(residuals.squared)) * (matches.weight > 0)
     agreeing = matches.weight * inlier
-    information = _information(minimum, residuals, efficiency(width) * agreeing, tilt_sigma)
+    gradient = torch.where(degenerate[:, None], 0.0, gradient_at(minimum, residuals, agreeing, cost))
+    pose = moved(minimum, torch.linalg.solve_ex(hessian, gradient[..., None])[0][..., 0])
+    information = information_at(minimum, residuals, efficiency(width) * agreeing, cost)
     information = torch.where(degenerate[:, None, None], 0.0, information)
-    score = agreeing.sum(dim=-1) / matches.weight.sum(dim=-1).clamp(min=torch.finfo(dtype).tiny)
+    results = pose, inlier[:, :number], information, degenerate, agreeing.sum(dim=-1) / total
+    batch = points_a.shape[:-2]
     return Alignment(
-        pose.to(dtype).unflatten(0, batch) if batch else pose[0].to(dtype),
-        inlier[:, :number].to(dtype).reshape(*batch, number),
-        information.to(dtype).reshape(*batch, 6, 6),
-        degenerate.reshape(batch),
-        score.to(dtype).reshape(batch),
+        *(
+            (value if value.dtype == torch.bool else value.to(dtype)).reshape(batch + value.shape[1:])
+            for value in results
+        )
     )
 
 
@@ -148,7 +149,7 @@ def ray_covariance(
     """Covariance of points that are a ray times a range.
 
     Args:
-        points: in the frame of the agent that sees them, meters.
+        points: as seen from the ray's origin, meters.
         range_sigma: standard deviation of the range relative to the range, or of its logarithm; ``(*b n)`` or a number.
         bearing_sigma: standard deviation of the direction, radians, about each axis across the ray; likewise.
     """
@@ -172,7 +173,7 @@ def efficiency(width: float) -> float:
     """Factor from reweighted least squares' information to that of the robust estimate, for normal errors.
 
     With ``psi(z) = u(|z|^2) z`` of a whitened residual z of three dimensions, the estimate's information is
-    ``E[psi']^2 / E[psi psi'] `` of what the matches contain (Huber 1981), while the weights sum up to ``E[u]`` of it.
+    ``E[psi']^2 / E[psi psi']`` of what the matches contain (Huber 1981), while the weights sum up to ``E[u]`` of it.
     """
     x = np.linspace(0, 12, 4001)
     density = x**2 * np.exp(-(x**2) / 2)
@@ -184,204 +185,69 @@ def efficiency(width: float) -> float:
     return float(slope**2 / power / (density * kernel).sum())
 
 
-def _prepare(
-    points_a: Tensor, points_b: Tensor, weight: Tensor, covariance_a: Tensor | None, covariance_b: Tensor | None
-) -> _Matches:
-    """Flatten the batch, go to float64, and clean what has no weight."""
-    if covariance_a is None:
-        covariance_a = isotropic_covariance(points_a)
-    if covariance_b is None:
-        covariance_b = isotropic_covariance(points_b)
+def _rays(points: Tensor, covariance: Tensor | None, origin: Tensor | None, proportional: bool) -> Rays:
+    """In float64, not yet flattened: points and origins ``(*b n 3)``, variances ``(*b n)``."""
+    if covariance is None:
+        covariance = isotropic_covariance(points if origin is None else points - origin)
+    points, covariance = points.double(), covariance.double()
+    origins = torch.zeros_like(points) if origin is None else origin.double()
+    ray = points - origins
+    squared = ray.square().sum(dim=-1) + FLOOR_M**2
+    along = (ray * (covariance @ ray[..., None])[..., 0]).sum(dim=-1) / squared
+    across = (covariance.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - along) / 2
+    if proportional:
+        along, across = along / squared, across / squared
+    return Rays(points, origins, along, across)
+
+
+def _clean(rays_a: Rays, rays_b: Rays, weight: Tensor) -> Matches:
+    """Flatten the batch, put matches last, and zero what has no weight or is not finite."""
     usable = (weight > 0) & weight.isfinite()
-    for value in (points_a, points_b, covariance_a.flatten(-2), covariance_b.flatten(-2)):
-        usable = usable & value.isfinite().all(dim=-1)
-    number = weight.shape[-1]
+    for points, origins, along, across in (rays_a, rays_b):
+        for value in (points.sum(dim=-1), origins.sum(dim=-1), along, across):
+            usable = usable & value.isfinite()
+    missing = max(0, MIN_MATCHES - weight.shape[-1])
 
-    def clean(value: Tensor, instead: Tensor | float) -> Tensor:
-        mask = usable.reshape(*usable.shape, *[1] * (value.dim() - usable.dim()))
-        value = torch.where(mask, value.double(), instead)
-        return value.reshape(-1, *value.shape[weight.dim() - 1 :])
+    def clean(value: Tensor) -> Tensor:
+        if value.dim() == usable.dim():
+            value = torch.where(usable, value, 0.0).reshape(-1, value.shape[-1])
+        else:
+            value = torch.where(usable[..., None], value, 0.0).reshape(-1, *value.shape[-2:]).mT
+        return F.pad(value, (0, missing))
 
-    eye = torch.eye(3, dtype=torch.float64, device=weight.device)
-    flat = _Matches(
-        clean(points_a, 0.0),
-        clean(points_b, 0.0),
-        clean(weight, 0.0),
-        clean(covariance_a, eye) + FLOOR_M**2 * eye,
-        clean(covariance_b, eye) + FLOOR_M**2 * eye,
-    )
-    missing = max(0, MIN_MATCHES - number)
-    if missing == 0:
-        return flat
-    points_a, points_b, weight, covariance_a, covariance_b = flat
-    pad = eye.expand(len(weight), missing, 3, 3)
-    return _Matches(
-        F.pad(points_a, (0, 0, 0, missing)),
-        F.pad(points_b, (0, 0, 0, missing)),
-        F.pad(weight, (0, missing)),
-        torch.cat([covariance_a, pad], dim=1),
-        torch.cat([covariance_b, pad], dim=1),
-    )
+    return Matches(rays_a, rays_b, weight.double()).map(clean)
 
 
-def _start(matches: _Matches, tilt_sigma: float | None, width: float, hypotheses: int) -> Float[Tensor, "b 4 4"]:
+def _start(matches: Matches, cost: Cost, hypotheses: int) -> Float[Tensor, "b 4 4"]:
     """The best of a few candidates after some steps on the weightiest matches."""
-    top = _Matches(*top_matches(matches.weight, matches))
-    spread = top.covariance_a.diagonal(dim1=-2, dim2=-1).sum(-1) + top.covariance_b.diagonal(dim1=-2, dim2=-1).sum(-1)
-    candidates = best_candidates(
-        top.points_a, top.points_b, top.weight, spread, tilt_sigma is not None, hypotheses, _CANDIDATES
-    )
-    repeated = _Matches(*(value.repeat_interleave(_CANDIDATES, dim=0) for value in top))
-    width = min(width, WIDTH)
-    poses = _minimize(candidates.flatten(0, 1), repeated, tilt_sigma, width, _CANDIDATE_WIDENING)
-    squared = _residuals(poses, repeated).squared / (2 * width) ** 2
+    top = top_matches(matches)
+    variance = sum(_mean_square(rays, cost) for rays in (top.a, top.b))
+    candidates = best_candidates(top, variance, cost.tilt_sigma is not None, hypotheses, _CANDIDATES)
+    repeated = top.map(lambda value: value.repeat_interleave(_CANDIDATES, dim=0))
+    cost = cost._replace(width=min(cost.width, WIDTH))
+    poses, levers = minimize(candidates.flatten(0, 1), repeated, cost, _CANDIDATE_WIDENING)
+    squared = settled(poses, repeated, levers, cost).squared / (2 * cost.width) ** 2
     score = (repeated.weight / (1 + squared)).sum(dim=-1).unflatten(0, (-1, _CANDIDATES))
     best = score.nan_to_num(nan=-1.0).argmax(dim=-1)
     return poses.unflatten(0, (-1, _CANDIDATES))[torch.arange(len(best), device=best.device), best]
 
 
-def _minimize(
-    pose: Float[Tensor, "b 4 4"],
-    matches: _Matches,
-    tilt_sigma: float | None,
-    width: float,
-    widening: tuple[float, ...],
-) -> Float[Tensor, "b 4 4"]:
-    """Iteratively reweighted Gauss-Newton steps with a kernel of ``width`` times each of ``widening``."""
-    for factor in widening:
-        residuals = _residuals(pose, matches)
-        weight = matches.weight * _kernel(residuals.squared, factor * width)
-        information = _information(pose, residuals, weight, tilt_sigma)
-        gradient = _gradient(pose, residuals, weight, tilt_sigma)
-        step = torch.linalg.solve_ex(_damped(information), gradient[..., None])[0][..., 0]
-        pose = _moved(pose, step)
-    return pose
-
-
-def _damped(information: Float[Tensor, "b 6 6"]) -> Float[Tensor, "b 6 6"]:
-    """Never singular, and not noticeably another."""
-    diagonal = information.diagonal(dim1=-2, dim2=-1)
-    return information + torch.diag_embed(1e-9 * diagonal + 1e-12 * diagonal.amax(dim=-1, keepdim=True) + 1e-30)
-
-
-def _residuals(pose: Float[Tensor, "b 4 4"], matches: _Matches) -> _Residuals:
-    rotation, translation = pose[:, :3, :3], pose[:, None, :3, 3]
-    turned = matches.points_b @ rotation.mT
-    twice = (rotation[:, :, None, :, None] * rotation[:, None, :, None, :]).reshape(-1, 9, 9)  # Kronecker product
-    covariance_b = (matches.covariance_b.flatten(-2) @ twice.mT).unflatten(-1, (3, 3))
-    precision = _inverse(matches.covariance_a + covariance_b)
-    residual = matches.points_a - turned - translation
-    whitened = _times(precision, residual)
-    lever = turned + _times(covariance_b, whitened)
-    return _Residuals(precision, whitened, lever, (residual * whitened).sum(dim=-1))
-
-
-def _times(matrix: Float[Tensor, "b n 3 3"], vector: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
-    return (matrix * vector[..., None, :]).sum(dim=-1)
-
-
-def _inverse(matrix: Float[Tensor, "b n 3 3"]) -> Float[Tensor, "b n 3 3"]:
-    """Of symmetric matrices, by cofactors: ten times as fast as LAPACK's for thousands of them."""
-    x, y, z = matrix.unbind(dim=-1)
-    yz = torch.linalg.cross(y, z)
-    cofactors = torch.stack([yz, torch.linalg.cross(z, x), torch.linalg.cross(x, y)], dim=-1)
-    return cofactors / (x * yz).sum(dim=-1)[..., None, None]
-
-
-def _kernel(squared: Float[Tensor, "b n"], width: float) -> Float[Tensor, "b n"]:
-    """Weight of a match whose error is ``sqrt(squared)`` standard deviations (Geman-McClure)."""
-    return (1 + squared / width**2).square().reciprocal()
-
-
-def _gradient(
-    pose: Float[Tensor, "b 4 4"], residuals: _Residuals, weight: Float[Tensor, "b n"], tilt_sigma: float | None
-) -> Float[Tensor, "b 6"]:
-    """Minus the gradient of half the cost with respect to ``(omega, rho)`` (see :class:`Alignment`)."""
-    force = weight[..., None] * residuals.whitened
-    turn = torch.linalg.cross(residuals.lever, force).sum(dim=-2)
-    if tilt_sigma is not None:
-        down = pose[:, :3, 1]
-        turn = turn + torch.linalg.cross(down, _axis_y(down)) / tilt_sigma**2
-    return torch.cat([turn, force.sum(dim=-2)], dim=-1)
-
-
-def _axis_y(like: Tensor) -> Tensor:
-    return torch.eye(3, dtype=like.dtype, device=like.device)[1].expand_as(like)
-
-
-def _information(
-    pose: Float[Tensor, "b 4 4"], residuals: _Residuals, weight: Float[Tensor, "b n"], tilt_sigma: float | None
-) -> Float[Tensor, "b 6 6"]:
-    """Sum of ``J' S^-1 J`` with ``J = [-[lever]x, I]``, by cross products."""
-    precision = weight[..., None, None] * residuals.precision
-    mixed = torch.linalg.cross(residuals.lever[..., None, :].expand_as(precision), precision, dim=-1)
-    turn = torch.linalg.cross(residuals.lever[..., :, None].expand_as(mixed), mixed, dim=-2).sum(dim=-3)
-    if tilt_sigma is not None:
-        down = pose[:, :3, 1]
-        eye = torch.eye(3, dtype=down.dtype, device=down.device)
-        turn = turn + (eye - down[:, :, None] * down[:, None, :]) / tilt_sigma**2
-    mixed = mixed.sum(dim=-3)
-    return torch.cat(
-        [torch.cat([turn, mixed.mT], dim=-1), torch.cat([mixed, precision.sum(dim=-3)], dim=-1)],
-        dim=-2,
-    )
-
-
-def _moved(pose: Float[Tensor, "b 4 4"], step: Float[Tensor, "b 6"]) -> Float[Tensor, "b 4 4"]:
-    rotation = roma.rotvec_to_rotmat(step[:, :3]) @ pose[:, :3, :3]
-    top = torch.cat([rotation, (pose[:, :3, 3] + step[:, 3:])[..., None]], dim=-1)
-    return torch.cat([top, pose[:, 3:]], dim=-2)
+def _mean_square(rays: Rays, cost: Cost) -> Float[Tensor, "b n"]:
+    """Expected squared error of each point, in all three directions together."""
+    size = (rays.points - rays.origins).square().sum(dim=1) if cost.proportional else 1.0
+    return (rays.along + 2 * rays.across) * size
 
 
 def _is_degenerate(
-    pose: Float[Tensor, "b 4 4"], matches: _Matches, tilt_sigma: float | None, width: float
+    pose: Float[Tensor, "b 4 4"], matches: Matches, levers: tuple[Tensor, Tensor], cost: Cost
 ) -> Bool[Tensor, " b"]:
-    residuals = _residuals(pose, matches)
-    kernel = _kernel(residuals.squared, width)
+    residuals = settled(pose, matches, levers, cost)
+    kernel = cost.kernel(residuals.squared)
     agreeing = ((matches.weight > 0) & (kernel >= 0.25)).sum(dim=-1)
     relative = matches.weight * kernel / matches.weight.amax(dim=-1, keepdim=True).clamp(min=1e-300)
-    information = _damped(_information(pose, residuals, relative, tilt_sigma))
-    information = information + 1e-12 * torch.eye(6, dtype=pose.dtype, device=pose.device)
-    factor, failed = torch.linalg.cholesky_ex(information)
+    eye = torch.eye(6, dtype=pose.dtype, device=pose.device)
+    factor, failed = torch.linalg.cholesky_ex(damped(information_at(pose, residuals, relative, cost)) + 1e-12 * eye)
     variance = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1)
     rotation, translation = variance[:, :3].sum(dim=-1).sqrt(), variance[:, 3:].sum(dim=-1).sqrt()
     determined = (rotation < MAX_ROTATION_SIGMA) & (translation < MAX_TRANSLATION_SIGMA_M) & (failed == 0)
     return ~(determined & (agreeing >= MIN_MATCHES) & pose.isfinite().flatten(-2).all(dim=-1))
-
-
-def _hessian(
-    pose: Float[Tensor, "b 4 4"],
-    matches: _Matches,
-    tilt_sigma: float | None,
-    width: float,
-    degenerate: Bool[Tensor, " b"],
-) -> Float[Tensor, "b 6 6"]:
-    """Exact Hessian of half the cost; Gauss-Newton's where it is not positive definite enough; else the identity."""
-
-    def gradient(step: Tensor) -> Tensor:
-        omega = roma.rotvec_to_rotmat(torch.zeros_like(step[:, :3])) + _skew(step[:, :3])
-        rotation = omega @ pose[:, :3, :3]
-        top = torch.cat([rotation, (pose[:, :3, 3] + step[:, 3:])[..., None]], dim=-1)
-        near = torch.cat([top, pose[:, 3:]], dim=-2)
-        residuals = _residuals(near, matches)
-        return _gradient(near, residuals, matches.weight * _kernel(residuals.squared, width), tilt_sigma)
-
-    zero = pose.new_zeros(len(pose), 6)
-
-    def column(direction: Tensor) -> Tensor:
-        return torch.func.jvp(gradient, (zero,), (direction.expand_as(zero),))[1]
-
-    eye = torch.eye(6, dtype=pose.dtype, device=pose.device)
-    exact = -torch.func.vmap(column, out_dims=-1)(eye)
-    exact = (exact + exact.mT) / 2
-    residuals = _residuals(pose, matches)
-    approximate = _damped(_information(pose, residuals, matches.weight * _kernel(residuals.squared, width), tilt_sigma))
-    convex = torch.linalg.cholesky_ex(exact - 0.1 * approximate)[1] == 0
-    hessian = torch.where(convex[:, None, None], exact, approximate)
-    return torch.where(degenerate[:, None, None], eye, hessian)
-
-
-def _skew(vector: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
-    x, y, z = vector.unbind(dim=-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))

@@ -6,11 +6,11 @@ cumulative sum, so that matches are drawn in proportion to their weight without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from coopmap.geometry.alignment_cost import Matches
 
 TOP_MATCHES = 256
 """Matches of the largest weight, which alone take part in the search."""
@@ -19,34 +19,30 @@ TOLERANCE_M = 0.5
 """Error of a match that is forgiven beside its own uncertainty."""
 
 
-def top_matches(weight: Float[Tensor, "b n"], values: Iterable[Tensor]) -> list[Tensor]:
-    """Of each of ``values`` ``(b, n, ...)``, the rows of the :data:`TOP_MATCHES` largest weights."""
-    index = weight.topk(min(TOP_MATCHES, weight.shape[-1]), dim=-1).indices
-    rows = torch.arange(len(index), device=index.device)[:, None]
-    return [value[rows, index] for value in values]
+def top_matches(matches: Matches) -> Matches:
+    """The :data:`TOP_MATCHES` of the largest weights of each pair."""
+    index = matches.weight.topk(min(TOP_MATCHES, matches.weight.shape[-1]), dim=-1).indices
+
+    def take(value: Tensor) -> Tensor:
+        return value.gather(-1, index if value.dim() == 2 else index[:, None].expand(-1, 3, -1))
+
+    return matches.map(take)
 
 
 def best_candidates(
-    points_a: Float[Tensor, "b n 3"],
-    points_b: Float[Tensor, "b n 3"],
-    weight: Float[Tensor, "b n"],
-    variance: Float[Tensor, "b n"],
-    level: bool,
-    hypotheses: int,
-    candidates: int,
+    matches: Matches, variance: Float[Tensor, "b n"], level: bool, hypotheses: int, candidates: int
 ) -> Float[Tensor, "b c 4 4"]:
     """Poses ``T_a_b`` that most of the weight agrees with, each the best of its share of the hypotheses.
 
     Args:
-        points_a: in frame a, meters.
-        points_b: in frame b.
-        weight: of each match.
+        matches: those that suggest and judge.
         variance: expected squared distance between a match's two points after alignment, square meters.
         level: the agents' vertical axes are parallel (rotations about y only).
         hypotheses: poses tried.
         candidates: poses returned.
     """
-    chosen = _choose(weight, hypotheses - hypotheses % candidates, 2 if level else 3)
+    points_a, points_b = matches.a.points.mT, matches.b.points.mT
+    chosen = _choose(matches.weight, hypotheses - hypotheses % candidates, 2 if level else 3)
     rows = torch.arange(len(chosen), device=chosen.device)[:, None, None]
     some_a, some_b = points_a[rows, chosen], points_b[rows, chosen]
     rotation, valid = (_rotation_about_y if level else _rotation)(some_a, some_b)
@@ -54,12 +50,10 @@ def best_candidates(
     share = precision[rows, chosen]
     apart = some_a - some_b @ rotation.mT
     translation = (share[..., None] * apart).sum(dim=-2) / share.sum(dim=-1, keepdim=True)
-    score = _score(rotation, translation, points_a, points_b, weight, precision)
-    score = torch.where(valid, score, -1.0).unflatten(1, (candidates, -1))
-    best = score.argmax(dim=-1, keepdim=True)[..., None]
-    rotation = rotation.flatten(-2).unflatten(1, (candidates, -1)).gather(2, best.expand(-1, -1, -1, 9))
-    translation = translation.unflatten(1, (candidates, -1)).gather(2, best.expand(-1, -1, -1, 3))
-    top = torch.cat([rotation[:, :, 0].unflatten(-1, (3, 3)), translation[:, :, 0, :, None]], dim=-1)
+    score = _score(rotation, translation, points_a, points_b, matches.weight, precision)
+    best = torch.where(valid, score, -1.0).unflatten(1, (candidates, -1)).argmax(dim=-1)
+    best = best + torch.arange(candidates, device=best.device) * (valid.shape[1] // candidates)
+    top = torch.cat([rotation, translation[..., None]], dim=-1)[rows[:, 0], best]
     bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:2], 1, 4)
     return torch.cat([top, bottom], dim=-2)
 
