@@ -1,8 +1,8 @@
 """True matches between the patches of agents, made from ground-truth points of one tick; LiDAR alone will do.
 
-A patch is represented by its known point nearest to its center. It matches the patches of the other agent that show the
-surface where that point is, and is unmatched where the other agent sees nothing of it. In between, within a margin, and
-where depth is unknown, nothing is taught.
+A patch is represented by its known point nearest to its center. It matches the part of a patch of the other agent that
+shows the surface there, and is unmatched where the other agent sees another surface in that direction, nearer or
+farther, or cannot look. Nothing is taught where depth is unknown.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, by_agent
+from coopmap.geometry.covisibility import MAX_COLUMNS, is_looked_at, is_seen, range_images
 from coopmap.geometry.rig import SLOTS
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.types import Target
@@ -22,11 +23,7 @@ from coopmap.types import Target
 TOLERANCE_M = 0.4
 TOLERANCE_CELLS = 0.2
 """A point is matched with the nearest sample of the other agent's points up to this distance: meters, plus cells at its
-range. Samples, one in each part of a cell, are half a cell apart."""
-SEEN = 2.0
-"""Up to this multiple, the other agent sees the surface, though no sample of it is near enough for a match."""
-MARGIN = 3.0
-"""From this multiple on, it does not."""
+range. Samples, one in each part of a cell, are half a cell apart; on surfaces at grazing angles none may be near."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class TrueMatches:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Cells of all agents: their points (agent frames and view 0's frame), and finer samples of the same."""
+    """Cells of all agents: their points (agent frames and view 0's frame), finer samples of the same, range images."""
 
     points: Float[Tensor, "b a c 3"]
     known: Bool[Tensor, "b a c"]
@@ -59,6 +56,9 @@ class _Cells:
     common: Float[Tensor, "b a c 3"]
     samples: Float[Tensor, "b a cs 3"]
     sampled: Bool[Tensor, "b a cs"]
+    near: Float[Tensor, "b a rows columns"]
+    far: Float[Tensor, "b a rows columns"]
+    is_dense: Bool[Tensor, "b a"]
 
 
 @torch.no_grad()
@@ -128,14 +128,26 @@ def _cells(target: Target, pose: Float[Tensor, "b a 4 4"], views: int, patch: in
     covered_share = target.non_ambiguous.sum(dim=(2, 3)).clamp(min=1)
     is_dense = (target.valid & target.non_ambiguous).sum(dim=(2, 3)) / covered_share > dense_share
     empty = ~covered | (~known & is_dense[..., None])
+    everything = target.points_view.flatten(2, 3)
     if target.rig_pose is not None:
-        points, samples = (transform_points(target.rig_pose.to(part), part) for part in (points, samples))
+        rig = target.rig_pose.to(everything)
+        points, samples, everything = (transform_points(rig, part) for part in (points, samples, everything))
+    seen = by_agent(everything, views), by_agent(target.valid.flatten(2, 3), views)
+    near, far = range_images(*seen, min(target.depth.shape[-1], MAX_COLUMNS))
     points, known, empty, samples, sampled = (
         by_agent(part, views) for part in (points, known, empty, samples, sampled)
     )
     to_common = pose.to(points)
     return _Cells(
-        points, known, empty, transform_points(to_common, points), transform_points(to_common, samples), sampled
+        points=points,
+        known=known,
+        empty=empty,
+        common=transform_points(to_common, points),
+        samples=transform_points(to_common, samples),
+        sampled=sampled,
+        near=near,
+        far=far,
+        is_dense=is_dense.unflatten(1, (-1, views)).all(dim=-1),
     )
 
 
@@ -170,14 +182,16 @@ def _look_up(
 ) -> _Found:
     """What the cells of one agent of each pair match among the parts of the cells of the other."""
     points = cells.common[:, asking]
-    ranges = (points - pose[:, asked, None, :3, 3].to(points)).norm(dim=-1)  # from the agent that is asked
-    tolerance = TOLERANCE_M + TOLERANCE_CELLS * cell_angle * ranges
+    from_there = transform_points(invert(pose[:, asked]).to(points), points)
+    tolerance = TOLERANCE_M + TOLERANCE_CELLS * cell_angle * from_there.norm(dim=-1)
     distance = torch.cdist(points, cells.samples[:, asked], compute_mode="donot_use_mm_for_euclid_dist")
     nearest, part = distance.masked_fill(~cells.sampled[:, asked, None], torch.inf).min(dim=-1)
-    known = cells.known[:, asking]
+    known, near = cells.known[:, asking], cells.near[:, asked]
+    seen = known & is_seen(from_there, near, cells.far[:, asked])
+    told = is_looked_at(from_there, near) | cells.is_dense[:, asked, None]
     return _Found(
         part=part,
-        matched=known & (nearest < tolerance),
-        seen=known & (nearest < SEEN * tolerance),
-        unmatched=(known & (nearest > MARGIN * tolerance)) | cells.empty[:, asking],
+        matched=seen & (nearest < tolerance),
+        seen=seen,
+        unmatched=(known & ~seen & told) | cells.empty[:, asking],
     )
