@@ -82,7 +82,7 @@ def test_covisibility_is_what_lies_in_the_other_panorama(target: Target):
             shares.append((elevation < 45).float().mean())
             outside = elevation[found.unmatched[side][0, pair]] > 44
             assert (~outside).sum() <= 2  # where walls meet, ranges change within a pixel
-        assert found.covisibility[0, pair].item() == pytest.approx(sum(shares).item() / 2, abs=0.03)
+        assert found.covisibility[0, pair].item() == pytest.approx(sum(shares).item() / 2, abs=0.04)
 
 
 def test_behind_a_wall_nothing_is_shared():

@@ -60,7 +60,8 @@ def with_aligned_poses(prediction: Prediction, observation: Observation, views: 
     measured, weight = _aligned(prediction, first_of_agent.shape[1])
     if pose_from == "both":
         from_head = relative_pose(first_of_agent[:, :, None], first_of_agent[:, None])
-        measured, weight = torch.stack([measured, from_head], dim=1), torch.stack([weight, 1 - weight], dim=1)
+        rest = torch.ones_like(weight).triu(1) - weight
+        measured, weight = torch.stack([measured, from_head], dim=1), torch.stack([weight, rest], dim=1)
     else:
         measured, weight = measured[:, None], weight[:, None]
     agents = average_relative_poses(measured, weight)
