@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from coopmap.evaluation.refinement import average_relative_poses, predict_from_each_agent, refine
+from coopmap.evaluation.refinement import predict_from_each_agent, refine
+from coopmap.geometry.pose_averaging import average_relative_poses
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle
 from coopmap.types import Observation, Prediction
 

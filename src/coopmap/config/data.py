@@ -21,8 +21,8 @@ class PanoramaConfig:
     """One agent's 360-degree panorama (docs/conventions.md).
 
     Attributes:
-        height: pixels, a multiple of the patch size 14.
-        width: pixels, a multiple of 14; ``width / 360 == height / v_fov_deg`` makes pixels square in angle.
+        height: pixels, a multiple of the model's patch size.
+        width: likewise; ``width / 360 == height / v_fov_deg`` makes pixels square in angle.
         v_fov_deg: vertical field of view.
         elevation_center_deg: elevation of the middle row.
         projection: rows linear in elevation (``equirect``) or in its tangent (``cylinder``).
@@ -48,7 +48,7 @@ class PanoramaConfig:
     def __post_init__(self) -> None:
         for name in ("height", "width"):
             size = getattr(self, name)
-            require(size > 0 and size % 14 == 0, f"data.panorama.{name}", size, "a positive multiple of the patch, 14")
+            require(size > 0, f"data.panorama.{name}", size, "a positive number of pixels")
         top = self.elevation_center_deg + self.v_fov_deg / 2
         bottom = self.elevation_center_deg - self.v_fov_deg / 2
         limit = 90.0 if self.projection == "equirect" else 89.0
@@ -66,8 +66,8 @@ class CamerasConfig:
     """Single camera images, for the layouts that keep the cameras of a car apart.
 
     Attributes:
-        height, width: size they are resized to, multiples of 14. At the default, 28 x 21 patches over some 100 degrees
-            have about the angular resolution of the default panorama.
+        height, width: size they are resized to, multiples of the model's patch size. At the default, 28 x 21 patches
+            over some 100 degrees have about the angular resolution of the default panorama.
     """
 
     height: int = 294
@@ -76,7 +76,7 @@ class CamerasConfig:
     def __post_init__(self) -> None:
         for name in ("height", "width"):
             size = getattr(self, name)
-            require(size > 0 and size % 14 == 0, f"data.cameras.{name}", size, "a positive multiple of the patch, 14")
+            require(size > 0, f"data.cameras.{name}", size, "a positive number of pixels")
 
 
 @dataclass
@@ -84,9 +84,9 @@ class MosaicConfig:
     """The camera images of an agent side by side, unwarped (``data.layout=mosaic``; docs/mosaic.md).
 
     Attributes:
-        height, width: size that each camera image is resized to, multiples of 14. The default keeps the 4 : 3 of
-            OPV2V's images; four of 20 x 15 patches are 1,200 tokens, where the default panorama has 1,296, and a
-            camera's 100 degrees get the panorama's 2.8 pixels per degree on average.
+        height, width: size that each camera image is resized to, multiples of the model's patch size. The default keeps
+            the 4 : 3 of OPV2V's images; four of 20 x 15 patches are 1,200 tokens, where the default panorama has 1,296,
+            and a camera's 100 degrees get the panorama's 2.8 pixels per degree on average.
     """
 
     height: int = 210
@@ -95,7 +95,7 @@ class MosaicConfig:
     def __post_init__(self) -> None:
         for name in ("height", "width"):
             size = getattr(self, name)
-            require(size > 0 and size % 14 == 0, f"data.mosaic.{name}", size, "a positive multiple of the patch, 14")
+            require(size > 0, f"data.mosaic.{name}", size, "a positive number of pixels")
 
 
 @dataclass

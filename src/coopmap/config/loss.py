@@ -33,6 +33,11 @@ class LossWeights:
             training only.
         rig: relative poses of the cameras of one agent, meters and radians; needs cameras as views.
         height: points without known depth below the road or above the ceiling, in meters.
+        range: error of the logarithm of the range in meters.
+        matching: matches between the patches of agents (``model.matching``), as the following three.
+        alignment: errors of the poses that follow from matches and the model's own points.
+        covisibility: how much agents are said to see in common.
+        confidence: whether the aligned poses and the ranges are as good as they are said to be.
     """
 
     pts3d: float = 1.0
@@ -48,6 +53,11 @@ class LossWeights:
     scale_distillation: float = 0.0
     rig: float = 0.0
     height: float = 0.0
+    range: float = 0.0
+    matching: float = 0.0
+    alignment: float = 0.0
+    covisibility: float = 0.0
+    confidence: float = 0.0
 
     def __post_init__(self) -> None:
         for term in fields(self):

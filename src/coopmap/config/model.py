@@ -9,6 +9,9 @@ from coopmap.config.fusion import FusionConfig
 
 MLP_KINDS = ("gelu", "swiglu")
 INITIALIZATIONS = ("released", "scratch")
+STEMS = ("patch", "conv")
+MATCHED_RAYS = ("calibrated", "predicted")
+POSE_SOURCES = ("head", "alignment", "both")
 SUBMODULES = (
     "encoder",
     "ray_dirs_encoder",
@@ -68,6 +71,11 @@ class EncoderConfig(TransformerConfig):
         pos_embed_grid: side of the square grid of learned position embeddings (37 for the official 518 px weights).
         num_registers: register tokens after the class token.
         final_norm: normalize the returned features; off where the multi-view transformer continues the encoder.
+        stem: how a patch becomes a token: ``patch`` (linear, as published) or ``conv`` (a few strided convolutions,
+            which learn sooner without pretrained weights; Xiao et al., arXiv 2106.14881); ``patch_size`` is then a
+            power of 2.
+        circular: circular padding in the stem, and initial positions that tell rows apart but not columns; for
+            360-degree panoramas only.
     """
 
     layer_scale: float | None = 1.0
@@ -75,9 +83,16 @@ class EncoderConfig(TransformerConfig):
     pos_embed_grid: int = 37
     num_registers: int = 0
     final_norm: bool = True
+    stem: str = "patch"
+    circular: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_choice("model.encoder.stem", self.stem, STEMS)
+        size = self.patch_size
+        powers = size >= 2 and size & (size - 1) == 0
+        require(self.stem == "patch" or powers, "model.encoder.patch_size", size, "a power of 2 with stem=conv")
+        require(self.stem == "conv" or not self.circular, "model.encoder.circular", True, "false without stem=conv")
         require(self.patch_size > 0, "model.encoder.patch_size", self.patch_size, "a positive number of pixels")
         require(self.pos_embed_grid > 0, "model.encoder.pos_embed_grid", self.pos_embed_grid, "a positive number")
 
@@ -155,6 +170,37 @@ class InputsConfig:
 
 
 @dataclass
+class MatchingConfig:
+    """Matches between the patches of agents, and poses from them (docs/matching.md).
+
+    Attributes:
+        enabled: build the matching head.
+        dim: width of a patch's descriptor.
+        encoder: describe patches by the image encoder's features too, beside those of the multi-view transformer.
+        layers: blocks of the multi-view transformer whose tokens describe patches; empty = its last.
+        rays: directions of a patch's own points: ``calibrated`` (those of the input) or ``predicted``.
+        max_matches: a pair's most confident matches, which are aligned.
+        tilt_sigma_deg: standard deviation of an agent's roll and pitch relative to another's; null = nothing is known.
+            0.95 of the pairs of OPV2V's Culver City drives are within 0.5.
+    """
+
+    enabled: bool = False
+    dim: int = 64
+    encoder: bool = False
+    layers: list[int] = field(default_factory=list)
+    rays: str = "calibrated"
+    max_matches: int = 256
+    tilt_sigma_deg: float | None = 3.0
+
+    def __post_init__(self) -> None:
+        require(self.dim > 0, "model.matching.dim", self.dim, "at least 1")
+        require(self.max_matches >= 3, "model.matching.max_matches", self.max_matches, "at least 3")
+        require_choice("model.matching.rays", self.rays, MATCHED_RAYS)
+        sigma = self.tilt_sigma_deg
+        require(sigma is None or sigma > 0, "model.matching.tilt_sigma_deg", sigma, "degrees above 0, or null")
+
+
+@dataclass
 class CheckpointingConfig:
     """Parts whose blocks recompute activations in the backward pass, to save memory.
 
@@ -175,6 +221,9 @@ class ModelConfig:
 
     Attributes:
         name: label for logs and tables.
+        matching: matches between agents, and poses from them.
+        pose_from: where poses come from in evaluation: ``head`` (regressed, as published), ``alignment`` (matches and
+            the network's own points) or ``both``, averaged by confidence.
         initialization: ``released`` (as the public code initializes) or ``scratch`` (learns faster without weights).
         pose_correction: correct rough poses by what the images show before they are encoded.
         pose_update: do not encode rough poses, but move them towards what the images say, by learned gains.
@@ -205,6 +254,8 @@ class ModelConfig:
     pose_update: bool = False
     spherical_encoding: bool = False
     plucker: bool = False
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
+    pose_from: str = "head"
     initialization: str = "released"
     weights: str | None = None
     weights_only_submodules: list[str] = field(default_factory=list)
@@ -237,6 +288,20 @@ class ModelConfig:
             "false without model.info_sharing.mark_reference: it marks the cameras of the reference agent",
         )
         require_choice("model.initialization", self.initialization, INITIALIZATIONS)
+        require_choice("model.pose_from", self.pose_from, POSE_SOURCES)
+        require(
+            self.pose_from == "head" or self.matching.enabled,
+            "model.pose_from",
+            self.pose_from,
+            "head without model.matching.enabled: there are no matches to align",
+        )
+        for layer in self.matching.layers:
+            require(
+                0 <= layer < self.info_sharing.depth,
+                "model.matching.layers",
+                list(self.matching.layers),
+                f"block numbers below model.info_sharing.depth={self.info_sharing.depth}",
+            )
         require(
             self.fusion.shared_blocks <= self.encoder.depth,
             "model.fusion.shared_blocks",

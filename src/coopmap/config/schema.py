@@ -50,6 +50,7 @@ class Config:
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
         self._check_layout()
+        self._check_patches()
         self._check_priors()
         self._check_panorama_options()
         self._check_mosaic()
@@ -59,6 +60,15 @@ class Config:
                     f"task={self.task.name} gives {kind}, but the model has no encoder for it (model.inputs.{kind} is "
                     f"false): choose another task, or a model that was trained with {kind}"
                 )
+
+    def _check_patches(self) -> None:
+        """What the model cuts into patches has whole ones."""
+        patch = self.model.encoder.patch_size
+        kind = {"cameras": "cameras", "grouped": "cameras", "mosaic": "mosaic"}.get(self.data.layout, "panorama")
+        for section in {kind, "panorama"} if self.data.layout == "grouped" else {kind}:
+            for name in ("height", "width"):
+                size = getattr(getattr(self.data, section), name)
+                require(size % patch == 0, f"data.{section}.{name}", size, f"a multiple of the patch, {patch}")
 
     def _check_layout(self) -> None:
         kind, layouts = self.model.fusion.kind, self.model.fusion.layouts

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from coopmap.data.opv2v.lidar import drop_own_body
-from coopmap.evaluation.refinement import average_relative_poses
+from coopmap.geometry.pose_averaging import average_relative_poses
 from coopmap.geometry.se3_numpy import invert, relative_pose, rotation_angle
 
 INSTALL_HINT = "not installed: pip install coopmap[icp]"

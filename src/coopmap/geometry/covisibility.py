@@ -51,6 +51,11 @@ def is_seen(
     return (distance > nearest - slack) & (distance < farthest + slack)
 
 
+def is_looked_at(points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"]) -> Bool[Tensor, "*b p"]:
+    """Whether range images know a surface in the direction of a point, before, at or behind it."""
+    return near.flatten(-2).gather(-1, _cells(points, *near.shape[-2:])).isfinite()
+
+
 def _widest(image: Float[Tensor, "*b r c"]) -> Float[Tensor, "*b r c"]:
     """Maximum over the smallest neighborhood that holds anything; the sphere closes sideways."""
     result = torch.full_like(image, -math.inf)

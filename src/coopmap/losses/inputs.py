@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.loss import LossConfig
+from coopmap.losses.cells import TrueMatches, true_matches
 from coopmap.losses.normalized import NormalizedPair, normalize
-from coopmap.types import Prediction, Target, prediction_in_view0
+from coopmap.types import PairMatches, Prediction, Target, prediction_in_view0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,18 @@ class LossInputs:
         return self.pair.weight
 
     @property
+    def matches(self) -> PairMatches | None:
+        """Predicted matches, if there are any."""
+        return self.prediction.matches
+
+    @cached_property
+    def true_matches(self) -> TrueMatches | None:
+        """True matches of the same cells, for all terms that need them."""
+        if self.matches is None:
+            return None
+        return true_matches(self.target, self.matches.unmatched.shape[2], self.cfg.dense_share)
+
+    @property
     def valid(self) -> Bool[Tensor, "b v h w"]:
         """Pixels with known depth and a non-zero weight."""
         return self.pair.weight > 0
@@ -54,7 +68,7 @@ def gather(cfg: LossConfig, prediction: Prediction, target: Target, teacher: Pre
     Raises:
         ConfigError: see :func:`pixel_factor`.
     """
-    prediction = prediction.map(Tensor.float)
+    prediction = prediction.map(lambda value: value.float() if value.is_floating_point() else value)
     if cfg.convert_to_view0:
         prediction = prediction_in_view0(prediction)
     factor = pixel_factor(target, cfg)

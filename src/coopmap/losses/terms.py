@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from coopmap.config.loss import LossConfig
-from coopmap.losses import geometry, pose, regularizers, surface
+from coopmap.losses import geometry, matching, pose, regularizers, surface
 from coopmap.losses.inputs import LossInputs
 
 
@@ -52,5 +52,10 @@ TERMS = (
     Term("mask", geometry.mask_loss, logs_weight=False),
     Term("scale_distillation", regularizers.scale_distillation_loss, recompute=False),
     Term("rig", regularizers.rig_loss, needs=("agent", "rig_pose"), recompute=False),
+    Term("range", matching.range_loss),
+    Term("matching", matching.matching_loss, recompute=False),
+    Term("alignment", matching.alignment_loss, recompute=False),
+    Term("covisibility", matching.covisibility_loss, recompute=False),
+    Term("confidence", matching.confidence_loss, recompute=False),
     Term("height", regularizers.height_loss, needs=("ground_height_m",)),
 )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from coopmap.config.model import EncoderConfig
 from coopmap.models.layers import Block, LayerNorm, run
+from coopmap.models.rings import wrap
 
 INTERPOLATION_OFFSET = 0.1
 """The official models resize position embeddings by a factor that aims at this much more than the target grid."""
@@ -34,6 +35,37 @@ class PatchEmbed(nn.Module):
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
+class ConvStem(nn.Module):
+    """Tokens of patches from overlapping convolutions: each halves the resolution, two more look around.
+
+    Args:
+        dim: width of a token.
+        patch_size: a power of 2.
+        circular: pad left and right with the opposite edge.
+    """
+
+    def __init__(self, dim: int, patch_size: int, circular: bool) -> None:
+        super().__init__()
+        halvings = patch_size.bit_length() - 1
+        widths = [max(dim >> (halvings - 1 - level), 16) for level in range(halvings)]
+        layers: list[nn.Module] = []
+        for before, width in zip([3, *widths], widths, strict=False):
+            layers += _stem_layer(before, width, kernel_size=5 if before == 3 else 3, stride=2)
+        self.layers = nn.Sequential(*layers, *_stem_layer(dim, dim), *_stem_layer(dim, dim))
+        self.proj = nn.Conv2d(dim, dim, 1)
+        for module in self.layers:
+            if circular and isinstance(module, nn.Conv2d):
+                wrap(module)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
+        return self.proj(self.layers(images)).flatten(2).transpose(1, 2)
+
+
+def _stem_layer(before: int, width: int, kernel_size: int = 3, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(before, width, kernel_size, stride, padding=kernel_size // 2)
+    return [convolution, nn.GroupNorm(8, width), nn.GELU()]
+
+
 class VisionTransformer(nn.Module):
     """The vision transformer; ``forward`` returns all tokens, class token first, then registers, then patches."""
 
@@ -43,7 +75,12 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, cfg.dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid**2, cfg.dim))
         self.register_tokens = nn.Parameter(torch.zeros(1, cfg.num_registers, cfg.dim)) if cfg.num_registers else None
-        self.patch_embed = PatchEmbed(cfg.dim, cfg.patch_size)
+        self.patch_size = cfg.patch_size
+        self.patch_embed = (
+            PatchEmbed(cfg.dim, cfg.patch_size)
+            if cfg.stem == "patch"
+            else ConvStem(cfg.dim, cfg.patch_size, cfg.circular)
+        )
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))
         self.norm = LayerNorm(cfg.dim) if cfg.final_norm else nn.Identity()
         self.reset_parameters()
@@ -75,8 +112,7 @@ class VisionTransformer(nn.Module):
 
     def patch_grid(self, images: Float[Tensor, "*b h w"]) -> tuple[int, int]:
         """Rows and columns of patches."""
-        patch_size = self.patch_embed.proj.kernel_size[0]
-        return images.shape[-2] // patch_size, images.shape[-1] // patch_size
+        return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
 
     def place(
         self, patches: Float[Tensor, "b n c"], grid: tuple[int, int], leading: Float[Tensor, "b t c"] | None = None

@@ -32,17 +32,20 @@ def sincos_embedding(grid: int, dim: int) -> Float[Tensor, "cells dim"]:
 
 @torch.no_grad()
 def initialize_from_scratch(
-    encoder: VisionTransformer, info_sharing: AlternatingAttention, pose_head: PoseHead
+    encoder: VisionTransformer, info_sharing: AlternatingAttention, pose_head: PoseHead, ring: bool = False
 ) -> None:
     """Re-initialize the parts whose public initialization learns slowly.
 
     Xavier weights and sinusoidal positions in the encoder; residual branches of both transformers scaled down by their
-    number (Radford et al., GPT-2, 2019); He weights in the pose head.
+    number (Radford et al., GPT-2, 2019); He weights in the pose head. On a ring, a panorama, no column is the first:
+    only rows are told apart.
     """
     for module in encoder.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
     positions = sincos_embedding(encoder.grid, encoder.pos_embed.shape[-1])
+    if ring:
+        positions[:, : positions.shape[1] // 2] = 0.0
     encoder.pos_embed[0, 1:] = POSITION_AMPLITUDE * positions
     blocks = [block for block in (*encoder.blocks, *info_sharing.self_attention_blocks) if isinstance(block, Block)]
     for block in blocks:

@@ -60,7 +60,7 @@ class MapAnything(nn.Module):
         self.pose_head = PoseHead(shared_dim, heads.pose_dim)
         self.scale_head = ScaleHead(shared_dim, heads.scale_dim)
         if cfg.initialization == "scratch":
-            initialize_from_scratch(self.encoder.model, self.info_sharing, self.pose_head)
+            initialize_from_scratch(self.encoder.model, self.info_sharing, self.pose_head, ring=cfg.encoder.circular)
         nn.init.constant_(self.scale_head.output_proj.bias, math.log(heads.initial_scale_m))
         self._extend(cfg)
 

@@ -3,6 +3,7 @@
 from coopmap.types.records import (
     Batch,
     Observation,
+    PairMatches,
     Prediction,
     Sample,
     SampleMeta,
@@ -24,6 +25,7 @@ __all__ = [
     "Batch",
     "Geometry",
     "Observation",
+    "PairMatches",
     "Prediction",
     "Sample",
     "SampleMeta",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -22,11 +22,13 @@ class TensorRecord:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Return a copy in which ``function`` was applied to every tensor field."""
-        changes = {
-            field.name: function(value)
-            for field in fields(self)  # type: ignore[arg-type]
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
+        changes: dict[str, Any] = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changes[field.name] = function(value)
+            elif isinstance(value, TensorRecord):
+                changes[field.name] = value.map(function)
         return replace(self, **changes)  # type: ignore[type-var]
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Self:
@@ -170,6 +172,45 @@ class Target(TensorRecord):
 
 
 @dataclass(frozen=True)
+class PairMatches(TensorRecord):
+    """What the images of two agents have in common, for every pair of agents ``i < j`` (ordered 01, 02, ..., 12, ...).
+
+    Cells are the patches of all views of an agent, ``c`` of them.
+
+    Attributes:
+        scores: logit of "cell ``k`` of ``i`` shows what cell ``l`` of ``j`` shows" at ``[..., k, l]``.
+        unmatched: logit of "this cell shows nothing that the other agent sees", of each agent's cells.
+        query: descriptor of the center of each agent's cells, times a learned sharpness.
+        keys: descriptors of the parts of each agent's cells; with ``query`` of the other agent, logits of where in or
+            around a cell its match lies.
+        range_sigma: relative standard deviation of the predicted range of each agent's cells.
+        pose: ``T_i_j`` from matches and the network's own points.
+        information: inverse covariance of ``pose``: rotation (rad), translation (m), see
+            :class:`coopmap.geometry.alignment.Alignment`.
+        degenerate: the matches do not determine a pose.
+        confidence_logit: logit of "``pose`` is within 2 m and 5 degrees".
+        covisibility_logit: logit of the share of what either agent sees that the other sees too.
+        matched: cells of ``i`` and of ``j`` that the alignment used, as indices.
+        weight: confidence of each of these matches.
+        inlier: share of its weight that the alignment kept.
+    """
+
+    scores: Float[Tensor, "b p c c"]
+    unmatched: Float[Tensor, "b n c"]
+    query: Float[Tensor, "b n c f"]
+    keys: Float[Tensor, "b n c s f"]
+    range_sigma: Float[Tensor, "b n c"]
+    pose: Float[Tensor, "b p 4 4"]
+    information: Float[Tensor, "b p 6 6"]
+    degenerate: Bool[Tensor, "b p"]
+    confidence_logit: Float[Tensor, "b p"]
+    covisibility_logit: Float[Tensor, "b p"]
+    matched: Int[Tensor, "b p m 2"]
+    weight: Float[Tensor, "b p m"]
+    inlier: Float[Tensor, "b p m"]
+
+
+@dataclass(frozen=True)
 class Prediction(TensorRecord):
     """MapAnything's factored output: metric (already multiplied by ``scale``), in the frame of view 0.
 
@@ -183,6 +224,7 @@ class Prediction(TensorRecord):
         mask_logits: logit of ``non_ambiguous``.
         points_view: points in their own view's frame.
         points_world: points in view 0's frame.
+        matches: of all pairs of agents, if the model matches (``model.matching``) and there is a pair.
     """
 
     rays: Float[Tensor, "b v h w 3"]
@@ -194,6 +236,7 @@ class Prediction(TensorRecord):
     mask_logits: Float[Tensor, "b v h w"]
     points_view: Float[Tensor, "b v h w 3"]
     points_world: Float[Tensor, "b v h w 3"]
+    matches: PairMatches | None = None
 
 
 @dataclass(frozen=True)

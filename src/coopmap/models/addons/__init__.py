@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from coopmap.config.model import ModelConfig
 from coopmap.models.addons.base import AddOn, Trunk
+from coopmap.models.addons.matching import Matching
 from coopmap.models.addons.plucker import PluckerEncoding
 from coopmap.models.addons.pose_correction import PoseCorrection
 from coopmap.models.addons.pose_update import PoseUpdate
@@ -25,14 +26,20 @@ def build_addons(cfg: ModelConfig) -> dict[str, AddOn]:
 
     Their initial weights are drawn, and their hooks called, in this order; new ones go to the end.
     """
-    dim, shared_dim = cfg.encoder.dim, cfg.info_sharing.dim
+    dim, shared_dim, patch_size = cfg.encoder.dim, cfg.info_sharing.dim, cfg.encoder.patch_size
+    last = cfg.info_sharing.depth - 1
     table: list[tuple[str, bool, Callable[[], AddOn]]] = [
         ("view_embedding", cfg.view_embedding, lambda: ViewEmbedding(dim)),
-        ("spherical_encoding", cfg.spherical_encoding, lambda: SphericalEncoding(dim, cfg.encoder.patch_size)),
+        ("spherical_encoding", cfg.spherical_encoding, lambda: SphericalEncoding(dim, patch_size)),
         ("rig_encoder", cfg.inputs.rig, lambda: RigEncoder(dim)),
         ("pose_correction", cfg.pose_correction, lambda: PoseCorrection(dim)),
         ("pose_update", cfg.pose_update, lambda: PoseUpdate(shared_dim)),
         ("rig_constraint", cfg.rig_constraint, RigConstraint),
-        ("plucker", cfg.plucker, lambda: PluckerEncoding(dim, cfg.encoder.patch_size)),
+        ("plucker", cfg.plucker, lambda: PluckerEncoding(dim, patch_size)),
+        (
+            "matching",
+            cfg.matching.enabled,
+            lambda: Matching(cfg.matching, dim, shared_dim, last, patch_size, cfg.pose_from),
+        ),
     ]
     return {name: build() for name, wanted, build in table if wanted}

@@ -1,0 +1,253 @@
+"""Relative pose of two agents from weighted matches between their points: robust, differentiable alignment on SE(3).
+
+A start comes from a systematic search over poses that two or three matches suggest
+(:mod:`coopmap.geometry.alignment_search`), without gradients. From there, Gauss-Newton minimizes
+
+    sum_i w_i c^2 d_i^2 / (c^2 + d_i^2) + |R e_y - e_y|^2 / tilt_sigma^2
+
+where ``d_i`` is the error of match i in standard deviations (:mod:`coopmap.geometry.alignment_cost`) in the kernel of
+Geman and McClure, whose width c narrows from step to step. Gradients are those of the minimum (implicit function
+theorem): one Newton step with a constant Hessian from the minimum found.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from coopmap.geometry.alignment_cost import (
+    FLOOR_M,
+    Cost,
+    Matches,
+    Rays,
+    damped,
+    gradient_at,
+    hessian_at,
+    information_at,
+    minimize,
+    moved,
+    settled,
+)
+from coopmap.geometry.alignment_search import best_candidates, top_matches
+
+WIDTH = 3.0
+"""Standard deviations at which a match counts a quarter: the kernel's width c, at last."""
+
+MIN_MATCHES = 3
+"""Matches of positive weight within the kernel's width that a pose needs."""
+
+MAX_ROTATION_SIGMA, MAX_TRANSLATION_SIGMA_M = 0.5, 15.0
+"""Root of the summed variances, radians and meters, above which the pose counts as not determined by its matches."""
+
+_WIDENING = (8.0, 4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # of the kernel, per Gauss-Newton step
+_CANDIDATE_WIDENING = (10.0, 5.0, 2.5)
+_CANDIDATES = 4
+
+
+class Alignment(NamedTuple):
+    """Relative poses of pairs of agents; of a degenerate pair, the identity and zeros.
+
+    Attributes:
+        pose: ``T_a_b``, in the points' dtype.
+        inlier: robust weight of each match in [0, 1]: 1 where it agrees, 1/4 at the kernel's width; 0 where the match
+            had no weight.
+        information: inverse covariance of the pose's errors ``(omega, rho)``, radians and meters, both in frame a's
+            axes: ``R_true = Exp(omega) R``, ``t_true = t + rho``. Its inverse's last block is the covariance of the
+            position of b in a. Scales with the weights; contains the tilt prior.
+        degenerate: the matches do not determine the pose: fewer than :data:`MIN_MATCHES` agree, or its standard
+            deviation (as if the largest weight were 1) is above :data:`MAX_ROTATION_SIGMA` or
+            :data:`MAX_TRANSLATION_SIGMA_M`.
+        score: share of the weight that agrees, ``sum(weight * inlier) / sum(weight)``, in [0, 1].
+    """
+
+    pose: Float[Tensor, "*b 4 4"]
+    inlier: Float[Tensor, "*b n"]
+    information: Float[Tensor, "*b 6 6"]
+    degenerate: Bool[Tensor, " *b"]
+    score: Float[Tensor, " *b"]
+
+
+def align(
+    points_a: Float[Tensor, "*b n 3"],
+    points_b: Float[Tensor, "*b n 3"],
+    weight: Float[Tensor, "*b n"],
+    covariance_a: Float[Tensor, "*b n 3 3"] | None = None,
+    covariance_b: Float[Tensor, "*b n 3 3"] | None = None,
+    tilt_sigma: float | None = None,
+    *,
+    origin_a: Float[Tensor, "*b n 3"] | None = None,
+    origin_b: Float[Tensor, "*b n 3"] | None = None,
+    proportional: bool = True,
+    width: float = WIDTH,
+    hypotheses: int = 256,
+) -> Alignment:
+    """Align the points of agent b with those of agent a that they match.
+
+    Differentiable in points, weights and covariances: the pose as the minimum that it is, inliers, information and
+    score at that pose held fixed. No random numbers, no host synchronization; float64 inside.
+
+    Args:
+        points_a: the matches' points in frame a (OpenCV axes, meters).
+        points_b: the same matches' points in frame b.
+        weight: confidence of each match, not negative. Matches with weight 0, or with a value that is not finite, have
+            no influence. Only relative size matters for the pose without a prior.
+        covariance_a: of the errors of ``points_a``, square meters (see :func:`ray_covariance`); by default
+            :func:`isotropic_covariance`. What counts is its part along the ray and the mean across it.
+        covariance_b: the same for ``points_b``, in frame b.
+        tilt_sigma: standard deviation in radians of the angle between both agents' vertical axes, per axis; None: no
+            prior. With it, the search considers level agents only (two matches suggest a pose instead of three).
+        origin_a: where each point's ray starts, in frame a (a camera's center); by default the agent's center.
+        origin_b: the same in frame b.
+        proportional: errors grow with the range. Then each covariance is taken at the match's most likely point rather
+            than at the measured one, which removes a bias (see :mod:`coopmap.geometry.alignment_cost`). Else their size
+            stays as given.
+        width: of the robust kernel, in standard deviations; ``math.inf``: least squares.
+        hypotheses: poses that the search tries, per pair.
+    """
+    number, dtype = points_a.shape[-2], points_a.dtype
+    rays_a = _rays(points_a, covariance_a, origin_a, proportional)
+    rays_b = _rays(points_b, covariance_b, origin_b, proportional)
+    matches = _clean(rays_a, rays_b, weight)
+    cost = Cost(tilt_sigma, width, proportional)
+    with torch.no_grad():
+        fixed = matches.map(torch.detach)
+        start = _start(fixed, cost, hypotheses)
+        minimum, levers = minimize(start, fixed, cost, _WIDENING)
+        degenerate = _is_degenerate(minimum, fixed, levers, cost)
+        eye = torch.eye(6, dtype=minimum.dtype, device=minimum.device)
+        minimum = torch.where(degenerate[:, None, None], eye[:4, :4], minimum)
+        levers = tuple(torch.where(degenerate[:, None, None], 0.0, lever) for lever in levers)
+        hessian = torch.where(degenerate[:, None, None], eye, hessian_at(minimum, fixed, levers, cost))
+
+    total = matches.weight.sum(dim=-1).clamp(min=1e-300)
+    residuals = settled(minimum, matches, levers, cost)
+    inlier = torch.where(degenerate[:, None], 0.0, cost.kernel(residuals.squared)) * (matches.weight > 0)
+    agreeing = matches.weight * inlier
+    gradient = torch.where(degenerate[:, None], 0.0, gradient_at(minimum, residuals, agreeing, cost))
+    pose = moved(minimum, torch.linalg.solve_ex(hessian, gradient[..., None])[0][..., 0])
+    information = information_at(minimum, residuals, efficiency(width) * agreeing, cost)
+    information = torch.where(degenerate[:, None, None], 0.0, information)
+    results = pose, inlier[:, :number], information, degenerate, agreeing.sum(dim=-1) / total
+    batch = points_a.shape[:-2]
+    return Alignment(
+        *(
+            (value if value.dtype == torch.bool else value.to(dtype)).reshape(batch + value.shape[1:])
+            for value in results
+        )
+    )
+
+
+def ray_covariance(
+    points: Float[Tensor, "*b n 3"], range_sigma: float | Tensor, bearing_sigma: float | Tensor
+) -> Float[Tensor, "*b n 3 3"]:
+    """Covariance of points that are a ray times a range.
+
+    Args:
+        points: as seen from the ray's origin, meters.
+        range_sigma: standard deviation of the range relative to the range, or of its logarithm; ``(*b n)`` or a number.
+        bearing_sigma: standard deviation of the direction, radians, about each axis across the ray; likewise.
+    """
+    outer = points[..., :, None] * points[..., None, :]
+    squared = points.square().sum(dim=-1)[..., None, None]
+    along = torch.as_tensor(range_sigma, dtype=points.dtype, device=points.device)[..., None, None].square()
+    across = torch.as_tensor(bearing_sigma, dtype=points.dtype, device=points.device)[..., None, None].square()
+    return along * outer + across * (squared * torch.eye(3, dtype=points.dtype, device=points.device) - outer)
+
+
+def isotropic_covariance(points: Float[Tensor, "*b n 3"]) -> Float[Tensor, "*b n 3 3"]:
+    """Errors of 5 % of the range and 0.4 m in each direction: where nothing better is known."""
+    # The floor keeps the norm of a point at the origin differentiable.
+    distance = (points.square().sum(dim=-1) + FLOOR_M**2).sqrt()
+    eye = torch.eye(3, dtype=points.dtype, device=points.device)
+    return (0.05 * distance + 0.4).square()[..., None, None] * eye
+
+
+@functools.cache
+def efficiency(width: float) -> float:
+    """Factor from reweighted least squares' information to that of the robust estimate, for normal errors.
+
+    With ``psi(z) = u(|z|^2) z`` of a whitened residual z of three dimensions, the estimate's information is
+    ``E[psi']^2 / E[psi psi']`` of what the matches contain (Huber 1981), while the weights sum up to ``E[u]`` of it.
+    """
+    x = np.linspace(0, 12, 4001)
+    density = x**2 * np.exp(-(x**2) / 2)
+    density /= density.sum()
+    ratio = (x / width) ** 2
+    kernel = (1 + ratio) ** -2.0
+    slope = (density * (kernel - 4 / 3 * ratio * (1 + ratio) ** -3.0)).sum()
+    power = (density * kernel**2 * x**2).sum() / 3
+    return float(slope**2 / power / (density * kernel).sum())
+
+
+def _rays(points: Tensor, covariance: Tensor | None, origin: Tensor | None, proportional: bool) -> Rays:
+    """In float64, not yet flattened: points and origins ``(*b n 3)``, variances ``(*b n)``."""
+    if covariance is None:
+        covariance = isotropic_covariance(points if origin is None else points - origin)
+    points, covariance = points.double(), covariance.double()
+    origins = torch.zeros_like(points) if origin is None else origin.double()
+    ray = points - origins
+    squared = ray.square().sum(dim=-1) + FLOOR_M**2
+    along = (ray * (covariance @ ray[..., None])[..., 0]).sum(dim=-1) / squared
+    across = (covariance.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - along) / 2
+    if proportional:
+        along, across = along / squared, across / squared
+    return Rays(points, origins, along, across)
+
+
+def _clean(rays_a: Rays, rays_b: Rays, weight: Tensor) -> Matches:
+    """Flatten the batch, put matches last, and zero what has no weight or is not finite."""
+    usable = (weight > 0) & weight.isfinite()
+    for points, origins, along, across in (rays_a, rays_b):
+        for value in (points.sum(dim=-1), origins.sum(dim=-1), along, across):
+            usable = usable & value.isfinite()
+    missing = max(0, MIN_MATCHES - weight.shape[-1])
+
+    def clean(value: Tensor) -> Tensor:
+        if value.dim() == usable.dim():
+            value = torch.where(usable, value, 0.0).reshape(-1, value.shape[-1])
+        else:
+            value = torch.where(usable[..., None], value, 0.0).reshape(-1, *value.shape[-2:]).mT
+        return F.pad(value, (0, missing))
+
+    return Matches(rays_a, rays_b, weight.double()).map(clean)
+
+
+def _start(matches: Matches, cost: Cost, hypotheses: int) -> Float[Tensor, "b 4 4"]:
+    """The best of a few candidates after some steps on the weightiest matches."""
+    top = top_matches(matches)
+    variance = sum(_mean_square(rays, cost) for rays in (top.a, top.b))
+    candidates = best_candidates(top, variance, cost.tilt_sigma is not None, hypotheses, _CANDIDATES)
+    repeated = top.map(lambda value: value.repeat_interleave(_CANDIDATES, dim=0))
+    cost = cost._replace(width=min(cost.width, WIDTH))
+    poses, levers = minimize(candidates.flatten(0, 1), repeated, cost, _CANDIDATE_WIDENING)
+    squared = settled(poses, repeated, levers, cost).squared / (2 * cost.width) ** 2
+    score = (repeated.weight / (1 + squared)).sum(dim=-1).unflatten(0, (-1, _CANDIDATES))
+    best = score.nan_to_num(nan=-1.0).argmax(dim=-1)
+    return poses.unflatten(0, (-1, _CANDIDATES))[torch.arange(len(best), device=best.device), best]
+
+
+def _mean_square(rays: Rays, cost: Cost) -> Float[Tensor, "b n"]:
+    """Expected squared error of each point, in all three directions together."""
+    size = (rays.points - rays.origins).square().sum(dim=1) if cost.proportional else 1.0
+    return (rays.along + 2 * rays.across) * size
+
+
+def _is_degenerate(
+    pose: Float[Tensor, "b 4 4"], matches: Matches, levers: tuple[Tensor, Tensor], cost: Cost
+) -> Bool[Tensor, " b"]:
+    residuals = settled(pose, matches, levers, cost)
+    kernel = cost.kernel(residuals.squared)
+    agreeing = ((matches.weight > 0) & (kernel >= 0.25)).sum(dim=-1)
+    relative = matches.weight * kernel / matches.weight.amax(dim=-1, keepdim=True).clamp(min=1e-300)
+    eye = torch.eye(6, dtype=pose.dtype, device=pose.device)
+    factor, failed = torch.linalg.cholesky_ex(damped(information_at(pose, residuals, relative, cost)) + 1e-12 * eye)
+    variance = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1)
+    rotation, translation = variance[:, :3].sum(dim=-1).sqrt(), variance[:, 3:].sum(dim=-1).sqrt()
+    determined = (rotation < MAX_ROTATION_SIGMA) & (translation < MAX_TRANSLATION_SIGMA_M) & (failed == 0)
+    return ~(determined & (agreeing >= MIN_MATCHES) & pose.isfinite().flatten(-2).all(dim=-1))

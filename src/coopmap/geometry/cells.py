@@ -1,0 +1,40 @@
+"""Cells: the square patches of a view, and their parts; numbered row by row, views one after another."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+PARTS = 2
+"""A cell has this many parts along either side."""
+
+
+def at_centers(maps: Shaped[Tensor, "b v h w *c"], patch_size: int) -> Shaped[Tensor, "b v n *c"]:
+    """The pixel at the center of each cell."""
+    middle = patch_size // 2
+    return maps[:, :, middle::patch_size, middle::patch_size].flatten(2, 3)
+
+
+def at_part_centers(maps: Shaped[Tensor, "b v h w *c"], patch_size: int) -> Shaped[Tensor, "b v n s *c"]:
+    """The pixel at the center of each part of each cell."""
+    side = patch_size // PARTS
+    parts = maps[:, :, side // 2 :: side, side // 2 :: side]
+    cells = parts.unflatten(3, (-1, PARTS)).unflatten(2, (-1, PARTS))  # b v rows s columns s *c
+    return cells.movedim(3, 4).flatten(4, 5).flatten(2, 3)
+
+
+def by_agent(cells: Shaped[Tensor, "b v n *c"], views: int) -> Shaped[Tensor, "b a vn *c"]:
+    """Cells of the views of each agent."""
+    return cells.unflatten(1, (-1, views)).flatten(2, 3)
+
+
+def neighbors(cell: Int[Tensor, "*b"], grid: tuple[int, int]) -> Int[Tensor, "*b 9"]:
+    """A cell (the fifth) and those around it in its view; columns form a ring, at the first and last row it repeats."""
+    height, width = grid
+    view, place = cell.div(height * width, rounding_mode="floor"), cell % (height * width)
+    row, column = place.div(width, rounding_mode="floor"), place % width
+    step = torch.arange(-1, 2, device=cell.device)
+    rows = (row[..., None, None] + step[:, None]).clamp(0, height - 1)
+    columns = (column[..., None, None] + step) % width
+    return (view[..., None, None] * (height * width) + rows * width + columns).flatten(-2)

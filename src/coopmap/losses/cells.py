@@ -1,0 +1,197 @@
+"""True matches between the patches of agents, made from ground-truth points of one tick; LiDAR alone will do.
+
+A patch is represented by its known point nearest to its center. It matches the part of a patch of the other agent that
+shows the surface there, and is unmatched where the other agent sees another surface in that direction, nearer or
+farther, or cannot look. Nothing is taught where depth is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from coopmap.geometry.cells import PARTS, by_agent
+from coopmap.geometry.covisibility import MAX_COLUMNS, is_looked_at, is_seen, range_images
+from coopmap.geometry.rig import SLOTS
+from coopmap.geometry.se3 import invert, relative_pose, transform_points
+from coopmap.types import Target
+
+TOLERANCE_M = 0.4
+TOLERANCE_CELLS = 0.2
+"""A point is matched with the nearest sample of the other agent's points up to this distance: meters, plus cells at its
+range. Samples, one in each part of a cell, are half a cell apart; on surfaces at grazing angles none may be near."""
+
+
+@dataclass(frozen=True)
+class TrueMatches:
+    """True matches of all pairs of agents ``i < j``, in both directions (from ``i``'s cells, from ``j``'s cells).
+
+    Attributes:
+        part: which part of which cell of the other agent, ``cell * parts + part``; meaningful where ``matched``.
+        matched: cells whose point the other agent sees.
+        unmatched: cells whose point the other agent does not see, and cells that no camera covers.
+        covisibility: share of the known points that the other agent sees, mean of both directions; NaN where one of
+            the two knows no points.
+        pose: ``T_i_j``.
+    """
+
+    part: tuple[Int[Tensor, "b p c"], Int[Tensor, "b p c"]]
+    matched: tuple[Bool[Tensor, "b p c"], Bool[Tensor, "b p c"]]
+    unmatched: tuple[Bool[Tensor, "b p c"], Bool[Tensor, "b p c"]]
+    covisibility: Float[Tensor, "b p"]
+    pose: Float[Tensor, "b p 4 4"]
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Cells of all agents: their points (agent frames and view 0's frame), finer samples of the same, range images."""
+
+    points: Float[Tensor, "b a c 3"]
+    known: Bool[Tensor, "b a c"]
+    empty: Bool[Tensor, "b a c"]
+    common: Float[Tensor, "b a c 3"]
+    samples: Float[Tensor, "b a cs 3"]
+    sampled: Bool[Tensor, "b a cs"]
+    near: Float[Tensor, "b a rows columns"]
+    far: Float[Tensor, "b a rows columns"]
+    is_dense: Bool[Tensor, "b a"]
+
+
+@torch.no_grad()
+def true_matches(target: Target, num_cells: int, dense_share: float) -> TrueMatches:
+    """Matches between the cells of all pairs of agents.
+
+    Args:
+        target: ground truth.
+        num_cells: of an agent.
+        dense_share: views with more known depth than this (share of what cameras cover) show sky where it is unknown.
+    """
+    views, patch = views_per_agent(target), patch_side(target, num_cells)
+    pose = _agent_poses(target, views)
+    cells = _cells(target, pose, views, patch, dense_share)
+    agents = pose.shape[1]
+    i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
+    cell_angle = _cell_angle(target, patch)
+    forth = _look_up(cells, pose, i, j, cell_angle)
+    back = _look_up(cells, pose, j, i, cell_angle)
+    known = [cells.known[:, end].sum(dim=-1) for end in (i, j)]
+    shares = [way.seen.sum(dim=-1) / count for way, count in zip((forth, back), known, strict=True)]  # 0 / 0 = NaN
+    return TrueMatches(
+        part=(forth.part, back.part),
+        matched=(forth.matched, back.matched),
+        unmatched=(forth.unmatched, back.unmatched),
+        covisibility=sum(shares) / 2,
+        pose=relative_pose(pose[:, i], pose[:, j]).to(target.depth),
+    )
+
+
+def views_per_agent(target: Target) -> int:
+    """Views that follow one another and belong to one agent."""
+    return 1 if target.rig_pose is None else len(SLOTS)
+
+
+def patch_side(target: Target, num_cells: int) -> int:
+    """Side of a cell in pixels, if an agent has ``num_cells``."""
+    height, width = target.depth.shape[-2:]
+    return round((views_per_agent(target) * height * width / num_cells) ** 0.5)
+
+
+def cell_grid(target: Target, num_cells: int) -> tuple[int, int]:
+    """Rows and columns of the cells of one view."""
+    patch = patch_side(target, num_cells)
+    return target.depth.shape[-2] // patch, target.depth.shape[-1] // patch
+
+
+def _agent_poses(target: Target, views: int) -> Float[Tensor, "b a 4 4"]:
+    """Poses of the agents in view 0's frame, double precision."""
+    pose = relative_pose(target.pose[:, :1].double(), target.pose.double())
+    if target.rig_pose is not None:
+        pose = pose @ invert(target.rig_pose.double())
+    return pose[:, ::views]
+
+
+def _cell_angle(target: Target, patch: int) -> Float[Tensor, ""]:
+    """Angle between a cell and the one below it, radians."""
+    rays = target.rays[:, :, patch // 2 :: patch, patch // 2 :: patch]
+    cosine = (rays[:, :, 1:] * rays[:, :, :-1]).sum(dim=-1).clamp(-1, 1)
+    return cosine.mean().acos()
+
+
+def _cells(target: Target, pose: Float[Tensor, "b a 4 4"], views: int, patch: int, dense_share: float) -> _Cells:
+    points, known = _nearest_known(target, patch, patch)
+    samples, sampled = _nearest_known(target, patch, patch // PARTS)
+    covered = _tiles(target.non_ambiguous[..., None], patch, patch)[..., 0].any(dim=-1)
+    covered_share = target.non_ambiguous.sum(dim=(2, 3)).clamp(min=1)
+    is_dense = (target.valid & target.non_ambiguous).sum(dim=(2, 3)) / covered_share > dense_share
+    empty = ~covered | (~known & is_dense[..., None])
+    everything = target.points_view.flatten(2, 3)
+    if target.rig_pose is not None:
+        rig = target.rig_pose.to(everything)
+        points, samples, everything = (transform_points(rig, part) for part in (points, samples, everything))
+    seen = by_agent(everything, views), by_agent(target.valid.flatten(2, 3), views)
+    near, far = range_images(*seen, min(target.depth.shape[-1], MAX_COLUMNS))
+    points, known, empty, samples, sampled = (
+        by_agent(part, views) for part in (points, known, empty, samples, sampled)
+    )
+    to_common = pose.to(points)
+    return _Cells(
+        points=points,
+        known=known,
+        empty=empty,
+        common=transform_points(to_common, points),
+        samples=transform_points(to_common, samples),
+        sampled=sampled,
+        near=near,
+        far=far,
+        is_dense=is_dense.unflatten(1, (-1, views)).all(dim=-1),
+    )
+
+
+def _tiles(maps: Tensor, patch: int, side: int) -> Float[Tensor, "b v n k c"]:
+    """Pixels of squares of a side, those of one patch after another, patches row by row."""
+    b, v, h, w, c = maps.shape
+    inner = patch // side
+    tiles = maps.view(b, v, h // patch, inner, side, w // patch, inner, side, c)
+    return tiles.permute(0, 1, 2, 5, 3, 6, 4, 7, 8).reshape(b, v, -1, side * side, c)
+
+
+def _nearest_known(target: Target, patch: int, side: int) -> tuple[Float[Tensor, "b v n 3"], Bool[Tensor, "b v n"]]:
+    """The known point nearest to the center of each square, view frame, and whether there is one."""
+    ahead = torch.arange(side, device=target.depth.device) - side // 2
+    order = (ahead[:, None].square() + ahead.square()).flatten().argsort(stable=True)
+    valid = _tiles(target.valid[..., None], patch, side)[..., 0][..., order]
+    chosen = order[valid.to(torch.uint8).argmax(dim=-1)]
+    maps = torch.cat([target.rays, target.depth[..., None]], dim=-1)
+    found = _tiles(maps, patch, side).gather(3, chosen[..., None, None].expand(-1, -1, -1, 1, 4))[..., 0, :]
+    return found[..., :3] * found[..., 3:], valid.any(dim=-1)
+
+
+class _Found(NamedTuple):
+    part: Int[Tensor, "b p c"]
+    matched: Bool[Tensor, "b p c"]
+    seen: Bool[Tensor, "b p c"]
+    unmatched: Bool[Tensor, "b p c"]
+
+
+def _look_up(
+    cells: _Cells, pose: Float[Tensor, "b a 4 4"], asking: Tensor, asked: Tensor, cell_angle: Float[Tensor, ""]
+) -> _Found:
+    """What the cells of one agent of each pair match among the parts of the cells of the other."""
+    points = cells.common[:, asking]
+    from_there = transform_points(invert(pose[:, asked]).to(points), points)
+    tolerance = TOLERANCE_M + TOLERANCE_CELLS * cell_angle * from_there.norm(dim=-1)
+    distance = torch.cdist(points, cells.samples[:, asked], compute_mode="donot_use_mm_for_euclid_dist")
+    nearest, part = distance.masked_fill(~cells.sampled[:, asked, None], torch.inf).min(dim=-1)
+    known, near = cells.known[:, asking], cells.near[:, asked]
+    seen = known & is_seen(from_there, near, cells.far[:, asked])
+    told = is_looked_at(from_there, near) | cells.is_dense[:, asked, None]
+    return _Found(
+        part=part,
+        matched=seen & (nearest < tolerance),
+        seen=seen,
+        unmatched=(known & ~seen & told) | cells.empty[:, asking],
+    )

@@ -1,0 +1,139 @@
+"""Terms that teach matches, poses from matches, and what to expect of them; zero for samples of a single agent."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from coopmap.geometry.cells import PARTS, at_centers, by_agent, neighbors
+from coopmap.geometry.se3 import rotation_angle
+from coopmap.losses.cells import TrueMatches, cell_grid, patch_side, views_per_agent
+from coopmap.losses.inputs import LossInputs
+from coopmap.losses.reduce import weighted_mean
+from coopmap.types import PairMatches
+
+UNMATCHED_WEIGHT = 0.25
+"""Of cells without a match; there are more of them, and they are easier."""
+LEAST_COVISIBILITY = 0.05
+"""Pairs that share less teach nothing about poses."""
+CENTER = 4
+"""Of a cell among its neighbors."""
+SUCCESS_M, SUCCESS_RAD = 2.0, math.radians(5.0)
+"""What the confidence of a pair's pose predicts."""
+SMALLEST_RANGE_M = 0.5
+
+
+def matching_loss(inputs: LossInputs) -> Float[Tensor, ""]:
+    """Cross entropy of each cell's distribution over the other agent's cells and "no match" (InfoNCE both ways), and of
+    the parts in and around the true cell.
+    """
+    matches, true = inputs.matches, inputs.true_matches
+    if matches is None or true is None:
+        return _nothing(inputs)
+    total = _nothing(inputs)
+    agents, cells = matches.unmatched.shape[1:]
+    ends = torch.triu_indices(agents, agents, offset=1, device=matches.scores.device)
+    for side, scores in enumerate((matches.scores, matches.scores.mT)):
+        log_p = torch.cat([scores, matches.unmatched[:, ends[side], :, None]], dim=-1).log_softmax(dim=-1)
+        matched, unmatched = (part[side].to(log_p) for part in (true.matched, true.unmatched))
+        cell = true.part[side].div(PARTS**2, rounding_mode="floor")
+        found = -log_p[..., :cells].gather(-1, cell[..., None])[..., 0]
+        placed = _part_loss(matches.query[:, ends[side]], matches.keys[:, ends[1 - side]], true.part[side], inputs)
+        total = total + _mean(found + placed, matched) + UNMATCHED_WEIGHT * _mean(-log_p[..., -1], unmatched)
+    return total / 2
+
+
+def _part_loss(
+    query: Float[Tensor, "b p c f"], keys: Float[Tensor, "b p c s f"], part: Int[Tensor, "b p c"], inputs: LossInputs
+) -> Float[Tensor, "b p c"]:
+    """Cross entropy of the true part among those of the true cell and of the cells around it."""
+    parts = keys.shape[3]
+    cell = part.div(parts, rounding_mode="floor")
+    around = neighbors(cell, cell_grid(inputs.target, keys.shape[2]))
+    flat = around.flatten(2)[..., None, None].expand(-1, -1, -1, *keys.shape[3:])
+    near = keys.gather(2, flat).unflatten(2, around.shape[2:]).flatten(3, 4)  # b p c 9s f
+    logits = (near @ query[..., None])[..., 0]
+    repeated = around == cell[..., None]  # of the cell itself, at the first and last row
+    repeated[..., CENTER] = False
+    logits = logits.masked_fill(repeated.repeat_interleave(parts, dim=-1), -torch.inf)
+    return F.cross_entropy(logits.movedim(-1, 1), CENTER * parts + part % parts, reduction="none")
+
+
+def alignment_loss(inputs: LossInputs) -> Float[Tensor, ""]:
+    """``log(1 + m) + log(1 + deg / 2)`` of the errors of the aligned poses: large ones, which have no gradient worth
+    following, count little.
+    """
+    matches, true = inputs.matches, inputs.true_matches
+    if matches is None or true is None:
+        return _nothing(inputs)
+    meters, radians = _errors(matches, true)
+    loss = torch.log1p(meters) + torch.log1p(torch.rad2deg(radians) / 2)
+    return _mean(torch.nan_to_num(loss), _teaches_pose(matches, true).to(loss))
+
+
+def covisibility_loss(inputs: LossInputs) -> Float[Tensor, ""]:
+    """Cross entropy of the predicted co-visibility."""
+    matches, true = inputs.matches, inputs.true_matches
+    if matches is None or true is None:
+        return _nothing(inputs)
+    known = true.covisibility.isfinite()
+    share = torch.where(known, true.covisibility, 0.0).to(matches.scores)
+    loss = F.binary_cross_entropy_with_logits(matches.covisibility_logit, share, reduction="none")
+    return _mean(loss, known.to(loss))
+
+
+def confidence_loss(inputs: LossInputs) -> Float[Tensor, ""]:
+    """Cross entropy of the predicted success of the aligned poses; likelihood of the errors of the ranges."""
+    matches, true = inputs.matches, inputs.true_matches
+    if matches is None or true is None:
+        return _nothing(inputs)
+    meters, radians = (error.detach() for error in _errors(matches, true))
+    success = (meters < SUCCESS_M) & (radians < SUCCESS_RAD) & ~matches.degenerate
+    loss = F.binary_cross_entropy_with_logits(matches.confidence_logit, success.to(meters), reduction="none")
+    return loss.mean() + _range_likelihood(inputs, matches)
+
+
+def range_loss(inputs: LossInputs) -> Float[Tensor, "b v h w"]:
+    """``|log range - log true range|`` in meters: unlike the published terms, which divide by the mean distance, it
+    teaches what metric poses need.
+    """
+    return _log_range_error(inputs).abs()
+
+
+def _log_range_error(inputs: LossInputs) -> Float[Tensor, "b v h w"]:
+    predicted = inputs.prediction.depth.clamp(min=1e-3).log()
+    return predicted - inputs.target.depth.clamp(min=SMALLEST_RANGE_M).log()
+
+
+def _range_likelihood(inputs: LossInputs, matches: PairMatches) -> Float[Tensor, ""]:
+    """Negative log likelihood (Laplace) of the errors of the ranges at the centers of the cells; trains their scale."""
+    patch = patch_side(inputs.target, matches.unmatched.shape[2])
+    views = views_per_agent(inputs.target)
+    error, valid = (
+        by_agent(at_centers(values, patch), views) for values in (_log_range_error(inputs).detach().abs(), inputs.valid)
+    )
+    scale = matches.range_sigma / math.sqrt(2)
+    return _mean(error / scale + scale.log(), valid.to(error))
+
+
+def _errors(matches: PairMatches, true: TrueMatches) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p"]]:
+    """Error of the translation (m) and the rotation (rad) of ``T_i_j``."""
+    shift = matches.pose[..., :3, 3] - true.pose[..., :3, 3]
+    turn = matches.pose[..., :3, :3].mT @ true.pose[..., :3, :3]
+    return (shift.square().sum(dim=-1) + 1e-8).sqrt(), rotation_angle(turn)
+
+
+def _teaches_pose(matches: PairMatches, true: TrueMatches) -> Bool[Tensor, "b p"]:
+    return (true.covisibility > LEAST_COVISIBILITY) & ~matches.degenerate
+
+
+def _mean(values: Float[Tensor, "*b"], weights: Float[Tensor, "*b"]) -> Float[Tensor, ""]:
+    return weighted_mean(values, weights, tuple(range(values.ndim)))
+
+
+def _nothing(inputs: LossInputs) -> Float[Tensor, ""]:
+    return inputs.prediction.scale.sum() * 0.0

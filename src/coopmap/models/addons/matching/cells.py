@@ -1,0 +1,90 @@
+"""Where the network sees the cells of an agent: points in the agent's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from coopmap.geometry.cells import at_centers, at_part_centers, by_agent
+from coopmap.geometry.rig import SLOTS, SLOTS_BY_AZIMUTH
+from coopmap.geometry.se3 import transform_points
+from coopmap.types import Observation, Prediction
+
+SHORTEST_M = 0.1
+"""Least distance of a point from the agent's origin."""
+
+
+class CellPoints(NamedTuple):
+    """The network's points in the agents' frames.
+
+    Attributes:
+        center: of each cell.
+        parts: of each part of each cell.
+    """
+
+    center: Float[Tensor, "b a c 3"]
+    parts: Float[Tensor, "b a c s 3"]
+
+    def of(self, agents: Int[Tensor, " p"]) -> CellPoints:
+        """Those of some agents."""
+        return CellPoints(self.center[:, agents], self.parts[:, agents])
+
+
+def views_per_agent(observation: Observation) -> int:
+    """Views that follow one another and belong to one agent."""
+    return len(SLOTS) if observation.slot is not None else 1
+
+
+def cell_points(prediction: Prediction, observation: Observation, patch_size: int, rays: str) -> CellPoints:
+    """The network's points at the centers of cells and of their parts.
+
+    Args:
+        prediction: ranges, and rays for ``predicted``.
+        observation: calibrated rays for ``calibrated``; in a mosaic, the point of the camera's line of sight that is as
+            far from the agent's center as predicted.
+        patch_size: side of a cell in pixels.
+        rays: ``calibrated`` or ``predicted``.
+    """
+    views = views_per_agent(observation)
+    if rays == "predicted":
+        points = prediction.points_view
+    else:
+        direction, depth = observation.rays.to(prediction.depth), prediction.depth[..., None]
+        start = _ray_starts(observation)
+        points = direction * depth if start is None else _at_distance(start.to(depth), direction, depth)
+
+    def at(pick: Callable[[Tensor, int], Tensor]) -> Shaped[Tensor, "b a c *s 3"]:
+        picked = pick(points, patch_size)
+        if observation.rig_pose is not None:
+            flat = transform_points(observation.rig_pose.to(picked), picked.flatten(2, -2))
+            picked = flat.view_as(picked)
+        return by_agent(picked, views)
+
+    return CellPoints(at(at_centers), at(at_part_centers))
+
+
+def cell_angle(observation: Observation, patch_size: int) -> Float[Tensor, ""]:
+    """Mean angle between a cell and the one below it, radians."""
+    middle = patch_size // 2
+    rays = observation.rays[:, :, middle::patch_size, middle::patch_size]
+    return (rays[:, :, 1:] * rays[:, :, :-1]).sum(dim=-1).clamp(-1, 1).mean().acos()
+
+
+def _ray_starts(observation: Observation) -> Float[Tensor, "b v 1 w 3"] | None:
+    """Where the rays of a mosaic start: at its cameras; ``None`` where they start at the view's origin."""
+    if observation.camera_pose is None or observation.images.ndim != 5:
+        return None
+    center = observation.camera_pose[:, :, list(SLOTS_BY_AZIMUTH), :3, 3]
+    return center.repeat_interleave(observation.rays.shape[3] // len(SLOTS_BY_AZIMUTH), dim=2)[:, :, None]
+
+
+def _at_distance(
+    start: Float[Tensor, "*#b 3"], direction: Float[Tensor, "*b 3"], distance: Float[Tensor, "*b 1"]
+) -> Float[Tensor, "*b 3"]:
+    """The point ahead on a line whose distance from the origin is given (the nearest to it where there is none)."""
+    along = (start * direction).sum(dim=-1, keepdim=True)
+    beyond = along.square() - start.square().sum(dim=-1, keepdim=True) + distance.square()
+    return start + direction * (beyond.clamp(min=SHORTEST_M**2).sqrt() - along)

@@ -1,0 +1,148 @@
+"""The matching head: describes cells, compares those of every pair of agents, aligns what matches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from coopmap.config.model import MatchingConfig
+from coopmap.geometry.alignment import Alignment
+from coopmap.geometry.cells import PARTS, at_centers, by_agent
+from coopmap.models.addons.base import AddOn, Trunk
+from coopmap.models.addons.matching.cells import cell_angle, cell_points, views_per_agent
+from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
+from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
+from coopmap.models.layers import LayerNorm
+from coopmap.types import Observation, PairMatches, Prediction
+
+INITIAL_SHARPNESS = 10.0
+INITIAL_RANGE_SIGMA = 0.3
+FINE_DIM = 32
+"""Width of the descriptors that tell the parts of a cell from one another."""
+PAIR_FEATURES = 7
+"""Numbers from which a pair's confidence is read; see :func:`pair_features`."""
+
+
+class Matching(AddOn):
+    """Matches between the cells of all pairs of agents, and relative poses from them.
+
+    Args:
+        cfg: options.
+        encoder_dim: width of the image encoder's tokens.
+        shared_dim: width of the multi-view transformer's tokens.
+        last_layer: its last block.
+        patch_size: side of a patch in pixels.
+        pose_from: ``head``, ``alignment`` or ``both``: where the poses of the views come from in evaluation.
+    """
+
+    def __init__(
+        self,
+        cfg: MatchingConfig,
+        encoder_dim: int,
+        shared_dim: int,
+        last_layer: int,
+        patch_size: int,
+        pose_from: str,
+    ) -> None:
+        super().__init__()
+        self.cfg, self.patch_size, self.pose_from = cfg, patch_size, pose_from
+        self.layers = tuple(cfg.layers) or (last_layer,)
+        dim = shared_dim * len(self.layers) + (encoder_dim if cfg.encoder else 0)
+        self.norm = LayerNorm(dim)
+        self.descriptor = nn.Linear(dim, cfg.dim)
+        self.query = nn.Linear(dim, FINE_DIM)
+        self.keys = nn.Linear(dim, PARTS**2 * FINE_DIM)
+        self.unmatched = nn.Linear(dim, 1)
+        self.log_range_sigma = nn.Linear(dim, 1)
+        self.log_sharpness = nn.Parameter(torch.tensor(INITIAL_SHARPNESS).log().repeat(2))
+        self.confidence = nn.Sequential(nn.Linear(PAIR_FEATURES, 32), nn.GELU(), nn.Linear(32, 2))
+        for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, torch.tensor(INITIAL_RANGE_SIGMA).log())):
+            nn.init.zeros_(layer.weight)
+            nn.init.constant_(layer.bias, float(bias))
+
+    def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
+        """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``."""
+        views = views_per_agent(observation)
+        num_agents = trunk.encoded.shape[1] // views
+        if num_agents < 2:
+            return prediction
+        tokens = by_agent(self._features(trunk), views)
+        matches = self._match(prediction, tokens, observation, trunk.grid)
+        prediction = replace(prediction, matches=matches)
+        if self.training or self.pose_from == "head":
+            return prediction
+        return with_aligned_poses(prediction, observation, views, self.pose_from)
+
+    def _features(self, trunk: Trunk) -> Float[Tensor, "b v n d"]:
+        parts = [trunk.layers[layer] for layer in self.layers] + ([trunk.encoded] if self.cfg.encoder else [])
+        return self.norm(torch.cat([part.float() for part in parts], dim=-1))
+
+    def _match(
+        self,
+        prediction: Prediction,
+        tokens: Float[Tensor, "b a c d"],
+        observation: Observation,
+        grid: tuple[int, int],
+    ) -> PairMatches:
+        scores, unmatched = self._scores(tokens), self.unmatched(tokens)[..., 0]
+        query = self.log_sharpness[1].exp() * F.normalize(self.query(tokens), dim=-1)
+        keys = F.normalize(self.keys(tokens).unflatten(-1, (PARTS**2, FINE_DIM)), dim=-1)
+        points = cell_points(prediction, observation, self.patch_size, self.cfg.rays)
+        seen = at_centers(prediction.mask_logits, self.patch_size).detach().sigmoid()
+        seen = by_agent(seen, views_per_agent(observation))
+        sigma = self.log_range_sigma(tokens)[..., 0].clamp(-4.0, 1.0).exp()
+        rows, columns = assignment(scores, unmatched)
+        found = correspond(rows, columns, query, keys, points, seen, grid, self.cfg.max_matches)
+        alignment = align_pairs(found, sigma, cell_angle(observation, self.patch_size), self.cfg.tilt_sigma_deg)
+        confidence, shared = self.confidence(pair_features(rows, columns, found, alignment)).unbind(-1)
+        return PairMatches(
+            scores=scores,
+            unmatched=unmatched,
+            query=query,
+            keys=keys,
+            range_sigma=sigma,
+            pose=alignment.pose,
+            information=alignment.information,
+            degenerate=alignment.degenerate,
+            confidence_logit=confidence,
+            covisibility_logit=shared,
+            matched=found.cells,
+            weight=found.weight,
+            inlier=alignment.inlier,
+        )
+
+    def _scores(self, tokens: Float[Tensor, "b a c d"]) -> Float[Tensor, "b p c c"]:
+        descriptor = F.normalize(self.descriptor(tokens), dim=-1)
+        first, second = torch.triu_indices(tokens.shape[1], tokens.shape[1], offset=1, device=tokens.device)
+        return self.log_sharpness[0].exp() * descriptor[:, first] @ descriptor[:, second].mT
+
+
+def pair_features(
+    rows: Float[Tensor, "b p c c1"], columns: Float[Tensor, "b p c c1"], found: Correspondences, alignment: Alignment
+) -> Float[Tensor, "b p f"]:
+    """What tells whether a pair's pose can be trusted and how much its agents share; without gradient.
+
+    The shares of cells that match anything, seen from either agent, as logits; the weight of all matches and of those
+    that the alignment kept; the weaker directions of what the alignment knows.
+    """
+    with torch.no_grad():
+        shares = [1 - part[..., -1].exp().mean(dim=-1) for part in (rows, columns)]
+        kept = (found.weight * alignment.inlier).sum(dim=-1)
+        total = found.weight.sum(dim=-1)
+        # the trace of the inverse would say more, but singular matrices have none
+        rotation, translation = (
+            alignment.information[..., part, part].diagonal(dim1=-2, dim2=-1) for part in (slice(0, 3), slice(3, 6))
+        )
+        features = [
+            *(torch.logit(share.clamp(1e-3, 1 - 1e-3)) for share in shares),
+            total.clamp(min=1e-6).log(),
+            kept.clamp(min=1e-6).log(),
+            kept / total.clamp(min=1e-6),
+            rotation.amin(dim=-1).clamp(min=1e-6).log() / 4,
+            translation.amin(dim=-1).clamp(min=1e-6).log() / 4,
+        ]
+        return torch.stack([feature.to(rows) for feature in features], dim=-1)

@@ -1,0 +1,223 @@
+"""The matching head: what it changes, where it points, and what follows from descriptors that know the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coopmap.geometry.cells import PARTS, at_centers, at_part_centers
+from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
+from coopmap.losses.cells import true_matches
+from coopmap.models import MapAnything
+from coopmap.models.addons.matching.cells import CellPoints, cell_angle, cell_points
+from coopmap.models.addons.matching.matches import assignment, between, correspond
+from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
+from coopmap.types import Observation, PairMatches, Target
+
+from ..rooms import exact_prediction, observation_of, room, three_poses
+from .support import load_config, make_observation
+from .test_plucker import mosaic_observation
+
+PATCH = 14
+GRID = (4, 16)
+CELLS = 64
+
+
+@pytest.fixture
+def target() -> Target:
+    return room(three_poses())
+
+
+def tiny(matching: bool, pose_from: str = "head", **keys: object) -> MapAnything:
+    torch.manual_seed(0)
+    changes = {"matching": {"enabled": matching, **keys}, "pose_from": pose_from}
+    return MapAnything(load_config("mapanything_tiny", changes))
+
+
+def test_with_poses_from_the_head_everything_else_is_as_without():
+    """Also its weights, so that released ones load and runs compare."""
+    observation = make_observation(2, 3, 28, 56)
+    without, model = tiny(matching=False).eval()(observation), tiny(matching=True).eval()
+    prediction = model(observation)
+    for field in dataclasses.fields(without):
+        if field.name != "matches":
+            assert torch.equal(getattr(prediction, field.name), getattr(without, field.name)), field.name
+    assert without.matches is None
+    assert prediction.matches is not None
+    assert prediction.matches.scores.shape == (2, 3, 8, 8)
+
+
+def test_every_parameter_learns():
+    model = tiny(matching=True, encoder=True, layers=[0, 1]).train()
+    matches = model(make_observation(1, 3, 28, 56)).matches
+    assert matches is not None
+    terms = [matches.scores, matches.query, matches.keys, matches.unmatched, matches.range_sigma]
+    terms += [matches.confidence_logit, matches.covisibility_logit]
+    sum(term.square().sum() for term in terms).backward()
+    for name, parameter in model.matching.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_a_single_agent_has_no_matches():
+    prediction = tiny(matching=True, pose_from="alignment").eval()(make_observation(2, 1, 28, 56))
+    assert prediction.matches is None
+    assert prediction.pose_trans.isfinite().all()
+
+
+def test_agents_in_another_order_match_the_same():
+    """All agents but the first are interchangeable: pair (0, 1) becomes (0, 2), and (1, 2) is turned around."""
+    model = tiny(matching=True).eval()
+    observation = make_observation(1, 3, 28, 56)
+    swapped = observation.map(lambda value: value[:, [0, 2, 1]])
+    one, other = model(observation).matches, model(swapped).matches
+    assert one is not None
+    assert other is not None
+    assert torch.allclose(one.scores[:, 0], other.scores[:, 1], atol=1e-5)
+    assert torch.allclose(one.scores[:, 2], other.scores[:, 2].mT, atol=1e-5)
+    assert torch.allclose(one.unmatched[:, [0, 2, 1]], other.unmatched, atol=1e-5)
+
+
+def test_probabilities_and_the_bin():
+    scores, unmatched = torch.randn(1, 3, 5, 5), torch.randn(1, 3, 5)
+    rows, columns = assignment(scores, unmatched)
+    assert torch.allclose(rows.exp().sum(dim=-1), torch.ones(1, 3, 5))
+    assert torch.allclose(columns.exp().sum(dim=-1), torch.ones(1, 3, 5))
+    sure = torch.full_like(unmatched, 50.0)
+    assert assignment(scores, sure)[0][..., -1].exp().min() > 0.999
+
+
+def oracle(target: Target, sharpness: float = 40.0):
+    """Scores and descriptors of parts that know the true matches, with exact points."""
+    found = true_matches(target, CELLS, 0.4)
+    scores = torch.full((1, 3, CELLS, CELLS), -sharpness)
+    cell = found.part[0].div(PARTS**2, rounding_mode="floor")
+    scores.scatter_(3, cell[..., None], torch.where(found.matched[0], sharpness, -sharpness)[..., None])
+    # descriptors of places in the world: the inner product of unit-length random features of nearby places is larger
+    world = target.pose[0]
+    points = cell_points(exact_prediction(target), observation_of(target), PATCH, "calibrated")
+    generator = torch.Generator().manual_seed(0)
+    frequencies = torch.randn(3, 256, generator=generator)
+    phases = 2 * math.pi * torch.rand(256, generator=generator)
+
+    def describe(at: torch.Tensor) -> torch.Tensor:
+        moved = transform_points(world, at[0].flatten(1, -2)).view(at.shape)
+        return (moved @ frequencies + phases).cos() / 128**0.5
+
+    return scores, torch.zeros(1, 3, CELLS), sharpness * describe(points.center), describe(points.parts), points
+
+
+def test_true_matches_and_exact_points_give_the_poses(target: Target):
+    """Within what parts of 11 degrees leave over."""
+    scores, unmatched, query, keys, points = oracle(target)
+    rows, columns = assignment(scores, unmatched)
+    found = correspond(rows, columns, query, keys, points, torch.ones(1, 3, CELLS), GRID, 128)
+    true = true_matches(target, CELLS, 0.4).pose
+    observation = observation_of(target)
+    aligned = align_pairs(found, torch.full((1, 3, CELLS), 0.1), cell_angle(observation, PATCH), 3.0)
+    assert not aligned.degenerate.any()
+    assert (aligned.pose[..., :3, 3] - true[..., :3, 3]).norm(dim=-1).max() < 1.0
+    assert torch.rad2deg(rotation_angle(aligned.pose[..., :3, :3].mT @ true[..., :3, :3])).max() < 4.0
+
+
+def test_the_same_cells_and_points_give_the_pose_exactly(target: Target):
+    """Matches without any error of place: each agent's points are the other's, moved."""
+    true = true_matches(target, CELLS, 0.4).pose
+    points = exact_prediction(target).points_view[:, 0, 7::14, 7::14].flatten(1, 2)
+    for pair in range(2):  # (0, 1), (0, 2)
+        moved = transform_points(torch.linalg.inv(true[:, pair]), points)
+        cells = CellPoints(torch.stack([points, moved], dim=1), torch.stack([points, moved], dim=1)[:, :, :, None])
+        eye = torch.full((1, 1, CELLS, CELLS), -40.0)
+        eye[0, 0].fill_diagonal_(40.0)
+        rows, columns = assignment(eye, torch.zeros(1, 2, CELLS))
+        keys = torch.nn.functional.one_hot(torch.arange(CELLS), CELLS).float().expand(1, 2, -1, -1)
+        found = correspond(rows, columns, 99 * keys, keys[:, :, :, None], cells, torch.ones(1, 2, CELLS), GRID, 128)
+        aligned = align_pairs(found, torch.full((1, 2, CELLS), 0.1), torch.tensor(0.1), 3.0)
+        assert torch.allclose(aligned.pose[0, 0], true[0, pair], atol=2e-4)
+
+
+def pair_matches(pose: torch.Tensor, confidence: float, degenerate: bool = False) -> PairMatches:
+    pairs = pose.shape[1]
+    nothing = torch.zeros(1, pairs, 1)
+    return PairMatches(
+        scores=torch.zeros(1, pairs, 1, 1),
+        unmatched=torch.zeros(1, 3, 1),
+        query=torch.zeros(1, 3, 1, 1),
+        keys=torch.zeros(1, 3, 1, 1, 1),
+        range_sigma=torch.ones(1, 3, 1),
+        pose=pose,
+        information=torch.eye(6).expand(1, pairs, 6, 6),
+        degenerate=torch.full((1, pairs), degenerate),
+        confidence_logit=torch.full((1, pairs), confidence),
+        covisibility_logit=nothing[..., 0],
+        matched=torch.zeros(1, pairs, 1, 2, dtype=torch.int64),
+        weight=nothing,
+        inlier=nothing,
+    )
+
+
+@pytest.mark.parametrize("source", ["alignment", "both"])
+def test_pairs_become_one_pose_per_view(target: Target, source: str):
+    true = true_matches(target, CELLS, 0.4).pose
+    matches = pair_matches(true, confidence=9.0)
+    prediction = dataclasses.replace(exact_prediction(target), matches=matches)
+    answer = with_aligned_poses(prediction, observation_of(target), 1, source)
+    pose = pose_from_quat_trans(answer.pose_quat, answer.pose_trans)
+    assert torch.allclose(pose, relative_pose(target.pose[:, :1], target.pose), atol=1e-3)
+
+
+def test_degenerate_pairs_leave_the_regressed_poses(target: Target):
+    true = true_matches(target, CELLS, 0.4).pose
+    regressed = torch.tensor([[[0.0, 0, 0], [1, 2, 3], [4, 5, 6]]])
+    prediction = dataclasses.replace(
+        exact_prediction(target), pose_trans=regressed, matches=pair_matches(true, 9.0, degenerate=True)
+    )
+    answer = with_aligned_poses(prediction, observation_of(target), 1, "alignment")
+    assert torch.allclose(answer.pose_trans, regressed)
+
+
+def test_points_of_a_mosaic_lie_on_its_lines_of_sight_at_the_predicted_distance():
+    observation = mosaic_observation(views=2, rows=2, columns=8)
+    depth = 2.0 + 30 * torch.rand(observation.rays.shape[:-1])
+    flags = torch.ones(1, dtype=torch.bool)
+    known = torch.ones_like(depth, dtype=torch.bool)
+    target = Target(observation.rays, depth, known, known, torch.eye(4).expand(1, 2, 4, 4), flags, flags)
+    observation = dataclasses.replace(observation, camera_pose=0.3 * observation.camera_pose)
+    points = cell_points(exact_prediction(target), observation, PATCH, "calibrated")
+    for at, pick in ((points.center, at_centers), (points.parts, at_part_centers)):
+        assert torch.allclose(at.norm(dim=-1), pick(depth, PATCH), rtol=1e-4)
+    starts = observation.camera_pose[:, :, [1, 0, 3, 2], :3, 3].repeat_interleave(2, dim=2).repeat(1, 1, 2, 1)
+    ahead = torch.nn.functional.normalize(points.center - starts, dim=-1)
+    assert torch.allclose(ahead, at_centers(observation.rays, PATCH), atol=1e-5)
+
+
+def test_calibrated_and_predicted_rays(target: Target):
+    prediction, observation = exact_prediction(target), observation_of(target)
+    turned = dataclasses.replace(prediction, points_view=-prediction.points_view)
+    calibrated, predicted = (cell_points(turned, observation, PATCH, rays) for rays in ("calibrated", "predicted"))
+    assert torch.allclose(calibrated.center, -predicted.center, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-3, 3), st.floats(0.5, 2.0), st.integers(0, 8))
+def test_between_places_on_one_surface_and_not_across_an_edge(azimuth: float, scale: float, far: int):
+    """Nine places with equal logits, one of them 4 times as far away: the mean leaves it out, or is there alone."""
+    angle = azimuth + 0.02 * torch.arange(9)
+    ranges = torch.full((9,), 10 * scale)
+    ranges[far] *= 4
+    points = torch.stack([angle.sin(), torch.zeros(9), angle.cos()], dim=-1) * ranges[:, None]
+    logits = torch.zeros(9)
+    near = between(logits + 5.0 * (torch.arange(9) == (far + 1) % 9), points)
+    assert near.norm().item() == pytest.approx(10 * scale, rel=1e-4)
+    assert between(logits + 5.0 * (torch.arange(9) == far), points).norm().item() == pytest.approx(40 * scale, rel=1e-4)
+
+
+def test_images_and_calibrated_rays_suffice():
+    observation = make_observation(1, 2, 28, 56)
+    bare = Observation(images=observation.images, rays=observation.rays)
+    assert tiny(matching=True, pose_from="alignment").eval()(bare).pose_trans.isfinite().all()
