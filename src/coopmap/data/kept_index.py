@@ -37,7 +37,10 @@ def kept_index(
     """:meth:`SplitIndex.build`, or what it gave before; see there for errors.
 
     Args:
-        root, split, include_rsu, exclude: see there.
+        root: see there.
+        split: see there.
+        include_rsu: see there.
+        exclude: see there.
         cache_dir: folder that the index is kept in; ``None`` = scan the files.
     """
     if cache_dir is None:
