@@ -65,6 +65,7 @@ def build_split(
                 if covisibility is not None
                 else ""
             )
+            + (f", each in data.neighbor_ticks={config.neighbor_ticks} more frames" if config.neighbor_ticks else "")
         )
     return dataset
 

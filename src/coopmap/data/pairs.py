@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -43,6 +44,12 @@ class PairTable:
         self._first, self._second = ((self._row_start[frame] + place).astype(np.int32) for place in (first, second))
         x, y = (np.ascontiguousarray(axis) for axis in poses.cords[:, :2].T)
         self.distance = np.hypot(x[self._first] - x[self._second], y[self._first] - y[self._second])
+
+    def among(self, usable: Bool[np.ndarray, " n"]) -> PairTable:
+        """A table in which the rows of the index that are not usable have no partners, not even themselves."""
+        table = copy.copy(self)
+        table.distance = np.where(usable[self._first] & usable[self._second], self.distance, np.nan)
+        return table
 
     def in_range(self) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
         """Rows of the index of all ordered pairs of different agents that hear each other."""
