@@ -105,4 +105,5 @@ def test_training_poses_are_those_of_agent_pairs(config_of):
 def test_the_cache_folder_may_start_with_a_tilde(config_of, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     OPV2VDataModule(config_of(cache_dir="~/cache")).dataset("val")[0]
-    assert {path.name.split("_")[0] for path in (tmp_path / "cache").iterdir()} == {"poses", "warp"}
+    kept = {path.name.split("_")[0] for path in (tmp_path / "cache").iterdir()}
+    assert {"poses", "warp"} <= kept <= {"poses", "warp", "index"}  # an index only of folders that are settled

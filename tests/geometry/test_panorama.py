@@ -5,10 +5,11 @@ import pytest
 
 from coopmap.data.augmentation import rotated, tilt_rotation
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays
+from coopmap.geometry.central import central_geometry
 from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up, surface_range, warp_images
 from coopmap.geometry.poses import rotation_about_y
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.targets import central_geometry, content_geometry, shown_pixels
+from coopmap.geometry.targets import content_geometry, shown_pixels
 from coopmap.geometry.warp_cache import WarpCache, rounded_rig
 
 CAMERA = PanoramaCamera(252, 1008, np.pi / 2)

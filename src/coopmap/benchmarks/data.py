@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader
 
+from coopmap.benchmarks.opening import loader_memory, opening_cost
 from coopmap.benchmarks.options import DataOptions
 from coopmap.benchmarks.report import Report, table
 from coopmap.config import load_config
@@ -47,7 +47,9 @@ COSTS = {
     "limit": "at most",
 }
 RATES = {"workers": "loader processes", "rate": "samples/s", "needed": "processes per GPU", "needed_all": "all GPUs"}
-OPENING = {"what": "what", "seconds": "s", "mb": "peak memory of the process (MB)"}
+SCALE = {"what": "what", "seconds": "s", "mb": "memory grows by (MB)"}
+LARGE_SPLIT, LARGE_AGENTS = 100_000, 3
+"""Frames and agents in each, of the split that is opened."""
 
 
 def main(options: DataOptions, overrides: Sequence[str]) -> None:
@@ -61,19 +63,14 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
     torch.set_num_threads(1)
     with threadpool_limits(1), _data(overrides) as (config, source), tempfile.TemporaryDirectory() as cache:
         config = replace(config, cache_dir=cache)
-        started = time.perf_counter()
-        build_split(config, options.split)
-        first = time.perf_counter()
         dataset = build_split(config, options.split)
-        opening = [
-            {"what": "opening, first time", "seconds": first - started, "mb": _peak_mb()},
-            {"what": "opening, index kept", "seconds": time.perf_counter() - first, "mb": _peak_mb()},
-        ]
+        with tempfile.TemporaryDirectory() as folder:
+            scale = [opening_cost(Path(folder), LARGE_SPLIT, LARGE_AGENTS)]
         bench = Bench.of(dataset, options.repeats)
         costs = [*bench.views(), *bench.lidar(), *bench.samples()]
         rates = [_rate(dataset, workers, options) for workers in (1, 2)]
         if options.memory_samples:
-            opening.append(_memory(dataset, options.memory_samples))
+            scale.append(loader_memory(dataset, options.memory_samples, AGENTS))
     notes = {
         "data": f"{source}, split {options.split}, {len(dataset)} frames; {dataset.depth_source.describe()}",
         "views": f"panoramas of {config.panorama.height} x {config.panorama.width}, {AGENTS} agents per sample",
@@ -85,7 +82,7 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
     tables = [
         table("Cost of samples", COSTS, costs),
         table("Loaders", RATES, rates),
-        table("Opening", OPENING, opening),
+        table("Scale", SCALE, scale),
     ]
     return Report(notes, tables)
 
@@ -293,17 +290,3 @@ def _rate(dataset: PanoramaDataset, workers: int, options: DataOptions) -> dict:
     rate = sum(1 for _ in iterator) / (time.perf_counter() - started)
     needed = options.batch / options.step_s / (rate / workers)
     return {"workers": workers, "rate": rate, "needed": needed, "needed_all": options.gpus * needed}
-
-
-def _memory(dataset: PanoramaDataset, number: int) -> dict:
-    """Growth of the process over many samples, after a tenth of them."""
-    samples, early = _Repeated(dataset, number), 0.0
-    for i in range(number):
-        samples[i]
-        if i == number // 10:
-            early = _peak_mb()
-    return {"what": f"peak after {number // 10} of {number} samples: {early:.0f} MB; after all", "mb": _peak_mb()}
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -170,7 +170,7 @@ class DataOptions(BenchmarkOptions):
         step_s: seconds of a training step, for the number of loader processes that it takes.
         batch: samples per GPU and step.
         gpus: that are to be kept busy.
-        memory_samples: samples over which memory is watched; 0 leaves it out.
+        memory_samples: samples over which the memory of a loader process is watched; 0 leaves it out.
     """
 
     repeats: int = 10

@@ -172,6 +172,8 @@ class DataConfig:
             ``coopmap check fix_list=FILE`` writes it.
         communication_range_m: agents farther from the reference agent are not heard.
         min_agents, max_agents: agents per training sample; drawn anew for each step, the same on every rank.
+        neighbor_ticks: further views of each agent: so many of the ticks next to the sample's, the nearest first,
+            earlier before later. Ends of a scenario take from the other side; agents with fewer ticks are left out.
         max_views_per_gpu: a batch holds ``max_views_per_gpu // agents`` samples, in every layout.
         steps_per_epoch: optimizer steps per epoch, whatever the number of GPUs and ``trainer.accumulate_grad_batches``.
         max_val_frames: validate on at most this many frames, evenly spread over the split; null = all.
@@ -194,6 +196,7 @@ class DataConfig:
     communication_range_m: float = 70.0
     min_agents: int = 2
     max_agents: int = 4
+    neighbor_ticks: int = 0
     max_views_per_gpu: int = 8
     steps_per_epoch: int = 5000
     max_val_frames: int | None = None
@@ -230,6 +233,14 @@ class DataConfig:
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
         require(0 <= self.bad_frame_budget < 1, "data.bad_frame_budget", self.bad_frame_budget, "in [0, 1)")
         require(self.communication_range_m > 0, "data.communication_range_m", self.communication_range_m, "positive")
+        require(self.neighbor_ticks >= 0, "data.neighbor_ticks", self.neighbor_ticks, "at least 0")
+        require(
+            self.neighbor_ticks == 0 or self.layout != "cameras",
+            "data.neighbor_ticks",
+            self.neighbor_ticks,
+            "0 with data.layout=cameras: between ticks a car has moved, and the poses of its cameras in it, which tie "
+            "its views together, do not hold; panoramas, mosaics and fused cameras have further ticks",
+        )
         self._check_sampling()
 
     def _check_sampling(self) -> None:

@@ -137,8 +137,13 @@ def _measure(frames: _Frames, num_workers: int) -> Float32[np.ndarray, " p"]:
         transient=True,
         disable=len(frames) < 200,
     )
-    values, errors = zip(*shown, strict=True)
-    unreadable = [error for error in errors if error is not None]
+    number = np.diff(frames.poses.start).astype(np.int64)
+    measured, done, unreadable = np.empty((number**2).sum(), np.float32), 0, []
+    for values, error in shown:
+        measured[done : done + len(values)] = values
+        done += len(values)
+        if error is not None:
+            unreadable.append(error)
     if unreadable:
         log.warning(
             "co-visibility of %d of %d frames is unknown, because files cannot be read; the first: %s",
@@ -146,7 +151,7 @@ def _measure(frames: _Frames, num_workers: int) -> Float32[np.ndarray, " p"]:
             len(frames),
             unreadable[0],
         )
-    return np.concatenate(values)
+    return measured
 
 
 def _as_it_is(item: object) -> object:

@@ -30,6 +30,8 @@ from coopmap.data.splits import render_missing_town, split_source, town_is_there
 from coopmap.geometry.se3_numpy import relative_pose
 from coopmap.types import Batch, SkippedBatch
 
+POSES_AT_ONCE = 16384
+
 
 def build_split(
     config: DataConfig,
@@ -63,6 +65,7 @@ def build_split(
                 if covisibility is not None
                 else ""
             )
+            + (f", each in data.neighbor_ticks={config.neighbor_ticks} more frames" if config.neighbor_ticks else "")
         )
     return dataset
 
@@ -132,13 +135,13 @@ class OPV2VDataModule(L.LightningDataModule):
         In training any agent may be the reference and any other view ``j``, so that all ``j`` share one set.
         """
         dataset = self.dataset("train")
-        relative = []
-        for frame in dataset.frames.tolist():
-            poses = dataset.poses.poses(frame)
-            a, b = np.nonzero(dataset.poses.hearing(frame, self.config.communication_range_m))
-            a, b = a[a != b], b[a != b]
-            relative.append(relative_pose(poses[a], poses[b]))
-        stacked = torch.from_numpy(np.concatenate(relative).astype(np.float32))
+        first, second = dataset.pairs.in_range()
+        parts = [slice(start, start + POSES_AT_ONCE) for start in range(0, len(first), POSES_AT_ONCE)]
+        relative = [
+            relative_pose(dataset.poses.poses_of(first[part]), dataset.poses.poses_of(second[part])).astype(np.float32)
+            for part in parts
+        ]
+        stacked = torch.from_numpy(np.concatenate(relative) if relative else np.empty((0, 4, 4), np.float32))
         return dict.fromkeys(range(1, self.config.max_agents), stacked)
 
     def train_dataloader(self) -> DataLoader:

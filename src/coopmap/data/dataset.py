@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.ready import ready_views
 from coopmap.data.requests import SampleRequest
+from coopmap.data.ticks import TickTable, add_neighbors
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record, View
 from coopmap.geometry.se3_numpy import invert
@@ -37,6 +39,8 @@ class SkippedSample:
 
 class PanoramaDataset(Dataset[Sample | SkippedSample]):
     """One sample = one frame seen by ``n`` agents within communication range, the reference agent first.
+
+    With ``data.neighbor_ticks`` each agent has as many further views, of the ticks next to that frame, after its own.
 
     Indexed by a number: ``dataset[i]`` is the ``i``-th frame that has enough agents, on ``train`` with augmentation.
     Or by a :class:`SampleRequest` (what the batch samplers yield): then images are bytes, normalized on the device.
@@ -72,7 +76,10 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         self.augment, self.seed = augment, seed
         self.marks_vehicles = config.vehicle_masks or not augment
         self.ready = ready_views(index, depth_source, config, self.marks_vehicles, augment)
+        self.ticks = TickTable(index, config.neighbor_ticks) if config.neighbor_ticks else None
         self.pairs = pairs or PairTable(poses, config.communication_range_m)
+        if self.ticks is not None:
+            self.pairs = self.pairs.among(self.ticks.has_enough)
         self.limits = PairLimits(min_covisibility=config.sampling.min_covisibility if augment else 0.0)
         self.group_sizes = self.pairs.group_sizes(self.limits)
         self.frames = np.flatnonzero(self.group_sizes >= config.min_agents)
@@ -161,7 +168,10 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         agents = tuple(ref.agents[row] for row in rows)
         records = self.ready.read(frame, ref, agents)
         vehicles = vehicles_around({agent: record.metadata for agent, record in records.items()})
-        views = [view for agent, record in records.items() for view in self.ready.views(agent, record, vehicles, rng)]
+        by_agent = [self.ready.views(agent, record, vehicles, rng) for agent, record in records.items()]
+        if self.ticks is not None:
+            add_neighbors(by_agent, self.ticks, self.index.agent_start[frame] + rows, agents, self.ready, rng)
+        views = list(chain.from_iterable(by_agent))
         target = self._target(views, len(agents))
         given: dict[str, Tensor] = {}
         if self.task.may_give("depth"):
@@ -224,8 +234,7 @@ def _observation(views: list[View], num_agents: int) -> Observation:
         rays = torch.from_numpy(first.nominal_rays).expand(len(views), *first.nominal_rays.shape)
     else:
         rays = torch.from_numpy(np.stack([view.nominal_rays for view in views]))
-    agent = _agent_numbers(views, num_agents)
-    slots = None if agent is None else torch.arange(len(views)) % (len(views) // num_agents)
+    slots = None if first.rig_pose is None else torch.arange(len(views)) % (len(views) // num_agents)
     angles = [cell.angle for cell in cells if cell.angle is not None]
     grids = [cell.grid for cell in cells if cell.grid is not None]
     return Observation(
@@ -234,14 +243,14 @@ def _observation(views: list[View], num_agents: int) -> Observation:
         camera_angle=torch.from_numpy(np.stack(angles)) if angles else None,
         camera_grid=torch.from_numpy(np.stack(grids)) if grids else None,
         camera_pose=_stacked([cell.pose for cell in cells]) if cells else None,
-        agent=agent,
+        agent=_agent_numbers(views, num_agents),
         slot=slots,
         rig_pose=_rig_poses(views),
     )
 
 
 def _agent_numbers(views: list[View], num_agents: int) -> Int[Tensor, " v"] | None:
-    if views[0].rig_pose is None:
+    if len(views) == num_agents:
         return None
     return torch.arange(num_agents).repeat_interleave(len(views) // num_agents)
 

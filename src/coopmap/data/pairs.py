@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -40,9 +41,20 @@ class PairTable:
         self._number, self._row_start = number, poses.start.astype(np.int64)
         frame = np.repeat(np.arange(len(number)), number**2)
         first, second = np.divmod(np.arange(self.start[-1]) - self.start[frame], number[frame])
-        self._first, other = self._row_start[frame] + first, self._row_start[frame] + second
-        position = poses.cords[:, :2]
-        self.distance = np.linalg.norm(position[self._first] - position[other], axis=-1)
+        self._first, self._second = ((self._row_start[frame] + place).astype(np.int32) for place in (first, second))
+        x, y = (np.ascontiguousarray(axis) for axis in poses.cords[:, :2].T)
+        self.distance = np.hypot(x[self._first] - x[self._second], y[self._first] - y[self._second])
+
+    def among(self, usable: Bool[np.ndarray, " n"]) -> PairTable:
+        """A table in which the rows of the index that are not usable have no partners, not even themselves."""
+        table = copy.copy(self)
+        table.distance = np.where(usable[self._first] & usable[self._second], self.distance, np.nan)
+        return table
+
+    def in_range(self) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+        """Rows of the index of all ordered pairs of different agents that hear each other."""
+        chosen = self._admitted(PairLimits(), slice(None)) & (self._first != self._second)
+        return self._first[chosen], self._second[chosen]
 
     def partners(self, frame: int, limits: PairLimits) -> Bool[np.ndarray, "a a"]:
         """Whether agents of a frame may be paired; each with itself, if its pose is readable."""

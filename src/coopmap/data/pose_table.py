@@ -7,6 +7,7 @@ kept in ``data.cache_dir``.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _KEY = b"lidar_pose:"
 _THREADS = 8
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class PoseTable:
         """Read the poses of a split, or take them from the cache."""
         path = None
         if cache_dir is not None:
-            path = Path(cache_dir).expanduser() / f"poses_{index.split}_{fingerprint(index)}.npy"
+            path = table_path(index, cache_dir)
         if path is not None and path.is_file():
             cords = np.load(path, allow_pickle=False)
             if cords.shape == (len(index.frame_agents), 6):
@@ -63,7 +65,11 @@ class PoseTable:
 
     def poses(self, frame: int) -> Float[np.ndarray, "a 4 4"]:
         """``T_world_agent`` of the frame's agents, OpenCV axes; NaN where unreadable."""
-        cords = self.cords[self.start[frame] : self.start[frame + 1]]
+        return self.poses_of(slice(self.start[frame], self.start[frame + 1]))
+
+    def poses_of(self, rows: slice | Int[np.ndarray, " r"]) -> Float[np.ndarray, "r 4 4"]:
+        """:meth:`poses` of any rows."""
+        cords = self.cords[rows]
         poses = np.full((len(cords), 4, 4), np.nan)
         readable = np.isfinite(cords).all(axis=-1)
         poses[readable] = pose_cv_from_ue(pose_from_carla(cords[readable]))
@@ -79,6 +85,11 @@ class PoseTable:
         return distance <= range_m  # False for NaN
 
 
+def table_path(index: SplitIndex, cache_dir: Path | str) -> Path:
+    """File that the poses of a split are kept in."""
+    return Path(cache_dir).expanduser() / f"poses_{index.split}_{fingerprint(index)}.npy"
+
+
 def fingerprint(index: SplitIndex) -> str:
     """Short digest of where a split lies and which frames and agents it has."""
     digest = hashlib.sha256(str(index.root.resolve()).encode())
@@ -92,13 +103,16 @@ def _read_all(index: SplitIndex) -> tuple[Float[np.ndarray, "n 6"], tuple[str, .
     from rich.progress import track
 
     refs = (index.frame(i) for i in range(len(index)))
-    paths = [index.yaml_path(ref, agent) for ref in refs for agent in ref.agents]
-    cords = np.full((len(paths), 6), np.nan)
+    paths = (index.yaml_path(ref, agent) for ref in refs for agent in ref.agents)
+    number = len(index.frame_agents)
+    cords = np.full((number, 6), np.nan)
     skipped = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = pool.map(_try_read, paths)
+        # some at a time: a pool remembers everything that it is given at once
+        batches = iter(lambda: list(itertools.islice(paths, _AT_ONCE)), [])
+        results = itertools.chain.from_iterable(pool.map(_try_read, batch) for batch in batches)
         shown = track(
-            results, description=f"poses of {index.split}", total=len(paths), transient=True, disable=len(paths) < 2000
+            results, description=f"poses of {index.split}", total=number, transient=True, disable=number < 2000
         )
         for row, result in enumerate(shown):
             if isinstance(result, DataError):

@@ -125,18 +125,19 @@ class EvalBatchSampler:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        batches = []
+        self._groups = []
         for count in np.unique(num_agents).tolist():
             size = max(1, max_views_per_gpu // count)
-            group = frames[num_agents == count].tolist()
-            batches += [
-                [SampleRequest(frame, count) for frame in group[start : start + size]]
-                for start in range(0, len(group), size)
-            ]
-        self._batches = batches[rank::world_size]
+            self._groups.append((count, size, frames[num_agents == count]))
+        self._ends = np.cumsum([-(-len(group) // size) for _, size, group in self._groups])
+        self._numbers = range(rank, int(self._ends[-1]) if self._groups else 0, world_size)
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._numbers)
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
-        return iter(self._batches)
+        for number in self._numbers:
+            at = int(np.searchsorted(self._ends, number, side="right"))
+            count, size, group = self._groups[at]
+            start = size * (number - (int(self._ends[at - 1]) if at else 0))
+            yield [SampleRequest(frame, count) for frame in group[start : start + size].tolist()]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
+from coopmap.data.kept_index import kept_index
 from coopmap.data.opv2v import DepthSource, SplitIndex, read_exclusions, select_depth_source
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def split_source(config: DataConfig, split: str) -> tuple[SplitIndex, DepthSourc
     """
     if not config.root:
         raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
-    index = SplitIndex.build(config.root, split, config.include_rsu, read_exclusions(config.exclude))
+    index = kept_index(config.root, split, config.include_rsu, read_exclusions(config.exclude), config.cache_dir)
     depth = config.depth
     return index, select_depth_source(
         index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents

@@ -25,11 +25,12 @@ from coopmap.data.opv2v import AgentMetadata, VehicleBoxes
 from coopmap.data.panorama_frame import PanoramaFrame
 from coopmap.data.vehicles import vehicle_masks
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays, pixel_centers
+from coopmap.geometry.central import central_geometry, central_ranges
 from coopmap.geometry.panorama import PanoramaSpec, brightness_table, build_warp, look_up, warp_cameras
 from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.se3_numpy import transform_points
-from coopmap.geometry.targets import SeenPoints, central_geometry, content_geometry, placed_points, scattered
+from coopmap.geometry.targets import SeenPoints, content_geometry, placed_points, scattered
 from coopmap.geometry.warp_cache import WarpCache, rounded_rig
 
 PATCH_SIZE = 14
@@ -157,7 +158,11 @@ class PanoramaViews:
         """Directions and ranges of what the pixels show, or a central camera would see, in the view's frame."""
         prepared, shift, rig = frame.prepared, frame.shift, record.metadata.rig
         if self.config.panorama.geometry == "central":
-            depth = central_geometry(self.spec.camera, frame.tilted_rig, record.depth_maps, self.depth_is_dense)
+            if isinstance(record.depth, SeenPoints):
+                points = frame.warp_from_agent.astype(np.float32) @ record.depth.points.T
+                depth = central_ranges(self.spec.camera, points)
+            else:
+                depth = central_geometry(self.spec.camera, frame.tilted_rig, record.depth, self.depth_is_dense)
             return self.nominal_rays, roll_columns(depth, shift)
         if isinstance(record.depth, SeenPoints):
             turn = frame.agent_from_view[:3, :3].T

@@ -142,11 +142,11 @@ def find_sample(meta: SampleMeta, dataset: PanoramaDataset) -> ListedSample:
         names = list(numbers)
         span = f"it has {len(names)}, {names[0]} to {names[-1]}" if names else "it has none"
         raise ConfigError(f"scenario {meta.scenario} has no frame {meta.frame} ({span})")
-    present = index.frame(numbers[meta.frame]).agents
-    for agent in meta.agents:
+    present, agents = index.frame(numbers[meta.frame]).agents, list(dict.fromkeys(meta.agents))  # one per view
+    for agent in agents:
         if agent not in present:
             raise ConfigError(f"{meta.scenario} {meta.frame} has no agent {agent} (it has {', '.join(present)})")
-    return ListedSample(dataset, numbers[meta.frame], np.array([present.index(agent) for agent in meta.agents]))
+    return ListedSample(dataset, numbers[meta.frame], np.array([present.index(agent) for agent in agents]))
 
 
 def find_samples(frames: FrameList, datasets: dict[str, PanoramaDataset]) -> ListedFrames:

@@ -101,20 +101,22 @@ class PanoramaCamera:
 
     def _row_range(self) -> tuple[float, float]:
         top, bottom = self.elevation_center + self.v_fov / 2, self.elevation_center - self.v_fov / 2
-        return (top, bottom) if self.projection == "equirect" else (np.tan(top), np.tan(bottom))
+        if self.projection != "equirect":
+            top, bottom = np.tan(top), np.tan(bottom)
+        return float(top), float(bottom)  # a scalar of numpy's would turn float32 arrays into float64
 
     def project(self, points: Float[np.ndarray, "*b 3"]) -> tuple[Float[np.ndarray, "*b 2"], Bool[np.ndarray, "*b"]]:
         """See :meth:`Camera.project`; columns wrap, so only the elevation can leave the image."""
         x, y, z = np.moveaxis(points, -1, 0)
         azimuth = np.arctan2(x, z)
-        horizontal = np.hypot(x, z)
+        horizontal = np.sqrt(x * x + z * z)
         with np.errstate(divide="ignore", invalid="ignore"):
             row = np.arctan2(-y, horizontal) if self.projection == "equirect" else -y / horizontal
         top, bottom = self._row_range()
-        u = np.mod(azimuth / (2 * np.pi) + 0.5, 1.0) * self.width
-        u = np.where(u >= self.width, 0.0, u)  # rounding of the modulus
+        u = (azimuth / (2 * np.pi) + 0.5) * self.width
+        u = u * (u < self.width)  # the right edge is the left one
         v = (top - row) / (top - bottom) * self.height
-        pixels = np.stack([u, v], axis=-1)
+        pixels = np.moveaxis(np.stack([u, v]), 0, -1)  # in memory the coordinates lie apart: numpy is quick on that
         return pixels, (v >= 0) & (v < self.height) & (horizontal + np.abs(y) > 0)
 
     def unproject(self, pixels: Float[np.ndarray, "*b 2"]) -> Float[np.ndarray, "*b 3"]:

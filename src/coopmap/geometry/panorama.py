@@ -103,8 +103,9 @@ def surface_range_from(
     """Range at which unit rays from places inside the proxy surface meet it; see :func:`surface_range`."""
     if surface == "infinite":
         return np.full(rays.shape[:-1], np.inf, rays.dtype)
-    along = (origin * rays).sum(axis=-1)
-    to_sphere = np.sqrt(along**2 - (origin**2).sum(axis=-1) + radius_m**2) - along
+    # coordinate by coordinate: numpy is slow on short axes
+    along = sum(origin[..., axis] * rays[..., axis] for axis in range(3))
+    to_sphere = np.sqrt(along * along - sum(origin[..., axis] ** 2 for axis in range(3)) + radius_m**2) - along
     if surface == "sphere":
         return to_sphere
     with np.errstate(divide="ignore"):

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, surface_range_from
 from coopmap.geometry.rig import Rig
-
-PLANARITY = 0.02
-"""Largest second difference of inverse depth, relative to inverse depth, between neighbors on one surface."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +202,7 @@ def placed_points(
     """The first half of :func:`scattered_geometry`: flat pixels of the warp that show a point, and these points."""
     pixel, shows = panorama_pixels(seen, warp, rig, spec, warp_from_agent)
     at, points = pixel[shows], seen.points[shows]
-    nearest = nearest_per_pixel(at, np.linalg.norm(points, axis=-1), warp.winner.size)
+    nearest = nearest_per_pixel(at, _length(points), warp.winner.size)
     return at[nearest], points[nearest]
 
 
@@ -243,12 +238,18 @@ def scattered(
 ) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
     """The second half: points as directions and ranges in the view's frame, in the pixels of the rolled panorama."""
     turned = points @ view_from_agent.T.astype(np.float32)
-    distance = np.linalg.norm(turned, axis=-1)
+    distance = _length(turned)
     rays, ranges = nominal_rays.copy(), np.zeros(nominal_rays.shape[:2], np.float32)
     place = _rolled(at, shift, nominal_rays.shape[1])
     rays.reshape(-1, 3)[place] = turned / np.maximum(distance, np.float32(1e-12))[:, None]
     ranges.reshape(-1)[place] = distance
     return rays, ranges
+
+
+def _length(vectors: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
+    """Norms, coordinate by coordinate: numpy is slow on short axes."""
+    x, y, z = vectors.T
+    return np.sqrt(x * x + y * y + z * z)
 
 
 def _rolled(at: Int[np.ndarray, " n"], shift: int, width: int) -> Int[np.ndarray, " n"]:
@@ -268,7 +269,7 @@ def panorama_pixels(
     height, width = warp.winner.shape
     origin = rig.agent_from_camera[seen.camera, :3, 3].astype(np.float32)
     direction = seen.points - origin
-    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    direction /= _length(direction)[:, None]
     reach = surface_range_from(origin, direction, spec.surface, spec.radius_m, rig.ground_height_m)
     place = direction if spec.surface == "infinite" else origin + direction * reach[:, None]
     pixel, inside = spec.camera.project(place @ view_from_agent.T.astype(np.float32))
@@ -282,105 +283,8 @@ def nearest_per_pixel(
     pixel: Int[np.ndarray, " n"], distance: Float32[np.ndarray, " n"], num_pixels: int
 ) -> Int[np.ndarray, " m"]:
     """Which points are the nearest of their pixel, in order."""
-    far_to_near = np.argsort(-distance)
-    owner = np.empty(num_pixels, np.int32)
-    owner[pixel[far_to_near]] = far_to_near  # the nearest is written last and stays
-    return np.flatnonzero(owner[pixel] == np.arange(len(pixel)))
-
-
-def central_geometry(
-    camera: PanoramaCamera, rig: Rig, depths: Float32[np.ndarray, "k h w"], dense: bool
-) -> Float32[np.ndarray, "hp wp"]:
-    """Range along the nominal rays that an ideal camera at the agent's center would see; 0 = unknown.
-
-    The points of all cameras are splatted with a z-buffer. A splatted point lies off the pixel's center; with dense
-    depth its range is carried to the center along the local tangent plane, and points at depth edges, which have none,
-    are dropped. Sparse depth keeps the point's own range.
-    """
-    height, width = rig.image_size
-    chosen = _on_planes(rig, depths) if dense else depths > 0
-    pixels, sources, parts = [], [], []
-    for slot, is_chosen in enumerate(chosen):
-        source = np.flatnonzero(is_chosen)
-        points = _points_in_agent(rig, slot, source, depths[slot].reshape(-1).take(source))
-        place, inside = camera.project(points.T)
-        seen = np.flatnonzero(inside)
-        column, row = (place[:, axis].take(seen).astype(np.int32) for axis in (0, 1))
-        pixels.append(row * camera.width + column)
-        sources.append(source.take(seen) + slot * height * width)
-        parts.append(points.take(seen, axis=1))
-    pixel, points = np.concatenate(pixels), np.concatenate(parts, axis=1)
-    distance = np.sqrt(points[0] ** 2 + points[1] ** 2 + points[2] ** 2)
-    ranges = np.full(camera.height * camera.width, np.inf, np.float32)
-    np.minimum.at(ranges, pixel, distance)
-    first = np.flatnonzero(distance == ranges[pixel])
-    nearest = np.full(ranges.shape, -1, np.intp)
-    nearest[pixel[first]] = first
-    hit = np.flatnonzero(nearest >= 0)
-    ranges[nearest < 0] = 0
-    if dense:
-        nearest = nearest[hit]
-        normal = _normals_in_agent(rig, depths, np.concatenate(sources)[nearest])
-        facing = (normal * _nominal_rays(camera).take(hit, axis=1)).sum(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            carried = (normal * points.take(nearest, axis=1)).sum(axis=0) / facing
-            plausible = np.abs(carried - ranges[hit]) < 0.1 * ranges[hit]
-        ranges[hit] = np.where(plausible, carried, 0)
-    return ranges.reshape(camera.height, camera.width)
-
-
-@lru_cache(maxsize=2)
-def _nominal_rays(camera: PanoramaCamera) -> Float32[np.ndarray, "3 n"]:
-    return np.ascontiguousarray(camera_rays(camera).reshape(-1, 3).T, np.float32)
-
-
-def _points_in_agent(
-    rig: Rig, slot: int, source: Int[np.ndarray, " n"], ranges: Float32[np.ndarray, " n"]
-) -> Float32[np.ndarray, "3 n"]:
-    """3D points of a camera's pixels (flat, row-major) at given ranges."""
-    pose = rig.agent_from_camera[slot].astype(np.float32)
-    points = pose[:3, :3] @ (unit_rays(source, rig.intrinsics[slot], rig.image_size[1]) * ranges)
-    points += pose[:3, 3:]
-    return points
-
-
-def _on_planes(rig: Rig, depths: Float32[np.ndarray, "k h w"]) -> Bool[np.ndarray, "k h w"]:
-    """Camera pixels whose neighborhood is one plane: inverse z-depth, there, is linear in the image."""
-    height, width = rig.image_size
-    planar = np.zeros(depths.shape, bool)
-    for slot, matrix in enumerate(rig.intrinsics.astype(np.float32)):
-        x = (np.arange(width, dtype=np.float32) + 0.5 - matrix[0, 2]) / matrix[0, 0]
-        y = (np.arange(height, dtype=np.float32) + 0.5 - matrix[1, 2]) / matrix[1, 1]
-        inverse_z = np.zeros(depths.shape[1:], np.float32)
-        np.divide(np.sqrt(1 + x * x + (y * y)[:, None]), depths[slot], out=inverse_z, where=depths[slot] > 0)
-        inner = inverse_z[1:-1, 1:-1]
-        limit = np.float32(PLANARITY) * inner
-        on_plane = planar[slot, 1:-1, 1:-1]
-        on_plane[...] = inner > 0
-        for ahead, behind in (
-            (inverse_z[1:-1, 2:], inverse_z[1:-1, :-2]),
-            (inverse_z[2:, 1:-1], inverse_z[:-2, 1:-1]),
-        ):
-            on_plane &= (np.abs(ahead + behind - 2 * inner) < limit) & (ahead > 0) & (behind > 0)
-    return planar
-
-
-def _normals_in_agent(
-    rig: Rig, depths: Float32[np.ndarray, "k h w"], source: Int[np.ndarray, " n"]
-) -> Float32[np.ndarray, "3 n"]:
-    """Unnormalized surface normals at flat pixels of all cameras, none of them on an image's border."""
-    height, width = rig.image_size
-    normals = np.empty((3, len(source)), np.float32)
-    camera = source // (height * width)
-    for slot in range(len(depths)):
-        here, flat = np.flatnonzero(camera == slot), depths[slot].reshape(-1)
-        pixel = source[here] - slot * height * width
-        tangents = []
-        for step in (1, width):
-            ahead, behind = (
-                unit_rays(place, rig.intrinsics[slot], width) * flat[place] for place in (pixel + step, pixel - step)
-            )
-            tangents.append(ahead - behind)
-        normal = np.cross(tangents[0], tangents[1], axis=0)
-        normals[:, here] = rig.agent_from_camera[slot, :3, :3].astype(np.float32) @ normal
-    return normals
+    # the bits of positive floats are ordered as the floats are; the number of the point makes each key unique
+    key = distance.astype(np.float32).view(np.int32).astype(np.int64) << 32 | np.arange(len(pixel))
+    nearest = np.full(num_pixels, np.iinfo(np.int64).max)
+    np.minimum.at(nearest, pixel, key)
+    return np.flatnonzero(nearest.take(pixel) == key)

@@ -237,7 +237,7 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
     frame = Path(frame).expanduser()
     index = _index_of_frame(frame, tuple(agents), config.include_rsu)
     number = len(index.agents)
-    config = replace(config, root=str(index.root), town=None, min_agents=1, keep_in_memory=False)
+    config = replace(config, root=str(index.root), town=None, min_agents=1, keep_in_memory=False, neighbor_ticks=0)
     if agents:  # as requested, at any distance
         room = max(number, config.max_views_per_gpu)
         config = replace(config, max_agents=number, communication_range_m=1e9, max_views_per_gpu=room)

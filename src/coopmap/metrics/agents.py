@@ -1,9 +1,13 @@
-"""From views to agents: the same for panoramas, four cameras per agent in the 4n baseline."""
+"""From views to agents: the same for panoramas, four cameras per agent in the 4n baseline.
+
+Several views of an agent are either its cameras, tied together by ``Target.rig_pose``, or (without) its panorama or
+mosaic of the sample's tick followed by those of neighboring ticks; then the first stands for the agent.
+"""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from coopmap.geometry import invert, nearest_rotation, transform_points
@@ -31,18 +35,24 @@ def agent_poses(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor,
 
     Each view gives a pose of its agent through the rig's calibration; these are averaged: translations by their mean,
     rotations by the one nearest to the mean matrix, NaN where they cancel. Where views are agents, the poses are
-    returned unchanged.
+    returned unchanged; those of neighboring ticks are left out.
     """
-    pose = pose.detach().double()
+    pose = at_the_tick(pose.detach().double(), target)
+    if target.rig_pose is None:
+        return pose
     each = views_per_agent(target)
-    if target.rig_pose is not None:
-        pose = pose @ invert(target.rig_pose.double())
+    pose = pose @ invert(target.rig_pose.double())
     if each == 1:
         return pose
     batch, views = pose.shape[:2]
     mean = pose.view(batch, views // each, each, 4, 4).mean(dim=2)
     mean[..., :3, :3] = nearest_rotation(mean[..., :3, :3])
     return mean
+
+
+def at_the_tick(values: Shaped[Tensor, "b v *rest"], target: Target) -> Shaped[Tensor, "b w *rest"]:
+    """What belongs to views of the sample's own tick: all, unless agents have views of neighboring ticks."""
+    return values if target.rig_pose is not None else values[:, :: views_per_agent(target)]
 
 
 def in_agent_frame(points: Float[Tensor, "b v n 3"], target: Target) -> Float[Tensor, "b v n 3"]:

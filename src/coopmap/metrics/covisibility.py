@@ -10,7 +10,7 @@ from torch import Tensor
 
 from coopmap.geometry import relative_pose, transform_points
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_seen, range_images
-from coopmap.metrics.agents import agent_poses, in_agent_frame, views_per_agent
+from coopmap.metrics.agents import agent_poses, at_the_tick, in_agent_frame, views_per_agent
 from coopmap.types import Target
 
 ROWS, COLUMNS = 64, 256
@@ -61,5 +61,6 @@ def _by_agent(
 ) -> tuple[Float[Tensor, "b n p 3"], Bool[Tensor, "b n p"]]:
     """Points of the views gathered by agent, in the agents' frames."""
     agents = valid.shape[1] // views_per_agent(target)
-    points = in_agent_frame(points.flatten(2, 3), target)
+    points = at_the_tick(in_agent_frame(points.flatten(2, 3), target), target)
+    valid = at_the_tick(valid, target)
     return points.reshape(len(points), agents, -1, 3), valid.reshape(len(valid), agents, -1)

@@ -33,7 +33,8 @@ def write_previews(asked: PreviewConfig, config: Config) -> Path:
         DataError: the data cannot be read; single samples of a contact sheet may be unreadable.
     """
     render_missing_town(config.data)
-    data = replace(config.data, vehicle_masks=True)  # so that moving vehicles can be shown
+    # moving vehicles can be shown; a frame is one tick
+    data = replace(config.data, vehicle_masks=True, neighbor_ticks=0)
     dataset = build_split(data, asked.split, config.seed)
     positions = asked.positions(len(dataset))
     assert asked.output is not None

@@ -77,49 +77,48 @@ class SplitIndex:
         """
         root = Path(root).expanduser()
         folder = _split_folder(root, split)
-        scenarios = [name for name in _folders(folder) if not name.startswith(".")]
-        agent_folders = [
-            (s, agent) for s, name in enumerate(scenarios) for agent in _agents_by_number(folder / name, include_rsu)
-        ]
+        found = agent_folders(root, split, include_rsu)
         with ThreadPoolExecutor(_SCAN_THREADS) as pool:
-            frame_lists = list(pool.map(lambda key: _frames(folder / scenarios[key[0]] / key[1]), agent_folders))
-        if not any(frame_lists):
+            frames = list(pool.map(lambda place: _frames(place[2]), found))
+        if not any(map(len, frames)):
             raise DatasetLayoutError(
                 folder,
-                f"the split is empty: {len(scenarios)} scenario folders, {len(agent_folders)} agent folders, no frame",
+                f"the split is empty: {len(_scenarios(folder))} scenario folders, {len(found)} agent folders, no frame",
                 f"Expected {_LAYOUT}" + ("" if include_rsu else " (negative AGENT ids count with include_rsu only)"),
             )
-        rows = [
-            (s, frame, rank, agent)
-            for rank, ((s, agent), frames) in enumerate(zip(agent_folders, frame_lists, strict=True))
-            for frame in frames
-            if not exclude or f"{folder.name}/{scenarios[s]}/{agent}/{frame}" not in exclude
-        ]
-        if not rows:
+        if exclude:
+            frames = [
+                names[[f"{folder.name}/{scenario}/{agent}/{name.decode()}" not in exclude for name in names]]
+                for (scenario, agent, _), names in zip(found, frames, strict=True)
+            ]
+        if not any(map(len, frames)):
             raise DatasetLayoutError(folder, "every frame of the split is excluded", "Change data.exclude")
-        rows.sort(key=lambda row: (row[0], int(row[1]), row[2]))
-        return cls._from_rows(root, split, scenarios, rows)
+        return cls._from_folders(root, split, found, frames)
 
     @classmethod
-    def _from_rows(
-        cls, root: Path, split: str, scenarios: list[str], rows: list[tuple[int, str, int, str]]
+    def _from_folders(
+        cls, root: Path, split: str, found: list[tuple[str, str, Path]], frames: list[Shaped[np.ndarray, " _"]]
     ) -> SplitIndex:
-        """Pack sorted rows ``(scenario, frame, _, agent)``, one for each YAML file."""
-        row_scenario = np.array([row[0] for row in rows], dtype=np.int32)
-        row_frame = np.array([row[1] for row in rows], dtype=np.bytes_)
-        agents, row_agent = np.unique(np.array([row[3] for row in rows], dtype=np.bytes_), return_inverse=True)
-        is_new = np.ones(len(rows), dtype=bool)
+        """Sort the frames of agent folders, a row for each YAML file, by scenario, number and the order of agents."""
+        scenarios, folder_scenario = np.unique([scenario for scenario, *_ in found], return_inverse=True)
+        agents, folder_agent = np.unique(np.array([agent for _, agent, _ in found], np.bytes_), return_inverse=True)
+        folder = np.repeat(np.arange(len(found)), [len(names) for names in frames])
+        name = np.concatenate(frames)
+        number = np.char.lstrip(name, b"0")
+        order = np.lexsort((folder, name, number, np.char.str_len(number), folder_scenario[folder]))
+        row_scenario, row_frame = folder_scenario[folder][order].astype(np.int32), name[order]
+        is_new = np.ones(len(order), dtype=bool)
         is_new[1:] = (row_scenario[1:] != row_scenario[:-1]) | (row_frame[1:] != row_frame[:-1])
         start = np.flatnonzero(is_new).astype(np.int32)
         return cls(
             root=root,
             split=split,
-            scenarios=np.char.encode(np.array(scenarios), "utf-8"),
+            scenarios=np.char.encode(scenarios, "utf-8"),
             agents=agents,
             frame_names=row_frame[start],
             frame_scenario=row_scenario[start],
-            agent_start=np.append(start, np.int32(len(rows))),
-            frame_agents=row_agent.astype(np.int32),
+            agent_start=np.append(start, np.int32(len(order))),
+            frame_agents=folder_agent[folder][order].astype(np.int32),
         )
 
     def __len__(self) -> int:
@@ -179,6 +178,25 @@ def _split_folder(root: Path, split: str) -> Path:
     raise DatasetLayoutError(folder, f"no folder for split {split!r}", remedy)
 
 
+def agent_folders(root: Path, split: str, include_rsu: bool) -> list[tuple[str, str, Path]]:
+    """Scenario, agent and path of each agent folder of a split: scenarios by name, vehicles before road-side units.
+
+    Raises:
+        ValueError: if ``split`` is unknown.
+        DatasetLayoutError: if the root or split folder is missing.
+    """
+    folder = _split_folder(root, split)
+    return [
+        (scenario, agent, folder / scenario / agent)
+        for scenario in _scenarios(folder)
+        for agent in _agents_by_number(folder / scenario, include_rsu)
+    ]
+
+
+def _scenarios(folder: Path) -> list[str]:
+    return [name for name in _folders(folder) if not name.startswith(".")]
+
+
 def _folders(path: Path) -> list[str]:
     with os.scandir(path) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir())
@@ -190,6 +208,7 @@ def _agents_by_number(scenario: Path, include_rsu: bool) -> list[str]:
     return sorted(names, key=lambda name: (name[0] == "-", abs(int(name))))
 
 
-def _frames(agent_folder: Path) -> list[str]:
+def _frames(agent_folder: Path) -> Shaped[np.ndarray, " _"]:
     with os.scandir(agent_folder) as entries:
-        return [match.group(1) for entry in entries if (match := _FRAME.fullmatch(entry.name))]
+        names = [match.group(1) for entry in entries if (match := _FRAME.fullmatch(entry.name))]
+    return np.array(names, np.bytes_)

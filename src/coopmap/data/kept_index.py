@@ -1,0 +1,89 @@
+"""The index of a split, kept on disk: opening it again looks at folders, not at every file in them.
+
+Adding or removing a file changes the time of its folder, so an index counts as long as the names and times of all agent
+folders are those that it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from coopmap.data.opv2v import SplitIndex
+from coopmap.data.opv2v.index import agent_folders
+
+log = logging.getLogger(__name__)
+
+ARRAYS = ("scenarios", "agents", "frame_names", "frame_scenario", "agent_start", "frame_agents")
+
+SETTLED_S = 2.0
+"""A folder that changed so shortly before the scan may change again without a change of its time."""
+
+
+def kept_index(
+    root: Path | str,
+    split: str,
+    include_rsu: bool = False,
+    exclude: Collection[str] = (),
+    cache_dir: Path | str | None = None,
+) -> SplitIndex:
+    """:meth:`SplitIndex.build`, or what it gave before; see there for errors.
+
+    Args:
+        root: see there.
+        split: see there.
+        include_rsu: see there.
+        exclude: see there.
+        cache_dir: folder that the index is kept in; ``None`` = scan the files.
+    """
+    if cache_dir is None:
+        return SplitIndex.build(root, split, include_rsu, exclude)
+    root = Path(root).expanduser()
+    path, newest = index_path(root, split, include_rsu, exclude, cache_dir)
+    if (kept := _load(path, root, split)) is not None:
+        return kept
+    started = time.time()
+    index = SplitIndex.build(root, split, include_rsu, exclude)
+    unchanged = index_path(root, split, include_rsu, exclude, cache_dir)[0] == path
+    if unchanged and newest < started - SETTLED_S:
+        keep(index, path)
+    return index
+
+
+def keep(index: SplitIndex, path: Path) -> None:
+    """Write an index, so that other processes never see half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
+    np.savez(temporary, **{name: getattr(index, name) for name in ARRAYS})
+    os.replace(temporary, path)
+
+
+def _load(path: Path, root: Path, split: str) -> SplitIndex | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return SplitIndex(root, split, **{name: stored[name] for name in ARRAYS})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        log.warning("%s is unreadable (%s): looking at the files again", path, error)
+        return None
+
+
+def index_path(
+    root: Path, split: str, include_rsu: bool, exclude: Collection[str], cache_dir: Path | str
+) -> tuple[Path, float]:
+    """File named after everything that decides the index, and when an agent folder changed last (seconds)."""
+    digest = hashlib.sha256(repr((str(root.resolve()), split, include_rsu, sorted(exclude), ARRAYS)).encode())
+    newest = 0
+    for scenario, agent, folder in agent_folders(root, split, include_rsu):
+        changed = os.stat(folder).st_mtime_ns
+        newest = max(newest, changed)
+        digest.update(f"{scenario}/{agent} {changed}\n".encode())
+    return Path(cache_dir).expanduser() / f"index_{split}_{digest.hexdigest()[:16]}.npz", newest / 1e9
