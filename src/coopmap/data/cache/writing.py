@@ -33,9 +33,10 @@ from coopmap.data.cache.shards import (
     what_changed,
 )
 from coopmap.data.cache.stored import pack
-from coopmap.data.cache.views import StoredCameraViews, StoredPanoramaViews, build_stored_views, require_known_layout
+from coopmap.data.cache.views import StoredViews, build_stored_views
 from coopmap.data.from_files import ViewsFromFiles
 from coopmap.data.opv2v import CorruptFrameError, DepthSource, FrameError, FrameRef, SplitIndex
+from coopmap.data.vehicles import vehicles_around
 from coopmap.report.files import write_json, write_text
 
 _WAIT_S = 1.0
@@ -79,7 +80,7 @@ class ShardWriter:
 
     def __init__(self, root: Path, config: DataConfig, splits: dict[str, Split]) -> None:
         self.root, self.config, self.splits = root, config, splits
-        self._tools: dict[str, tuple[ViewsFromFiles, StoredPanoramaViews | StoredCameraViews]] = {}
+        self._tools: dict[str, tuple[ViewsFromFiles, StoredViews]] = {}
 
     def __call__(self, shard: Shard) -> Written:
         """Write a shard, or the rest of it."""
@@ -128,22 +129,25 @@ class ShardWriter:
             write_text(state, begun)
 
     def _write_frame(self, writer: RecordWriter, frame: int, ref: FrameRef, unreadable: dict[str, str]) -> None:
+        if all(writer.holds(record_name(ref, agent)) for agent in ref.agents):
+            return
         files, views = self._tools_of(ref.split)
-        missing = [agent for agent in ref.agents if not writer.holds(record_name(ref, agent))]
         try:
-            read = files.read(frame, ref, missing)
+            read = files.read(frame, ref, ref.agents)
         except FrameError:
             read = {}
-            for agent in missing:
+            for agent in ref.agents:
                 try:
                     read |= files.read(frame, ref, [agent])
                 except FrameError as error:
                     unreadable[record_name(ref, agent)] = str(error)
+        vehicles = vehicles_around({agent: record.metadata for agent, record in read.items()})
         writer.write({
-            record_name(ref, agent): pack(record.metadata, *views.content(record)) for agent, record in read.items()
+            record_name(ref, agent): pack(record.metadata, *views.content(agent, record, vehicles))
+            for agent, record in read.items()
         })  # fmt: skip
 
-    def _tools_of(self, split: str) -> tuple[ViewsFromFiles, StoredPanoramaViews | StoredCameraViews]:
+    def _tools_of(self, split: str) -> tuple[ViewsFromFiles, StoredViews]:
         if split not in self._tools:
             source = self.splits[split]
             files = ViewsFromFiles(source.index, source.depth_source, self.config, with_vehicles=True)
@@ -164,9 +168,8 @@ def fill(root: Path, config: DataConfig, splits: dict[str, Split], num_workers: 
         All shards; those that another process had at hand are waited for.
 
     Raises:
-        ConfigError: if the cache was made with other settings, or does not know the layout.
+        ConfigError: if the cache was made with other settings.
     """
-    require_known_layout(config)
     for name, split in splits.items():
         settings, stored = settings_of(config, split.depth_source), read_settings(root, name)
         if stored is None:
