@@ -39,6 +39,9 @@ from coopmap.data.opv2v import CorruptFrameError, DepthSource, FrameError, Frame
 from coopmap.data.vehicles import vehicles_around
 from coopmap.report.files import write_json, write_text
 
+COMMIT_BYTES = 1 << 24
+"""Views that are committed at once, those of a frame at least: a few large ones, or all small ones of a shard."""
+
 _WAIT_S = 1.0
 _LINE_SECONDS = 10.0
 """Between two lines about the progress, where output is no terminal."""
@@ -110,8 +113,13 @@ class ShardWriter:
         unreadable: dict[str, str] = {}
         writer = RecordWriter(path)
         try:
+            records: dict[str, bytes] = {}
             for frame in shard.frames:
-                self._write_frame(writer, frame, split.index.frame(frame), unreadable)
+                records |= self._records(writer, frame, split.index.frame(frame), unreadable)
+                if sum(map(len, records.values())) >= COMMIT_BYTES:
+                    writer.write(records)
+                    records = {}
+            writer.write(records)
         finally:
             writer.close()
         description = Description(names_of(split.index, shard), sources, unreadable, path.stat().st_size)
@@ -128,9 +136,10 @@ class ShardWriter:
             shard.path(self.root).unlink(missing_ok=True)
             write_text(state, begun)
 
-    def _write_frame(self, writer: RecordWriter, frame: int, ref: FrameRef, unreadable: dict[str, str]) -> None:
+    def _records(self, writer: RecordWriter, frame: int, ref: FrameRef, unreadable: dict[str, str]) -> dict[str, bytes]:
+        """All views of a frame, or none if they are written already."""
         if all(writer.holds(record_name(ref, agent)) for agent in ref.agents):
-            return
+            return {}
         files, views = self._tools_of(ref.split)
         try:
             read = files.read(frame, ref, ref.agents)
@@ -142,10 +151,10 @@ class ShardWriter:
                 except FrameError as error:
                     unreadable[record_name(ref, agent)] = str(error)
         vehicles = vehicles_around({agent: record.metadata for agent, record in read.items()})
-        writer.write({
+        return {
             record_name(ref, agent): pack(record.metadata, *views.content(agent, record, vehicles))
             for agent, record in read.items()
-        })  # fmt: skip
+        }
 
     def _tools_of(self, split: str) -> tuple[ViewsFromFiles, StoredViews]:
         if split not in self._tools:
