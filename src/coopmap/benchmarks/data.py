@@ -18,6 +18,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader
 
+from coopmap.benchmarks.cache import CACHE, cache_rows
 from coopmap.benchmarks.options import DataOptions
 from coopmap.benchmarks.report import Report, table
 from coopmap.config import load_config
@@ -71,6 +72,7 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
         ]
         bench = Bench.of(dataset, options.repeats)
         costs = [*bench.views(), *bench.lidar(), *bench.samples()]
+        cached = cache_rows(dataset, bench.request, options.repeats)
         rates = [_rate(dataset, workers, options) for workers in (1, 2)]
         if options.memory_samples:
             opening.append(_memory(dataset, options.memory_samples))
@@ -84,6 +86,7 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
     notes["cores that making samples for all GPUs takes, by CPU time"] = f"{cores:.1f}"
     tables = [
         table("Cost of samples", COSTS, costs),
+        table("Cache", CACHE, cached),
         table("Loaders", RATES, rates),
         table("Opening", OPENING, opening),
     ]

@@ -179,24 +179,35 @@ def fill(root: Path, config: DataConfig, splits: dict[str, Split], num_workers: 
     Raises:
         ConfigError: if the cache was made with other settings.
     """
-    for name, split in splits.items():
-        settings, stored = settings_of(config, split.depth_source), read_settings(root, name)
-        if stored is None:
-            write_json(settings, split_folder(root, name) / SETTINGS_FILE)
-        else:
-            require_same(root, stored, settings)
+    agree_on_settings(root, config, splits)
     writer = ShardWriter(root, config, splits)
     shards = [shard for split in splits.values() for shard in plan(split.index)]
     workers = min(num_workers or _num_cores(), len(shards))
     return list(_shown(_written(writer, shards, workers), splits, shards))
 
 
-def _written(writer: ShardWriter, shards: list[Shard], num_workers: int) -> Iterator[Written]:
-    from coopmap.synthetic.workers import map_unordered
+def agree_on_settings(root: Path, config: DataConfig, splits: dict[str, Split]) -> None:
+    """Write down what the splits of a cache are made with, or refuse what differs from what is written.
 
+    Raises:
+        ConfigError: if the cache was made with other settings.
+    """
+    for name, split in splits.items():
+        settings, stored = settings_of(config, split.depth_source), read_settings(root, name)
+        if stored is None:
+            write_json(settings, split_folder(root, name) / SETTINGS_FILE)
+        else:
+            require_same(root, stored, settings)
+
+
+def _written(writer: ShardWriter, shards: list[Shard], num_workers: int) -> Iterator[Written]:
     pending = shards
     while pending:
-        results = map_unordered(writer, pending, num_workers) if num_workers > 1 else map(writer, pending)
+        results: Iterable[Written] = map(writer, pending)
+        if num_workers > 1:
+            from coopmap.synthetic.workers import map_unordered
+
+            results = map_unordered(writer, pending, num_workers)
         busy = []
         for result in results:
             if result.busy:
