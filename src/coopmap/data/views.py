@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from coopmap.config.data import CamerasConfig, DataConfig, PanoramaConfig
 from coopmap.data.augmentation import (
@@ -24,6 +24,7 @@ from coopmap.data.opv2v import AgentMetadata, VehicleBoxes
 from coopmap.data.panorama_frame import PanoramaFrame
 from coopmap.data.vehicles import vehicle_masks
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays, pixel_centers
+from coopmap.geometry.densify import densified
 from coopmap.geometry.panorama import PanoramaSpec, brightness_table, build_warp, look_up, warp_cameras
 from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
@@ -162,10 +163,19 @@ class PanoramaViews:
             return self.nominal_rays, roll_columns(depth, shift)
         if isinstance(record.depth, SeenPoints):
             turn = frame.agent_from_view[:3, :3].T
-            at, points = placed_points(record.depth, prepared.warp, rig, self.spec, frame.warp_from_agent)
-            return scattered(at, points, turn, self.nominal_rays, shift)
+            return scattered(*self._placed_points(record.depth, frame), turn, self.nominal_rays, shift)
         shown = prepared.shown(rig.intrinsics)
         return content_geometry(shown, frame.rig_in_view, record.depth, self.nominal_rays, shift)
+
+    def _placed_points(
+        self, seen: SeenPoints, frame: PanoramaFrame
+    ) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "n 3"]]:
+        """Pixels of the warp and the points that they show, agent frame."""
+        prepared, rig, radius_px = frame.prepared, frame.rig, self.config.panorama.densify_px
+        at, points = placed_points(seen, prepared.warp, rig, self.spec, frame.warp_from_agent)
+        if not radius_px:
+            return at, points
+        return densified(at, points, prepared.warp.winner, prepared.shown(rig.intrinsics), rig, radius_px)
 
     def _vehicle_masks(
         self,

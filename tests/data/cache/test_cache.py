@@ -87,6 +87,14 @@ def test_roll_and_jitter_come_on_top(cached, geometry, depth):
         assert ((points[0] - points[1]).norm(dim=-1) <= 0.4e-3 / 50 * first.target.depth).all()
 
 
+def test_densified_points_come_from_the_cache_too(cached):
+    configs = cached(panorama={"densify_px": 2}, depth_root=None, augmentation=NO_EXPOSURE)
+    for split in ("train", "val"):
+        for first, second in pairs(configs, split):
+            assert_same_but(first.observation, second.observation)
+            assert_same_but(first.target, second.target)
+
+
 @pytest.mark.parametrize("layout", ["grouped", "cameras"])
 def test_exposure_per_camera_is_exact_where_cameras_are_apart(cached, layout):
     for first, second in pairs(cached(layout=layout, max_views_per_gpu=12), "train"):
@@ -172,6 +180,7 @@ def test_loader_processes_read_the_cache(cached, config_of):
     [
         ({"panorama": {"radius_m": 20.0}}, "data.panorama.radius_m=30.0"),
         ({"panorama": {"geometry": "central"}}, "data.panorama.geometry=content"),
+        ({"panorama": {"densify_px": 1}}, "data.panorama.densify_px=0"),
         ({"layout": "cameras"}, "data.layout=panorama"),
         ({"layout": "mosaic"}, "data.layout=panorama"),
         ({"depth": DepthConfig(max_m=100.0)}, "data.depth.max_m=200.0"),

@@ -34,7 +34,7 @@ from coopmap.data.views import (
 from coopmap.geometry.mosaic import Mosaic
 from coopmap.geometry.panorama import brightness_table
 from coopmap.geometry.prepared_warp import PreparedWarp
-from coopmap.geometry.targets import SeenPoints, placed_points, scattered
+from coopmap.geometry.targets import SeenPoints, scattered
 
 
 class StoredViews(Protocol):
@@ -77,9 +77,8 @@ class StoredPanoramaViews(PanoramaViews):
         rays: Float32[np.ndarray, "h w 3"],
         ranges: Float32[np.ndarray, "h w"],
     ) -> Content:
-        rig = record.metadata.rig
         if self.config.panorama.geometry == "content" and isinstance(record.depth, SeenPoints):
-            at, points = placed_points(record.depth, frame.prepared.warp, rig, self.spec, frame.warp_from_agent)
+            at, points = self._placed_points(record.depth, frame)
             return {"at": at.astype(np.int32), "points": points}
         if self.config.panorama.geometry == "central":
             return {"ranges": ranges}
