@@ -11,7 +11,7 @@ def test_every_figure_stands_beside_its_floor(town):
     places = [f"data.root={town.root}", f"data.depth_root={town.depth_root}", "data.communication_range_m=1000"]
     small = ["data.panorama.height=28", "data.panorama.width=112"]
     report = benchmark(DataOptions(repeats=1, samples=3, memory_samples=10, step_s=0.5, gpus=3), [*places, *small])
-    costs, rates, scale = (each.records() for each in report.tables)
+    costs, cached, rates, scale = (each.records() for each in report.tables)
     assert [row["what"] for row in costs] == [
         "view",
         "view, tilted",
@@ -27,6 +27,10 @@ def test_every_figure_stands_beside_its_floor(town):
     ]
     for row in costs:
         assert row["ratio"] == pytest.approx(row["ms"] / row["floor_ms"])
+    kinds = [(row["what"], row["depth"]) for row in cached]
+    assert kinds == [(what, depth) for depth in ("dense", "LiDAR") for what in ("training", "validation")]
+    for row in cached:
+        assert row["speed"] == pytest.approx(row["files_ms"] / row["ms"])
     for row in rates:
         assert row["needed"] == pytest.approx(4 / 0.5 * row["workers"] / row["rate"])
         assert row["needed_all"] == pytest.approx(3 * row["needed"])

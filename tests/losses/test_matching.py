@@ -20,7 +20,7 @@ from ..rooms import exact_prediction, level_pose, points_in_world, room, sparse,
 PATCH = 14
 CELLS = 4 * 16
 PAIRS = ((0, 1), (0, 2), (1, 2))
-ONLY = {name: 0.0 for name in LossWeights.__dataclass_fields__}
+ONLY = dict.fromkeys(LossWeights.__dataclass_fields__, 0.0)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader
 
+from coopmap.benchmarks.cache import CACHE, cache_rows
 from coopmap.benchmarks.opening import loader_memory, opening_cost
 from coopmap.benchmarks.options import DataOptions
 from coopmap.benchmarks.report import Report, table
@@ -68,6 +69,7 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
             scale = [opening_cost(Path(folder), LARGE_SPLIT, LARGE_AGENTS)]
         bench = Bench.of(dataset, options.repeats)
         costs = [*bench.views(), *bench.lidar(), *bench.samples()]
+        cached = cache_rows(dataset, bench.request, options.repeats)
         rates = [_rate(dataset, workers, options) for workers in (1, 2)]
         if options.memory_samples:
             scale.append(loader_memory(dataset, options.memory_samples, AGENTS))
@@ -81,6 +83,7 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
     notes["cores that making samples for all GPUs takes, by CPU time"] = f"{cores:.1f}"
     tables = [
         table("Cost of samples", COSTS, costs),
+        table("Cache", CACHE, cached),
         table("Loaders", RATES, rates),
         table("Scale", SCALE, scale),
     ]

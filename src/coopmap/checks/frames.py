@@ -23,7 +23,7 @@ from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
 from coopmap.data.views import CameraViews, PanoramaViews, Record, View
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.targets import SeenPoints, panorama_pixels
+from coopmap.geometry.targets import SeenPoints, panorama_pixels, placed_points
 from coopmap.geometry.warp_cache import rounded_rig
 
 MIN_LEVER_M = 1.0
@@ -140,7 +140,8 @@ class Examiner:
         known = view.depth > 0
         if isinstance(record.depth, SeenPoints):
             _, shows = panorama_pixels(record.depth, prepared.warp, rig, builder.spec, np.eye(3))
-            facts.used = float(known.sum() / max(int(shows.sum()), 1))
+            measured, _ = placed_points(record.depth, prepared.warp, rig, builder.spec, np.eye(3))
+            facts.used = len(measured) / max(int(shows.sum()), 1)  # without what densification adds
         else:
             facts.used = float(known.sum() / max(int(view.non_ambiguous.sum()), 1))
         usable = known & (view.depth > MIN_LEVER_M) & view.non_ambiguous

@@ -30,6 +30,8 @@ class PanoramaConfig:
         radius_m: radius of the sphere, or of the sphere that closes the bowl.
         feather_deg: width of the color blend between two cameras; geometry is never blended.
         geometry: ``content`` (the point a pixel shows) or ``central`` (what a camera at the center would see).
+        densify_px: with LiDAR and ``content``, also give depth to pixels among points that lie on one plane, from those
+            at most this many pixels away (docs/data.md); 0 = measured points only.
         legacy_crop: use only the part of each image that survives a crop to the panorama's aspect ratio. A defect of
             earlier systems, kept for comparison.
     """
@@ -43,6 +45,7 @@ class PanoramaConfig:
     radius_m: float = 30.0
     feather_deg: float = 3.0
     geometry: str = "content"
+    densify_px: int = 0
     legacy_crop: bool = False
 
     def __post_init__(self) -> None:
@@ -56,6 +59,13 @@ class PanoramaConfig:
         require(fits, "data.panorama.v_fov_deg", self.v_fov_deg, f"rows within +-{limit:g} degrees of elevation")
         require(self.radius_m > 0, "data.panorama.radius_m", self.radius_m, "a positive radius")
         require(self.feather_deg >= 0, "data.panorama.feather_deg", self.feather_deg, "at least 0")
+        require(0 <= self.densify_px <= 8, "data.panorama.densify_px", self.densify_px, "0 to 8 pixels")
+        require(
+            self.densify_px == 0 or self.geometry == "content",
+            "data.panorama.densify_px",
+            self.densify_px,
+            f"0 with data.panorama.geometry={self.geometry}",
+        )
         require_choice("data.panorama.projection", self.projection, PROJECTIONS)
         require_choice("data.panorama.surface", self.surface, SURFACES)
         require_choice("data.panorama.geometry", self.geometry, GEOMETRIES)
@@ -220,6 +230,12 @@ class DataConfig:
             "data.panorama.geometry",
             self.panorama.geometry,
             "content with data.layout=mosaic: seen from the center, a pixel has no direction but that of what it shows",
+        )
+        require(
+            self.panorama.densify_px == 0 or self.layout not in ("cameras", "mosaic"),
+            "data.panorama.densify_px",
+            self.panorama.densify_px,
+            f"0 with data.layout={self.layout}, which has no panorama",
         )
         require(self.min_agents >= 1, "data.min_agents", self.min_agents, "at least 1")
         require(self.max_agents >= self.min_agents, "data.max_agents", self.max_agents, f"at least {self.min_agents=}")

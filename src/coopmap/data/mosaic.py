@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8
 
 from coopmap.config.data import DataConfig
 from coopmap.data.augmentation import draw_gains, draw_tilt, jitter, rotated
 from coopmap.data.opv2v import VehicleBoxes
 from coopmap.data.vehicles import vehicle_masks
-from coopmap.data.views import CameraCells, Record, View
+from coopmap.data.views import CameraCells, Masks, Record, View, turned_points
 from coopmap.geometry.mosaic import Mosaic, MosaicSpec, draw_tiles, joined
 from coopmap.geometry.poses import rotation_about_y
 from coopmap.geometry.rig import Rig
@@ -48,8 +48,8 @@ class MosaicViews:
         if rng is not None:
             tilt = draw_tilt(augmentation, rng)
             turn = turn if tilt is None else tilt
-            gains = draw_gains(len(record.images), augmentation, rng)
-        tiles = draw_tiles(record.images, self.spec, gains)
+            gains = draw_gains(record.num_cameras, augmentation, rng)
+        tiles = self._tiles(record, gains)
         if rng is not None:
             tiles = jitter(tiles, augmentation, rng)
             if augmentation.yaw_roll:
@@ -57,24 +57,37 @@ class MosaicViews:
                 turn = turn @ rotation_about_y(2 * np.pi * int(rng.integers(width)) / width)
         mosaic = self._mosaic(metadata.rig)
         rays, depth = self._geometry(record, mosaic, turn)
-        moving = own_body = None
-        if vehicles is not None:
-            points = rotated(rays * depth[..., None], turn)
-            moving, own_body = vehicle_masks(points, depth > 0, agent, metadata, vehicles)
+        masks = None if vehicles is None else self._vehicle_masks(agent, record, vehicles, turn, rays, depth)
         return [
             View(
                 image=joined(tiles),
-                nominal_rays=_in_view(mosaic.lines_of_sight, turn),
+                nominal_rays=in_view(mosaic.lines_of_sight, turn),
                 rays=rays,
                 depth=depth,
                 non_ambiguous=np.ones(depth.shape, bool),
                 pose=metadata.pose @ turn,
-                moving=moving,
-                own_body=own_body,
+                moving=None if masks is None else masks[0],
+                own_body=None if masks is None else masks[1],
                 ground_height_m=metadata.rig.ground_height_m,
                 cells=CameraCells(relative_pose(turn, metadata.rig.agent_from_camera)),
             )
         ]
+
+    def _tiles(self, record: Record, gains: Float[np.ndarray, " k"] | None) -> UInt8[np.ndarray, "k h w 3"]:
+        """What photometric augmentation is applied to."""
+        return draw_tiles(record.images, self.spec, gains)
+
+    def _vehicle_masks(
+        self,
+        agent: str,
+        record: Record,
+        vehicles: VehicleBoxes,
+        turn: Float[np.ndarray, "4 4"],
+        rays: Float32[np.ndarray, "h w 3"],
+        depth: Float32[np.ndarray, "h w"],
+    ) -> Masks:
+        """Pixels of moving vehicles and of the agent's own body."""
+        return vehicle_masks(turned_points(rays, depth, turn), depth > 0, agent, record.metadata, vehicles)
 
     def _mosaic(self, rig: Rig) -> Mosaic:
         """That of the rounded rig: noise of calibration finds the same rays."""
@@ -91,13 +104,13 @@ class MosaicViews:
         self, record: Record, mosaic: Mosaic, turn: Float[np.ndarray, "4 4"]
     ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
         """Directions and ranges, from the agent's center, of what the pixels show; in the view's frame."""
-        rig, nominal = record.metadata.rig, _in_view(mosaic.nominal_rays, turn)
+        rig, nominal = record.metadata.rig, in_view(mosaic.nominal_rays, turn)
         if isinstance(record.depth, SeenPoints):
             return mosaic.scattered_geometry(record.depth, turn[:3, :3].T, nominal)
         rig_in_view = replace(rig, agent_from_camera=relative_pose(turn, rig.agent_from_camera))
         return content_geometry(mosaic.shown(rig.intrinsics), rig_in_view, record.depth, nominal)
 
 
-def _in_view(rays: Float32[np.ndarray, "h w 3"], turn: Float[np.ndarray, "4 4"]) -> Float32[np.ndarray, "h w 3"]:
+def in_view(rays: Float32[np.ndarray, "h w 3"], turn: Float[np.ndarray, "4 4"]) -> Float32[np.ndarray, "h w 3"]:
     """Directions of the agent frame in one that is turned against it; the same array where it is not."""
     return rays if np.array_equal(turn, np.eye(4)) else rotated(rays, turn.T)

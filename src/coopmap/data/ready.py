@@ -10,6 +10,9 @@ from coopmap.data.opv2v import DepthSource, SplitIndex
 
 log = logging.getLogger(__name__)
 
+TILTED_WITHOUT_WARPING = ("cameras", "mosaic")
+"""Layouts whose images are the same in a tilted frame."""
+
 
 def ready_views(
     index: SplitIndex, depth_source: DepthSource, config: DataConfig, with_vehicles: bool, augment: bool
@@ -17,12 +20,12 @@ def ready_views(
     """From the cache if there is one, and from files what it cannot give.
 
     Raises:
-        ConfigError: if the cache was made from other data or with other settings, or does not know the layout.
+        ConfigError: if the cache was made from other data or with other settings.
     """
     files = ViewsFromFiles(index, depth_source, config, with_vehicles)
     if config.cache_root is None:
         return files
-    if augment and config.augmentation.tilt_deg > 0:
+    if augment and config.augmentation.tilt_deg > 0 and config.layout not in TILTED_WITHOUT_WARPING:
         log.warning(
             "%s: data.augmentation.tilt_deg warps every view anew, from files: the cache is unused", index.split
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Int32, Int64
 
 from coopmap.data.opv2v import AgentMetadata, VehicleBoxes
-from coopmap.geometry.boxes import inside_boxes
+from coopmap.geometry.boxes import inside_boxes, points_in_boxes
 from coopmap.geometry.se3_numpy import relative_pose
 
 MOVING_MPS = 0.5 / 3.6
@@ -59,8 +60,7 @@ def vehicle_masks(
         vehicles: see :func:`vehicles_around`.
     """
     agent_from_box = relative_pose(metadata.pose, vehicles.pose)
-    is_own = vehicles.ids == int(agent)
-    in_motion = (np.abs(vehicles.speed) > MOVING_MPS) & ~is_own
+    is_own, in_motion = _own_and_moving(agent, vehicles)
     own = (agent_from_box[is_own], vehicles.half_extents[is_own]) if is_own.any() else _default_body(metadata)
     boxes = (agent_from_box[in_motion], vehicles.half_extents[in_motion])
     moving, own_body = (
@@ -68,6 +68,71 @@ def vehicle_masks(
         for poses, half_extents in (boxes, own)
     )
     return moving, own_body
+
+
+@dataclass(frozen=True, eq=False)
+class VehiclePixels:
+    """What :func:`vehicle_masks` can be made from again, for any of the lists of vehicles that a frame has.
+
+    Attributes:
+        at: flat pixels whose point lies in the box of a moving vehicle or of the agent's own car, box by box.
+        count: of the pixels of each box.
+        ids: of the vehicles.
+        body_at: flat pixels of the ordinary body that the agent has if nobody lists it.
+    """
+
+    at: Int32[np.ndarray, " n"]
+    count: Int32[np.ndarray, " m"]
+    ids: Int64[np.ndarray, " m"]
+    body_at: Int32[np.ndarray, " b"]
+
+    def masks(
+        self, agent: str, listed: Int[np.ndarray, " v"], shape: tuple[int, ...]
+    ) -> tuple[Bool[np.ndarray, "*h"], Bool[np.ndarray, "*h"]]:
+        """:func:`vehicle_masks` of an agent, where only some vehicles are listed.
+
+        Args:
+            agent: id of the agent.
+            listed: ids of the vehicles.
+            shape: of the masks.
+        """
+        moving, own_body = np.zeros(shape, bool), np.zeros(shape, bool)
+        is_own, is_listed = self.ids == int(agent), np.isin(self.ids, listed)
+        moving.reshape(-1)[self.at[np.repeat(is_listed & ~is_own, self.count)]] = True
+        own_at = self.at[np.repeat(is_own, self.count)] if int(agent) in listed else self.body_at
+        own_body.reshape(-1)[own_at] = True
+        return moving, own_body
+
+
+def vehicle_pixels(
+    points: Float[np.ndarray, "*h 3"],
+    valid: Bool[np.ndarray, "*h"],
+    agent: str,
+    metadata: AgentMetadata,
+    vehicles: VehicleBoxes,
+) -> VehiclePixels:
+    """The pixels of each vehicle; arguments as of :func:`vehicle_masks`, of any number of images."""
+    known = np.flatnonzero(valid)
+    shown = points.reshape(-1, 3)[known]
+    chosen = np.logical_or(*_own_and_moving(agent, vehicles))
+    boxes = relative_pose(metadata.pose, vehicles.pose)[chosen], vehicles.half_extents[chosen]
+    found, body = (
+        [known[inside] for inside in points_in_boxes(shown, poses, half_extents, MARGIN_M, FLOOR_M)]
+        for poses, half_extents in (boxes, _default_body(metadata))
+    )
+    none = np.empty(0, known.dtype)
+    return VehiclePixels(
+        at=np.concatenate([none, *found]).astype(np.int32),
+        count=np.array([len(pixels) for pixels in found], np.int32),
+        ids=vehicles.ids[chosen].astype(np.int64),
+        body_at=np.concatenate([none, *body]).astype(np.int32),
+    )
+
+
+def _own_and_moving(agent: str, vehicles: VehicleBoxes) -> tuple[Bool[np.ndarray, " m"], Bool[np.ndarray, " m"]]:
+    """Which vehicle is the agent itself, and which others move."""
+    is_own = vehicles.ids == int(agent)
+    return is_own, (np.abs(vehicles.speed) > MOVING_MPS) & ~is_own
 
 
 def _default_body(metadata: AgentMetadata) -> tuple[Float[np.ndarray, "m 4 4"], Float[np.ndarray, "m 3"]]:

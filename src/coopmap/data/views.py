@@ -5,13 +5,12 @@ All layouts draw the same random numbers, so that samples of two layouts differ 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from coopmap.config.data import CamerasConfig, DataConfig, PanoramaConfig
 from coopmap.data.augmentation import (
@@ -26,10 +25,10 @@ from coopmap.data.panorama_frame import PanoramaFrame
 from coopmap.data.vehicles import vehicle_masks
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays, pixel_centers
 from coopmap.geometry.central import central_geometry, central_ranges
+from coopmap.geometry.densify import densified
 from coopmap.geometry.panorama import PanoramaSpec, brightness_table, build_warp, look_up, warp_cameras
 from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.se3_numpy import transform_points
 from coopmap.geometry.targets import SeenPoints, content_geometry, placed_points, scattered
 from coopmap.geometry.warp_cache import WarpCache, rounded_rig
 
@@ -89,6 +88,10 @@ class View:
     rig_pose: Float[np.ndarray, "4 4"] | None = None
 
 
+Masks = tuple[Bool[np.ndarray, "*h"], Bool[np.ndarray, "*h"]]
+"""Pixels of moving vehicles, and of the agent's own body."""
+
+
 def panorama_spec(config: PanoramaConfig) -> PanoramaSpec:
     """The warp that a configuration asks for."""
     camera = PanoramaCamera(
@@ -127,8 +130,7 @@ class PanoramaViews:
         if rng is not None and augmentation.yaw_roll:
             frame = replace(frame, shift=int(rng.integers(self.spec.camera.width)))
         rays, depth = self._geometry(record, frame)
-        turn = frame.agent_from_view
-        masks = _vehicle_masks(lambda: _turned_points(rays, depth, turn), depth, agent, record, vehicles)
+        masks = None if vehicles is None else self._vehicle_masks(agent, record, vehicles, frame, rays, depth)
         return [
             View(
                 image=self._finish(image, frame),
@@ -136,7 +138,7 @@ class PanoramaViews:
                 rays=rays,
                 depth=depth,
                 non_ambiguous=roll_columns(frame.prepared.covered, frame.shift),
-                pose=record.metadata.pose @ turn,
+                pose=record.metadata.pose @ frame.agent_from_view,
                 moving=None if masks is None else masks[0],
                 own_body=None if masks is None else masks[1],
                 ground_height_m=record.metadata.rig.ground_height_m,
@@ -166,10 +168,32 @@ class PanoramaViews:
             return self.nominal_rays, roll_columns(depth, shift)
         if isinstance(record.depth, SeenPoints):
             turn = frame.agent_from_view[:3, :3].T
-            at, points = placed_points(record.depth, prepared.warp, rig, self.spec, frame.warp_from_agent)
-            return scattered(at, points, turn, self.nominal_rays, shift)
+            return scattered(*self._placed_points(record.depth, frame), turn, self.nominal_rays, shift)
         shown = prepared.shown(rig.intrinsics)
         return content_geometry(shown, frame.rig_in_view, record.depth, self.nominal_rays, shift)
+
+    def _placed_points(
+        self, seen: SeenPoints, frame: PanoramaFrame
+    ) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "n 3"]]:
+        """Pixels of the warp and the points that they show, agent frame."""
+        prepared, rig, radius_px = frame.prepared, frame.rig, self.config.panorama.densify_px
+        at, points = placed_points(seen, prepared.warp, rig, self.spec, frame.warp_from_agent)
+        if not radius_px:
+            return at, points
+        return densified(at, points, prepared.warp.winner, prepared.shown(rig.intrinsics), rig, radius_px)
+
+    def _vehicle_masks(
+        self,
+        agent: str,
+        record: Record,
+        vehicles: VehicleBoxes,
+        frame: PanoramaFrame,
+        rays: Float32[np.ndarray, "h w 3"],
+        depth: Float32[np.ndarray, "h w"],
+    ) -> Masks:
+        """Pixels of moving vehicles and of the agent's own body."""
+        points = turned_points(rays, depth, frame.agent_from_view)
+        return vehicle_masks(points, depth > 0, agent, record.metadata, vehicles)
 
     def _image(
         self, record: Record, gains: Float[np.ndarray, " k"] | None, frame: PanoramaFrame
@@ -266,9 +290,8 @@ class CameraViews:
         if rng is not None:
             draw_tilt(augmentation, rng)
         depths = self._depths(record)
-        return [
-            self._view(agent, record, depths[slot], vehicles, images[slot], slot) for slot in range(len(rig.intrinsics))
-        ]
+        masks = None if vehicles is None else self._vehicle_masks(agent, record, vehicles, depths)
+        return [self._view(record, depths[slot], images[slot], slot, masks) for slot in range(len(rig.intrinsics))]
 
     def _images(self, record: Record, gains: Float[np.ndarray, " k"] | None) -> UInt8[np.ndarray, "k h w 3"]:
         """What photometric augmentation is applied to."""
@@ -281,24 +304,39 @@ class CameraViews:
         column, row = np.floor(np.moveaxis(pixels, -1, 0)).astype(np.int64)
         return record.depth_maps[:, row, column]
 
+    def _vehicle_masks(
+        self, agent: str, record: Record, vehicles: VehicleBoxes, depths: Float32[np.ndarray, "k h w"]
+    ) -> Masks:
+        """Of all cameras; pixels of moving vehicles and of the agent's own body."""
+        points = self._points(record, depths)
+        return vehicle_masks(points, depths > 0, agent, record.metadata, vehicles)
+
+    def _points(self, record: Record, depths: Float32[np.ndarray, "k h w"]) -> Float32[np.ndarray, "k h w 3"]:
+        """What the pixels of all cameras show, agent frame."""
+        rig = record.metadata.rig
+        points = np.empty((3, *depths.shape), np.float32)  # numpy is fast on coordinates that lie apart
+        for slot, depth in enumerate(depths):
+            _, shown = self._rays(rig, slot)
+            points[:, slot] = np.moveaxis(turned_points(shown, depth, rig.agent_from_camera[slot]), -1, 0)
+            points[:, slot] += rig.agent_from_camera[slot, :3, 3, None, None].astype(np.float32)
+        return np.moveaxis(points, 0, -1)
+
+    def _rays(self, rig: Rig, slot: int) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 3"]]:
+        """See :func:`_camera_rays`."""
+        size = self.config.cameras
+        return _camera_rays(rig.intrinsics[slot].tobytes(), size.height, size.width, rig.image_size)
+
     def _view(
         self,
-        agent: str,
         record: Record,
         depth: Float32[np.ndarray, "h w"],
-        vehicles: VehicleBoxes | None,
         image: UInt8[np.ndarray, "h w 3"],
         slot: int,
+        masks: Masks | None,
     ) -> View:
-        """The target of a pixel is the point that the nearest pixel of the full image shows."""
-        rig, size = record.metadata.rig, self.config.cameras
-        nominal, shown = _camera_rays(rig.intrinsics[slot].tobytes(), size.height, size.width, rig.image_size)
+        rig = record.metadata.rig
+        nominal, shown = self._rays(rig, slot)
         agent_from_camera = rig.agent_from_camera[slot]
-
-        def points() -> Float32[np.ndarray, "h w 3"]:
-            return transform_points(agent_from_camera, shown * depth[..., None]).astype(np.float32)
-
-        masks = _vehicle_masks(points, depth, agent, record, vehicles)
         return View(
             image=image,
             nominal_rays=nominal,
@@ -306,8 +344,8 @@ class CameraViews:
             depth=depth,
             non_ambiguous=np.ones(depth.shape, bool),
             pose=record.metadata.pose @ agent_from_camera,
-            moving=None if masks is None else masks[0],
-            own_body=None if masks is None else masks[1],
+            moving=None if masks is None else masks[0][slot],
+            own_body=None if masks is None else masks[1][slot],
             ground_height_m=rig.ground_height_m,
             rig_pose=agent_from_camera,
         )
@@ -328,21 +366,7 @@ def _camera_rays(
     return full.unproject(pixels).astype(np.float32), full.unproject(np.floor(pixels) + 0.5).astype(np.float32)
 
 
-def _vehicle_masks(
-    points: Callable[[], Float32[np.ndarray, "h w 3"]],
-    depth: Float32[np.ndarray, "h w"],
-    agent: str,
-    record: Record,
-    vehicles: VehicleBoxes | None,
-) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]] | None:
-    """Pixels of moving vehicles and of the agent's own body, from what they show in the agent frame.
-
-    Training seldom asks for them, so the points are computed on demand.
-    """
-    return None if vehicles is None else vehicle_masks(points(), depth > 0, agent, record.metadata, vehicles)
-
-
-def _turned_points(
+def turned_points(
     rays: Float32[np.ndarray, "h w 3"], depth: Float32[np.ndarray, "h w"], turn: Float[np.ndarray, "4 4"]
 ) -> Float32[np.ndarray, "h w 3"]:
     """Points of rays in another frame; in memory the coordinates lie apart, which numpy is fast on."""

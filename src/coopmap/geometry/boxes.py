@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 
 def inside_boxes(
@@ -13,7 +13,21 @@ def inside_boxes(
     margin_m: float = 0.0,
     floor_m: float = 0.0,
 ) -> Bool[np.ndarray, " n"]:
-    """Whether each point lies in any of the boxes.
+    """Whether each point lies in any of the boxes; arguments as of :func:`points_in_boxes`."""
+    inside = np.zeros(len(points), dtype=bool)
+    for found in points_in_boxes(points, points_from_box, half_extents, margin_m, floor_m):
+        inside[found] = True
+    return inside
+
+
+def points_in_boxes(
+    points: Float[np.ndarray, "n 3"],
+    points_from_box: Float[np.ndarray, "m 4 4"],
+    half_extents: Float[np.ndarray, "m 3"],
+    margin_m: float = 0.0,
+    floor_m: float = 0.0,
+) -> list[Int[np.ndarray, " k"]]:
+    """The numbers of the points that lie in each box.
 
     Only points near a box are turned into its frame, so that a hundred thousand points and dozens of boxes take some
     milliseconds. Arrays whose coordinates are contiguous (transposed ones) are not copied.
@@ -25,9 +39,9 @@ def inside_boxes(
         margin_m: by how much the sides and the top are moved outward.
         floor_m: by how much the bottom is moved upward, so that the road under a vehicle does not count as the vehicle.
     """
-    inside = np.zeros(len(points), dtype=bool)
     if not (len(points) and len(half_extents)):
-        return inside
+        return [np.arange(0)] * len(half_extents)
+    inside = []
     planes = np.ascontiguousarray(points.T)
     radii = np.linalg.norm(half_extents + max(margin_m, 0.0), axis=1) + SLACK_M
     for pose, half, radius in zip(points_from_box, half_extents, radii, strict=True):
@@ -41,7 +55,7 @@ def inside_boxes(
         upper = half + margin_m
         lower = -upper
         upper[1] = half[1] - floor_m
-        inside[near[((place >= lower[:, None]) & (place <= upper[:, None])).all(axis=0)]] = True
+        inside.append(near[((place >= lower[:, None]) & (place <= upper[:, None])).all(axis=0)])
     return inside
 
 

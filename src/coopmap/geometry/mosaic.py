@@ -17,7 +17,14 @@ from coopmap.geometry.cameras import PinholeCamera, pixel_centers
 from coopmap.geometry.panorama import brightness_table, surface_range_from
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH, Rig
 from coopmap.geometry.se3_numpy import rotate
-from coopmap.geometry.targets import NearestPixels, SeenPoints, ShownPixels, placed_geometry, shown_pixels
+from coopmap.geometry.targets import (
+    NearestPixels,
+    SeenPoints,
+    ShownPixels,
+    nearest_per_pixel,
+    scattered,
+    shown_pixels,
+)
 
 
 @dataclass(frozen=True)
@@ -93,17 +100,23 @@ class Mosaic:
         tile = np.argsort(SLOTS_BY_AZIMUTH)[seen.camera]
         return (row * len(SLOTS_BY_AZIMUTH) + tile) * spec.width + column
 
+    def placed_points(self, seen: SeenPoints) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "n 3"]]:
+        """Flat pixels of the mosaic that show a measured point, and these points; every one has a pixel.
+
+        Of several in a pixel the one nearest to the camera stays: it hides the others.
+        """
+        pixel = self.pixels(seen)
+        nearest = nearest_per_pixel(pixel, seen.ranges, self.lines_of_sight[..., 0].size)
+        return pixel[nearest], seen.points[nearest]
+
     def scattered_geometry(
         self,
         seen: SeenPoints,
         view_from_agent: Float[np.ndarray, "3 3"],
         nominal_rays: Float32[np.ndarray, "h wm 3"],
     ) -> tuple[Float32[np.ndarray, "h wm 3"], Float32[np.ndarray, "h wm"]]:
-        """Measured points as direction and range from the agent's center; every one has a pixel.
-
-        Of several in a pixel the one nearest to the camera stays: it hides the others.
-        """
-        return placed_geometry(seen.points, self.pixels(seen), seen.ranges, view_from_agent, nominal_rays)
+        """Measured points as direction and range from the agent's center."""
+        return scattered(*self.placed_points(seen), view_from_agent, nominal_rays)
 
 
 def joined(tiles: np.ndarray) -> np.ndarray:

@@ -206,29 +206,6 @@ def placed_points(
     return at[nearest], points[nearest]
 
 
-def placed_geometry(
-    points: Float32[np.ndarray, "n 3"],
-    pixel: Int[np.ndarray, " n"],
-    distance: Float32[np.ndarray, " n"],
-    view_from_agent: Float[np.ndarray, "3 3"],
-    nominal_rays: Float32[np.ndarray, "hp wp 3"],
-) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
-    """Points as direction and range in the pixels that show them; of several in a pixel the nearest stays.
-
-    Args:
-        points: agent frame.
-        pixel: flat pixel of each.
-        distance: by which the nearest is chosen.
-        view_from_agent: rotation into the frame of the answer.
-        nominal_rays: directions for the pixels without a point.
-
-    Returns:
-        Unit rays and ranges (0 = unknown) from the agent's center.
-    """
-    nearest = nearest_per_pixel(pixel, distance, nominal_rays.shape[0] * nominal_rays.shape[1])
-    return scattered(pixel[nearest], points[nearest], view_from_agent, nominal_rays)
-
-
 def scattered(
     at: Int[np.ndarray, " n"],
     points: Float32[np.ndarray, "n 3"],

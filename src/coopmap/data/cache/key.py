@@ -12,7 +12,7 @@ from coopmap.config.data import DataConfig
 from coopmap.data.opv2v import DepthSource
 from coopmap.geometry import warp_cache
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same data and settings give other content than before."""
 
 
@@ -32,8 +32,12 @@ def settings_of(config: DataConfig, depth_source: DepthSource) -> dict[str, Any]
         settings["data.depth.merge_agents"] = config.depth.merge_agents
         if config.depth.merge_agents:
             settings["data.include_rsu"] = config.include_rsu
+    panorama = asdict(config.panorama)
+    if config.layout == "mosaic":
+        panorama = {name: panorama[name] for name in ("surface", "radius_m")}
+        settings |= {f"data.mosaic.{name}": value for name, value in asdict(config.mosaic).items()}
     if config.layout != "cameras":
-        settings |= {f"data.panorama.{name}": value for name, value in asdict(config.panorama).items()}
+        settings |= {f"data.panorama.{name}": value for name, value in panorama.items()}
     if config.layout in ("cameras", "grouped"):
         settings |= {f"data.cameras.{name}": value for name, value in asdict(config.cameras).items()}
     return settings

@@ -1,7 +1,8 @@
 """Shards: which views each holds, whether it is complete, and whether its sources have changed.
 
-A shard is ``SPLIT/SCENARIO/NUMBER.lmdb`` and, once it is complete, ``NUMBER.json`` beside it. A process that writes one
-holds a lock on ``NUMBER.lock``, which the system releases when the process ends, however it ends.
+A shard is ``SPLIT/SCENARIO/NUMBER.lmdb`` and, once it is complete, ``NUMBER.json`` beside it: a part of a long
+scenario, or several short ones in a row, named after the first of them. A process that writes one holds a lock on
+``NUMBER.lock``, which the system releases when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.report.files import write_json
 
 FRAMES_PER_SHARD = 32
-"""About a hundred views of some 3 MB: small enough to share the work, few enough to open."""
+"""At most. About a hundred views of some 3 MB: small enough to share the work, few enough to open."""
 
 SETTINGS_FILE = "settings.json"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Consecutive frames of one scenario.
+    """Consecutive frames: some of one scenario, or all of several.
 
     Attributes:
         split: of the index.
-        scenario: folder name.
+        scenario: folder name, of the first scenario.
         number: of the shard in its scenario.
         frames: numbers of the frames in the index.
     """
@@ -53,7 +54,7 @@ class Description:
     """What a complete shard says about itself.
 
     Attributes:
-        names: ``FRAME/AGENT`` of all views.
+        names: ``SCENARIO/FRAME/AGENT`` of all views.
         sources: size and time of change (ns) of every source file, see :func:`source_paths`.
         unreadable: reason, for views that could not be made.
         file_bytes: size of the LMDB file.
@@ -72,21 +73,39 @@ def split_folder(root: Path, split: str) -> Path:
 
 def record_name(ref: FrameRef, agent: str) -> str:
     """Of a view in its shard."""
-    return f"{ref.frame}/{agent}"
+    return f"{ref.scenario}/{ref.frame}/{agent}"
 
 
 def plan(index: SplitIndex) -> list[Shard]:
-    """The shards of a split."""
-    shards = []
-    for scenario, group in groupby(range(len(index)), key=lambda frame: int(index.frame_scenario[frame])):
+    """The shards of a split.
+
+    Short scenarios share one: a file with two commits to disk takes longer than a few small views. A scenario that is
+    added or left out moves the short ones after it, and no others.
+    """
+    shards: list[Shard] = []
+    together: list[int] = []
+
+    def end_shard() -> None:
+        if together:
+            shards.append(Shard(index.split, _scenario(index, together[0]), 0, tuple(together)))
+            together.clear()
+
+    for _, group in groupby(range(len(index)), key=lambda frame: int(index.frame_scenario[frame])):
         frames = list(group)
-        name = index.scenarios[scenario].decode()
-        starts = range(0, len(frames), FRAMES_PER_SHARD)
-        shards += [
-            Shard(index.split, name, number, tuple(frames[start : start + FRAMES_PER_SHARD]))
-            for number, start in enumerate(starts)
-        ]
+        if len(together) + len(frames) > FRAMES_PER_SHARD:
+            end_shard()
+        if len(frames) <= FRAMES_PER_SHARD:
+            together += frames
+        else:
+            starts, name = range(0, len(frames), FRAMES_PER_SHARD), _scenario(index, frames[0])
+            parts = (tuple(frames[start : start + FRAMES_PER_SHARD]) for start in starts)
+            shards += [Shard(index.split, name, number, part) for number, part in enumerate(parts)]
+    end_shard()
     return shards
+
+
+def _scenario(index: SplitIndex, frame: int) -> str:
+    return index.scenarios[index.frame_scenario[frame]].decode()
 
 
 def source_paths(index: SplitIndex, depth_source: DepthSource, shard: Shard) -> list[Path]:
@@ -114,7 +133,7 @@ def fingerprints(paths: Sequence[Path]) -> list[list[int]]:
 
 
 def names_of(index: SplitIndex, shard: Shard) -> list[str]:
-    """``FRAME/AGENT`` of all views of a shard."""
+    """``SCENARIO/FRAME/AGENT`` of all views of a shard."""
     refs = [index.frame(frame) for frame in shard.frames]
     return [record_name(ref, agent) for ref in refs for agent in ref.agents]
 
@@ -135,8 +154,9 @@ def complete(shard: Shard, root: Path, description: Description) -> None:
 
 def what_changed(index: SplitIndex, depth_source: DepthSource, shard: Shard, description: Description) -> str | None:
     """What is different from when a shard was written; ``None`` if nothing is."""
-    if description.names != names_of(index, shard):
-        return f"frames or agents of {shard.split}/{shard.scenario}"
+    if description.names != (names := names_of(index, shard)):
+        scenario = min(set(description.names) ^ set(names)).split("/")[0]
+        return f"which frames or agents there are of {shard.split}/{scenario}"
     paths = source_paths(index, depth_source, shard)
     now, before = np.array(fingerprints(paths)), np.array(description.sources)
     if now.shape != before.shape:

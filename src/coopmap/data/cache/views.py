@@ -6,45 +6,83 @@ it is asked for views. A record that was read from files is treated as ever.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
+from typing import Protocol
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
-from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.augmentation import roll_columns
+from coopmap.data.cache.encoding import Content, decoded_masks, decoded_rays, encoded_rays, encoded_vehicles
 from coopmap.data.cache.stored import StoredRecord
+from coopmap.data.mosaic import MosaicViews, in_view
+from coopmap.data.opv2v import VehicleBoxes
 from coopmap.data.panorama_frame import PanoramaFrame
-from coopmap.data.views import CameraViews, GroupedViews, PanoramaViews, Record, WarpedViews
+from coopmap.data.vehicles import vehicle_pixels
+from coopmap.data.views import (
+    CameraViews,
+    GroupedViews,
+    Masks,
+    PanoramaViews,
+    Record,
+    View,
+    WarpedViews,
+    turned_points,
+)
+from coopmap.geometry.mosaic import Mosaic
 from coopmap.geometry.panorama import brightness_table
 from coopmap.geometry.prepared_warp import PreparedWarp
-from coopmap.geometry.targets import SeenPoints, placed_points, scattered
+from coopmap.geometry.targets import SeenPoints, scattered
 
-DIRECTION_STEP = 0.25 / 32767
-"""Of the 16-bit differences between a target ray and the nominal ray. Rounding moves a ray by at most
-``sqrt(3) / 2`` of it: 6.6e-6 rad, 0.33 mm at 50 m. Rays that differ by more than 0.25 are kept as they are."""
 
-Content = dict[str, np.ndarray]
+class StoredViews(Protocol):
+    """Makes views of what the cache holds, or of what was read from files, and writes the former."""
+
+    def content(self, agent: str, record: Record, vehicles: VehicleBoxes | None) -> tuple[np.ndarray, Content]:
+        """Images without gains, and the arrays that all else is made from.
+
+        Args:
+            agent: id of the agent.
+            record: read from files.
+            vehicles: of all agents of the frame.
+        """
+
+    def __call__(
+        self, agent: str, record: Record, vehicles: VehicleBoxes | None, rng: np.random.Generator | None
+    ) -> list[View]:
+        """See :class:`~coopmap.data.views.PanoramaViews`."""
 
 
 class StoredPanoramaViews(PanoramaViews):
     """One panorama per agent; see the module."""
 
-    def content(self, record: Record) -> tuple[UInt8[np.ndarray, "*k h w 3"], Content]:
-        """Images, and arrays that geometry is made from."""
-        rig = record.metadata.rig
-        frame = self._frame(rig, None)
-        images = self._image(record, None, frame)
-        if self.config.panorama.geometry == "content" and isinstance(record.depth, SeenPoints):
-            at, points = placed_points(record.depth, frame.prepared.warp, rig, self.spec, frame.warp_from_agent)
-            return images, {"at": at.astype(np.int32), "points": points}
+    def content(
+        self, agent: str, record: Record, vehicles: VehicleBoxes | None
+    ) -> tuple[UInt8[np.ndarray, "*k h w 3"], Content]:
+        """See :class:`StoredViews`."""
+        frame = self._frame(record.metadata.rig, None)
         rays, ranges = self._geometry(record, frame)
+        content = self._encoded_geometry(record, frame, rays, ranges)
+        if vehicles is not None:
+            points = turned_points(rays, ranges, frame.agent_from_view)
+            content |= encoded_vehicles(vehicle_pixels(points, ranges > 0, agent, record.metadata, vehicles))
+        return self._image(record, None, frame), content
+
+    def _encoded_geometry(
+        self,
+        record: Record,
+        frame: PanoramaFrame,
+        rays: Float32[np.ndarray, "h w 3"],
+        ranges: Float32[np.ndarray, "h w"],
+    ) -> Content:
+        if self.config.panorama.geometry == "content" and isinstance(record.depth, SeenPoints):
+            at, points = self._placed_points(record.depth, frame)
+            return {"at": at.astype(np.int32), "points": points}
         if self.config.panorama.geometry == "central":
-            return images, {"ranges": ranges}
-        return images, {"ranges": ranges, **_encoded(rays, self.nominal_rays)}
+            return {"ranges": ranges}
+        return {"ranges": ranges, **encoded_rays(rays, self.nominal_rays)}
 
     def _image(
         self, record: Record, gains: Float[np.ndarray, " k"] | None, frame: PanoramaFrame
@@ -71,7 +109,21 @@ class StoredPanoramaViews(PanoramaViews):
         ranges = roll_columns(content["ranges"], frame.shift)
         if "directions" not in content:
             return self.nominal_rays, ranges
-        return _decoded(content, turn, self.nominal_rays, frame.shift), ranges
+        return decoded_rays(content, turn, self.nominal_rays, frame.shift), ranges
+
+    def _vehicle_masks(
+        self,
+        agent: str,
+        record: Record,
+        vehicles: VehicleBoxes,
+        frame: PanoramaFrame,
+        rays: Float32[np.ndarray, "h w 3"],
+        depth: Float32[np.ndarray, "h w"],
+    ) -> Masks:
+        if not isinstance(record, StoredRecord):
+            return super()._vehicle_masks(agent, record, vehicles, frame, rays, depth)
+        moving, own_body = decoded_masks(record.content, agent, vehicles, depth.shape)
+        return roll_columns(moving, frame.shift), roll_columns(own_body, frame.shift)
 
 
 class StoredWarpedViews(StoredPanoramaViews, WarpedViews):
@@ -95,13 +147,19 @@ class StoredGroupedViews(StoredPanoramaViews, GroupedViews):
 class StoredCameraViews(CameraViews):
     """Every camera a view of its own."""
 
-    def content(self, record: Record) -> tuple[UInt8[np.ndarray, "k h w 3"], Content]:
-        """Resized images and their ranges, those of a sweep as a list."""
-        images, depths = self._images(record, None), self._depths(record)
-        if not isinstance(record.depth, SeenPoints):
-            return images, {"ranges": depths}
-        at = np.flatnonzero(depths)
-        return images, {"at": at.astype(np.int32), "ranges": depths.reshape(-1)[at]}
+    def content(
+        self, agent: str, record: Record, vehicles: VehicleBoxes | None
+    ) -> tuple[UInt8[np.ndarray, "k h w 3"], Content]:
+        """See :class:`StoredViews`; the ranges of a sweep are a list."""
+        depths = self._depths(record)
+        content = {"ranges": depths}
+        if isinstance(record.depth, SeenPoints):
+            at = np.flatnonzero(depths)
+            content = {"at": at.astype(np.int32), "ranges": depths.reshape(-1)[at]}
+        if vehicles is not None:
+            points = self._points(record, depths)
+            content |= encoded_vehicles(vehicle_pixels(points, depths > 0, agent, record.metadata, vehicles))
+        return self._images(record, None), content
 
     def _images(self, record: Record, gains: Float[np.ndarray, " k"] | None) -> UInt8[np.ndarray, "k h w 3"]:
         if not isinstance(record, StoredRecord):
@@ -117,55 +175,76 @@ class StoredCameraViews(CameraViews):
         depths.reshape(-1)[record.content["at"]] = record.content["ranges"]
         return depths
 
+    def _vehicle_masks(
+        self, agent: str, record: Record, vehicles: VehicleBoxes, depths: Float32[np.ndarray, "k h w"]
+    ) -> Masks:
+        if not isinstance(record, StoredRecord):
+            return super()._vehicle_masks(agent, record, vehicles, depths)
+        return decoded_masks(record.content, agent, vehicles, depths.shape)
 
-STORED_LAYOUTS: dict[str, type[StoredPanoramaViews] | type[StoredCameraViews]] = {
+
+class StoredMosaicViews(MosaicViews):
+    """One mosaic per agent; see the module."""
+
+    def content(
+        self, agent: str, record: Record, vehicles: VehicleBoxes | None
+    ) -> tuple[UInt8[np.ndarray, "k h w 3"], Content]:
+        """See :class:`StoredViews`."""
+        mosaic = self._mosaic(record.metadata.rig)
+        rays, ranges = self._geometry(record, mosaic, np.eye(4))
+        if isinstance(record.depth, SeenPoints):
+            at, points = mosaic.placed_points(record.depth)
+            content = {"at": at.astype(np.int32), "points": points}
+        else:
+            content = {"ranges": ranges, **encoded_rays(rays, mosaic.nominal_rays)}
+        if vehicles is not None:
+            points = turned_points(rays, ranges, np.eye(4))
+            content |= encoded_vehicles(vehicle_pixels(points, ranges > 0, agent, record.metadata, vehicles))
+        return self._tiles(record, None), content
+
+    def _tiles(self, record: Record, gains: Float[np.ndarray, " k"] | None) -> UInt8[np.ndarray, "k h w 3"]:
+        if not isinstance(record, StoredRecord):
+            return super()._tiles(record, gains)
+        return record.images if gains is None else _brightened(record.images, gains)
+
+    def _geometry(
+        self, record: Record, mosaic: Mosaic, turn: Float[np.ndarray, "4 4"]
+    ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
+        if not isinstance(record, StoredRecord):
+            return super()._geometry(record, mosaic, turn)
+        content, view_from_agent, nominal = record.content, turn[:3, :3].T, in_view(mosaic.nominal_rays, turn)
+        if "points" in content:
+            return scattered(content["at"], content["points"], view_from_agent, nominal)
+        return decoded_rays(content, view_from_agent, nominal), content["ranges"]
+
+    def _vehicle_masks(
+        self,
+        agent: str,
+        record: Record,
+        vehicles: VehicleBoxes,
+        turn: Float[np.ndarray, "4 4"],
+        rays: Float32[np.ndarray, "h w 3"],
+        depth: Float32[np.ndarray, "h w"],
+    ) -> Masks:
+        if not isinstance(record, StoredRecord):
+            return super()._vehicle_masks(agent, record, vehicles, turn, rays, depth)
+        return decoded_masks(record.content, agent, vehicles, depth.shape)
+
+
+_PANORAMAS: dict[str, type[StoredPanoramaViews]] = {
     "panorama": StoredPanoramaViews,
     "warped": StoredWarpedViews,
     "grouped": StoredGroupedViews,
-    "cameras": StoredCameraViews,
 }
 
 
-def require_known_layout(config: DataConfig) -> None:
-    """Raise :class:`ConfigError` if the cache does not know the layout."""
-    if config.layout not in STORED_LAYOUTS:
-        raise ConfigError(
-            f"data.layout={config.layout}: the cache holds {', '.join(STORED_LAYOUTS)}; train without data.cache_root"
-        )
-
-
-def build_stored_views(config: DataConfig, depth_is_dense: bool) -> StoredPanoramaViews | StoredCameraViews:
-    """The maker of views of a layout.
-
-    Raises:
-        ConfigError: if the cache does not know the layout.
-    """
-    require_known_layout(config)
-    kind = STORED_LAYOUTS[config.layout]
-    return kind(config) if issubclass(kind, StoredCameraViews) else kind(config, depth_is_dense)
-
-
-def _encoded(rays: Float32[np.ndarray, "h w 3"], nominal_rays: Float32[np.ndarray, "h w 3"]) -> Content:
-    """Unit rays as 16-bit differences from the nominal ones, and those that are too far off as they are."""
-    steps = np.rint((rays - nominal_rays) / np.float32(DIRECTION_STEP))
-    far = np.abs(steps).max(axis=-1) > np.iinfo(np.int16).max
-    steps[far] = 0
-    return {"directions": steps.astype(np.int16), "far_at": np.flatnonzero(far).astype(np.int32), "far_rays": rays[far]}
-
-
-def _decoded(
-    content: Mapping[str, np.ndarray],
-    turn: Float[np.ndarray, "3 3"],
-    nominal: Float32[np.ndarray, "h w 3"],
-    shift: int,
-) -> Float32[np.ndarray, "h w 3"]:
-    """The inverse of :func:`_encoded`, turned by whole columns."""
-    steps = roll_columns(content["directions"], shift).astype(np.float32)
-    rays = cv2.transform(steps, (turn * DIRECTION_STEP).astype(np.float32))
-    rays += nominal
-    row, column = np.divmod(content["far_at"], nominal.shape[1])
-    rays[row, (column - shift) % nominal.shape[1]] = content["far_rays"] @ turn.T.astype(np.float32)
-    return rays
+def build_stored_views(config: DataConfig, depth_is_dense: bool) -> StoredViews:
+    """The maker of views of a layout."""
+    if config.layout == "cameras":
+        return StoredCameraViews(config)
+    if config.layout == "mosaic":
+        return StoredMosaicViews(config)
+    return _PANORAMAS[config.layout](config, depth_is_dense)
 
 
 def _gain_map(prepared: PreparedWarp, gains: Float[np.ndarray, " k"]) -> Float32[np.ndarray, "hp wp"]:

@@ -33,10 +33,14 @@ from coopmap.data.cache.shards import (
     what_changed,
 )
 from coopmap.data.cache.stored import pack
-from coopmap.data.cache.views import StoredCameraViews, StoredPanoramaViews, build_stored_views, require_known_layout
+from coopmap.data.cache.views import StoredViews, build_stored_views
 from coopmap.data.from_files import ViewsFromFiles
 from coopmap.data.opv2v import CorruptFrameError, DepthSource, FrameError, FrameRef, SplitIndex
+from coopmap.data.vehicles import vehicles_around
 from coopmap.report.files import write_json, write_text
+
+COMMIT_BYTES = 1 << 24
+"""Views that are committed at once, those of a frame at least: a few large ones, or all small ones of a shard."""
 
 _WAIT_S = 1.0
 _LINE_SECONDS = 10.0
@@ -79,7 +83,7 @@ class ShardWriter:
 
     def __init__(self, root: Path, config: DataConfig, splits: dict[str, Split]) -> None:
         self.root, self.config, self.splits = root, config, splits
-        self._tools: dict[str, tuple[ViewsFromFiles, StoredPanoramaViews | StoredCameraViews]] = {}
+        self._tools: dict[str, tuple[ViewsFromFiles, StoredViews]] = {}
 
     def __call__(self, shard: Shard) -> Written:
         """Write a shard, or the rest of it."""
@@ -109,8 +113,13 @@ class ShardWriter:
         unreadable: dict[str, str] = {}
         writer = RecordWriter(path)
         try:
+            records: dict[str, bytes] = {}
             for frame in shard.frames:
-                self._write_frame(writer, frame, split.index.frame(frame), unreadable)
+                records |= self._records(writer, frame, split.index.frame(frame), unreadable)
+                if sum(map(len, records.values())) >= COMMIT_BYTES:
+                    writer.write(records)
+                    records = {}
+            writer.write(records)
         finally:
             writer.close()
         description = Description(names_of(split.index, shard), sources, unreadable, path.stat().st_size)
@@ -127,23 +136,27 @@ class ShardWriter:
             shard.path(self.root).unlink(missing_ok=True)
             write_text(state, begun)
 
-    def _write_frame(self, writer: RecordWriter, frame: int, ref: FrameRef, unreadable: dict[str, str]) -> None:
+    def _records(self, writer: RecordWriter, frame: int, ref: FrameRef, unreadable: dict[str, str]) -> dict[str, bytes]:
+        """All views of a frame, or none if they are written already."""
+        if all(writer.holds(record_name(ref, agent)) for agent in ref.agents):
+            return {}
         files, views = self._tools_of(ref.split)
-        missing = [agent for agent in ref.agents if not writer.holds(record_name(ref, agent))]
         try:
-            read = files.read(frame, ref, missing)
+            read = files.read(frame, ref, ref.agents)
         except FrameError:
             read = {}
-            for agent in missing:
+            for agent in ref.agents:
                 try:
                     read |= files.read(frame, ref, [agent])
                 except FrameError as error:
                     unreadable[record_name(ref, agent)] = str(error)
-        writer.write({
-            record_name(ref, agent): pack(record.metadata, *views.content(record)) for agent, record in read.items()
-        })  # fmt: skip
+        vehicles = vehicles_around({agent: record.metadata for agent, record in read.items()})
+        return {
+            record_name(ref, agent): pack(record.metadata, *views.content(agent, record, vehicles))
+            for agent, record in read.items()
+        }
 
-    def _tools_of(self, split: str) -> tuple[ViewsFromFiles, StoredPanoramaViews | StoredCameraViews]:
+    def _tools_of(self, split: str) -> tuple[ViewsFromFiles, StoredViews]:
         if split not in self._tools:
             source = self.splits[split]
             files = ViewsFromFiles(source.index, source.depth_source, self.config, with_vehicles=True)
@@ -164,27 +177,37 @@ def fill(root: Path, config: DataConfig, splits: dict[str, Split], num_workers: 
         All shards; those that another process had at hand are waited for.
 
     Raises:
-        ConfigError: if the cache was made with other settings, or does not know the layout.
+        ConfigError: if the cache was made with other settings.
     """
-    require_known_layout(config)
-    for name, split in splits.items():
-        settings, stored = settings_of(config, split.depth_source), read_settings(root, name)
-        if stored is None:
-            write_json(settings, split_folder(root, name) / SETTINGS_FILE)
-        else:
-            require_same(root, stored, settings)
+    agree_on_settings(root, config, splits)
     writer = ShardWriter(root, config, splits)
     shards = [shard for split in splits.values() for shard in plan(split.index)]
     workers = min(num_workers or _num_cores(), len(shards))
     return list(_shown(_written(writer, shards, workers), splits, shards))
 
 
-def _written(writer: ShardWriter, shards: list[Shard], num_workers: int) -> Iterator[Written]:
-    from coopmap.synthetic.workers import map_unordered
+def agree_on_settings(root: Path, config: DataConfig, splits: dict[str, Split]) -> None:
+    """Write down what the splits of a cache are made with, or refuse what differs from what is written.
 
+    Raises:
+        ConfigError: if the cache was made with other settings.
+    """
+    for name, split in splits.items():
+        settings, stored = settings_of(config, split.depth_source), read_settings(root, name)
+        if stored is None:
+            write_json(settings, split_folder(root, name) / SETTINGS_FILE)
+        else:
+            require_same(root, stored, settings)
+
+
+def _written(writer: ShardWriter, shards: list[Shard], num_workers: int) -> Iterator[Written]:
     pending = shards
     while pending:
-        results = map_unordered(writer, pending, num_workers) if num_workers > 1 else map(writer, pending)
+        results: Iterable[Written] = map(writer, pending)
+        if num_workers > 1:
+            from coopmap.synthetic.workers import map_unordered
+
+            results = map_unordered(writer, pending, num_workers)
         busy = []
         for result in results:
             if result.busy:
