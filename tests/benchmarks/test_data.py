@@ -2,6 +2,7 @@
 
 import pytest
 
+from coopmap.benchmarks import against
 from coopmap.benchmarks.data import benchmark
 from coopmap.benchmarks.options import DataOptions
 from coopmap.config.checks import ConfigError
@@ -44,3 +45,30 @@ def test_every_figure_stands_beside_its_floor(town):
 def test_options_without_sense_are_refused(values):
     with pytest.raises(ConfigError, match=next(iter(values))):
         DataOptions(**values)
+
+
+def test_costs_of_another_revision_stand_beside(town, monkeypatch):
+    runs = []
+
+    def costs(code, options, overrides):
+        runs.append(code)
+        (place,) = [override for override in overrides if override.startswith("data.root=")]
+        assert place == f"data.root={town.root}"
+        assert (code / "coopmap" / "bench.py").is_file()
+        return {"view": 10.0 + len(runs), "only here" if len(runs) % 2 else "only there": 1.0}
+
+    monkeypatch.setattr(against, "_costs", costs)
+    try:
+        report = against.compare(DataOptions(against="HEAD"), [f"data.root={town.root}"])
+    except ConfigError as error:
+        pytest.skip(f"not a git checkout: {error}")
+    assert runs[0] == runs[2] != runs[1] == runs[3]
+    assert not runs[1].exists()
+    (row,) = report.tables[0].records()
+    assert (row["what"], row["ms"], row["there"]) == ("view", 11, 12)
+    assert row["ratio"] == pytest.approx(11 / 12)
+
+
+def test_a_revision_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="needs a git checkout and one of its revisions"):
+        against.compare(DataOptions(against="no-such-revision"))

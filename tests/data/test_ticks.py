@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from coopmap.config import ConfigError
+from coopmap.config.priors import PriorsConfig
 from coopmap.data import SampleRequest, build_split
 from coopmap.data.datamodule import OPV2VDataModule
 from coopmap.data.opv2v import SplitIndex
 from coopmap.data.ticks import TickTable
+from coopmap.geometry import relative_pose
 
 # what is present in which frame of two scenarios: agent a misses frame 2, agent c has but one
 PRESENT = [["ab", "ab", "b", "abc", "ab"], ["b", "ab"]]
@@ -116,3 +118,14 @@ def test_frames_of_agents_with_too_few_ticks_are_left_out(config_of):
 def test_what_makes_no_sense_is_refused(config_of, changes, message):
     with pytest.raises(ConfigError, match=message):
         config_of(neighbor_ticks=1 if changes else -1, **changes)
+
+
+def test_priors_of_an_agents_ticks_share_one_error(config_of):
+    """Where the prior has the agent is moved on by what it really drove."""
+    priors = PriorsConfig(agent_pose="noisy", trans_noise_m=2.0, rot_noise_deg=3.0)
+    sample = build_split(config_of(neighbor_ticks=1), "val", priors=priors)[0]
+    prior, true = sample.observation.pose_prior, sample.target.pose
+    assert (prior[::2, :3, 3] - true[::2, :3, 3]).norm(dim=-1).min() > 0.1
+    torch.testing.assert_close(
+        relative_pose(prior[::2], prior[1::2]), relative_pose(true[::2], true[1::2]), atol=1e-3, rtol=0
+    )

@@ -10,7 +10,7 @@ from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up, surface
 from coopmap.geometry.poses import rotation_about_y
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.targets import content_geometry, shown_pixels
-from coopmap.geometry.warp_cache import WarpCache, rounded_rig
+from coopmap.geometry.warp_cache import MAX_WARPS, WarpCache, rounded_rig
 
 CAMERA = PanoramaCamera(252, 1008, np.pi / 2)
 SMALL = PanoramaCamera(84, 336, np.pi / 2)
@@ -239,3 +239,12 @@ def test_the_winner_is_the_camera_with_the_smallest_angle_of_all(real_rig, size,
         with np.errstate(invalid="ignore"):
             blended = np.flatnonzero(ordered[1] - ordered[0] < spec.feather)
         np.testing.assert_array_equal(warp.blend_at, blended)
+
+
+def test_warps_in_memory_are_bounded_and_those_in_use_stay(real_rig):
+    cache = WarpCache(PanoramaSpec(SMALL))
+    first = cache.get(real_rig)
+    for number in range(1, 2 * MAX_WARPS):
+        cache.get(replace(real_rig, ground_height_m=real_rig.ground_height_m + 0.1 * number))
+        assert cache.get(real_rig) is first
+    assert len(cache) == MAX_WARPS

@@ -55,14 +55,19 @@ LARGE_SPLIT, LARGE_AGENTS = 100_000, 3
 
 def main(options: DataOptions, overrides: Sequence[str]) -> None:
     """Command line."""
-    options.show(benchmark(options, overrides))
+    if options.against is None:
+        options.show(benchmark(options, overrides))
+    else:
+        from coopmap.benchmarks.against import compare
+
+        options.show(compare(options, overrides))
 
 
 def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
     """Measure on the data that the overrides name, or on a town rendered for the purpose."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    with threadpool_limits(1), _data(overrides) as (config, source), tempfile.TemporaryDirectory() as cache:
+    with threadpool_limits(1), render_or_find(overrides) as (config, source), tempfile.TemporaryDirectory() as cache:
         config = replace(config, cache_dir=cache)
         dataset = build_split(config, options.split)
         with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +96,7 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
 
 
 @contextmanager
-def _data(overrides: Sequence[str]) -> Iterator[tuple[DataConfig, str]]:
+def render_or_find(overrides: Sequence[str]) -> Iterator[tuple[DataConfig, str]]:
     """Configuration, and in words what data it names."""
     agents = [f"data.min_agents={AGENTS}", f"data.max_agents={AGENTS}", f"data.max_views_per_gpu={4 * AGENTS}"]
     if any(override.startswith("data.root=") for override in overrides):

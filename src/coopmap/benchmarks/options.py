@@ -171,6 +171,7 @@ class DataOptions(BenchmarkOptions):
         batch: samples per GPU and step.
         gpus: that are to be kept busy.
         memory_samples: samples over which the memory of a loader process is watched; 0 leaves it out.
+        against: a git revision, whose costs are measured in turn with those of this one; null = the whole benchmark.
     """
 
     repeats: int = 10
@@ -180,6 +181,7 @@ class DataOptions(BenchmarkOptions):
     batch: int = 4
     gpus: int = 10
     memory_samples: int = 0
+    against: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

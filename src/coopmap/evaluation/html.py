@@ -111,7 +111,7 @@ def _sample(record: SampleRecord, data: EvaluationData) -> dict[str, Any]:
     views = [(agent, panorama_uri(_single(image))) for image, agent in zip(images, record.meta.agents, strict=False)]
     figures = record.figures
     return {
-        "map": top_down(record.poses, record.meta.agents),
+        "map": top_down(record.poses, record.agents),
         "scenario": record.meta.scenario,
         "frame": record.meta.frame,
         "views": views[:MAX_VIEWS],

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 GRID_M, GRID_ROTATION, GRID_GROUND_M = 1e-3, 1e-4, 5e-2
 FORMAT_VERSION = 1
+MAX_WARPS = 16
+"""Rigs whose warps stay in memory: some 12 MB each at full size, in each loader process."""
 
 
 def _snap(values: np.ndarray, grid: float) -> np.ndarray:
@@ -48,7 +50,7 @@ def rounded_rig(rig: Rig) -> Rig:
 
 
 class WarpCache:
-    """Gives the warp of a rig, computing it at most once.
+    """Gives the warp of a rig, computing it once as long as no more than :data:`MAX_WARPS` are in use.
 
     Args:
         spec: the panorama.
@@ -69,6 +71,9 @@ class WarpCache:
         key = self.key(rig)
         if key not in self._warps:
             self._warps[key] = PreparedWarp(self._load_or_build(key, rig), rig, self.spec)
+        self._warps[key] = self._warps.pop(key)  # the last in use goes last
+        if len(self._warps) > MAX_WARPS:
+            self._warps.pop(next(iter(self._warps)))
         return self._warps[key]
 
     def key(self, rig: Rig) -> str:
