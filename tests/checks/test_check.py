@@ -424,6 +424,12 @@ def test_lidar_is_enough(copy: Path) -> None:
     train = report["splits"]["train"]
     assert train["depth"].startswith("depth: sparse, LiDAR")
     assert train["used"] > 0.75
+    status, report = check(
+        copy, "data.panorama.height=84", "data.panorama.width=336", "data.panorama.densify_px=1", depth=False
+    )
+    densified = report["splits"]["train"]
+    assert densified["used"] == train["used"]  # of the points that are measured
+    assert densified["valid"] > 1.05 * train["valid"]
     sweep.unlink()
     status, report = check(copy, depth=False)
     assert (status, found(report, copy)) == (1, {("missing_lidar", str(sweep.relative_to(copy)))})

@@ -242,3 +242,10 @@ def test_help_and_cfg_need_no_torch(tmp_path: Path) -> None:
     shown = yaml.safe_load(done.stdout)
     assert (shown["seed"], shown["machine"]) == (7, "laptop")
     assert "\n  cyl_baseline " in run_cli("--help", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("other", ["data.layout=mosaic", "data.layout=cameras", "data.panorama.geometry=central"])
+def test_only_what_panoramas_show_can_be_densified(other: str) -> None:
+    assert load_config(["data=ablation_densified", ROOT_SET]).data.panorama.densify_px == 1
+    with pytest.raises(ConfigError, match=rf"data\.panorama\.densify_px.*{other.replace('.', '[.]')}"):
+        load_config(["data=ablation_densified", ROOT_SET, other])

@@ -17,6 +17,7 @@ from coopmap.config.data import LAYOUTS, AugmentationConfig, DataConfig, DepthCo
 from coopmap.data import OPV2VDataModule, SampleRequest, build_split
 from coopmap.data.cache import shards
 from coopmap.data.cache.command import fill_cache
+from coopmap.data.cache.shards import plan
 from coopmap.data.opv2v import CorruptFrameError
 from coopmap.data.vehicles import VehiclePixels
 
@@ -281,6 +282,31 @@ def test_settings_say_what_the_cache_was_made_with(cached):
     settings = json.loads((Path(with_cache.cache_root) / "train" / "settings.json").read_text())
     assert settings["data.panorama.width"] == config.panorama.width
     assert settings["data.depth.kind"] == "z"
+
+
+def test_short_scenarios_share_a_shard_and_long_ones_have_theirs(cached, config_of, copied_town, monkeypatch):
+    """Of five scenarios with two frames each, shards of four hold two; one that comes last changes none before it."""
+    monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 4)
+    (street,) = (copied_town / "train").iterdir()
+    for number in range(1, 5):
+        shutil.copytree(street, street.with_name(f"{street.name}_{number}"))
+    changes = {"root": str(copied_town), "depth_root": None}
+    config, with_cache = cached(**changes)
+    folder = Path(with_cache.cache_root) / "train"
+    names = sorted(path.parent.name for path in folder.rglob("*.lmdb"))
+    assert names == [street.name, f"{street.name}_2", f"{street.name}_4"]
+    for first, second in pairs((config, with_cache), "train"):
+        assert torch.equal(first.target.depth > 0, second.target.depth > 0)
+        assert first.meta == second.meta
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*.lmdb")}
+    shutil.copytree(street, street.with_name(f"{street.name}_5"))
+    with pytest.raises(ConfigError, match=rf"there are of train/{street.name}_5 differs"):
+        build_split(with_cache, "train")
+    fill_cache(CacheConfig(cache_root=with_cache.cache_root, workers=1), config)
+    changed = [path.parent.name for path, time in written.items() if path.stat().st_mtime_ns != time]
+    assert changed == [f"{street.name}_4"]  # now of two
+    monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 1)
+    assert [shard.number for shard in plan(build_split(config, "train").index)] == [0, 1] * 6
 
 
 @pytest.mark.slow  # each process imports torch
