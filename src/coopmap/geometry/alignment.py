@@ -6,13 +6,14 @@ A start comes from a systematic search over poses that two or three matches sugg
     sum_i w_i c^2 d_i^2 / (c^2 + d_i^2) + |R e_y - e_y|^2 / tilt_sigma^2
 
 where ``d_i`` is the error of match i in standard deviations (:mod:`coopmap.geometry.alignment_cost`) in the kernel of
-Geman and McClure, whose width c narrows from step to step. Gradients are those of the minimum (implicit function
-theorem): one Newton step with a constant Hessian from the minimum found.
+Geman and McClure, whose width c narrows from step to step. The last Newton steps, repeated at the minimum, carry
+gradients: they converge to the derivatives of the minimum (implicit function theorem).
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,13 +27,12 @@ from coopmap.geometry.alignment_cost import (
     Cost,
     Matches,
     Rays,
+    State,
     damped,
-    gradient_at,
-    hessian_at,
+    descend,
     information_at,
-    minimize,
-    moved,
-    settled,
+    measured,
+    residuals_at,
 )
 from coopmap.geometry.alignment_search import best_candidates, top_matches
 
@@ -45,8 +45,9 @@ MIN_MATCHES = 3
 MAX_ROTATION_SIGMA, MAX_TRANSLATION_SIGMA_M = 0.5, 15.0
 """Root of the summed variances, radians and meters, above which the pose counts as not determined by its matches."""
 
-_WIDENING = (8.0, 4.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # of the kernel, per Gauss-Newton step
-_CANDIDATE_WIDENING = (10.0, 5.0, 2.5)
+_CANDIDATE_WIDENING = (10.0, 5.0, 2.5)  # of the kernel, per Gauss-Newton step
+_WIDENING = (8.0, 4.0, 2.0, 1.5, 1.0, 1.0)
+_NEWTON_STEPS = 4  # without, then with gradients
 _CANDIDATES = 4
 
 
@@ -89,8 +90,8 @@ def align(
 ) -> Alignment:
     """Align the points of agent b with those of agent a that they match.
 
-    Differentiable in points, weights and covariances: the pose as the minimum that it is, inliers, information and
-    score at that pose held fixed. No random numbers, no host synchronization; float64 inside.
+    Differentiable in points, weights and covariances, as the minimum that it is. No random numbers, no host
+    synchronization; float64 inside.
 
     Args:
         points_a: the matches' points in frame a (OpenCV axes, meters).
@@ -117,23 +118,25 @@ def align(
     cost = Cost(tilt_sigma, width, proportional)
     with torch.no_grad():
         fixed = matches.map(torch.detach)
-        start = _start(fixed, cost, hypotheses)
-        minimum, levers = minimize(start, fixed, cost, _WIDENING)
-        degenerate = _is_degenerate(minimum, fixed, levers, cost)
-        eye = torch.eye(6, dtype=minimum.dtype, device=minimum.device)
-        minimum = torch.where(degenerate[:, None, None], eye[:4, :4], minimum)
-        levers = tuple(torch.where(degenerate[:, None, None], 0.0, lever) for lever in levers)
-        hessian = torch.where(degenerate[:, None, None], eye, hessian_at(minimum, fixed, levers, cost))
-
-    total = matches.weight.sum(dim=-1).clamp(min=1e-300)
-    residuals = settled(minimum, matches, levers, cost)
-    inlier = torch.where(degenerate[:, None], 0.0, cost.kernel(residuals.squared)) * (matches.weight > 0)
+        state = _start(fixed, cost, hypotheses)
+        for widening in _WIDENING:
+            state = descend(state, fixed, cost, widening)
+        for _ in range(_NEWTON_STEPS):
+            state = descend(state, fixed, cost, newton=True)
+        degenerate = _is_degenerate(state, fixed, cost)
+        gone = degenerate[:, None, None]
+        eye = torch.eye(4, dtype=torch.float64, device=gone.device)
+        instead = measured(eye.expand_as(state.pose), fixed)
+        state = State(*(torch.where(gone, *values) for values in zip(instead, state, strict=True)))
+    matches = matches._replace(weight=torch.where(gone[..., 0], 0.0, matches.weight))
+    for _ in range(_NEWTON_STEPS):
+        state = descend(state, matches, cost, newton=True)
+    residuals = residuals_at(state, matches, cost)
+    inlier = cost.kernel(residuals.squared) * (matches.weight > 0)
     agreeing = matches.weight * inlier
-    gradient = torch.where(degenerate[:, None], 0.0, gradient_at(minimum, residuals, agreeing, cost))
-    pose = moved(minimum, torch.linalg.solve_ex(hessian, gradient[..., None])[0][..., 0])
-    information = information_at(minimum, residuals, efficiency(width) * agreeing, cost)
-    information = torch.where(degenerate[:, None, None], 0.0, information)
-    results = pose, inlier[:, :number], information, degenerate, agreeing.sum(dim=-1) / total
+    information = information_at(state.pose, residuals, efficiency(width) * agreeing, cost)
+    score = agreeing.sum(dim=-1) / matches.weight.sum(dim=-1).clamp(min=1e-300)
+    results = state.pose, inlier[:, :number], torch.where(gone, 0.0, information), degenerate, score
     batch = points_a.shape[:-2]
     return Alignment(
         *(
@@ -207,29 +210,33 @@ def _clean(rays_a: Rays, rays_b: Rays, weight: Tensor) -> Matches:
         for value in (points.sum(dim=-1), origins.sum(dim=-1), along, across):
             usable = usable & value.isfinite()
     missing = max(0, MIN_MATCHES - weight.shape[-1])
+    flat = math.prod(weight.shape[:-1]), weight.shape[-1]
 
     def clean(value: Tensor) -> Tensor:
         if value.dim() == usable.dim():
-            value = torch.where(usable, value, 0.0).reshape(-1, value.shape[-1])
+            value = torch.where(usable, value, 0.0).reshape(flat)
         else:
-            value = torch.where(usable[..., None], value, 0.0).reshape(-1, *value.shape[-2:]).mT
+            value = torch.where(usable[..., None], value, 0.0).reshape(*flat, 3).mT
         return F.pad(value, (0, missing))
 
     return Matches(rays_a, rays_b, weight.double()).map(clean)
 
 
-def _start(matches: Matches, cost: Cost, hypotheses: int) -> Float[Tensor, "b 4 4"]:
+def _start(matches: Matches, cost: Cost, hypotheses: int) -> State:
     """The best of a few candidates after some steps on the weightiest matches."""
     top = top_matches(matches)
-    variance = sum(_mean_square(rays, cost) for rays in (top.a, top.b))
+    variance = _mean_square(top.a, cost) + _mean_square(top.b, cost)
     candidates = best_candidates(top, variance, cost.tilt_sigma is not None, hypotheses, _CANDIDATES)
     repeated = top.map(lambda value: value.repeat_interleave(_CANDIDATES, dim=0))
     cost = cost._replace(width=min(cost.width, WIDTH))
-    poses, levers = minimize(candidates.flatten(0, 1), repeated, cost, _CANDIDATE_WIDENING)
-    squared = settled(poses, repeated, levers, cost).squared / (2 * cost.width) ** 2
+    state = measured(candidates.flatten(0, 1), repeated)
+    for widening in _CANDIDATE_WIDENING:
+        state = descend(state, repeated, cost, widening)
+    squared = residuals_at(state, repeated, cost).squared / (2 * cost.width) ** 2
     score = (repeated.weight / (1 + squared)).sum(dim=-1).unflatten(0, (-1, _CANDIDATES))
     best = score.nan_to_num(nan=-1.0).argmax(dim=-1)
-    return poses.unflatten(0, (-1, _CANDIDATES))[torch.arange(len(best), device=best.device), best]
+    poses = state.pose.unflatten(0, (-1, _CANDIDATES))
+    return measured(poses[torch.arange(len(best), device=best.device), best], matches)
 
 
 def _mean_square(rays: Rays, cost: Cost) -> Float[Tensor, "b n"]:
@@ -238,10 +245,8 @@ def _mean_square(rays: Rays, cost: Cost) -> Float[Tensor, "b n"]:
     return (rays.along + 2 * rays.across) * size
 
 
-def _is_degenerate(
-    pose: Float[Tensor, "b 4 4"], matches: Matches, levers: tuple[Tensor, Tensor], cost: Cost
-) -> Bool[Tensor, " b"]:
-    residuals = settled(pose, matches, levers, cost)
+def _is_degenerate(state: State, matches: Matches, cost: Cost) -> Bool[Tensor, " b"]:
+    pose, residuals = state.pose, residuals_at(state, matches, cost)
     kernel = cost.kernel(residuals.squared)
     agreeing = ((matches.weight > 0) & (kernel >= 0.25)).sum(dim=-1)
     relative = matches.weight * kernel / matches.weight.amax(dim=-1, keepdim=True).clamp(min=1e-300)
