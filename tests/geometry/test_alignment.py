@@ -88,7 +88,7 @@ def test_without_robustness_and_with_equal_errors_it_is_weighted_procrustes(seed
     result = align(a, b, weight, covariance, covariance, proportional=False, width=math.inf)
     rotation, trans = roma.rigid_points_registration(b, a, weights=weight)
     assert_same(result.pose[:3, :3], rotation, 1e-9)
-    assert_same(result.pose[:3, 3], trans, 1e-8)
+    assert_same(result.pose[:3, 3], trans, 1e-7)
     # The information of the translation is a half per match: the sum of two unit variances.
     assert_same(result.information[3:, 3:], 0.5 * weight.sum() * torch.eye(3, dtype=torch.float64), 1e-3)
 
@@ -254,7 +254,7 @@ def test_ray_covariance_is_along_and_across_the_ray():
     points = torch.tensor([[0.0, 0.0, 20.0], [3.0, 0.0, 4.0]], dtype=torch.float64)
     covariance = ray_covariance(points, torch.tensor([0.1, 0.2], dtype=torch.float64), 0.01)
     assert_same(covariance[0], torch.diag(torch.tensor([0.04, 0.04, 4.0], dtype=torch.float64)), 1e-12)
-    assert_same(torch.linalg.eigvalsh(covariance[1]).sqrt(), torch.tensor([0.05, 0.05, 1.0]).double(), 1e-12)
+    assert_same(torch.linalg.eigvalsh(covariance[1]).sqrt(), torch.tensor([0.05, 0.05, 1.0]).double(), 1e-8)
     ray = points[1] / 5
     assert_same(ray @ covariance[1] @ ray, torch.tensor(1.0).double(), 1e-12)
     assert_same(isotropic_covariance(points)[0], 1.4**2 * torch.eye(3).double(), 1e-3)

@@ -27,11 +27,9 @@ from coopmap.geometry.alignment_cost import (
     Cost,
     Matches,
     Rays,
-    State,
     damped,
     descend,
     information_at,
-    measured,
     residuals_at,
 )
 from coopmap.geometry.alignment_search import best_candidates, top_matches
@@ -114,31 +112,32 @@ def align(
         hypotheses: poses that the search tries, per pair.
     """
     number, dtype = points_a.shape[-2], points_a.dtype
-    rays_a = _rays(points_a, covariance_a, origin_a, proportional)
-    rays_b = _rays(points_b, covariance_b, origin_b, proportional)
-    matches = _clean(rays_a, rays_b, weight)
+    given = points_a, points_b, covariance_a, covariance_b, origin_a, origin_b
+    usable = _usable(weight, *(value for value in given if value is not None))
+    rays_a = _rays(points_a, covariance_a, origin_a, usable, proportional)
+    rays_b = _rays(points_b, covariance_b, origin_b, usable, proportional)
+    missing = max(0, MIN_MATCHES - number)
+    matches = Matches(rays_a, rays_b, _flat(weight, usable)).map(lambda value: F.pad(value, (0, missing)))
     cost = Cost(tilt_sigma, width, proportional)
     with torch.no_grad():
         fixed = matches.map(torch.detach)
-        state = _start(fixed, cost, hypotheses)
+        pose = _start(fixed, cost, hypotheses)
         for widening in _WIDENING:
-            state = descend(state, fixed, cost, widening)
+            pose = descend(pose, fixed, cost, widening)
         for _ in range(_NEWTON_STEPS):
-            state = descend(state, fixed, cost, newton=True)
-        degenerate = _is_degenerate(state, fixed, cost)
+            pose = descend(pose, fixed, cost, newton=True)
+        degenerate = _is_degenerate(pose, fixed, cost)
         gone = degenerate[:, None, None]
-        eye = torch.eye(4, dtype=torch.float64, device=gone.device)
-        instead = measured(eye.expand_as(state.pose), fixed)
-        state = State(*(torch.where(gone, *values) for values in zip(instead, state, strict=True)))
+        pose = torch.where(gone, torch.eye(4, dtype=pose.dtype, device=pose.device), pose)
     matches = matches._replace(weight=torch.where(gone[..., 0], 0.0, matches.weight))
     for _ in range(_NEWTON_STEPS):
-        state = descend(state, matches, cost, newton=True)
-    residuals = residuals_at(state, matches, cost)
+        pose = descend(pose, matches, cost, newton=True)
+    residuals = residuals_at(pose, matches, cost)
     inlier = cost.kernel(residuals.squared) * (matches.weight > 0)
     agreeing = matches.weight * inlier
-    information = information_at(state.pose, residuals, efficiency(width) * agreeing, cost)
+    information = information_at(pose, residuals, efficiency(width) * agreeing, cost)
     score = agreeing.sum(dim=-1) / matches.weight.sum(dim=-1).clamp(min=1e-300)
-    results = state.pose, inlier[:, :number], torch.where(gone, 0.0, information), degenerate, score
+    results = pose, inlier[:, :number], torch.where(gone, 0.0, information), degenerate, score
     batch = points_a.shape[:-2]
     return Alignment(
         *(
@@ -190,55 +189,49 @@ def efficiency(width: float) -> float:
     return float(slope**2 / power / (density * kernel).sum())
 
 
-def _rays(points: Tensor, covariance: Tensor | None, origin: Tensor | None, proportional: bool) -> Rays:
-    """In float64, not yet flattened: points and origins ``(*b n 3)``, variances ``(*b n)``."""
-    if covariance is None:
-        covariance = isotropic_covariance(points if origin is None else points - origin)
-    points, covariance = points.double(), covariance.double()
-    origins = torch.zeros_like(points) if origin is None else origin.double()
+def _usable(weight: Tensor, *values: Tensor) -> Bool[Tensor, "*b n"]:
+    usable = (weight > 0) & weight.isfinite()
+    for value in values:
+        usable = usable & value.isfinite().flatten(weight.dim()).all(dim=-1)
+    return usable
+
+
+def _flat(value: Tensor, usable: Bool[Tensor, "*b n"]) -> Tensor:
+    """``(b, n, ...)`` in float64, zero where not usable: before anything is computed, so that no gradient is NaN."""
+    inner = value.shape[usable.dim() :]
+    value = torch.where(usable.reshape(*usable.shape, *[1] * len(inner)), value.double(), 0.0)
+    return value.reshape(math.prod(usable.shape[:-1]), usable.shape[-1], *inner)
+
+
+def _rays(
+    points: Tensor, covariance: Tensor | None, origin: Tensor | None, usable: Bool[Tensor, "*b n"], proportional: bool
+) -> Rays:
+    points = _flat(points, usable)
+    origins = torch.zeros_like(points) if origin is None else _flat(origin, usable)
     ray = points - origins
+    covariance = isotropic_covariance(ray) if covariance is None else _flat(covariance, usable)
     squared = ray.square().sum(dim=-1) + FLOOR_M**2
     along = (ray * (covariance @ ray[..., None])[..., 0]).sum(dim=-1) / squared
     across = (covariance.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - along) / 2
     if proportional:
         along, across = along / squared, across / squared
-    return Rays(points, origins, along, across)
+    return Rays(points.mT, origins.mT, along, across)
 
 
-def _clean(rays_a: Rays, rays_b: Rays, weight: Tensor) -> Matches:
-    """Flatten the batch, put matches last, and zero what has no weight or is not finite."""
-    usable = (weight > 0) & weight.isfinite()
-    for points, origins, along, across in (rays_a, rays_b):
-        for value in (points.sum(dim=-1), origins.sum(dim=-1), along, across):
-            usable = usable & value.isfinite()
-    missing = max(0, MIN_MATCHES - weight.shape[-1])
-    flat = math.prod(weight.shape[:-1]), weight.shape[-1]
-
-    def clean(value: Tensor) -> Tensor:
-        if value.dim() == usable.dim():
-            value = torch.where(usable, value, 0.0).reshape(flat)
-        else:
-            value = torch.where(usable[..., None], value, 0.0).reshape(*flat, 3).mT
-        return F.pad(value, (0, missing))
-
-    return Matches(rays_a, rays_b, weight.double()).map(clean)
-
-
-def _start(matches: Matches, cost: Cost, hypotheses: int) -> State:
+def _start(matches: Matches, cost: Cost, hypotheses: int) -> Float[Tensor, "b 4 4"]:
     """The best of a few candidates after some steps on the weightiest matches."""
     top = top_matches(matches)
     variance = _mean_square(top.a, cost) + _mean_square(top.b, cost)
     candidates = best_candidates(top, variance, cost.tilt_sigma is not None, hypotheses, _CANDIDATES)
     repeated = top.map(lambda value: value.repeat_interleave(_CANDIDATES, dim=0))
     cost = cost._replace(width=min(cost.width, WIDTH))
-    state = measured(candidates.flatten(0, 1), repeated)
+    poses = candidates.flatten(0, 1)
     for widening in _CANDIDATE_WIDENING:
-        state = descend(state, repeated, cost, widening)
-    squared = residuals_at(state, repeated, cost).squared / (2 * cost.width) ** 2
+        poses = descend(poses, repeated, cost, widening)
+    squared = residuals_at(poses, repeated, cost).squared / (2 * cost.width) ** 2
     score = (repeated.weight / (1 + squared)).sum(dim=-1).unflatten(0, (-1, _CANDIDATES))
     best = score.nan_to_num(nan=-1.0).argmax(dim=-1)
-    poses = state.pose.unflatten(0, (-1, _CANDIDATES))
-    return measured(poses[torch.arange(len(best), device=best.device), best], matches)
+    return poses.unflatten(0, (-1, _CANDIDATES))[torch.arange(len(best), device=best.device), best]
 
 
 def _mean_square(rays: Rays, cost: Cost) -> Float[Tensor, "b n"]:
@@ -247,8 +240,8 @@ def _mean_square(rays: Rays, cost: Cost) -> Float[Tensor, "b n"]:
     return (rays.along + 2 * rays.across) * size
 
 
-def _is_degenerate(state: State, matches: Matches, cost: Cost) -> Bool[Tensor, " b"]:
-    pose, residuals = state.pose, residuals_at(state, matches, cost)
+def _is_degenerate(pose: Float[Tensor, "b 4 4"], matches: Matches, cost: Cost) -> Bool[Tensor, " b"]:
+    residuals = residuals_at(pose, matches, cost)
     kernel = cost.kernel(residuals.squared)
     agreeing = ((matches.weight > 0) & (kernel >= 0.25)).sum(dim=-1)
     relative = matches.weight * kernel / matches.weight.amax(dim=-1, keepdim=True).clamp(min=1e-300)
