@@ -18,7 +18,7 @@ from coopmap.geometry.alignment import align, ray_covariance
 
 
 class Scene(NamedTuple):
-    """Pairs of agents: true ``T_a_b``, and matched points, exact and as measured; outliers come last."""
+    """Pairs of agents: true ``T_a_b``, and matched points, exact and as measured."""
 
     pose: Tensor
     exact_a: Tensor
@@ -68,6 +68,9 @@ def simulate(
         covariance = ray_covariance(points, range_sigma, math.radians(bearing_deg)) + 1e-12 * torch.eye(3).double()
         return points + (torch.linalg.cholesky(covariance) @ normal(pairs, number, 3, 1))[..., 0]
 
+    # Of equal weights the search takes any, so outliers must not all come last.
+    order = torch.randperm(number, generator=generator)
+    exact_a, exact_b = exact_a[:, order], exact_b[:, order]
     return Scene(pose, exact_a, exact_b, measured(exact_a), measured(exact_b))
 
 
@@ -82,7 +85,7 @@ def errors(pose: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     return trans, torch.rad2deg(rotation_angle(pose[:, :3, :3].mT @ true[:, :3, :3]))
 
 
-def _table(pairs: int = 200) -> None:
+def _table(pairs: int = 100) -> None:
     print("| range, bearing errors | outliers | isotropic | measured points | anisotropic | with tilt prior |")
     print("|---|---:|---:|---:|---:|---:|")
     for range_sigma, bearing_deg in ((0.05, 0.3), (0.1, 1.0), (0.2, 0.5), (0.3, 2.0)):

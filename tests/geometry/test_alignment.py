@@ -14,7 +14,7 @@ from coopmap.geometry import invert, pose_from_quat_trans, rotate, transform_poi
 from coopmap.geometry.alignment import Alignment, align, isotropic_covariance, ray_covariance
 
 seeds = st.integers(0, 2**31)
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=6, deadline=None)
 RANGE, BEARING = 0.1, 0.01
 
 
@@ -153,11 +153,11 @@ def test_order_and_scale_of_weights_do_not_matter(seed, scale):
 
 def test_matches_without_weight_and_values_that_are_not_finite_have_no_influence():
     a, b, weight = noisy_matches(random_pose(0), 0)
-    before = align_rays(a, b, weight)
+    before = align(a, b, weight)
     more_a, more_b = torch.cat([a, torch.full((3, 3), 1e3)]), torch.cat([b, normal(9, 3, 3)])
     more_a[-1], more_b[-2] = torch.nan, torch.inf
     points = more_a.requires_grad_()
-    after = align_rays(points, more_b, torch.cat([weight, torch.tensor([0.0, 1.0, 1.0])]))
+    after = align(points, more_b, torch.cat([weight, torch.tensor([0.0, 1.0, 1.0])]))
     assert_same(after.pose, before.pose, 1e-9)
     assert after.inlier[60:].tolist() == [0, 0, 0]
     after.pose.sum().backward()
@@ -237,7 +237,7 @@ def test_gradients_are_those_of_the_minimum(seed, tilt_sigma):
         return result.pose[:3], result.inlier, result.score, 1e-3 * result.information
 
     inputs = tuple(value.clone().requires_grad_() for value in (a, b, weight, sigma))
-    assert torch.autograd.gradcheck(pose_of, inputs, eps=1e-5, atol=1e-5, rtol=1e-3)
+    assert torch.autograd.gradcheck(pose_of, inputs, eps=1e-5, atol=1e-5, rtol=1e-3, fast_mode=True)
 
 
 def test_nothing_waits_for_the_device():
