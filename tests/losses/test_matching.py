@@ -184,7 +184,9 @@ def test_alignment_and_confidence_know_a_true_pose(target: Target):
     sure = {"confidence_logit": torch.full((1, len(PAIRS)), 8.0)}
     base = terms_of(target, true, **weights)["confidence"]
     assert terms_of(target, wrong, **weights)["confidence"] == pytest.approx(base)
-    assert terms_of(target, replace(true, **sure), **weights)["confidence"] == pytest.approx(base - math.log(2), abs=1e-3)
+    assert terms_of(target, replace(true, **sure), **weights)["confidence"] == pytest.approx(
+        base - math.log(2), abs=1e-3
+    )
     assert terms_of(target, replace(wrong, **sure), **weights)["confidence"] == pytest.approx(
         base - math.log(2) + 8, abs=1e-3
     )
