@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -24,12 +23,13 @@ from coopmap.data.augmentation import (
 from coopmap.data.opv2v import AgentMetadata, VehicleBoxes
 from coopmap.data.panorama_frame import PanoramaFrame
 from coopmap.data.vehicles import vehicle_masks
-from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays, pixel_centers
-from coopmap.geometry.panorama import PanoramaSpec, brightness_table, build_warp, look_up, warp_cameras
+from coopmap.geometry.cameras import PanoramaCamera, camera_rays, pixel_centers
+from coopmap.geometry.central import central_geometry
+from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up
 from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.se3_numpy import transform_points
-from coopmap.geometry.targets import SeenPoints, central_geometry, content_geometry, placed_points, scattered
+from coopmap.geometry.stitching import brightness_table, warp_cameras
+from coopmap.geometry.targets import SeenPoints, content_geometry, placed_points, scattered
 from coopmap.geometry.warp_cache import WarpCache, rounded_rig
 
 PATCH_SIZE = 14
@@ -127,7 +127,7 @@ class PanoramaViews:
             frame = replace(frame, shift=int(rng.integers(self.spec.camera.width)))
         rays, depth = self._geometry(record, frame)
         turn = frame.agent_from_view
-        masks = _vehicle_masks(lambda: _turned_points(rays, depth, turn), depth, agent, record, vehicles)
+        masks = masks_of_vehicles(lambda: _turned_points(rays, depth, turn), depth, agent, record, vehicles)
         return [
             View(
                 image=self._finish(image, frame),
@@ -223,7 +223,7 @@ class GroupedViews(PanoramaViews):
     def _image(
         self, record: Record, gains: Float[np.ndarray, " k"] | None, frame: PanoramaFrame
     ) -> UInt8[np.ndarray, "k h w 3"]:
-        return _resized(record.images, gains, self.config.cameras)
+        return resized(record.images, gains, self.config.cameras)
 
     def _finish(self, image: UInt8[np.ndarray, "k h w 3"], frame: PanoramaFrame) -> UInt8[np.ndarray, "k h w 3"]:
         return image
@@ -242,88 +242,7 @@ OUTSIDE = -2.0
 """Grid coordinate of a cell that a camera does not see."""
 
 
-class CameraViews:
-    """Every camera a pinhole view of its own, in slot order: the baseline of 4n views."""
-
-    def __init__(self, config: DataConfig) -> None:
-        self.config = config
-
-    def __call__(
-        self, agent: str, record: Record, vehicles: VehicleBoxes | None, rng: np.random.Generator | None
-    ) -> list[View]:
-        """See :meth:`PanoramaViews.__call__`; turning or tilting the agent's frame changes none of these views."""
-        rig, augmentation = record.metadata.rig, self.config.augmentation
-        gains = None if rng is None else draw_gains(record.num_cameras, augmentation, rng)
-        images = self._images(record, gains)
-        images = images if rng is None else jitter(images, augmentation, rng)
-        if rng is not None and augmentation.yaw_roll:
-            rng.integers(self.config.panorama.width)
-        if rng is not None:
-            draw_tilt(augmentation, rng)
-        depths = self._depths(record)
-        return [
-            self._view(agent, record, depths[slot], vehicles, images[slot], slot) for slot in range(len(rig.intrinsics))
-        ]
-
-    def _images(self, record: Record, gains: Float[np.ndarray, " k"] | None) -> UInt8[np.ndarray, "k h w 3"]:
-        """What photometric augmentation is applied to."""
-        return _resized(record.images, gains, self.config.cameras)
-
-    def _depths(self, record: Record) -> Float32[np.ndarray, "k h w"]:
-        """Range of the point that the nearest pixel of the full image shows."""
-        size = self.config.cameras
-        pixels = _pixels_in_full(size.height, size.width, record.metadata.rig.image_size)
-        column, row = np.floor(np.moveaxis(pixels, -1, 0)).astype(np.int64)
-        return record.depth_maps[:, row, column]
-
-    def _view(
-        self,
-        agent: str,
-        record: Record,
-        depth: Float32[np.ndarray, "h w"],
-        vehicles: VehicleBoxes | None,
-        image: UInt8[np.ndarray, "h w 3"],
-        slot: int,
-    ) -> View:
-        """The target of a pixel is the point that the nearest pixel of the full image shows."""
-        rig, size = record.metadata.rig, self.config.cameras
-        nominal, shown = _camera_rays(rig.intrinsics[slot].tobytes(), size.height, size.width, rig.image_size)
-        agent_from_camera = rig.agent_from_camera[slot]
-
-        def points() -> Float32[np.ndarray, "h w 3"]:
-            return transform_points(agent_from_camera, shown * depth[..., None]).astype(np.float32)
-
-        masks = _vehicle_masks(points, depth, agent, record, vehicles)
-        return View(
-            image=image,
-            nominal_rays=nominal,
-            rays=np.where(depth[..., None] > 0, shown, nominal),
-            depth=depth,
-            non_ambiguous=np.ones(depth.shape, bool),
-            pose=record.metadata.pose @ agent_from_camera,
-            moving=None if masks is None else masks[0],
-            own_body=None if masks is None else masks[1],
-            ground_height_m=rig.ground_height_m,
-            rig_pose=agent_from_camera,
-        )
-
-
-def _pixels_in_full(height: int, width: int, full_size: tuple[int, int]) -> Float[np.ndarray, "h w 2"]:
-    """Where the centers of a smaller image's pixels lie in the full one."""
-    return pixel_centers(height, width) * np.array([full_size[1] / width, full_size[0] / height])
-
-
-@lru_cache(maxsize=8)
-def _camera_rays(
-    intrinsics: bytes, height: int, width: int, full_size: tuple[int, int]
-) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w 3"]]:
-    """Rays through the pixels of a smaller image, and through the full image's pixels nearest to them."""
-    full = PinholeCamera(np.frombuffer(intrinsics).reshape(3, 3), *full_size)
-    pixels = _pixels_in_full(height, width, full_size)
-    return full.unproject(pixels).astype(np.float32), full.unproject(np.floor(pixels) + 0.5).astype(np.float32)
-
-
-def _vehicle_masks(
+def masks_of_vehicles(
     points: Callable[[], Float32[np.ndarray, "h w 3"]],
     depth: Float32[np.ndarray, "h w"],
     agent: str,
@@ -352,7 +271,7 @@ def _finite(
     return np.nan_to_num(pixel).astype(np.float32), angle.astype(np.float32)
 
 
-def _resized(
+def resized(
     images: UInt8[np.ndarray, "k hi wi 3"], gains: Float[np.ndarray, " k"] | None, size: CamerasConfig
 ) -> UInt8[np.ndarray, "k h w 3"]:
     small = [cv2.resize(image, (size.width, size.height), interpolation=cv2.INTER_AREA) for image in images]

@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from coopmap.geometry.cameras import PinholeCamera, pixel_centers
-from coopmap.geometry.panorama import brightness_table, surface_range_from
+from coopmap.geometry.panorama import surface_range_from
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH, Rig
 from coopmap.geometry.se3_numpy import rotate
-from coopmap.geometry.targets import NearestPixels, SeenPoints, ShownPixels, placed_geometry, shown_pixels
+from coopmap.geometry.stitching import brightness_table
+from coopmap.geometry.targets import NearestPixels, SeenPoints, ShownPixels, nearest_per_pixel, scattered, shown_pixels
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ class Mosaic:
 
         Of several in a pixel the one nearest to the camera stays: it hides the others.
         """
-        return placed_geometry(seen.points, self.pixels(seen), seen.ranges, view_from_agent, nominal_rays)
+        pixel = self.pixels(seen)
+        nearest = nearest_per_pixel(pixel, seen.ranges, nominal_rays[..., 0].size)
+        return scattered(pixel[nearest], seen.points[nearest], view_from_agent, nominal_rays)
 
 
 def joined(tiles: np.ndarray) -> np.ndarray:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, surface_range_from
 from coopmap.geometry.rig import Rig
-
-PLANARITY = 0.02
-"""Largest second difference of inverse depth, relative to inverse depth, between neighbors on one surface."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,40 +158,6 @@ def content_geometry(
     return rays, in_view
 
 
-def scattered_geometry(
-    seen: SeenPoints,
-    warp: PanoramaWarp,
-    rig: Rig,
-    spec: PanoramaSpec,
-    view_from_agent: Float[np.ndarray, "3 3"],
-    nominal_rays: Float32[np.ndarray, "hp wp 3"],
-    shift: int = 0,
-    warp_from_agent: Float[np.ndarray, "3 3"] | None = None,
-) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
-    """Measured points as direction and range, each in the panorama pixel that shows it.
-
-    The camera's line of sight through a point meets the proxy surface in one place; the panorama shows the point in the
-    direction of that place, if the camera is the winner there. So every point finds its pixel, where asking each pixel
-    for the nearest camera pixel finds one point in six: camera pixels are several times as dense. The nearest of the
-    points in a pixel stays, with its own direction and range.
-
-    Args:
-        seen: points that cameras see.
-        warp: the sampling pattern.
-        rig: calibration in the agent's own frame, where the proxy surface is.
-        spec: the panorama.
-        view_from_agent: rotation into the frame that the warp was made in and, by ``shift`` columns, rolled.
-        nominal_rays: directions for the pixels without a point.
-        shift: columns that the panorama is rolled by.
-        warp_from_agent: rotation into the frame that the warp was made in, if that is not the agent's.
-
-    Returns:
-        Unit rays and ranges (0 = unknown) in the view's frame.
-    """
-    at, points = placed_points(seen, warp, rig, spec, np.eye(3) if warp_from_agent is None else warp_from_agent)
-    return scattered(at, points, view_from_agent, nominal_rays, shift)
-
-
 def placed_points(
     seen: SeenPoints,
     warp: PanoramaWarp,
@@ -204,34 +165,26 @@ def placed_points(
     spec: PanoramaSpec,
     warp_from_agent: Float[np.ndarray, "3 3"],
 ) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "n 3"]]:
-    """The first half of :func:`scattered_geometry`: flat pixels of the warp that show a point, and these points."""
+    """Measured points, each in the panorama pixel that shows it; of several in a pixel the nearest stays.
+
+    The camera's line of sight through a point meets the proxy surface in one place; the panorama shows the point in the
+    direction of that place, if the camera is the winner there. So every point finds its pixel, where asking each pixel
+    for the nearest camera pixel finds one point in six: camera pixels are several times as dense.
+
+    Args:
+        seen: points that cameras see.
+        warp: the sampling pattern.
+        rig: calibration in the agent's own frame, where the proxy surface is.
+        spec: the panorama.
+        warp_from_agent: rotation into the frame that the warp was made in.
+
+    Returns:
+        Flat pixels of the warp that show a point, and these points in the agent frame: for :func:`scattered`.
+    """
     pixel, shows = panorama_pixels(seen, warp, rig, spec, warp_from_agent)
     at, points = pixel[shows], seen.points[shows]
     nearest = nearest_per_pixel(at, np.linalg.norm(points, axis=-1), warp.winner.size)
     return at[nearest], points[nearest]
-
-
-def placed_geometry(
-    points: Float32[np.ndarray, "n 3"],
-    pixel: Int[np.ndarray, " n"],
-    distance: Float32[np.ndarray, " n"],
-    view_from_agent: Float[np.ndarray, "3 3"],
-    nominal_rays: Float32[np.ndarray, "hp wp 3"],
-) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
-    """Points as direction and range in the pixels that show them; of several in a pixel the nearest stays.
-
-    Args:
-        points: agent frame.
-        pixel: flat pixel of each.
-        distance: by which the nearest is chosen.
-        view_from_agent: rotation into the frame of the answer.
-        nominal_rays: directions for the pixels without a point.
-
-    Returns:
-        Unit rays and ranges (0 = unknown) from the agent's center.
-    """
-    nearest = nearest_per_pixel(pixel, distance, nominal_rays.shape[0] * nominal_rays.shape[1])
-    return scattered(pixel[nearest], points[nearest], view_from_agent, nominal_rays)
 
 
 def scattered(
@@ -241,7 +194,18 @@ def scattered(
     nominal_rays: Float32[np.ndarray, "hp wp 3"],
     shift: int = 0,
 ) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
-    """The second half: points as directions and ranges in the view's frame, in the pixels of the rolled panorama."""
+    """Points as directions and ranges in the pixels that show them.
+
+    Args:
+        at: flat pixel of each point, no pixel twice.
+        points: agent frame.
+        view_from_agent: rotation into the frame of the answer, that of the rolled panorama.
+        nominal_rays: directions for the pixels without a point.
+        shift: columns that the panorama is rolled by: column ``shift`` becomes column 0.
+
+    Returns:
+        Unit rays and ranges (0 = unknown) from the agent's center.
+    """
     turned = points @ view_from_agent.T.astype(np.float32)
     distance = np.linalg.norm(turned, axis=-1)
     rays, ranges = nominal_rays.copy(), np.zeros(nominal_rays.shape[:2], np.float32)
@@ -257,25 +221,19 @@ def _rolled(at: Int[np.ndarray, " n"], shift: int, width: int) -> Int[np.ndarray
 
 
 def panorama_pixels(
-    seen: SeenPoints,
-    warp: PanoramaWarp,
-    rig: Rig,
-    spec: PanoramaSpec,
-    view_from_agent: Float[np.ndarray, "3 3"],
-    shift: int = 0,
+    seen: SeenPoints, warp: PanoramaWarp, rig: Rig, spec: PanoramaSpec, warp_from_agent: Float[np.ndarray, "3 3"]
 ) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """Flat pixel of the rolled panorama in whose direction each point is shown, and whether it is shown there."""
+    """Flat pixel in whose direction each point is shown, and whether it is shown there; see :func:`placed_points`."""
     height, width = warp.winner.shape
     origin = rig.agent_from_camera[seen.camera, :3, 3].astype(np.float32)
     direction = seen.points - origin
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     reach = surface_range_from(origin, direction, spec.surface, spec.radius_m, rig.ground_height_m)
     place = direction if spec.surface == "infinite" else origin + direction * reach[:, None]
-    pixel, inside = spec.camera.project(place @ view_from_agent.T.astype(np.float32))
+    pixel, inside = spec.camera.project(place @ warp_from_agent.T.astype(np.float32))
     column, row = np.floor(np.where(inside[:, None], pixel, 0)).astype(np.int32).T
     row, column = np.minimum(row, height - 1), np.minimum(column, width - 1)
-    shows = inside & (warp.winner[row, (column + shift) % width] == seen.camera)
-    return row * width + column, shows
+    return row * width + column, inside & (warp.winner[row, column] == seen.camera)
 
 
 def nearest_per_pixel(
@@ -286,101 +244,3 @@ def nearest_per_pixel(
     owner = np.empty(num_pixels, np.int32)
     owner[pixel[far_to_near]] = far_to_near  # the nearest is written last and stays
     return np.flatnonzero(owner[pixel] == np.arange(len(pixel)))
-
-
-def central_geometry(
-    camera: PanoramaCamera, rig: Rig, depths: Float32[np.ndarray, "k h w"], dense: bool
-) -> Float32[np.ndarray, "hp wp"]:
-    """Range along the nominal rays that an ideal camera at the agent's center would see; 0 = unknown.
-
-    The points of all cameras are splatted with a z-buffer. A splatted point lies off the pixel's center; with dense
-    depth its range is carried to the center along the local tangent plane, and points at depth edges, which have none,
-    are dropped. Sparse depth keeps the point's own range.
-    """
-    height, width = rig.image_size
-    chosen = _on_planes(rig, depths) if dense else depths > 0
-    pixels, sources, parts = [], [], []
-    for slot, is_chosen in enumerate(chosen):
-        source = np.flatnonzero(is_chosen)
-        points = _points_in_agent(rig, slot, source, depths[slot].reshape(-1).take(source))
-        place, inside = camera.project(points.T)
-        seen = np.flatnonzero(inside)
-        column, row = (place[:, axis].take(seen).astype(np.int32) for axis in (0, 1))
-        pixels.append(row * camera.width + column)
-        sources.append(source.take(seen) + slot * height * width)
-        parts.append(points.take(seen, axis=1))
-    pixel, points = np.concatenate(pixels), np.concatenate(parts, axis=1)
-    distance = np.sqrt(points[0] ** 2 + points[1] ** 2 + points[2] ** 2)
-    ranges = np.full(camera.height * camera.width, np.inf, np.float32)
-    np.minimum.at(ranges, pixel, distance)
-    first = np.flatnonzero(distance == ranges[pixel])
-    nearest = np.full(ranges.shape, -1, np.intp)
-    nearest[pixel[first]] = first
-    hit = np.flatnonzero(nearest >= 0)
-    ranges[nearest < 0] = 0
-    if dense:
-        nearest = nearest[hit]
-        normal = _normals_in_agent(rig, depths, np.concatenate(sources)[nearest])
-        facing = (normal * _nominal_rays(camera).take(hit, axis=1)).sum(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            carried = (normal * points.take(nearest, axis=1)).sum(axis=0) / facing
-            plausible = np.abs(carried - ranges[hit]) < 0.1 * ranges[hit]
-        ranges[hit] = np.where(plausible, carried, 0)
-    return ranges.reshape(camera.height, camera.width)
-
-
-@lru_cache(maxsize=2)
-def _nominal_rays(camera: PanoramaCamera) -> Float32[np.ndarray, "3 n"]:
-    return np.ascontiguousarray(camera_rays(camera).reshape(-1, 3).T, np.float32)
-
-
-def _points_in_agent(
-    rig: Rig, slot: int, source: Int[np.ndarray, " n"], ranges: Float32[np.ndarray, " n"]
-) -> Float32[np.ndarray, "3 n"]:
-    """3D points of a camera's pixels (flat, row-major) at given ranges."""
-    pose = rig.agent_from_camera[slot].astype(np.float32)
-    points = pose[:3, :3] @ (unit_rays(source, rig.intrinsics[slot], rig.image_size[1]) * ranges)
-    points += pose[:3, 3:]
-    return points
-
-
-def _on_planes(rig: Rig, depths: Float32[np.ndarray, "k h w"]) -> Bool[np.ndarray, "k h w"]:
-    """Camera pixels whose neighborhood is one plane: inverse z-depth, there, is linear in the image."""
-    height, width = rig.image_size
-    planar = np.zeros(depths.shape, bool)
-    for slot, matrix in enumerate(rig.intrinsics.astype(np.float32)):
-        x = (np.arange(width, dtype=np.float32) + 0.5 - matrix[0, 2]) / matrix[0, 0]
-        y = (np.arange(height, dtype=np.float32) + 0.5 - matrix[1, 2]) / matrix[1, 1]
-        inverse_z = np.zeros(depths.shape[1:], np.float32)
-        np.divide(np.sqrt(1 + x * x + (y * y)[:, None]), depths[slot], out=inverse_z, where=depths[slot] > 0)
-        inner = inverse_z[1:-1, 1:-1]
-        limit = np.float32(PLANARITY) * inner
-        on_plane = planar[slot, 1:-1, 1:-1]
-        on_plane[...] = inner > 0
-        for ahead, behind in (
-            (inverse_z[1:-1, 2:], inverse_z[1:-1, :-2]),
-            (inverse_z[2:, 1:-1], inverse_z[:-2, 1:-1]),
-        ):
-            on_plane &= (np.abs(ahead + behind - 2 * inner) < limit) & (ahead > 0) & (behind > 0)
-    return planar
-
-
-def _normals_in_agent(
-    rig: Rig, depths: Float32[np.ndarray, "k h w"], source: Int[np.ndarray, " n"]
-) -> Float32[np.ndarray, "3 n"]:
-    """Unnormalized surface normals at flat pixels of all cameras, none of them on an image's border."""
-    height, width = rig.image_size
-    normals = np.empty((3, len(source)), np.float32)
-    camera = source // (height * width)
-    for slot in range(len(depths)):
-        here, flat = np.flatnonzero(camera == slot), depths[slot].reshape(-1)
-        pixel = source[here] - slot * height * width
-        tangents = []
-        for step in (1, width):
-            ahead, behind = (
-                unit_rays(place, rig.intrinsics[slot], width) * flat[place] for place in (pixel + step, pixel - step)
-            )
-            tangents.append(ahead - behind)
-        normal = np.cross(tangents[0], tangents[1], axis=0)
-        normals[:, here] = rig.agent_from_camera[slot, :3, :3].astype(np.float32) @ normal
-    return normals

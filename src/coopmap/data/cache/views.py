@@ -17,10 +17,11 @@ from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.augmentation import roll_columns
 from coopmap.data.cache.stored import StoredRecord
+from coopmap.data.camera_views import CameraViews
 from coopmap.data.panorama_frame import PanoramaFrame
-from coopmap.data.views import CameraViews, GroupedViews, PanoramaViews, Record, WarpedViews
-from coopmap.geometry.panorama import brightness_table
+from coopmap.data.views import GroupedViews, PanoramaViews, Record, WarpedViews
 from coopmap.geometry.prepared_warp import PreparedWarp
+from coopmap.geometry.stitching import brightness_table
 from coopmap.geometry.targets import SeenPoints, placed_points, scattered
 
 DIRECTION_STEP = 0.25 / 32767
