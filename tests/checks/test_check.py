@@ -374,7 +374,16 @@ def test_a_rendered_town_is_clean(checked_town: Path, tmp_path: Path) -> None:
     assert (status, report["ok"], report["problems"]) == (0, True, [])
 
 
-@pytest.mark.parametrize("way", WAYS, ids=[way.__name__ for way in WAYS])
+OTHER_WAYS_TO_THE_SAME = {
+    z_for_range, millimeters, swapped_calibration, roll_sign_that_fits, metadata_without_the_end, renamed_in_two_splits,
+}  # fmt: skip
+"""Slow ones: another of the ways is named by the same kind of problem."""
+
+
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(way, marks=[pytest.mark.slow] * (way in OTHER_WAYS_TO_THE_SAME), id=way.__name__) for way in WAYS],
+)
 def test_what_is_broken_is_named_exactly(way: Callable[[Path], Broken], copy: Path) -> None:
     expected, arguments = way(copy)
     status, report = check(copy, *arguments)

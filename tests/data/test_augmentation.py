@@ -4,7 +4,7 @@ import pytest
 
 from coopmap.config.data import AugmentationConfig
 from coopmap.data.augmentation import draw_gains, jitter
-from coopmap.geometry.panorama import brightness_table
+from coopmap.geometry.stitching import brightness_table
 
 OFF = AugmentationConfig(brightness=0, contrast=0, saturation=0, hue_deg=0, exposure=0, grayscale_prob=0, blur_prob=0)
 IMAGE = np.random.default_rng(0).integers(60, 180, (28, 42, 3), np.uint8)

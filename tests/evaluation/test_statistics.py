@@ -46,3 +46,13 @@ def test_too_little_for_an_interval() -> None:
     assert summarize(np.array([2.0, 4.0]), np.zeros(2))["mean_ci95"] is None
     empty = summarize(np.array([np.nan]), np.zeros(1))
     assert (empty["count"], empty["mean"], empty["mean_ci95"]) == (0, None, None)
+
+
+def test_an_infinite_value_counts_as_one() -> None:
+    values = np.array([1.0, 2, 3, 4, np.inf, 5, 6, 7, 8, 9, 10])
+    summary = summarize(values, np.arange(11))
+    assert (summary["count"], summary["mean"], summary["mean_ci95"]) == (11, np.inf, None)
+    assert (summary["median"], summary["p90"]) == (6, 10)
+    assert summary["median_ci95"][1] <= 10
+    # nearer to the end than the quantile
+    assert summarize(np.array([1.0, np.inf, np.inf]), np.arange(3))["median"] == np.inf

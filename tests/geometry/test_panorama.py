@@ -6,8 +6,9 @@ import pytest
 from coopmap.data.augmentation import rotated, tilt_rotation
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays
 from coopmap.geometry.central import central_geometry
-from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up, surface_range, warp_images
+from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up, surface_range
 from coopmap.geometry.poses import rotation_about_y
+from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.targets import content_geometry, shown_pixels
 from coopmap.geometry.warp_cache import MAX_WARPS, WarpCache, rounded_rig
@@ -141,8 +142,8 @@ def test_rolling_the_panorama_equals_turning_the_car(real_rig):
     actual = build_warp(turned, spec).winner
     assert (expected == actual).mean() > 0.9999  # ties of rounding at borders
     images = np.random.default_rng(0).integers(0, 255, (4, 600, 800, 3), np.uint8)
-    before = warp_images(build_warp(real_rig, spec), images, real_rig, spec)
-    after = warp_images(build_warp(turned, spec), images, turned, spec)
+    before = PreparedWarp(build_warp(real_rig, spec), real_rig, spec).stitch(images)
+    after = PreparedWarp(build_warp(turned, spec), turned, spec).stitch(images)
     close = np.abs(np.roll(before, -shift, axis=1).astype(int) - after).max(-1) <= 2
     assert close.mean() > 0.999
 
@@ -156,7 +157,7 @@ def test_color_comes_from_where_geometry_says(real_rig):
     images[..., 2] = 60 * np.arange(4)[:, None, None]
     spec = PanoramaSpec(CAMERA, feather=0.0)
     warp = build_warp(real_rig, spec)
-    panorama = warp_images(warp, images, real_rig, spec)
+    panorama = PreparedWarp(warp, real_rig, spec).stitch(images)
     seen = warp.covered
     assert (np.abs(panorama[seen][:, 2].astype(int) - 60 * warp.winner[seen].astype(int)) <= 1).all()
     np.testing.assert_allclose(panorama[seen][:, 0], warp.pixel[seen][:, 0] * 255 / width, atol=2)
@@ -170,7 +171,7 @@ def test_feathering_blends_where_cameras_overlap(real_rig):
     for degrees in (0.0, 6.0):
         spec = PanoramaSpec(CAMERA, "infinite", feather=np.deg2rad(degrees))
         warp = build_warp(real_rig, spec)
-        horizon = warp_images(warp, images, real_rig, spec)[126, :, 0].astype(int)
+        horizon = PreparedWarp(warp, real_rig, spec).stitch(images)[126, :, 0].astype(int)
         behind = np.roll(horizon, 504)[252:756]
         step = np.abs(np.diff(behind)).max()
         assert step < 10 if degrees else step == 80
@@ -179,8 +180,9 @@ def test_feathering_blends_where_cameras_overlap(real_rig):
 
 def test_images_of_another_size_are_refused(real_rig):
     spec = PanoramaSpec(SMALL)
+    prepared = PreparedWarp(build_warp(real_rig, spec), real_rig, spec)
     with pytest.raises(ValueError, match=r"expected images of \(600, 800\), got \(4, 300"):
-        warp_images(build_warp(real_rig, spec), np.zeros((4, 300, 400, 3), np.uint8), real_rig, spec)
+        prepared.stitch(np.zeros((4, 300, 400, 3), np.uint8))
 
 
 def noisy(rig: Rig, rng: np.random.Generator) -> Rig:

@@ -14,7 +14,7 @@ from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sam
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.geometry.panorama import PanoramaSpec, build_warp, surface_range
 from coopmap.geometry.poses import rotation_about_y
-from coopmap.geometry.targets import SeenPoints, nearest_per_pixel, panorama_pixels, scattered_geometry
+from coopmap.geometry.targets import SeenPoints, nearest_per_pixel, panorama_pixels, placed_points, scattered
 
 CAMERA = PanoramaCamera(84, 336, np.pi / 2)
 NOMINAL = camera_rays(CAMERA).astype(np.float32)
@@ -51,7 +51,8 @@ def test_points_keep_their_place_in_tilted_and_rolled_views(real_rig, shift, til
     turn = (tilt @ rotation_about_y(2 * np.pi * shift / CAMERA.width))[:3, :3]
     points = np.random.default_rng(0).uniform((-20, -3, -20), (20, 1.5, 20), (20_000, 3)).astype(np.float32)
     seen = see(points, real_rig)
-    rays, ranges = scattered_geometry(seen, warp, real_rig, spec, turn.T, NOMINAL, shift)
+    at, shown = placed_points(seen, warp, real_rig, spec, tilt[:3, :3].T)
+    rays, ranges = scattered(at, shown, turn.T, NOMINAL, shift)
     known = ranges > 0
     assert 0.1 < known.mean() < 0.7
     assert not (known & ~np.roll(warp.covered, -shift, axis=1)).any()
@@ -95,6 +96,7 @@ def test_every_point_of_a_recorded_sweep_counts(car):
     warp, sweep = build_warp(rig, spec), read_sweep(REAL_FRAME / f"{car}_lidar.pcd")
     seen = cull_hidden(see(drop_own_body(sweep), rig), rig.intrinsics[:, 0, 0], sample_spacing(sweep))
     _, shows = panorama_pixels(seen, warp, rig, spec, np.eye(3))
-    _, ranges = scattered_geometry(seen, warp, rig, spec, np.eye(3), camera_rays(camera).astype(np.float32))
+    at, points = placed_points(seen, warp, rig, spec, np.eye(3))
+    _, ranges = scattered(at, points, np.eye(3), camera_rays(camera).astype(np.float32))
     assert (ranges > 0).mean() > 0.14
     assert (ranges > 0).sum() > 0.95 * shows.sum()

@@ -1,7 +1,6 @@
 """The command on the town, with an untrained model, down to the files that it leaves."""
 
 import json
-import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -43,13 +42,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "a & b"
 
 
-def test_folder_of_images(checkpoint: Path, folder: Path, tmp_path: Path):
+def test_folder_of_images(
+    checkpoint: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     output = tmp_path / "out"
     own = [f"run={checkpoint.parents[1]}", f"images={folder}", f"output={output}", "size=84", "edges=false"]
-    command = [sys.executable, "-m", "coopmap.infer", *own, "max_points=2000"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    run(monkeypatch, *own, "max_points=2000")
+    shown = capsys.readouterr()
+    assert shown.err == ""
     for text in (
         "views relative to 1.png",
         "2 <b>.png",
@@ -59,8 +59,8 @@ def test_folder_of_images(checkpoint: Path, folder: Path, tmp_path: Path):
         "fx",
         f"{output}/points.ply",
     ):
-        assert text in done.stdout
-    assert "error (m)" not in done.stdout  # no truth is known
+        assert text in shown.out
+    assert "error (m)" not in shown.out  # no truth is known
 
     with np.load(output / "predictions.npz", allow_pickle=False) as file:
         arrays = dict(file)

@@ -160,6 +160,36 @@ def test_translations_of_views_without_depth_do_not_count(make_scene):
     assert terms["pose_trans_view3"] == 0
 
 
+ALWAYS = {"ray_directions", "pose_quats", "mask", "height", "rig"}
+"""Published terms and our own that need no known depth."""
+
+
+@pytest.mark.parametrize("pose_terms", ["absolute", "pairwise", "both"])
+def test_what_needs_depth_is_not_measured_without(make_full_scene, every_term, pose_terms):
+    prediction, target = no_depth_at_all(*make_full_scene(1))
+    criterion = Criterion(replace(every_term(), pose_terms=pose_terms)).eval()
+    _, terms = criterion(prediction, target)
+    assert terms.keys() == terms.measured.keys()
+    names = {name for name, measured in terms.measured.items() if measured}
+    assert {name.rsplit("_", 1)[0] for name in names} == ALWAYS
+    assert all(value == 0 for name, value in terms.items() if name not in names)
+    assert all(criterion(*make_full_scene(1))[1].measured.values())
+
+
+def test_a_view_without_depth_is_not_measured_and_the_others_are(make_scene):
+    _, terms = Criterion(LossConfig(pose_terms="both")).eval()(*no_depth_in_one_view(*make_scene(1)))
+    for name in ("pose_trans", "pts3d", "cam_pts3d", "depth_along_ray"):
+        assert [bool(terms.measured[f"{name}_{part}"]) for part in ("view1", "view2", "avg")] == [True, False, True]
+
+
+def test_no_pair_and_no_metric_sample_measure_nothing(make_full_scene, every_term):
+    alone = Criterion(replace(every_term(), pose_terms="pairwise")).eval()(*a_single_view(*make_full_scene(1)))[1]
+    assert not any(alone.measured[f"{name}_avg"] for name in ("pose_quats", "pose_trans", "rig"))
+    terms = Criterion(every_term()).eval()(*no_metric_sample(*make_full_scene(1)))[1]
+    assert not terms.measured["scale"]
+    assert not terms.measured["height_avg"]
+
+
 def test_the_scale_term_teaches_the_scale_alone(make_scene):
     prediction, target = make_scene(2)
     cfg = LossConfig()

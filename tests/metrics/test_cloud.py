@@ -111,11 +111,15 @@ def test_nearest_distances_of_few_coincident_or_no_points(queries, references):
         torch.testing.assert_close(distances.double(), expected, rtol=1e-6, atol=0)
 
 
-def test_a_cloud_without_points_leaves_no_figure_and_one_of_equal_points_does(records):
+def test_clouds_without_points_and_of_equal_points(records):
     far = [[0.2, 0, 5000.0]] * 3
     near = [[0.2, 0, 5.0]] * 3
-    for predicted, true in ((far, near), (near, far), (far, far), ([[math.nan] * 3] * 3, near)):
-        assert all(math.isnan(value) for value in compare(records, predicted, true).values())
+    for predicted in (near, far):  # no truth: nothing to measure
+        assert all(math.isnan(value) for value in compare(records, predicted, far).values())
+    for predicted in (far, [[math.nan] * 3] * 3):  # no prediction: nothing of the truth is found
+        result = compare(records, predicted, near)
+        assert math.isnan(result.pop("chamfer_pred_to_true_m"))
+        assert result == {"chamfer_m": math.inf, "chamfer_true_to_pred_m": math.inf, "bev_iou": 0}
     result = compare(records, near, near)
     assert result["bev_iou"] == 1
     assert result["chamfer_m"] == pytest.approx(0, abs=1e-5)

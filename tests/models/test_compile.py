@@ -56,7 +56,7 @@ def check(checkpointing: bool, backend: str) -> None:
     assert list(compiled.state_dict()) == list(eager.state_dict())
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_training_steps_are_the_same(checkpointing):
     """All of the way through PyTorch's compiler but for machine code."""
     check(checkpointing, "aot_eager")

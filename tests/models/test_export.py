@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_model
 
+from coopmap import export as program
 from coopmap import load_config as load_whole_config
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import to_yaml
@@ -323,22 +323,25 @@ def test_weights_alone_are_no_checkpoint_of_a_run(tmp_path):
         (["chekpoint=a.ckpt", "output=x"], "chekpoint: no such key. Did you mean checkpoint?"),
     ],
 )
-def test_command_line_explains_mistakes(arguments, message):
-    done = subprocess.run([sys.executable, "-m", "coopmap.export", *arguments], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_command_line_explains_mistakes(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["export", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    written = capsys.readouterr().err
+    assert message in written
+    assert "Traceback" not in written
 
 
-def test_command_line_exports_the_newest_run(whole, tmp_path):
+def test_command_line_exports_the_newest_run(whole, tmp_path, monkeypatch, capsys):
     run = tmp_path / "runs" / "cyl_posefix" / "run"
     (run / "checkpoints").mkdir(parents=True)
     config = stand_in("model.inputs={rays: true, depth: true, pose: true}")
     save_checkpoint(run / "checkpoints/last.ckpt", config, whole)
-    command = [sys.executable, "-m", "coopmap", "export", "run=latest", f"output={tmp_path / 'out'}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "the license is unknown" in done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["export", "run=latest", f"output={tmp_path / 'out'}"])
+    program.main()
+    assert "the license is unknown" in capsys.readouterr().out
     model = MapAnything(whole.cfg)
     load_weights(model, tmp_path / "out")
     assert torch.equal(model.scale_token, whole.scale_token)

@@ -124,6 +124,18 @@ def test_mean_rotation_is_near_the_chordal_mean():
     assert roma.rotmat_geodesic_distance(mean, chordal).max() < 1e-3
 
 
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("noise", [0.0, 1e-8, -1e-8])
+def test_a_half_turn_between_cameras_has_one_answer(axis, noise):
+    """There neither sign is nearer; rounding, or the sign that a network happens to predict, decides nothing."""
+    first, turned = torch.tensor([0.0, 0, 0, 1]), torch.eye(4)[axis]
+    turned[3] = noise
+    for sign in (1, -1):
+        assert torch.equal(mean_quat(torch.stack([first, sign * turned])), first)
+    near = torch.tensor([0.0, 0, 0, 1]) * 1e-3 + turned  # not quite: the mean lies between
+    assert mean_quat(torch.stack([first, near / near.norm()]))[3] == pytest.approx(0.5**0.5, abs=1e-3)
+
+
 def test_constraint_keeps_agreement_between_all_cameras_and_gradients_finite():
     """At zero spread, where decompositions have no gradient; every camera of either car pulls equally."""
     observation = observe(1, 2)

@@ -2,7 +2,6 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,7 @@ from coopmap.config.synth import TownConfig
 from coopmap.previews.command import write_previews
 from coopmap.viz.packing import unpack
 
-
-class Elements(HTMLParser):
-    """Elements that a browser would make of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def addresses(self) -> list[str]:
-        return [attributes[key] or "" for _, attributes in self.found for key in ("src", "href") if key in attributes]
+from ..html_elements import Elements
 
 
 @dataclass

@@ -53,6 +53,14 @@ def test_auto_takes_the_newest_unfinished_run_with_this_configuration(config: Co
     assert open_run(replace(config, resume="auto", seed=1))[1].path == other.path
 
 
+def test_auto_continues_on_another_number_of_devices(config: Config) -> None:
+    run = make_run(config, "run", age=0)
+    fewer = replace(config, resume="auto", trainer=replace(config.trainer, devices=7))
+    settled, found = open_run(fewer)
+    assert (found.path, settled.trainer.devices) == (run.path, 7)
+    assert open_run(replace(fewer, trainer=replace(fewer.trainer, precision="bf16-mixed")))[1].resume_from is None
+
+
 def test_auto_starts_anew_when_there_is_nothing(config: Config) -> None:
     settled, run = open_run(replace(config, resume="auto"))
     assert run.resume_from is None

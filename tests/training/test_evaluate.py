@@ -1,10 +1,10 @@
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from coopmap import evaluate as program
 from coopmap.config import ConfigError
 from coopmap.evaluate import evaluate
 from coopmap.training.run import TrainingResult
@@ -29,17 +29,20 @@ def test_changes_to_the_stored_configuration_count(finished: TrainingResult, tmp
 
 
 def test_command_line_finds_the_best_checkpoint_and_prints_the_baseline(
-    finished: TrainingResult, tmp_path: Path
+    finished: TrainingResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     own = [f"run={finished.run.path}", f"output={tmp_path}", "icp=false"]
-    command = [sys.executable, "-m", "coopmap.evaluate", *own, "data.num_workers=0"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "training mean" in done.stdout
+    monkeypatch.setattr(sys, "argv", ["evaluate", *own, "data.num_workers=0"])
+    program.main()
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "training mean" in printed.out
     summary = finished.summary
-    assert f"{summary['trans_m_mean']['best']:.3g}" in done.stdout
-    assert f"{summary['trans_m_mean']['training_mean']:.3g}" in done.stdout
+    assert f"{summary['trans_m_mean']['best']:.3g}" in printed.out
+    assert f"{summary['trans_m_mean']['training_mean']:.3g}" in printed.out
     assert json.loads((tmp_path / "metrics.json").read_text())["checkpoint"] == str(finished.run.best_checkpoint)
 
 

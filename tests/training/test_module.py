@@ -149,6 +149,23 @@ def test_validation_terms_are_means_over_samples(learner: tuple[PoseLearner, OPV
     assert figures["val/pose_trans_avg"] == pytest.approx(sums / count, rel=1e-6)
 
 
+def test_batches_without_known_depth_do_not_lower_the_terms(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:
+    module, data = learner
+    quick_trainer(limit_val_batches=1).validate(module, datamodule=data, verbose=False)
+    batch = normalize(next(iter(data.val_dataloader())))
+    unknown = replace(batch.target, depth=0 * batch.target.depth, valid=torch.zeros_like(batch.target.valid))
+    module.eval()
+    with torch.no_grad():
+        module.validation_step(batch, 0)
+        alone = module.terms.compute(torch.device("cpu"))
+        module.validation_step(replace(batch, target=unknown), 0)
+    both = module.terms.compute(torch.device("cpu"))
+    assert alone["pose_trans_avg"] > 0
+    for name in ("pose_trans_avg", "pts3d_avg", "scale"):
+        assert both[name] == alone[name]
+    assert both["loss"] != alone["loss"]  # rays, rotations and the mask are there to be measured
+
+
 def test_unreadable_validation_batch_is_passed_over(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:
     module, _ = learner
     module.validation_step(SkippedBatch(("a.png: truncated",)), 0)

@@ -1,48 +1,55 @@
 """Two processes train on what one process with twice the accumulation trains on, and one continues what two began."""
 
+import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
+
+from coopmap import load_config
+from coopmap.models import mapanything
+from coopmap.train import train
 
 Overrides = Callable[..., list[str]]
 
-DRIVER = """
-import json, os, sys
-import lightning as L
-from coopmap import load_config
-from coopmap.train import train
-
-log, last_step = sys.argv[1], int(sys.argv[2])
 
 class BatchLog(L.Callback):
-    def on_train_batch_start(self, trainer, module, batch, index):
-        if trainer.global_step == last_step:
+    """Samples, mean of the images and loss of each micro-batch; the process dies at the start of ``last_step``."""
+
+    def __init__(self, file: Path, last_step: int = -1) -> None:
+        self.file, self.last_step = file, last_step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.last_step:
             os._exit(0)
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         place = trainer.datamodule.micro_batch(index)
         rows = [[meta.scenario, meta.frame, *meta.agents] for meta in batch.metas]
         image = batch.observation.images.float().mean().item()
         loss = outputs["loss"].item() * trainer.accumulate_grad_batches
-        with open(f"{log}.{trainer.global_rank}", "a") as file:
-            file.write(json.dumps([place, rows, image, loss]) + "\\n")
-
-train(load_config(sys.argv[3:]), sys.argv[3:], [BatchLog()])
-"""
+        with open(f"{self.file}.{trainer.global_rank}", "a") as file:
+            file.write(json.dumps([place, rows, image, loss]) + "\n")
 
 
-def run(log: Path, overrides: list[str], last_step: int = -1) -> dict[int, list]:
-    """Micro-batches by their place in the global order: samples, mean of the images, loss; dead after a step."""
-    driver = log.with_suffix(".py")
-    driver.write_text(DRIVER)
-    done = subprocess.run(
-        [sys.executable, str(driver), str(log), str(last_step), *overrides], capture_output=True, text=True
-    )
+def run(log: Path, overrides: list[str], last_step: int = -1) -> None:
+    train(load_config(overrides), overrides, [BatchLog(log, last_step)])
+
+
+def run_on_two_ranks(log: Path, overrides: list[str], last_step: int) -> None:
+    command = [sys.executable, __file__, str(log), str(last_step), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def logged(log: Path) -> dict[int, list]:
+    """Micro-batches of all ranks by their place in the global order."""
     lines = [
         json.loads(line) for file in log.parent.glob(f"{log.name}.[0-9]") for line in file.read_text().splitlines()
     ]
@@ -50,6 +57,7 @@ def run(log: Path, overrides: list[str], last_step: int = -1) -> dict[int, list]
     return {line[0]: line[1:] for line in lines}
 
 
+@pytest.mark.usefixtures("narrow_encoders")
 def test_two_ranks_see_what_one_sees_and_one_continues_what_two_began(overrides: Overrides, tmp_path: Path) -> None:
     settings = (
         "callbacks.validate_at_start=false",
@@ -60,14 +68,16 @@ def test_two_ranks_see_what_one_sees_and_one_continues_what_two_began(overrides:
         "task=augmented",
         "trainer.limit_val_batches=1",
     )
-    alone = run(tmp_path / "alone", overrides(*settings, "trainer.accumulate_grad_batches=2", f"run_dir={tmp_path}/a"))
+    logs = {name: tmp_path / name for name in ("alone", "begun", "rest")}
+    run(logs["alone"], overrides(*settings, "trainer.accumulate_grad_batches=2", f"run_dir={tmp_path}/a"))
     # two steps of the first epoch's three: the checkpoint lies within an epoch
-    begun = run(tmp_path / "begun", overrides(*settings, "trainer.devices=2", f"run_dir={tmp_path}/b"), last_step=2)
+    run_on_two_ranks(logs["begun"], overrides(*settings, "trainer.devices=2", f"run_dir={tmp_path}/b"), last_step=2)
     checkpoint = tmp_path / "b" / "checkpoints" / "last.ckpt"
-    rest = run(
-        tmp_path / "rest",
+    run(
+        logs["rest"],
         overrides(*settings, "trainer.accumulate_grad_batches=2", f"resume={checkpoint}", f"run_dir={tmp_path}/c"),
     )
+    alone, begun, rest = map(logged, logs.values())
     assert sorted(alone) == list(range(12))
     assert sorted(begun) == list(range(4))
     assert sorted(rest) == list(range(4, 12))
@@ -75,3 +85,9 @@ def test_two_ranks_see_what_one_sees_and_one_continues_what_two_began(overrides:
         assert samples == alone[place][0]
         assert image == alone[place][1]
         assert loss == pytest.approx(alone[place][2], rel=1e-4)
+
+
+if __name__ == "__main__":
+    # as the fixture does in the other process
+    mapanything.DenseEncoder = functools.partial(mapanything.DenseEncoder, hidden_dims=(24, 32, 48))
+    run(Path(sys.argv[1]), sys.argv[3:], int(sys.argv[2]))

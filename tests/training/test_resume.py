@@ -83,7 +83,7 @@ def assert_same_run(path: Path, straight: TrainingResult) -> None:
         ("batch_start", 5),  # one step lost
         pytest.param(("batch_end", 3), marks=pytest.mark.slow),  # last of an epoch
         ("validation_start", 6),  # a checkpoint at this step would have left the validation out
-        ("batch_start", 6),  # first of an epoch, after validation
+        pytest.param(("batch_start", 6), marks=pytest.mark.slow),  # first of an epoch, after validation
         ("batch_end", 9),  # very last
     ],
     ids=lambda place: f"{place[0]}-{place[1]}",
@@ -147,7 +147,7 @@ train(load_config(sys.argv[4:]), sys.argv[4:], [StepLog()])
 """
 
 
-def run_driver(log: Path, overrides: list[str], last_step: int = 0, share: float = 0.0) -> int:
+def run_driver(log: Path, overrides: list[str], last_step: int, share: float) -> int:
     """A run in a process of its own, killed a share of a step's time after ``last_step``; its status."""
     command = [sys.executable, "-c", DRIVER, str(log), str(last_step), str(share), *overrides]
     # not a pipe: loader processes would hold it for a while after their parent's death
@@ -155,16 +155,22 @@ def run_driver(log: Path, overrides: list[str], last_step: int = 0, share: float
         return subprocess.run(command, stderr=errors).returncode
 
 
+def entries(log: StepLog) -> list[list[Any]]:
+    """What the driver writes."""
+    return [[step, rates, [list(sample) for sample in samples], loss] for step, _, rates, samples, loss in log.steps]
+
+
 def read_log(log: Path) -> list[list[Any]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.endswith("]")]
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
 def test_sigkill_at_a_random_step(seed: int, overrides: Overrides, tmp_path: Path) -> None:
     generator = random.Random(seed)
-    place = generator.randint(8, 19), generator.random()
+    place = generator.randint(4, 9), generator.random()
     settings = (
-        "data.steps_per_epoch=10",
+        "data.steps_per_epoch=5",
         "data.num_workers=2",
         "checkpoint.every_n_steps=3",
         "callbacks.validate_at_start=false",
@@ -172,21 +178,16 @@ def test_sigkill_at_a_random_step(seed: int, overrides: Overrides, tmp_path: Pat
     chosen = overrides(*settings, f"run_dir={tmp_path}/killed")
     status = run_driver(tmp_path / "killed.log", chosen, *place)
     assert status == -signal.SIGKILL, (tmp_path / "killed.err").read_text()
-    status = run_driver(tmp_path / "continued.log", [*chosen, "resume=auto"])
-    assert status == 0, (tmp_path / "continued.err").read_text()
-
-    reference = StepLog()
+    ours, reference = StepLog(), StepLog()
+    run([*chosen, "resume=auto"], ours)
     result = run(overrides(*settings, f"run_dir={tmp_path}/straight"), reference)
-    expected = {
-        step: [step, rates, [list(sample) for sample in samples], loss]
-        for step, _, rates, samples, loss in reference.steps
-    }
-    killed, continued = read_log(tmp_path / "killed.log"), read_log(tmp_path / "continued.log")
+    killed, continued = read_log(tmp_path / "killed.log"), entries(ours)
+    expected = {entry[0]: entry for entry in entries(reference)}
     message = f"killed after {len(killed)} steps"
-    assert len(expected) == 30
-    assert place[0] <= len(killed) < 30, message
+    assert len(expected) == 15
+    assert place[0] <= len(killed) < 15, message
     assert continued[0][0] > 1, message
-    assert [entry[0] for entry in continued] == list(range(continued[0][0], 31)), message
+    assert [entry[0] for entry in continued] == list(range(continued[0][0], 16)), message
     for entry in [*killed, *continued]:
         assert entry == expected[entry[0]], message
     assert_same_run(tmp_path / "killed", result)

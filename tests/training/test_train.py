@@ -92,12 +92,13 @@ def test_curves_need_no_network(finished: TrainingResult) -> None:
     assert "<script src=" not in page.replace('<script src="data:', "")
 
 
-def test_missing_root_is_one_line_and_status_2(tmp_path: Path) -> None:
+def test_missing_root_is_one_line_and_status_2_and_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "coopmap.train", "preset=demo", "data.root=/nowhere/opv2v", "logger=csv"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: /nowhere/opv2v: the dataset root does not exist.")
     assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ from coopmap.checks.facts import AgentFacts, FrameFacts
 from coopmap.checks.reading import AgentFiles, AgentReader
 from coopmap.checks.surfaces import angle_between, angles_deg, predicted_coverage
 from coopmap.config.data import DataConfig
+from coopmap.data.camera_views import CameraViews
 from coopmap.data.layouts import build_views
 from coopmap.data.mosaic import MosaicViews
 from coopmap.data.opv2v import DepthSource, FrameRef, SplitIndex
 from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
-from coopmap.data.views import CameraViews, PanoramaViews, Record, View
+from coopmap.data.views import PanoramaViews, Record, View
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.targets import SeenPoints, panorama_pixels, placed_points
 from coopmap.geometry.warp_cache import rounded_rig

@@ -41,20 +41,22 @@ def detect_machine() -> str:
     return "gpu" if num_gpus() else "laptop"
 
 
-def check_gpus(machine: str, accelerator: Any, devices: Any) -> None:
+def check_gpus(machine: str, accelerator: Any, devices: Any, visible: int | None = None) -> None:
     """Compare the GPUs that a trainer is to use with those that are visible; imports and initializes nothing.
 
     Args:
         machine: as chosen, for the message.
         accelerator: of the trainer; nothing is checked unless it is named as a GPU.
         devices: of the trainer.
+        visible: GPUs, if they were counted already, as by PyTorch, which may find none where the driver has some.
 
     Raises:
         ConfigError: there are too few; the message says what to set.
     """
     if str(accelerator) not in ("gpu", "cuda"):
         return
-    visible, hidden_by = num_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = num_gpus() if visible is None else visible
+    hidden_by = os.environ.get("CUDA_VISIBLE_DEVICES")
     note = "" if hidden_by is None else f" (CUDA_VISIBLE_DEVICES={hidden_by})"
     if visible == 0:
         raise ConfigError(f"machine={machine}: no CUDA GPU is visible; machine=laptop runs on the CPU{note}")

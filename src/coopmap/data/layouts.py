@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from coopmap.config.data import DataConfig
+from coopmap.data.camera_views import CameraViews
 from coopmap.data.mosaic import MosaicViews
-from coopmap.data.views import CameraViews, GroupedViews, PanoramaViews, WarpedViews
+from coopmap.data.views import GroupedViews, PanoramaViews, WarpedViews
 
 
 def build_views(config: DataConfig, depth_is_dense: bool) -> PanoramaViews | CameraViews | MosaicViews:

@@ -41,8 +41,9 @@ def summarize(
 ) -> dict[str, float | int | list[float] | None]:
     """``count``, ``mean``, ``median``, ``p90`` and, as ``mean_ci95`` and so on, their percentile-bootstrap intervals.
 
-    Values that are NaN (a metric that a sample does not have) are left out. Intervals are ``None`` with fewer than two
-    clusters, everything is without any value.
+    Values that are NaN (a metric that a sample does not have) are left out. Infinite ones count: they make the mean
+    infinite, and the quantiles that they reach. Intervals are ``None`` with fewer than two clusters and where an end is
+    not finite; everything is without any value.
 
     Args:
         values: of one metric.
@@ -50,7 +51,7 @@ def summarize(
         seed: same seed, same interval.
         resamples: bootstrap samples.
     """
-    known = np.isfinite(values)
+    known = ~np.isnan(values)
     values, cluster = np.asarray(values, dtype=np.float64)[known], _numbered(cluster[known].tolist())
     result: dict[str, float | int | list[float] | None] = {"count": len(values)}
     num_clusters = int(cluster.max(initial=-1)) + 1
@@ -64,8 +65,10 @@ def summarize(
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=resamples)
     chunks = [_statistics(values, drawn[i : i + CHUNK, cluster]) for i in range(0, resamples, CHUNK)]
-    low, high = np.quantile(np.concatenate(chunks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return result | {f"{name}_ci95": [low[i].item(), high[i].item()] for i, name in enumerate(STATISTICS)}
+    with np.errstate(invalid="ignore"):  # inf - inf between two order statistics
+        ends = np.quantile(np.concatenate(chunks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
+    intervals = [pair.tolist() if np.isfinite(pair).all() else None for pair in ends]
+    return result | {f"{name}_ci95": pair for name, pair in zip(STATISTICS, intervals, strict=True)}
 
 
 def _statistics(values: Float[np.ndarray, " n"], times: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r 3"]:
@@ -75,12 +78,17 @@ def _statistics(values: Float[np.ndarray, " n"], times: Float[np.ndarray, "r n"]
     """
     total = times.cumsum(axis=1)
     count = total[:, -1]
-    columns = [times @ values / count]
+    finite = np.isfinite(values)
+    means = times @ np.where(finite, values, 0) / count
+    columns = [np.where(times @ ~finite > 0, np.inf, means)]
     for share in (0.5, 0.9):
         place = share * (count - 1)
         below = np.floor(place)
         low, high = (
             values[(total > rank[:, None]).argmax(axis=1)] for rank in (below, np.minimum(below + 1, count - 1))
         )
-        columns.append(low + (place - below) * (high - low))
+        share_above = place - below
+        with np.errstate(invalid="ignore"):  # 0 times infinity, and infinity between two infinite values
+            between = low + share_above * (high - low)
+        columns.append(np.where((share_above == 0) | (low == high), low, between))
     return np.stack(columns, axis=1)

@@ -14,17 +14,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from coopmap.geometry.cameras import PinholeCamera, pixel_centers
-from coopmap.geometry.panorama import brightness_table, surface_range_from
+from coopmap.geometry.panorama import surface_range_from
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH, Rig
 from coopmap.geometry.se3_numpy import rotate
-from coopmap.geometry.targets import (
-    NearestPixels,
-    SeenPoints,
-    ShownPixels,
-    nearest_per_pixel,
-    scattered,
-    shown_pixels,
-)
+from coopmap.geometry.stitching import brightness_table
+from coopmap.geometry.targets import NearestPixels, SeenPoints, ShownPixels, nearest_per_pixel, scattered, shown_pixels
 
 
 @dataclass(frozen=True)

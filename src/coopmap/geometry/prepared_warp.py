@@ -7,8 +7,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, Stitching, stitch, stitching
+from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp
 from coopmap.geometry.rig import Rig
+from coopmap.geometry.stitching import Stitching, stitch, stitching
 from coopmap.geometry.targets import ShownPixels, shown_pixels
 
 
@@ -37,7 +38,7 @@ class PreparedWarp:
     def stitch(
         self, images: UInt8[np.ndarray, "k h w 3"], gains: Float[np.ndarray, " k"] | None = None
     ) -> UInt8[np.ndarray, "hp wp 3"]:
-        """See :func:`coopmap.geometry.panorama.stitch`."""
+        """See :func:`coopmap.geometry.stitching.stitch`."""
         return stitch(self._stitching, images, gains)
 
     def shown(self, intrinsics: Float[np.ndarray, "k 3 3"]) -> ShownPixels:

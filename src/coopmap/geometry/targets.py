@@ -158,40 +158,6 @@ def content_geometry(
     return rays, in_view
 
 
-def scattered_geometry(
-    seen: SeenPoints,
-    warp: PanoramaWarp,
-    rig: Rig,
-    spec: PanoramaSpec,
-    view_from_agent: Float[np.ndarray, "3 3"],
-    nominal_rays: Float32[np.ndarray, "hp wp 3"],
-    shift: int = 0,
-    warp_from_agent: Float[np.ndarray, "3 3"] | None = None,
-) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
-    """Measured points as direction and range, each in the panorama pixel that shows it.
-
-    The camera's line of sight through a point meets the proxy surface in one place; the panorama shows the point in the
-    direction of that place, if the camera is the winner there. So every point finds its pixel, where asking each pixel
-    for the nearest camera pixel finds one point in six: camera pixels are several times as dense. The nearest of the
-    points in a pixel stays, with its own direction and range.
-
-    Args:
-        seen: points that cameras see.
-        warp: the sampling pattern.
-        rig: calibration in the agent's own frame, where the proxy surface is.
-        spec: the panorama.
-        view_from_agent: rotation into the frame that the warp was made in and, by ``shift`` columns, rolled.
-        nominal_rays: directions for the pixels without a point.
-        shift: columns that the panorama is rolled by.
-        warp_from_agent: rotation into the frame that the warp was made in, if that is not the agent's.
-
-    Returns:
-        Unit rays and ranges (0 = unknown) in the view's frame.
-    """
-    at, points = placed_points(seen, warp, rig, spec, np.eye(3) if warp_from_agent is None else warp_from_agent)
-    return scattered(at, points, view_from_agent, nominal_rays, shift)
-
-
 def placed_points(
     seen: SeenPoints,
     warp: PanoramaWarp,
@@ -199,7 +165,22 @@ def placed_points(
     spec: PanoramaSpec,
     warp_from_agent: Float[np.ndarray, "3 3"],
 ) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "n 3"]]:
-    """The first half of :func:`scattered_geometry`: flat pixels of the warp that show a point, and these points."""
+    """Measured points, each in the panorama pixel that shows it; of several in a pixel the nearest stays.
+
+    The camera's line of sight through a point meets the proxy surface in one place; the panorama shows the point in the
+    direction of that place, if the camera is the winner there. So every point finds its pixel, where asking each pixel
+    for the nearest camera pixel finds one point in six: camera pixels are several times as dense.
+
+    Args:
+        seen: points that cameras see.
+        warp: the sampling pattern.
+        rig: calibration in the agent's own frame, where the proxy surface is.
+        spec: the panorama.
+        warp_from_agent: rotation into the frame that the warp was made in.
+
+    Returns:
+        Flat pixels of the warp that show a point, and these points in the agent frame: for :func:`scattered`.
+    """
     pixel, shows = panorama_pixels(seen, warp, rig, spec, warp_from_agent)
     at, points = pixel[shows], seen.points[shows]
     nearest = nearest_per_pixel(at, _length(points), warp.winner.size)
@@ -213,7 +194,18 @@ def scattered(
     nominal_rays: Float32[np.ndarray, "hp wp 3"],
     shift: int = 0,
 ) -> tuple[Float32[np.ndarray, "hp wp 3"], Float32[np.ndarray, "hp wp"]]:
-    """The second half: points as directions and ranges in the view's frame, in the pixels of the rolled panorama."""
+    """Points as directions and ranges in the pixels that show them.
+
+    Args:
+        at: flat pixel of each point, no pixel twice.
+        points: agent frame.
+        view_from_agent: rotation into the frame of the answer, that of the rolled panorama.
+        nominal_rays: directions for the pixels without a point.
+        shift: columns that the panorama is rolled by: column ``shift`` becomes column 0.
+
+    Returns:
+        Unit rays and ranges (0 = unknown) from the agent's center.
+    """
     turned = points @ view_from_agent.T.astype(np.float32)
     distance = _length(turned)
     rays, ranges = nominal_rays.copy(), np.zeros(nominal_rays.shape[:2], np.float32)
@@ -235,25 +227,19 @@ def _rolled(at: Int[np.ndarray, " n"], shift: int, width: int) -> Int[np.ndarray
 
 
 def panorama_pixels(
-    seen: SeenPoints,
-    warp: PanoramaWarp,
-    rig: Rig,
-    spec: PanoramaSpec,
-    view_from_agent: Float[np.ndarray, "3 3"],
-    shift: int = 0,
+    seen: SeenPoints, warp: PanoramaWarp, rig: Rig, spec: PanoramaSpec, warp_from_agent: Float[np.ndarray, "3 3"]
 ) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """Flat pixel of the rolled panorama in whose direction each point is shown, and whether it is shown there."""
+    """Flat pixel in whose direction each point is shown, and whether it is shown there; see :func:`placed_points`."""
     height, width = warp.winner.shape
     origin = rig.agent_from_camera[seen.camera, :3, 3].astype(np.float32)
     direction = seen.points - origin
     direction /= _length(direction)[:, None]
     reach = surface_range_from(origin, direction, spec.surface, spec.radius_m, rig.ground_height_m)
     place = direction if spec.surface == "infinite" else origin + direction * reach[:, None]
-    pixel, inside = spec.camera.project(place @ view_from_agent.T.astype(np.float32))
+    pixel, inside = spec.camera.project(place @ warp_from_agent.T.astype(np.float32))
     column, row = np.floor(np.where(inside[:, None], pixel, 0)).astype(np.int32).T
     row, column = np.minimum(row, height - 1), np.minimum(column, width - 1)
-    shows = inside & (warp.winner[row, (column + shift) % width] == seen.camera)
-    return row * width + column, shows
+    return row * width + column, inside & (warp.winner[row, column] == seen.camera)
 
 
 def nearest_per_pixel(

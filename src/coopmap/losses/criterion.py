@@ -13,7 +13,7 @@ from coopmap.config import Config
 from coopmap.config.checks import ConfigError
 from coopmap.config.loss import PUBLISHED_ROBUST_ALPHA, PUBLISHED_ROBUST_C, LossConfig, PixelFactors
 from coopmap.losses.inputs import LossInputs, gather, recomputed
-from coopmap.losses.reduce import lowest_share_weights, name_views, weighted_mean
+from coopmap.losses.reduce import Terms, lowest_share_weights, weighted_mean
 from coopmap.losses.terms import TERMS, Term
 from coopmap.types import Prediction, Target
 
@@ -46,12 +46,13 @@ class Criterion(nn.Module):
 
     def forward(
         self, prediction: Prediction, target: Target, teacher: Prediction | None = None
-    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+    ) -> tuple[Float[Tensor, ""], Terms]:
         """Total loss and every term, detached.
 
         Terms have upstream's names without class prefixes: ``pts3d_avg``, ``pose_trans_view1``, ``scale``,
         ``pts3d_conf_loss_avg`` (training), ``cam_pts3d_bot95%_loss_avg``, ``mask_avg``. They include their weight,
-        except ``mask``. Views without valid pixels count as 0.
+        except ``mask``. Where there is nothing to measure, as in views without valid pixels, they are 0, and
+        ``terms.measured`` is false: means over batches leave them out.
 
         Args:
             prediction: of the model.
@@ -64,19 +65,18 @@ class Criterion(nn.Module):
         with torch.autocast(device_type=target.depth.device.type, enabled=False):
             return self._sum_terms(gather(self.cfg, prediction, target, teacher))
 
-    def _sum_terms(self, inputs: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+    def _sum_terms(self, inputs: LossInputs) -> tuple[Tensor, Terms]:
         total = inputs.weight.new_zeros(())
-        logged: dict[str, Tensor] = {}
+        logged = Terms()
         for term, weight in self._present_terms(inputs):
             values = recomputed(term.compute, inputs) if term.recompute else term.compute(inputs)
             if values.ndim == 4:
-                values, entries = self._reduce_pixels(term, weight * values, inputs)
+                values = self._reduce_pixels(term, weight * values, inputs, logged)
             else:
-                name, shown = term.name(self.cfg), weight * values if term.logs_weight else values
+                add = logged.add_views if values.ndim else logged.add
+                add(term.name(self.cfg), weight * values if term.logs_weight else values, term.measured(inputs))
                 values = weight * values
-                entries = name_views(name, shown) if shown.ndim else {name: shown.detach()}
             total = total + values.sum()
-            logged |= entries
 
         num_views = inputs.weight.shape[1]
         if self.training and self.cfg.view_scaling and num_views > 2:
@@ -101,11 +101,11 @@ class Criterion(nn.Module):
             yield term, weight
 
     def _reduce_pixels(
-        self, term: Term, loss: Float[Tensor, "b v h w"], inputs: LossInputs
-    ) -> tuple[Float[Tensor, " v"], dict[str, Tensor]]:
+        self, term: Term, loss: Float[Tensor, "b v h w"], inputs: LossInputs, logged: Terms
+    ) -> Float[Tensor, " v"]:
         """Loss of each view: confidence-weighted or without the largest errors; the plain mean is logged too."""
         cfg, name, counted = self.cfg, term.name(self.cfg), inputs.weight
-        plain = name_views(name, weighted_mean(loss.detach(), counted, PIXELS))
+        logged.add_views(name, weighted_mean(loss.detach(), counted, PIXELS), term.measured(inputs))
         if term.by_confidence and self.training and cfg.confidence_alpha is not None:
             suffix, confidence = "conf_loss", inputs.prediction.confidence
             loss = loss * confidence - cfg.confidence_alpha * confidence.log()
@@ -115,7 +115,9 @@ class Criterion(nn.Module):
             share = torch.where(inputs.target.is_synthetic, 1.0, kept / 100)
             counted = counted * lowest_share_weights(loss, inputs.valid, share)
         reduced = weighted_mean(loss, counted, PIXELS)
-        return reduced, plain | name_views(f"{name}_{suffix}", reduced, counted.sum(PIXELS) > 0)
+        present = counted.sum(PIXELS) > 0
+        logged.add_views(f"{name}_{suffix}", reduced, present, present)
+        return reduced
 
 
 def build_loss(cfg: Config) -> Criterion:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -60,3 +60,8 @@ def scale_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     pair = inputs.pair
     loss = robust_log_loss(pair.predicted_distance_m[:, None], pair.true_distance_m[:, None], inputs.cfg)
     return weighted_mean(loss, pair.has_metric_distance.to(loss), dim=0)
+
+
+def has_scale(inputs: LossInputs) -> Bool[Tensor, ""]:
+    """Whether some sample is metric and has known depth."""
+    return inputs.pair.has_metric_distance.any()

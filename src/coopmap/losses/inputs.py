@@ -61,6 +61,11 @@ class LossInputs:
         """Pixels with known depth and a non-zero weight."""
         return self.pair.weight > 0
 
+    @property
+    def has_depth(self) -> Bool[Tensor, " v"]:
+        """Views with such a pixel in some sample."""
+        return self.valid.sum(dim=(0, 2, 3)) > 0
+
 
 def gather(cfg: LossConfig, prediction: Prediction, target: Target, teacher: Prediction | None = None) -> LossInputs:
     """Convert a batch to the inputs of the terms, in float32.

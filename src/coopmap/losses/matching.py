@@ -47,6 +47,12 @@ def matching_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     return total / 2
 
 
+def has_cells(inputs: LossInputs) -> Bool[Tensor, ""]:
+    """Whether some cell of some pair is known to match or not to."""
+    true = inputs.true_matches
+    return _no(inputs) if true is None else torch.stack([part.any() for part in (*true.matched, *true.unmatched)]).any()
+
+
 def _part_loss(
     query: Float[Tensor, "b p c f"], keys: Float[Tensor, "b p c s f"], part: Int[Tensor, "b p c"], inputs: LossInputs
 ) -> Float[Tensor, "b p c"]:
@@ -75,6 +81,12 @@ def alignment_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     return _mean(torch.nan_to_num(loss), _teaches_pose(matches, true).to(loss))
 
 
+def has_poses(inputs: LossInputs) -> Bool[Tensor, ""]:
+    """Whether some pair teaches a pose."""
+    matches, true = inputs.matches, inputs.true_matches
+    return _no(inputs) if matches is None or true is None else _teaches_pose(matches, true).any()
+
+
 def covisibility_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     """Cross entropy of the predicted co-visibility."""
     matches, true = inputs.matches, inputs.true_matches
@@ -86,6 +98,12 @@ def covisibility_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     return _mean(loss, known.to(loss))
 
 
+def has_covisibility(inputs: LossInputs) -> Bool[Tensor, ""]:
+    """Whether both agents of some pair know points."""
+    true = inputs.true_matches
+    return _no(inputs) if true is None else true.covisibility.isfinite().any()
+
+
 def confidence_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     """Cross entropy of the predicted success of the aligned poses; likelihood of the errors of the ranges."""
     matches, true = inputs.matches, inputs.true_matches
@@ -95,6 +113,11 @@ def confidence_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     success = (meters < SUCCESS_M) & (radians < SUCCESS_RAD) & ~matches.degenerate
     loss = F.binary_cross_entropy_with_logits(matches.confidence_logit, success.to(meters), reduction="none")
     return loss.mean() + _range_likelihood(inputs, matches)
+
+
+def has_pairs(inputs: LossInputs) -> Bool[Tensor, ""]:
+    """Whether there are two agents whose pose is aligned."""
+    return _no(inputs) if inputs.matches is None else ~_no(inputs)
 
 
 def range_loss(inputs: LossInputs) -> Float[Tensor, "b v h w"]:
@@ -137,3 +160,7 @@ def _mean(values: Float[Tensor, "*b"], weights: Float[Tensor, "*b"]) -> Float[Te
 
 def _nothing(inputs: LossInputs) -> Float[Tensor, ""]:
     return inputs.prediction.scale.sum() * 0.0
+
+
+def _no(inputs: LossInputs) -> Bool[Tensor, ""]:
+    return torch.zeros_like(inputs.has_depth[0])

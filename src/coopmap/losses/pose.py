@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from coopmap.config.loss import LossConfig
@@ -39,14 +39,17 @@ def quat_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     ``compute_absolute_pose_loss`` and ``compute_pairwise_relative_pose_loss`` together).
     """
     prediction, truth, cfg = inputs.pair.prediction.quat, inputs.pair.truth.quat, inputs.cfg
-    losses, weights = [], []
+    losses = []
     if cfg.pose_terms != "pairwise":
         losses.append(_nearer_sign_loss(prediction, truth, cfg)[..., None])
-        weights.append(torch.ones_like(losses[-1]))
     if cfg.pose_terms != "absolute":
         losses.append(_nearer_sign_loss(pairwise_quats(prediction), pairwise_quats(truth), cfg))
-        weights.append(compared_pairs(inputs))
-    return weighted_mean(torch.cat(losses, -1), torch.cat(weights, -1), dim=(0, 2))
+    return weighted_mean(torch.cat(losses, -1), _counted(inputs, torch.ones_like(prediction[..., 0])), dim=(0, 2))
+
+
+def has_rotation(inputs: LossInputs) -> Bool[Tensor, " v"]:
+    """Views that :func:`quat_loss` measures: with pairs alone, those that are compared with another."""
+    return _counted(inputs, torch.ones_like(inputs.pair.truth.quat[..., 0])).sum(dim=(0, 2)) > 0
 
 
 def trans_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
@@ -55,16 +58,35 @@ def trans_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     Translations count only between views with some known depth, since their unit comes from it.
     """
     prediction, truth, cfg = inputs.pair.prediction, inputs.pair.truth, inputs.cfg
-    has_unit = inputs.valid.flatten(2).any(-1)
-    losses, weights = [], []
+    losses = []
     if cfg.pose_terms != "pairwise":
         losses.append(robust_loss(prediction.trans, truth.trans, cfg)[..., None])
-        weights.append(has_unit[..., None].to(losses[-1]))
     if cfg.pose_terms != "absolute":
         predicted_pairs = pairwise_trans(prediction.quat, prediction.trans)
         losses.append(robust_loss(predicted_pairs, pairwise_trans(truth.quat, truth.trans), cfg))
-        weights.append(compared_pairs(inputs) * (has_unit[:, :, None] & has_unit[:, None]))
-    return weighted_mean(torch.cat(losses, -1), torch.cat(weights, -1), dim=(0, 2))
+    return weighted_mean(torch.cat(losses, -1), _counted(inputs, _has_unit(inputs)), dim=(0, 2))
+
+
+def has_trans(inputs: LossInputs) -> Bool[Tensor, " v"]:
+    """Views that :func:`trans_loss` measures."""
+    return _counted(inputs, _has_unit(inputs)).sum(dim=(0, 2)) > 0
+
+
+def _has_unit(inputs: LossInputs) -> Float[Tensor, "b v"]:
+    return inputs.valid.flatten(2).any(-1).to(inputs.weight)
+
+
+def _counted(inputs: LossInputs, usable: Float[Tensor, "b v"]) -> Float[Tensor, "b v n"]:
+    """Weights of a view's own pose and of its pairs, as far as ``pose_terms`` and ``pairs`` ask for them.
+
+    They are 1 between usable views.
+    """
+    weights = []
+    if inputs.cfg.pose_terms != "pairwise":
+        weights.append(usable[..., None])
+    if inputs.cfg.pose_terms != "absolute":
+        weights.append(compared_pairs(inputs) * usable[:, :, None] * usable[:, None])
+    return torch.cat(weights, -1)
 
 
 def _nearer_sign_loss(

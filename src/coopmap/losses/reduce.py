@@ -34,10 +34,39 @@ def lowest_share_weights(
     return weights.view_as(values)
 
 
+class Terms(dict[str, Tensor]):
+    """Log entries of the objective's terms, detached.
+
+    Attributes:
+        measured: by name, whether the batch holds anything to measure the entry on; if not, the entry is 0. Boolean
+            tensors, since looking at them would wait for the device.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.measured: dict[str, Bool[Tensor, ""]] = {}
+
+    def add(self, name: str, value: Float[Tensor, ""], measured: Bool[Tensor, ""]) -> None:
+        """Add a term of the whole batch."""
+        self[name], self.measured[name] = value.detach(), measured
+
+    def add_views(
+        self,
+        name: str,
+        per_view: Float[Tensor, " v"],
+        measured: Bool[Tensor, " v"],
+        present: Bool[Tensor, " v"] | None = None,
+    ) -> None:
+        """Add a term of each view, see :func:`name_views`; its average is measured if one of the views is."""
+        entries = name_views(name, per_view, present)
+        self.update(entries)
+        self.measured |= dict(zip(entries, [*measured.unbind(), measured.any()], strict=True))
+
+
 def name_views(
     name: str, per_view: Float[Tensor, " v"], present: Bool[Tensor, " v"] | None = None
 ) -> dict[str, Tensor]:
-    """Log entries of one term: ``{name}_view1`` ... and ``{name}_avg``, detached.
+    """Log entries of one term: ``{name}_view1`` ... and, last, ``{name}_avg``, detached.
 
     The average is over ``present`` views; by default, as upstream, over those with a positive value (view 0, whose
     pose may be exact by construction, then does not dilute ``pose_trans_avg``).

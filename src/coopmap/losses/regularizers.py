@@ -36,6 +36,12 @@ def rig_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     )
 
 
+def has_partner(inputs: LossInputs) -> Bool[Tensor, " v"]:
+    """Views that share their agent with another."""
+    assert inputs.target.agent is not None
+    return same_car(inputs.target.agent).sum(dim=(0, 2)) > 0
+
+
 def same_car(agent: Int[Tensor, "b v"]) -> Bool[Tensor, "b v v"]:
     """Pairs of different views that belong to one agent."""
     itself = torch.eye(agent.shape[1], dtype=torch.bool, device=agent.device)
@@ -62,8 +68,17 @@ def height_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     points = prediction.points_view / metric_unit(prediction)[..., None, None, None]
     excess = height_excess(points, target.rig_pose, target.ground_height_m, cfg.slope, cfg.ceiling_m)[..., None]
     loss = robust_loss(excess, torch.zeros_like(excess), inputs.cfg)
-    counted = target.non_ambiguous & ~target.valid & target.is_metric[:, None, None, None]
-    return weighted_mean(loss, counted * inputs.factor, dim=(0, 2, 3))
+    return weighted_mean(loss, _unknown_depth(inputs), dim=(0, 2, 3))
+
+
+def has_unknown_depth(inputs: LossInputs) -> Bool[Tensor, " v"]:
+    """Views that :func:`height_loss` measures."""
+    return _unknown_depth(inputs).sum(dim=(0, 2, 3)) > 0
+
+
+def _unknown_depth(inputs: LossInputs) -> Float[Tensor, "b v h w"]:
+    target = inputs.target
+    return (target.non_ambiguous & ~target.valid & target.is_metric[:, None, None, None]) * inputs.factor
 
 
 def height_excess(

@@ -32,6 +32,11 @@ def dense_pixels(target: Target, cfg: LossConfig) -> Bool[Tensor, "b v h w"]:
     return target.valid & (known >= cfg.dense_share * covered)
 
 
+def has_surface(inputs: LossInputs) -> Bool[Tensor, " v"]:
+    """Views with a pixel that has normals and gradients."""
+    return (dense_pixels(inputs.target, inputs.cfg) & inputs.valid).sum(dim=(0, 2, 3)) > 0
+
+
 def normal_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     """:func:`normal_angle_loss` of points in the view's frame, on dense pixels; normals have no unit of length."""
     mask = dense_pixels(inputs.target, inputs.cfg) & inputs.valid

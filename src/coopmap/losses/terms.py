@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from coopmap.config.loss import LossConfig
@@ -20,6 +22,7 @@ class Term:
         key: its weight is ``loss.weights.{key}``.
         compute: loss of each pixel ``(b, v, h, w)``, each view ``(v,)`` or of the batch ``()``. Pixels are reduced over
             those with known depth: weighted by the confidence, or without the largest errors on measured samples.
+        measured: which views (or whether the batch) hold anything to measure it on; by default those with known depth.
         needs: fields of the target that it requires.
         by_confidence: in training its pixels are weighted by the predicted confidence.
         logs_weight: whether logged values include the weight.
@@ -29,6 +32,7 @@ class Term:
 
     key: str
     compute: Callable[[LossInputs], Tensor]
+    measured: Callable[[LossInputs], Bool[Tensor, "*v"]] = lambda inputs: inputs.has_depth
     needs: tuple[str, ...] = ()
     by_confidence: bool = False
     logs_weight: bool = True
@@ -39,23 +43,36 @@ class Term:
         return geometry.DEPTH_NAMES[cfg.depth] if self.key == "depth" else self.key
 
 
+def _any_pixel(inputs: LossInputs) -> Bool[Tensor, " v"]:
+    """Views whose pixels are not all excluded."""
+    return inputs.factor.sum(dim=(0, 2, 3)) > 0
+
+
+def _every_view(inputs: LossInputs) -> Bool[Tensor, " v"]:
+    return torch.ones_like(inputs.has_depth)
+
+
+def _every_batch(inputs: LossInputs) -> Bool[Tensor, ""]:
+    return torch.ones_like(inputs.has_depth[0])
+
+
 TERMS = (
     Term("pts3d", geometry.world_point_loss, by_confidence=True),
     Term("cam_pts3d", geometry.view_point_loss),
     Term("depth", geometry.depth_loss),
-    Term("ray_directions", geometry.ray_loss),
-    Term("pose_quats", pose.quat_loss, recompute=False),
-    Term("pose_trans", pose.trans_loss, recompute=False),
-    Term("normal", surface.normal_loss, recompute=False),
-    Term("gradient_matching", surface.gradient_loss),
-    Term("scale", geometry.scale_loss, recompute=False),
-    Term("mask", geometry.mask_loss, logs_weight=False),
-    Term("scale_distillation", regularizers.scale_distillation_loss, recompute=False),
-    Term("rig", regularizers.rig_loss, needs=("agent", "rig_pose"), recompute=False),
+    Term("ray_directions", geometry.ray_loss, _any_pixel),
+    Term("pose_quats", pose.quat_loss, pose.has_rotation, recompute=False),
+    Term("pose_trans", pose.trans_loss, pose.has_trans, recompute=False),
+    Term("normal", surface.normal_loss, surface.has_surface, recompute=False),
+    Term("gradient_matching", surface.gradient_loss, surface.has_surface),
+    Term("scale", geometry.scale_loss, geometry.has_scale, recompute=False),
+    Term("mask", geometry.mask_loss, _every_view, logs_weight=False),
+    Term("scale_distillation", regularizers.scale_distillation_loss, _every_batch, recompute=False),
+    Term("rig", regularizers.rig_loss, regularizers.has_partner, needs=("agent", "rig_pose"), recompute=False),
     Term("range", matching.range_loss),
-    Term("matching", matching.matching_loss, recompute=False),
-    Term("alignment", matching.alignment_loss, recompute=False),
-    Term("covisibility", matching.covisibility_loss, recompute=False),
-    Term("confidence", matching.confidence_loss, recompute=False),
-    Term("height", regularizers.height_loss, needs=("ground_height_m",)),
+    Term("matching", matching.matching_loss, matching.has_cells, recompute=False),
+    Term("alignment", matching.alignment_loss, matching.has_poses, recompute=False),
+    Term("covisibility", matching.covisibility_loss, matching.has_covisibility, recompute=False),
+    Term("confidence", matching.confidence_loss, matching.has_pairs, recompute=False),
+    Term("height", regularizers.height_loss, regularizers.has_unknown_depth, needs=("ground_height_m",)),
 )

@@ -45,8 +45,11 @@ def cloud_figures(prediction: Prediction, target: Target) -> dict[str, Float[Ten
     Both clouds hold the pixels with known depth; each is filtered by its own coordinates. ``chamfer_pred_to_true_m`` is
     the mean distance of predicted points to the nearest true point, ``chamfer_true_to_pred_m`` the reverse,
     ``chamfer_m`` the mean of the two: from 4,096 points to 32,768, at random but fixed pixels. ``bev_iou`` is the
-    intersection over union of the cells of 0.5 m, in the horizontal plane, that contain a point. NaN where a cloud is
-    empty.
+    intersection over union of the cells of 0.5 m, in the horizontal plane, that contain a point.
+
+    Without a true point there is nothing to measure: all are NaN. If only the predicted cloud is empty, true points are
+    infinitely far from it: ``bev_iou`` is 0, the distances from the truth are infinite, and so is their mean;
+    ``chamfer_pred_to_true_m`` is NaN.
     """
     predicted = in_reference_agent(prediction.points_world.detach().float(), target).flatten(1, 3)
     true = in_reference_agent(truth_in_view0(target).points_world, target).flatten(1, 3)
@@ -67,8 +70,10 @@ def cloud_figures(prediction: Prediction, target: Target) -> dict[str, Float[Ten
 
 
 def _compare(predicted: Float[Tensor, "n 3"], true: Float[Tensor, "m 3"]) -> Float[Tensor, " 4"]:
-    if not (len(predicted) and len(true)):
+    if not len(true):
         return torch.full((len(CLOUD_NAMES),), torch.nan, device=true.device, dtype=torch.float64)
+    if not len(predicted):
+        return torch.tensor([torch.inf, torch.nan, torch.inf, 0.0], device=true.device, dtype=torch.float64)
     accuracy = nearest_distance(predicted[:QUERY_POINTS], true[:REFERENCE_POINTS]).double().mean()
     completeness = nearest_distance(true[:QUERY_POINTS], predicted[:REFERENCE_POINTS]).double().mean()
     both = torch.stack([occupied(predicted, RADIUS_M), occupied(true, RADIUS_M)])

@@ -17,21 +17,33 @@ class TermMeans:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Tensor] = {}
 
     def reset(self) -> None:
         """Forget everything."""
         self._sums, self._counts = {}, {}
 
-    def update(self, terms: Mapping[str, Tensor], num_samples: int) -> None:
-        """Add the terms of a batch, each a mean over its samples."""
+    def update(
+        self, terms: Mapping[str, Tensor], num_samples: int, measured: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Add the terms of a batch, each a mean over its samples.
+
+        Args:
+            terms: by name.
+            num_samples: of the batch.
+            measured: false for the terms that the batch holds nothing for: they do not count.
+        """
         for name, value in terms.items():
-            weighted = value.detach().double() * num_samples
+            value = value.detach().double()
+            count = torch.full_like(value, num_samples)
+            if measured is not None and name in measured:
+                count = count * measured[name]
+            weighted = torch.where(count > 0, value * count, 0.0)
             self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
-            self._counts[name] = self._counts.get(name, 0) + num_samples
+            self._counts[name] = self._counts[name] + count if name in self._counts else count
 
     def compute(self, device: torch.device) -> dict[str, Tensor]:
-        """Means over everything that all ranks added; a collective call."""
+        """Means over everything that all ranks added, NaN if nothing of it was measured; a collective call."""
         names = sorted(self._sums)
         if distributed.is_available() and distributed.is_initialized():
             gathered: list[list[str]] = [[]] * distributed.get_world_size()
@@ -41,7 +53,7 @@ class TermMeans:
             return {}
         zero = torch.zeros((), dtype=torch.float64, device=device)
         sums = torch.stack([self._sums.get(name, zero) for name in names])
-        counts = torch.tensor([self._counts.get(name, 0) for name in names], dtype=torch.float64, device=device)
+        counts = torch.stack([self._counts.get(name, zero) for name in names])
         if distributed.is_available() and distributed.is_initialized():
             both = torch.stack([sums, counts])
             distributed.all_reduce(both)

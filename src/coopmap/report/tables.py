@@ -1,9 +1,7 @@
-"""Tables: values with labels, units and formats, for the terminal, Markdown, CSV and HTML."""
+"""Tables: values with labels, units and formats, for the terminal, Markdown, JSON and HTML."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -166,15 +164,6 @@ class Table:
                     record |= column.plain(value)
                 found.append(record)
         return found
-
-    def csv(self) -> str:
-        """Rows with full precision; what is missing is empty."""
-        records = self.records()
-        stream = io.StringIO(newline="")
-        writer = csv.DictWriter(stream, list(dict.fromkeys(name for record in records for name in record)))
-        writer.writeheader()
-        writer.writerows(records)
-        return stream.getvalue()
 
     def markdown(self, level: int = 2) -> str:
         """Headings of that level and below, a table per section; marked cells in bold."""

@@ -18,14 +18,17 @@ from coopmap.runs.reader import flatten
 log = logging.getLogger(__name__)
 
 VOLATILE_KEYS = ("run_dir", "runs_root", "resume", "callbacks", "logger", "checkpoint", "data.num_workers")
-"""Keys in which a run may differ from the one that it continues under ``resume=auto``."""
+"""Keys that change nothing about what is learned."""
+
+CONTINUABLE_KEYS = (*VOLATILE_KEYS, "trainer.devices", "trainer.num_nodes")
+"""Keys in which a run may differ from the one that it continues under ``resume=auto``: besides, on how many devices."""
 
 
 def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, RunFolder]:
     """Determine a run's folder and the checkpoint it resumes from; creates nothing.
 
     ``resume=auto`` continues ``run_dir`` if that was given and holds a checkpoint, else the newest unfinished run of
-    the experiment that has one and whose configuration equals this one up to :data:`VOLATILE_KEYS`; else a new run
+    the experiment that has one and whose configuration equals this one up to :data:`CONTINUABLE_KEYS`; else a new run
     starts. ``resume=latest``, the name of a run and its folder continue that run with its stored configuration.
     ``resume=<checkpoint>`` starts a new run from there.
 
@@ -99,7 +102,7 @@ def _newest_continuable(config: Config) -> RunFolder | None:
 
 
 def differences(stored: Config, current: Config) -> list[str]:
-    """Keys in which two configurations differ, the volatile ones left out: ``optim.lr: 0.0001 -> 0.0002``."""
+    """Keys in which two configurations differ, but for :data:`CONTINUABLE_KEYS`: ``optim.lr: 0.0001 -> 0.0002``."""
     before, now = (flatten(yaml.safe_load(to_yaml(config))) for config in (stored, current))
-    keys = [key for key in sorted(before.keys() | now.keys()) if not key.startswith(VOLATILE_KEYS)]
+    keys = [key for key in sorted(before.keys() | now.keys()) if not key.startswith(CONTINUABLE_KEYS)]
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import to_yaml
+from coopmap.config.machine import check_gpus
 from coopmap.config.run_id import sweep_suffix
 from coopmap.data import OPV2VDataModule
 from coopmap.losses import build_loss
@@ -151,8 +152,7 @@ def trainer_options(config: Config) -> dict[str, Any]:
         warnings.filterwarnings("ignore", pattern)
     options = {name: value for name, value in asdict(config.trainer).items() if value is not None}
     options.pop("overfit_batches", None)  # handled by build_datamodule: batches are drawn anew in each epoch
-    if str(options["accelerator"]) in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"machine={config.machine}: PyTorch finds no CUDA GPU; machine=laptop runs on the CPU")
+    check_gpus(config.machine, options["accelerator"], options["devices"], torch.cuda.device_count())
     lacks_bf16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
     if options.get("precision") == "bf16-mixed" and lacks_bf16:
         log.warning("this GPU has no bf16: training in float32")

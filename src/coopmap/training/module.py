@@ -179,7 +179,7 @@ class PoseLearner(L.LightningModule):
         observation = self.with_inputs(batch.observation, batch_idx)
         prediction, target = self(observation), batch.target
         total, terms = self.criterion(prediction, target)
-        self.terms.update({"loss": total, **terms}, len(batch.metas))
+        self.terms.update({"loss": total, **terms}, len(batch.metas), terms.measured)
         rows = measure(prediction, target)
         self.measures.update(rows)
         if self.baseline is not None:

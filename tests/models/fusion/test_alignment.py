@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from coopmap.geometry.cameras import camera_rays
-from coopmap.geometry.panorama import look_up, warp_cameras
+from coopmap.geometry.panorama import look_up
+from coopmap.geometry.stitching import warp_cameras
 from coopmap.models.fusion import group_cameras
 from coopmap.types import Observation
 

@@ -17,12 +17,12 @@ from coopmap.config.data import DataConfig
 from coopmap.data.augmentation import roll_columns
 from coopmap.data.cache.encoding import Content, decoded_masks, decoded_rays, encoded_rays, encoded_vehicles
 from coopmap.data.cache.stored import StoredRecord
+from coopmap.data.camera_views import CameraViews
 from coopmap.data.mosaic import MosaicViews, in_view
 from coopmap.data.opv2v import VehicleBoxes
 from coopmap.data.panorama_frame import PanoramaFrame
 from coopmap.data.vehicles import vehicle_pixels
 from coopmap.data.views import (
-    CameraViews,
     GroupedViews,
     Masks,
     PanoramaViews,
@@ -32,8 +32,8 @@ from coopmap.data.views import (
     turned_points,
 )
 from coopmap.geometry.mosaic import Mosaic
-from coopmap.geometry.panorama import brightness_table
 from coopmap.geometry.prepared_warp import PreparedWarp
+from coopmap.geometry.stitching import brightness_table
 from coopmap.geometry.targets import SeenPoints, scattered
 
 

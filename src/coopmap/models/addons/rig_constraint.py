@@ -83,12 +83,20 @@ def _agents(prediction: Prediction, rig: _Poses) -> _Poses:
     return _Poses(mean_quat(estimates.quat), estimates.trans.mean(dim=2))
 
 
+HALF_TURN = 1e-6
+"""Cosine of half the angle between two rotations up to which they are a half turn apart; above rounding in float32."""
+
+
 def mean_quat(quat: Float[Tensor, "*b k 4"]) -> Float[Tensor, "*b 4"]:
     """Mean rotation: normalized sum of unit quaternions, each with the sign that is nearer to the first.
 
     For a small spread this is the chordal mean (Markley et al., 2007); unlike an eigenvector or a singular value
     decomposition it has finite gradients where all are the same.
+
+    Between half turns apart (up to :data:`HALF_TURN`) no sign is nearer: a rotation that is a half turn from the first
+    does not count, whatever the signs are, so that the mean depends neither on them nor on rounding.
     """
-    nearer = torch.where((quat * quat[..., :1, :]).sum(dim=-1, keepdim=True) < 0, -quat, quat)
+    cosine = (quat * quat[..., :1, :]).sum(dim=-1, keepdim=True)
+    nearer = torch.where(cosine.abs() > HALF_TURN, quat * cosine.sign(), 0.0)
     total = nearer.sum(dim=-2)
     return total / total.norm(dim=-1, keepdim=True).clamp(min=1e-8)
