@@ -244,10 +244,7 @@ def test_nothing_waits_for_the_device():
     """Values that do not exist cannot be looked at."""
     with FakeTensorMode() as mode:
         a, b, weight = (mode.from_tensor(value) for value in noisy_matches(random_pose(0), 0))
-        a.requires_grad_()
-        result = align(a, b, weight, tilt_sigma=0.02)
-        result.pose.sum().backward()
-        assert result.pose.shape == (4, 4)
+        assert align(a, b, weight, tilt_sigma=0.02).pose.shape == (4, 4)
 
 
 def test_ray_covariance_is_along_and_across_the_ray():

@@ -44,11 +44,11 @@ MAX_ROTATION_SIGMA, MAX_TRANSLATION_SIGMA_M = 0.5, 15.0
 """Root of the summed variances, radians and meters, above which the pose counts as not determined by its matches."""
 
 # Of the kernel, per Gauss-Newton step. Wider ones find the way from farther off among few outliers, but lose it among
-# many: with last steps of 8, 4, 2, ... the best start is left for 4 of 10 pairs with 80 % outliers, with these for none.
+# many: last steps of 8, 4, 2, ... leave the best start for 4 of 10 pairs with 80 % outliers, these for none.
 _CANDIDATE_WIDENING = (4.0, 2.0, 1.5)
 _WIDENING = (1.5, 1.0, 1.0, 1.0, 1.0)
 _CANDIDATES = 4
-_NEWTON_STEPS = 4  # without, then with gradients
+_NEWTON_STEPS = 3  # without, then with gradients
 
 
 class Alignment(NamedTuple):
