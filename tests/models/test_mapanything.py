@@ -11,7 +11,7 @@ from coopmap.types import Observation, Prediction
 
 from .support import load_config, make_observation
 
-FIELDS = [field.name for field in dataclasses.fields(Prediction)]
+FIELDS = [field.name for field in dataclasses.fields(Prediction) if field.name != "matches"]
 
 
 def objective(prediction: Prediction) -> torch.Tensor:

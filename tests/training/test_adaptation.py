@@ -37,7 +37,7 @@ def adapted(preset: str, *overrides: str) -> nn.Module:
 
 
 def objective(prediction: Prediction) -> torch.Tensor:
-    return sum(getattr(prediction, field.name).square().mean() for field in fields(Prediction))
+    return sum(value.square().mean() for value in vars(prediction).values() if value is not None)
 
 
 def trained_parts(model: nn.Module) -> set[str]:
