@@ -82,6 +82,8 @@ def layout_of(row: Row) -> list[str]:
         layout = ["model/fusion=none"] * ("model/fusion" not in row) + ["data.layout=cameras"]
     else:
         layout = ["data.layout=panorama"] * unfused
+    if row.get("experiment") == "mosaic_posefix" and row.get("task") == "augmented":  # docs/mosaic.md
+        layout = [*layout, "data.augmentation.yaw_roll=false"]
     return layout + ["model.fusion.injection=none"] * unfused
 
 
@@ -146,7 +148,7 @@ def test_composes(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
         group: row[group] for group in row if group in found
     }
     if "data" in row:
-        assert (config.data.town is not None) == (row["data"] == "town")
+        assert (config.data.town is not None) == (row["data"] in ("town", "streets"))
     if "loss/start" in row:
         values = {"scratch": (1.0, 0.0), "released": (0.5, 3.0)}
         assert (config.loss.robust_alpha, config.loss.weights.normal) == values[row["loss/start"]]

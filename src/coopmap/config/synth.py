@@ -120,7 +120,7 @@ class TownConfig:
             require(is_count, "traffic", self.traffic, "0 to 20 cars (opv2v and uniform: with towns=per_scenario)")
             require(self.style == "all", "style", self.style, "towns=per_scenario beside it")
         for style in self.styles:
-            require_choice("style", style, STYLES)
+            require_choice("style", style, ("all", *STYLES))
         require(len(self.styles) > 0, "style", self.style, "all, a name, or a list of names")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(100 <= self.size_m <= 400, "size_m", self.size_m, "100 to 400 m")
@@ -160,9 +160,8 @@ class TownConfig:
     @property
     def styles(self) -> tuple[str, ...]:
         """Styles that streets are drawn from."""
-        if self.style == "all":
-            return STYLES
-        return (self.style,) if isinstance(self.style, str) else tuple(map(str, self.style))
+        named = (self.style,) if isinstance(self.style, str) else tuple(map(str, self.style))
+        return STYLES if named == ("all",) else named
 
 
 def tiny_town(root: str, depth_root: str | None, **changes: Any) -> TownConfig:

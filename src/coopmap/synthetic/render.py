@@ -16,7 +16,6 @@ from coopmap.synthetic.cars import Car
 from coopmap.synthetic.scenario import SPLITS, Drive, scenario_index
 from coopmap.synthetic.shading import View
 from coopmap.synthetic.street import StreetView
-from coopmap.synthetic.surface import merge
 from coopmap.synthetic.worlds import view_of, world_of
 
 _NEIGHBOR_M = 70.0
@@ -33,7 +32,7 @@ def render_agent(
     world, name = world_of(cfg, split, index), drive.frames[frame]
     own = next(car for car in drive.cars[frame] if car.id == agent)
     others = [car for car in drive.cars[frame] if car.id != agent]
-    view = view_of(world, merge([car.surface() for car in others]))
+    view = view_of(world, others)
     lidar_pose = sensors.lidar_cords(own.pose_ue)
     cords = sensors.camera_cords(lidar_pose)
     world_from_lidar, world_from_camera = pose_from_carla(lidar_pose), pose_from_carla(cords)
@@ -41,7 +40,7 @@ def render_agent(
     for camera, pose in enumerate(world_from_camera):
         seed = (cfg.seed, 5, SPLITS.index(split), index, frame, agent, camera)
         z_depth, rgb = _photograph(cfg, view, pose, seed)
-        writer.write_image(folder / f"{name}_camera{camera}.png", rgb)
+        writer.write_image(folder / f"{name}_camera{camera}.png", rgb, noisy=cfg.per_scenario)
         if depth_folder is not None:
             np.save(depth_folder / f"{name}_camera{camera}_depth.npy", z_depth)
     writer.write_sweep(folder / f"{name}.pcd", _sweep(cfg, view, world_from_lidar))

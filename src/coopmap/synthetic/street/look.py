@@ -42,7 +42,7 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, Sky]:
     clouds = rng.uniform(0.75, 1.0) if overcast else rng.uniform(0.0, 0.6)
     sun = (0.0 if overcast else rng.uniform(0.45, 1.0)) * tint
     blue = np.array([0.9, 0.97, 1.08]) if not overcast else np.array([1.0, 1.0, 1.02])
-    ambient = rng.uniform(0.35, 0.6) * blue if not overcast else rng.uniform(0.6, 0.95) * blue
+    ambient = rng.uniform(0.45, 0.7) * blue if not overcast else rng.uniform(0.6, 0.95) * blue
     zenith = np.array([0.2, 0.42, 0.8]) * rng.uniform(0.6, 1.2) * rng.uniform(0.85, 1.15, 3)
     horizon = np.array([0.8, 0.87, 0.93]) * rng.uniform(0.75, 1.05) * (1 - 0.5 * low * np.array([0.0, 0.25, 0.55]))
     cloud = np.array([0.95, 0.95, 0.96]) * (rng.uniform(0.6, 0.95) if overcast else rng.uniform(0.85, 1.0))
@@ -142,7 +142,7 @@ class Film:
         rng = np.random.default_rng(seed)
         height, width = color.shape[:2]
         image = color * (np.float32(self.exposure * np.exp(rng.normal(0, self.exposure_spread))) * self.balance)
-        gray = image.mean(axis=-1, keepdims=True)
+        gray = (image @ np.full(3, 1 / 3, dtype=np.float32))[..., None]
         image = gray + (image - gray) * np.float32(self.saturation)
         if self.vignette > 0.02:
             v, u = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
@@ -150,6 +150,6 @@ class Film:
         image = np.clip(image, 0, 1) ** np.float32(self.gamma)
         sigma = self.blur_px * width / 160
         if sigma > 0.05:
-            image = cv2.GaussianBlur(image, (0, 0), sigma)
+            image[:] = cv2.GaussianBlur(image, (0, 0), sigma)
         image += np.float32(self.noise) * rng.standard_normal(image.shape, dtype=np.float32)
         return np.clip(image, 0, 1)
