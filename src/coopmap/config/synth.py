@@ -120,7 +120,7 @@ class TownConfig:
             require(is_count, "traffic", self.traffic, "0 to 20 cars (opv2v and uniform: with towns=per_scenario)")
             require(self.style == "all", "style", self.style, "towns=per_scenario beside it")
         for style in self.styles:
-            require_choice("style", style, ("all", *STYLES))
+            require_choice("style", style, ("all", *STYLES) if isinstance(self.style, str) else STYLES)
         require(len(self.styles) > 0, "style", self.style, "all, a name, or a list of names")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(100 <= self.size_m <= 400, "size_m", self.size_m, "100 to 400 m")
@@ -173,6 +173,20 @@ def tiny_town(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
         "agents_min": 2,
         "agents_max": 3,
         "traffic": 2,
+        "image_scale": 0.125,
+        "lidar": LidarConfig(beams=16, azimuth_steps=180),
+        "workers": 1,
+    }
+    return TownConfig(root=root, depth_root=depth_root, **(values | changes))
+
+
+def tiny_streets(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
+    """Streets that render in seconds: two of training and one of validation, 100 x 75 pixels."""
+    values: dict[str, Any] = {
+        "towns": "per_scenario",
+        "scenarios": ScenarioCounts(train=2, validate=1, test=0),
+        "agents_min": 2,
+        "agents_max": 3,
         "image_scale": 0.125,
         "lidar": LidarConfig(beams=16, azimuth_steps=180),
         "workers": 1,

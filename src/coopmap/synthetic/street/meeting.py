@@ -10,15 +10,16 @@ from jaxtyping import Float
 
 from coopmap.synthetic.street.roads import Road
 
-DISTANCE_BIN_M, HEADING_BIN_DEG = 5.0, 15.0
+DISTANCE_BIN_M, HEADING_EDGES_DEG = 5.0, (45.0, 135.0)
 OPV2V_DISTANCES = (0, 0, 19, 42, 106, 73, 64, 71, 46, 122, 43, 38, 17, 19)
-OPV2V_HEADINGS = (133, 2, 0, 0, 45, 77, 79, 10, 7, 11, 156, 140)
-"""Pairs of agents within 70 m of each other, by distance and by angle between their headings: 660 pairs in the 4
-scenarios of OPV2V's split ``test_culver_city``, counted from its metadata files."""
+OPV2V_HEADINGS = (135, 218, 307)
+"""Pairs of agents within 70 m of each other, by distance (bins of 5 m) and by the angle between their headings (same,
+crossing, opposite): 660 pairs in the 4 scenarios of OPV2V's split ``test_culver_city``, counted from its metadata."""
 
 _NEAREST_M, _FARTHEST_M = 7.0, 70.0
 _CANDIDATES = 1024
 _REACH_M = 46.0
+_ROUNDS, _STEP = 15, 0.5
 _TRIES = 20
 
 
@@ -72,9 +73,8 @@ def draw_agents(
 ) -> list[Track]:
     """Agents of a scenario.
 
-    Many sets of cars are put on the lanes at random; one of them is chosen with the odds that make pairs of cars as
-    frequent as asked for: the product over its pairs of how often such a distance, and such an angle, is wanted over
-    how often it occurs among all sets.
+    Many sets of cars are put on the lanes at random; one of them is chosen, with odds that make distances and angles
+    of pairs as frequent as asked for, as far as the roads allow: of four cars on one road, two head the same way.
 
     Args:
         rng: decides.
@@ -94,25 +94,42 @@ def draw_agents(
         if not fits.any():
             continue
         turn = np.abs(np.rad2deg(_wrapped(found.yaw[:, first] - found.yaw[:, second])))
-        odds = np.where(fits, _log_odds(gap[:, :, 0], turn, fits, statistics), -np.inf)
-        return found.tracks(roads, int(np.argmax(odds + rng.gumbel(size=len(odds)))))
+        odds = _log_odds(gap[fits, :, 0], turn[fits], statistics)
+        return found.tracks(roads, int(np.flatnonzero(fits)[np.argmax(odds + rng.gumbel(size=len(odds)))]))
     raise RuntimeError(f"no room for {count} agents on this street")
 
 
-def _log_odds(gap_m: np.ndarray, turn_deg: np.ndarray, fits: np.ndarray, statistics: str) -> np.ndarray:
-    """Log of wanted over offered frequency, summed over the pairs of each set."""
+def _log_odds(gap_m: np.ndarray, turn_deg: np.ndarray, statistics: str) -> Float[np.ndarray, " k"]:
+    """Log odds of sets of cars, under which their pairs have the distances and angles asked for, as far as they can.
+
+    Odds are a product over a set's pairs of one factor per bin (the distribution nearest to the offered one that has
+    the wanted means is of this form); the factors are found by iterative scaling.
+
+    Args:
+        gap_m: ``(k, p)`` distances of the pairs of each set.
+        turn_deg: the same of angles between headings.
+        statistics: ``opv2v`` or ``uniform``.
+    """
+    odds = np.zeros(len(gap_m))
     if gap_m.shape[1] == 0:
-        return np.zeros(len(gap_m))
-    total = np.zeros(len(gap_m))
-    for value, width, wanted in (
-        (gap_m, DISTANCE_BIN_M, np.array(OPV2V_DISTANCES if statistics == "opv2v" else (0, *(1,) * 13), dtype=float)),
-        (turn_deg, HEADING_BIN_DEG, np.array(OPV2V_HEADINGS if statistics == "opv2v" else (1,) * 12, dtype=float)),
+        return odds
+    uniform = statistics == "uniform"
+    distances = np.array((0, *(1,) * 13) if uniform else OPV2V_DISTANCES, dtype=float)
+    headings = np.array((1, 2, 1) if uniform else OPV2V_HEADINGS, dtype=float)
+    kinds = []
+    for index, wanted in (
+        (np.clip(gap_m / DISTANCE_BIN_M, 0, len(distances) - 1).astype(int), distances),
+        (np.digitize(turn_deg, HEADING_EDGES_DEG), headings),
     ):
-        index = np.clip(value / width, 0, len(wanted) - 1).astype(int)
-        offered = np.bincount(index[fits].ravel(), minlength=len(wanted)).astype(float)
-        ratio = np.log((wanted / wanted.sum() + 0.004) / (offered / offered.sum() + 0.004))
-        total += ratio[index].sum(axis=1)
-    return total
+        shares = np.stack([(index == each).mean(axis=1) for each in range(len(wanted))], axis=1)
+        possible = wanted * (shares.sum(axis=0) > 0)
+        kinds.append((shares, possible / max(possible.sum(), 1.0)))
+    for _ in range(_ROUNDS):
+        for shares, wanted in kinds:
+            weight = np.exp(odds - odds.max())
+            offered = weight @ shares / weight.sum()
+            odds = odds + _STEP * gap_m.shape[1] * shares @ np.log((wanted + 0.004) / (offered + 0.004))
+    return odds
 
 
 def _draw(

@@ -12,6 +12,9 @@ from coopmap.synthetic.street.styles import Style
 SPREAD_M = 78.0
 """Roads run this far from the meeting place."""
 
+_CROSSING_SHARE = 0.85
+"""Of cars on one road, at least 40 % of pairs head the same way; in OPV2V 20 % do, and 33 % cross."""
+
 
 @dataclass(frozen=True)
 class Road:
@@ -92,19 +95,13 @@ def _axes(heading: float) -> tuple[np.ndarray, np.ndarray]:
     return np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
 
 
-def draw_roads(rng: np.random.Generator, style: Style, crossing: bool) -> tuple[Road, ...]:
-    """Roads through a meeting place at the origin.
-
-    Args:
-        rng: decides.
-        style: widths and angles.
-        crossing: whether roads cross, or there is one only.
-    """
+def draw_roads(rng: np.random.Generator, style: Style) -> tuple[Road, ...]:
+    """Roads through a meeting place at the origin: one, or one that others cross."""
     heading = rng.uniform(-np.pi, np.pi)
     bend = 0.0 if rng.random() < style.straight else rng.choice([-1.0, 1.0]) / rng.uniform(*style.bend_radius_m)
     main = _road(rng, style, np.zeros(2), heading, bend, (-SPREAD_M, SPREAD_M), style.lanes)
     roads = [main]
-    if crossing:
+    if rng.random() < _CROSSING_SHARE:
         places = [rng.uniform(-14, 14)]
         if rng.random() < style.second_crossing:
             places.append(places[0] + rng.choice([-1, 1]) * rng.uniform(30, 46))

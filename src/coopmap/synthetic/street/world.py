@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -27,7 +28,6 @@ HARD_SHARE = 0.2
 HARD = ("identical", "blank", "empty")
 """Hard streets: identical houses, walls without windows, or a junction with nothing around it."""
 
-_CROSSING_SHARE = 0.8
 _SLOPE_SHARES, _SLOPES_DEG = (0.6, 0.25, 0.15), ((0.0, 0.2), (0.2, 2.0), (2.0, 6.0))
 """Steepest slope of a street: shares of streets, and their ranges. OPV2V's roads: 95 % under 0.2 degrees."""
 
@@ -60,11 +60,10 @@ class Street:
 
     def __init__(self, cfg: TownConfig, split: str, index: int) -> None:
         rng = np.random.default_rng(street_seed(cfg.seed, split, index))
-        self.style = str(rng.choice(cfg.styles))
+        self.style, self.hard = draw_kind(rng, cfg.styles)
         style = STYLES[self.style]
-        self.hard = str(rng.choice(HARD)) if rng.random() < HARD_SHARE else "none"
         self.slope_deg = _draw_slope(rng)
-        self.roads = draw_roads(rng, style, crossing=rng.random() < _CROSSING_SHARE)
+        self.roads = draw_roads(rng, style)
         self.terrain = Terrain(
             rng, 2 * HALF_M, self.slope_deg, hills=max(0.0, rng.uniform(-0.5, 0.8)), cell_m=4.0, rings=9
         )
@@ -104,6 +103,12 @@ class Street:
     def record(self) -> dict[str, str | float]:
         """What evaluations may sort streets by."""
         return {"style": self.style, "hard": self.hard, "slope_deg": round(self.slope_deg, 3)}
+
+
+def draw_kind(rng: np.random.Generator, names: Sequence[str]) -> tuple[str, str]:
+    """Style, one of ``names``, and hardness of a street: what is drawn first."""
+    style = str(rng.choice(names))
+    return style, str(rng.choice(HARD)) if rng.random() < HARD_SHARE else "none"
 
 
 def _draw_slope(rng: np.random.Generator) -> float:
