@@ -34,7 +34,7 @@ from coopmap.synthetic.worlds import plan_drive
 FORMAT = 1
 """Increment when the same configuration produces different files of a town."""
 
-STREET_FORMAT = 1
+STREET_FORMAT = 2
 """The same for streets."""
 
 _RECORD = "town.yaml"

@@ -27,18 +27,18 @@ BASE_COLORS = {
 
 @lru_cache(maxsize=1)
 def _noise_bank() -> np.ndarray:
-    """Periodic-looking noise at three scales, to flip, shift and mix."""
+    """Noise at three scales, to take pieces of."""
     rng = np.random.default_rng(11)
-    return np.stack([value_noise(rng, _TEXELS, cells, octaves) for cells, octaves in ((10, 4), (48, 4), (200, 3))])
+    size = _TEXELS + _TEXELS // 2
+    return np.stack([value_noise(rng, size, cells, octaves) for cells, octaves in ((15, 4), (72, 4), (300, 3))])
 
 
 def _noise(rng: np.random.Generator, amplitude: Float[np.ndarray, "3"]) -> np.ndarray:
-    """One mixture of the bank's scales."""
+    """A mixture of pieces at the three scales."""
     mixed = np.zeros((_TEXELS, _TEXELS), dtype=np.float32)
     for layer, strength in zip(_noise_bank(), amplitude, strict=True):
-        turned = np.rot90(layer, int(rng.integers(4)))
-        down, right = (int(number) for number in rng.integers(0, _TEXELS, 2))
-        mixed += np.float32(strength) * np.roll(turned, (down, right), axis=(0, 1))
+        down, right = rng.integers(0, layer.shape[0] - _TEXELS, 2)
+        mixed += np.float32(strength) * layer[down : down + _TEXELS, right : right + _TEXELS]
     return mixed
 
 

@@ -127,7 +127,7 @@ class Film:
         """A camera type, exposed for the light that there is, more or less well."""
         brightness = float((light.ambient + 0.6 * light.sun * light.toward_sun[2]).mean())
         return cls(
-            float(np.exp(rng.normal(0, 0.2))) * 0.95 / max(brightness, 0.2),
+            float(np.exp(rng.normal(0, 0.2))) * 1.1 / max(brightness, 0.2),
             float(rng.uniform(0, 0.12)),
             np.exp(rng.normal(0, 0.04, 3)).astype(np.float32),
             float(np.exp(rng.normal(0, 0.15))),

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from coopmap.synthetic.buildings import landmark
 from coopmap.synthetic.cars import vivid
-from coopmap.synthetic.street import facades, objects
-from coopmap.synthetic.street.objects import BuildingPlan, plan_building
+from coopmap.synthetic.street import facades, furniture
+from coopmap.synthetic.street.houses import BuildingPlan, building, paint, plan_building
 from coopmap.synthetic.street.roads import Road
 from coopmap.synthetic.street.styles import Style
 from coopmap.synthetic.surface import Surface, frustum_sides, quads, rectangle
@@ -114,7 +114,7 @@ def place_buildings(rng: np.random.Generator, site: Site, style: Style, hard: st
                     width = min(plan.width, plan.depth) - 0.6
                     site.put(landmark(int(rng.integers(6)), vivid(rng.random()), width), corners.mean(axis=0), yaw)
                 else:
-                    site.put(objects.building(plan), front, yaw)
+                    site.put(building(plan), front, yaw)
 
 
 def _plan(rng: np.random.Generator, style: Style, hue: float, hard: str, fixed: BuildingPlan) -> BuildingPlan:
@@ -144,7 +144,7 @@ def place_backdrop(rng: np.random.Generator, site: Site, style: Style) -> None:
         rect = (-half[0], -half[1], half[0], half[1])
         height = rng.uniform(12, 70)
         tile = facades.FIRST_FACADE + int(rng.integers(facades.FACADES))
-        color = objects.paint(rng, rng.random(), style.saturation, (0.3, 0.9))
+        color = paint(rng, rng.random(), style.saturation, (0.3, 0.9))
         tower = [
             quads(frustum_sides(rect, rect, -20.0, height), tile, color, (6.0, (height + 20) / 3.0)),
             quads(rectangle(rect, height), 0, color),
@@ -159,18 +159,18 @@ def place_furniture(rng: np.random.Generator, site: Site, style: Style, hard: st
     sparse = 0.0 if hard in ("blank", "empty") else 0.25 if hard == "identical" else float(rng.uniform(0.5, 1.6))
     hue = rng.choice([0.25, 0.25, 0.3, 0.1, 0.05])
     kinds: dict[str, tuple[float, list[Surface]]] = {
-        "tree": (style.trees, [objects.tree(rng, hue) for _ in range(5)]),
-        "pole": (style.poles, [objects.pole(rng) for _ in range(3)]),
+        "tree": (style.trees, [furniture.tree(rng, hue) for _ in range(5)]),
+        "pole": (style.poles, [furniture.pole(rng) for _ in range(3)]),
     }
     kinds |= {
-        kind: (rate, [objects.CLUTTER[kind](rng) for _ in range(1 if hard == "identical" else 3)])
+        kind: (rate, [furniture.CLUTTER[kind](rng) for _ in range(1 if hard == "identical" else 3)])
         for kind, rate in style.clutter.items()
         if rng.random() < 0.75
     }
     for kind, (rate, pool) in kinds.items():
         for road in site.roads:
             _line_road(rng, site, road, kind, rate * sparse, pool)
-    pool = [objects.tree(rng, hue, 9.0) for _ in range(5)] + [objects.CLUTTER["bush"](rng) for _ in range(2)]
+    pool = [furniture.tree(rng, hue, 9.0) for _ in range(5)] + [furniture.CLUTTER["bush"](rng) for _ in range(2)]
     _scatter(rng, site, style.yard_trees * sparse * 25, pool, 10.0, 70.0)
     _scatter(rng, site, 25.0 * (sparse > 0), pool, 75.0, 140.0)
 

@@ -37,7 +37,7 @@ class Style:
         yard_trees: per lot.
         parked: share of parking places taken.
         poles: per 10 m of roadside.
-        clutter: per 10 m of roadside, by kind, see :mod:`coopmap.synthetic.street.objects`.
+        clutter: per 10 m of roadside, by kind, see :mod:`coopmap.synthetic.street.furniture`.
         traffic: fewest and most other moving cars.
         skyline: share of streets with high buildings far off.
     """
