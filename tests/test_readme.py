@@ -115,7 +115,7 @@ def test_what_is_to_be_trained_can_be_composed(command: str) -> None:
 
 
 def test_frame_in_the_readme_is_one_of_the_demo() -> None:
-    from coopmap.synthetic.drives import plan_drive
+    from coopmap.synthetic.worlds import plan_drive
 
     drive = plan_drive(TownConfig(), "test", 0)
     assert f"frame={TownConfig().root}/test/{drive.name}/{drive.frames[0]} " in README

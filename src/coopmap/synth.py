@@ -1,4 +1,4 @@
-"""``coopmap synth``: render a synthetic town and drives through it, in the layout of OPV2V."""
+"""``coopmap synth``: render synthetic streets, or a town and drives through it, in the layout of OPV2V."""
 
 from __future__ import annotations
 

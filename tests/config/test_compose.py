@@ -108,7 +108,8 @@ def test_new_parts_may_get_a_learning_rate() -> None:
         ("experiment=cyl_posfix", r"experiment=cyl_posfix: no such choice.*Did you mean experiment=cyl_posefix\?"),
         (
             "data=twon",
-            r"data=twon: no such choice; there are four_camera, mosaic, panorama, town.*Did you mean data=town\?",
+            r"data=twon: no such choice; there are four_camera, mosaic, panorama, streets, town"
+            r".*Did you mean data=town\?",
         ),
         ("machine=local3900", r"Did you mean machine=local3090\?"),
         ("seed=abc", r"seed: Value 'abc' of type 'str' could not be converted to Integer"),

@@ -155,7 +155,7 @@ def test_composes(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
         group: row[group] for group in row if group in found
     }
     if "data" in row:
-        assert (config.data.town is not None) == (row["data"] == "town")
+        assert (config.data.town is not None) == (row["data"] in ("town", "streets"))
     if "loss/start" in row:
         values = {"scratch": (1.0, 0.0), "released": (0.5, 0.3 if objective_of(row) in ("v11", "relative") else 3.0)}
         assert (config.loss.robust_alpha, config.loss.weights.normal) == values[row["loss/start"]]

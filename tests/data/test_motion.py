@@ -13,10 +13,11 @@ from coopmap.data.vehicles import vehicle_masks, vehicles_around
 from coopmap.geometry import pose_from_carla
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.synthetic import read_config, sensors
-from coopmap.synthetic.drives import plan_drive, scenario_index
 from coopmap.synthetic.raycast import Caster
+from coopmap.synthetic.scenario import scenario_index
 from coopmap.synthetic.surface import merge
 from coopmap.synthetic.town import town_of
+from coopmap.synthetic.worlds import plan_drive
 
 
 def shows_other_driver(town, dataset, sample, view):

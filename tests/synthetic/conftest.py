@@ -1,11 +1,23 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from coopmap.config.synth import TownConfig
+from coopmap.config.synth import TownConfig, tiny_streets
+from coopmap.synthetic import render_town
 
 
 @pytest.fixture(scope="session")
 def yaml_paths(town: TownConfig) -> list[Path]:
     """One path per agent and frame."""
     return sorted(Path(town.root).glob("*/*/*/*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def streets(make_once: Callable[[str, Callable[[Path], None]], Path]) -> TownConfig:
+    """Three rendered streets; their configuration says where. Read only."""
+
+    def config(folder: Path) -> TownConfig:
+        return tiny_streets(str(folder / "streets"), str(folder / "depth"))
+
+    return config(make_once("streets", lambda folder: render_town(config(folder))))

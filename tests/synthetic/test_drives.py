@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from coopmap.config.synth import ScenarioCounts, TownConfig, tiny_town
-from coopmap.synthetic.drives import Drive, plan_drive
+from coopmap.synthetic.scenario import Drive
 from coopmap.synthetic.streets import LANE_M, StreetPlan, along_lane, lane_length_m
+from coopmap.synthetic.worlds import plan_drive
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,9 @@ from pypcd4 import PointCloud
 from coopmap.config.synth import TownConfig
 from coopmap.geometry import points_cv_from_ue, points_ue_from_cv, pose_cv_from_ue, pose_from_carla
 from coopmap.synthetic import build_scene, read_config, town_of
+from coopmap.synthetic.scenario import scenario_index
 from coopmap.synthetic.terrain import Terrain
+from coopmap.synthetic.worlds import world_of
 
 
 class Agent:
@@ -37,11 +39,13 @@ class Agent:
         return pose_cv_from_ue(pose_from_carla(self.content[f"camera{camera}"]["cords"]))
 
 
-@pytest.fixture(scope="module")
-def agents(town: TownConfig, yaml_paths: list[Path]) -> list[Agent]:
-    cfg = read_config(town.root)
-    cfg.root, cfg.depth_root = town.root, town.depth_root
-    return [Agent(cfg, path) for path in yaml_paths[::2]]
+@pytest.fixture(scope="module", params=["town", "streets"])
+def agents(request: pytest.FixtureRequest) -> list[Agent]:
+    rendered: TownConfig = request.getfixturevalue(request.param)
+    cfg = read_config(rendered.root)
+    cfg.root, cfg.depth_root = rendered.root, rendered.depth_root
+    paths = sorted(Path(cfg.root).glob("*/*/*/*.yaml"))
+    return [Agent(cfg, path) for path in (paths[::2] if request.param == "town" else paths)]
 
 
 def first_hit(scene: trimesh.Trimesh, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -79,7 +83,8 @@ def test_sweep_lies_on_the_mesh(agents: list[Agent]) -> None:
         reach = np.linalg.norm(points, axis=1)
         pose = pose_cv_from_ue(pose_from_carla(agent.content["lidar_pose"]))
         hit = first_hit(agent.scene, pose[:3, 3], (points / reach[:, None]) @ pose[:3, :3].T)
-        assert np.nanquantile(np.abs(hit - reach), 0.99) < 2e-3
+        # files round to 0.1 mm, which a beam that grazes flat ground stretches
+        assert np.nanquantile(np.abs(hit - reach), 0.99) < (4e-3 if agent.cfg.per_scenario else 2e-3)
 
 
 def test_agents_see_one_another(agents: list[Agent]) -> None:
@@ -111,7 +116,8 @@ def test_own_body_blocks_no_view(agents: list[Agent]) -> None:
 def test_scene_faces_turn_outwards(agents: list[Agent]) -> None:
     """The ground's faces look up, that is towards -y in OpenCV axes."""
     scene = agents[0].scene
-    ground = len(town_of(agents[0].cfg).terrain.surface().triangles)
+    split, scenario = agents[0].path.relative_to(agents[0].cfg.root).parts[:2]
+    ground = len(world_of(agents[0].cfg, split, scenario_index(scenario)).terrain.surface().triangles)
     assert scene.face_normals[:ground, 1].max() < -0.5
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from coopmap.synthetic.buildings import gable_roof
 from coopmap.synthetic.cars import MODELS, SEDAN, car_surface
-from coopmap.synthetic.materials import TILE, Material, TileAtlas
+from coopmap.synthetic.materials import TILE, Material, TileAtlas, draw_tiles
 from coopmap.synthetic.raycast import Caster
 from coopmap.synthetic.surface import Surface, box, frustum_sides, lathe, merge, quads
 
@@ -75,7 +75,7 @@ def test_distance_counts_lengths_of_the_direction_vector() -> None:
 
 
 def test_coarse_mip_levels_hold_the_mean_of_a_tile() -> None:
-    atlas = TileAtlas(np.random.default_rng(0))
+    atlas = TileAtlas(draw_tiles(np.random.default_rng(0)))
     v, u = np.mgrid[0:TILE, 0:TILE].reshape(2, -1) / TILE + 0.5 / TILE
     material = np.full(TILE * TILE, int(Material.CHECKER))
     uv = np.stack([u, v], axis=-1)

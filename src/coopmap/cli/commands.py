@@ -268,12 +268,13 @@ COMMANDS = (
     ),
     Command(
         "synth",
-        "render a synthetic town and drives through it, in the layout of OPV2V",
+        "render synthetic streets, or a town and drives through it, in the layout of OPV2V",
         "coopmap.synth:synth_command",
         "coopmap.config.synth:TownConfig",
         examples=(
             ("synth root=data/town depth_root=data/town_depth", "the town of the demo"),
             ("synth scenarios.train=100 image_scale=0.5 seed=3", "larger, another town"),
+            ("synth towns=per_scenario root=data/streets depth_root=data/streets_depth", "a street per scenario"),
         ),
     ),
 )

@@ -109,7 +109,7 @@ def default_preset(machine: str, chosen: Mapping[str, str]) -> str:
         chosen: value of each key and group that was named.
     """
     own_root = "data.root" in chosen or bool(os.environ.get("COOPMAP_DATA_ROOT"))
-    own_data = chosen["data"] != "town" if "data" in chosen else own_root
+    own_data = chosen["data"] not in ("town", "streets") if "data" in chosen else own_root
     own_model = chosen.get("model", "mapanything_tiny") != "mapanything_tiny"
     return "none" if machine != "laptop" or own_data or own_model else "demo"
 

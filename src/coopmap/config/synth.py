@@ -1,4 +1,4 @@
-"""Configuration of the synthetic town."""
+"""Configuration of synthetic data: one town, or a street of its own for every scenario."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from coopmap.config.checks import require
+from coopmap.config.checks import require, require_choice
+
+STYLES = ("grid", "suburb", "industrial", "oldtown", "highway")
+"""Styles of streets."""
 
 
 @dataclass
@@ -60,39 +63,45 @@ class LidarConfig:
 
 @dataclass
 class TownConfig:
-    """A procedural town, and the drives through it that are rendered in OPV2V's layout.
+    """Procedural places, and drives through them that are rendered in OPV2V's layout.
 
     Attributes:
+        towns: ``one`` town for all scenarios, or ``per_scenario``: every scenario a street of its own.
         root: folder to write (YAML, PNG and PCD files).
         depth_root: folder to write the z-depth of the cameras to; null = no depth, as in OPV2V itself.
-        seed: decides the town, the drives and the GPS noise.
-        size_m: edge of the square that holds the streets.
-        slope_deg: steepest ground within the town.
+        seed: decides the town or streets, the drives and the GPS noise.
+        size_m: edge of the square that holds the town's streets.
+        slope_deg: steepest ground within the town; streets draw their own.
+        style: of streets: ``all``, a name, or a list of names: grid, suburb, industrial, oldtown, highway.
         scenarios: number of scenarios per split; all splits share the town.
-        frames: frames per scenario.
+        frames: frames per scenario; ``null`` means 3 in the town, 1 on streets.
         frame_interval_s: simulated time between frames, a multiple of the 0.05 s tick that frame names count.
         agents_min: fewest agents of a scenario.
         agents_max: most agents of a scenario.
-        traffic: number of other moving vehicles per scenario.
+        traffic: in the town, the number of other moving vehicles per scenario (``null`` means 2); on streets, what
+            distances and headings between agents are drawn from: ``opv2v`` (its statistics; ``null`` means this) or
+            ``uniform``.
         image_scale: camera resolution relative to 800 x 600.
         gps_noise_m: standard deviation of the horizontal position in ``predicted_ego_pos``.
         gps_noise_deg: standard deviation of its yaw.
         lidar: the agents' LiDAR.
         workers: rendering processes; ``null`` means one per core. Does not change the result.
-        overwrite: replace a town that was rendered with another configuration.
+        overwrite: replace what was rendered with another configuration.
     """
 
+    towns: str = "one"
     root: str = "data/town"
     depth_root: str | None = "data/town_depth"
     seed: int = 0
     size_m: float = 100.0
     slope_deg: float = 8.0
+    style: Any = "all"
     scenarios: ScenarioCounts = field(default_factory=ScenarioCounts)
-    frames: int = 3
+    frames: int | None = None
     frame_interval_s: float = 0.5
     agents_min: int = 4
     agents_max: int = 6
-    traffic: int = 2
+    traffic: Any = None
     image_scale: float = 0.25
     gps_noise_m: float = 0.3
     gps_noise_deg: float = 0.3
@@ -101,10 +110,22 @@ class TownConfig:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        require_choice("towns", self.towns, ("one", "per_scenario"))
+        self.frames = (1 if self.per_scenario else 3) if self.frames is None else self.frames
+        self.traffic = ("opv2v" if self.per_scenario else 2) if self.traffic is None else self.traffic
+        if self.per_scenario:
+            require_choice("traffic", str(self.traffic), ("opv2v", "uniform"))
+        else:
+            is_count = isinstance(self.traffic, int) and 0 <= self.traffic <= 20
+            require(is_count, "traffic", self.traffic, "0 to 20 cars (opv2v and uniform: with towns=per_scenario)")
+            require(self.style == "all", "style", self.style, "towns=per_scenario beside it")
+        for style in self.styles:
+            require_choice("style", style, ("all", *STYLES) if isinstance(self.style, str) else STYLES)
+        require(len(self.styles) > 0, "style", self.style, "all, a name, or a list of names")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(100 <= self.size_m <= 400, "size_m", self.size_m, "100 to 400 m")
         require(0 <= self.slope_deg <= 12, "slope_deg", self.slope_deg, "0 to 12 degrees")
-        require(self.frames >= 1, "frames", self.frames, "1 or more")
+        require(self.num_frames >= 1, "frames", self.frames, "1 or more")
         ticks = self.frame_interval_s / 0.05
         require(
             ticks > 0.5 and math.isclose(ticks, round(ticks), abs_tol=1e-6),
@@ -112,10 +133,9 @@ class TownConfig:
             self.frame_interval_s,
             "a positive multiple of 0.05 s",
         )
-        require(self.frames * self.frame_interval_s <= 10, "frames", self.frames, "a drive of at most 10 s")
+        require(self.num_frames * self.frame_interval_s <= 10, "frames", self.frames, "a drive of at most 10 s")
         require(1 <= self.agents_min <= self.agents_max, "agents_min", self.agents_min, "1 to agents_max")
         require(self.agents_max <= 6, "agents_max", self.agents_max, "at most 6 (the streets get too crowded)")
-        require(0 <= self.traffic <= 20, "traffic", self.traffic, "0 to 20 cars")
         width, height = 800 * self.image_scale, 600 * self.image_scale
         require(
             all(math.isclose(size, max(1, round(size))) for size in (width, height)),
@@ -125,6 +145,23 @@ class TownConfig:
         )
         require(self.gps_noise_m >= 0 and self.gps_noise_deg >= 0, "gps_noise_m", self.gps_noise_m, "0 or more")
         require(self.workers is None or self.workers >= 1, "workers", self.workers, "1 or more, or null")
+
+    @property
+    def per_scenario(self) -> bool:
+        """Whether every scenario is a street of its own."""
+        return self.towns == "per_scenario"
+
+    @property
+    def num_frames(self) -> int:
+        """Frames per scenario."""
+        assert self.frames is not None
+        return self.frames
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """Styles that streets are drawn from."""
+        named = (self.style,) if isinstance(self.style, str) else tuple(map(str, self.style))
+        return STYLES if named == ("all",) else named
 
 
 def tiny_town(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
@@ -136,6 +173,20 @@ def tiny_town(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
         "agents_min": 2,
         "agents_max": 3,
         "traffic": 2,
+        "image_scale": 0.125,
+        "lidar": LidarConfig(beams=16, azimuth_steps=180),
+        "workers": 1,
+    }
+    return TownConfig(root=root, depth_root=depth_root, **(values | changes))
+
+
+def tiny_streets(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
+    """Streets that render in seconds: two of training and one of validation, 100 x 75 pixels."""
+    values: dict[str, Any] = {
+        "towns": "per_scenario",
+        "scenarios": ScenarioCounts(train=2, validate=1, test=0),
+        "agents_min": 2,
+        "agents_max": 3,
         "image_scale": 0.125,
         "lidar": LidarConfig(beams=16, azimuth_steps=180),
         "workers": 1,

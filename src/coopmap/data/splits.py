@@ -1,4 +1,4 @@
-"""What a split of a dataset consists of; the synthetic town is rendered first."""
+"""What a split of a dataset consists of; synthetic data is rendered first."""
 
 from __future__ import annotations
 
@@ -30,14 +30,19 @@ def split_source(config: DataConfig, split: str) -> tuple[SplitIndex, DepthSourc
 
 
 def render_missing_town(config: DataConfig) -> None:
-    """Render ``data.town`` if ``data.root`` is to hold it and does not exist yet, or its depth does not."""
+    """Render what ``data.town`` describes, as far as ``data.root`` and ``data.depth_root`` do not hold it yet."""
     if config.town is not None and not town_is_there(config):
         from coopmap.synthetic import render_town
 
-        log.info("%s does not exist yet: rendering the synthetic town, once, in a minute or two", config.root)
+        what = "streets" if config.town.per_scenario else "the synthetic town"
+        log.info("%s is not there or not complete: rendering %s, once, in some minutes", config.root, what)
         render_town(config.town)
 
 
 def town_is_there(config: DataConfig) -> bool:
-    """Whether ``data.root`` and ``data.depth_root`` exist."""
+    """Whether ``data.root`` and ``data.depth_root`` exist, and hold all scenarios if each has a street of its own."""
+    if config.town is not None and config.town.per_scenario:
+        from coopmap.synthetic import missing_scenarios
+
+        return not missing_scenarios(config.town)
     return Path(config.root).exists() and (config.depth_root is None or Path(config.depth_root).exists())

@@ -1,4 +1,7 @@
-"""A whole dataset: all scenarios, in parallel, either complete on disk or absent."""
+"""A whole dataset: all scenarios, in parallel.
+
+A town is complete on disk or absent. Of streets every scenario is, so that many can be rendered bit by bit.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
@@ -22,14 +25,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from coopmap.config.checks import ConfigError
 from coopmap.config.synth import TownConfig
 from coopmap.synthetic import writer
-from coopmap.synthetic.drives import SPLITS, TICK_S, Drive, plan_drive
 from coopmap.synthetic.render import render_agent
+from coopmap.synthetic.scenario import SPLITS, TICK_S, Drive, scenario_index, street_name
+from coopmap.synthetic.street import street_of
 from coopmap.synthetic.workers import map_unordered
+from coopmap.synthetic.worlds import plan_drive
 
 FORMAT = 1
-"""Increment when the same configuration produces different files."""
+"""Increment when the same configuration produces different files of a town."""
+
+STREET_FORMAT = 2
+"""The same for streets."""
 
 _RECORD = "town.yaml"
+_PARTIAL, _STALE_SECONDS = ".partial-", 3600.0
 _LINE_SECONDS = 10.0
 """Time between two progress lines, where output is not a terminal."""
 
@@ -37,14 +46,18 @@ _LINE_SECONDS = 10.0
 def render_town(cfg: TownConfig) -> None:
     """Render the dataset of a configuration, unless it exists already.
 
-    The folders ``cfg.root`` and, if depth is requested, ``cfg.depth_root`` appear only when all their files are
-    written. The configuration is kept in ``town.yaml`` in both.
+    Of a town, the folders ``cfg.root`` and, if depth is requested, ``cfg.depth_root`` appear only when all their files
+    are written. Of streets, each scenario's folder does; those that exist are kept. The configuration is kept in
+    ``town.yaml`` in both.
 
     Raises:
         ConfigError: if ``root`` or ``depth_root`` holds something else (see ``overwrite``).
     """
     console = Console(stderr=True)
     root, depth_root = Path(cfg.root), None if cfg.depth_root is None else Path(cfg.depth_root)
+    if cfg.per_scenario:
+        _render_streets(cfg, root, depth_root, console)
+        return
     if _is_rendered(cfg, root, depth_root):
         console.print(f"The town is already there: {root}" + (f", depth in {depth_root}." if depth_root else "."))
         return
@@ -54,11 +67,62 @@ def render_town(cfg: TownConfig) -> None:
         _complete_or_absent(root) as out,
         _complete_or_absent(depth_root) if depth_root else nullcontext() as depth_out,
     ):
-        agents = sum(_shown(_run(cfg, scenarios, out, depth_out), len(scenarios), console))
+        agents = sum(_shown(_run(cfg, scenarios, out, depth_out), len(scenarios), "drives through the town", console))
         for folder in (out, depth_out) if depth_out else (out,):
             writer.write_yaml(folder / _RECORD, _record(cfg))
     depth, where = (" their depth,", f" and {depth_root}") if depth_root else ("", "")
-    console.print(f"{agents * cfg.frames} agent-frames (four images,{depth} a LiDAR sweep) written to {root}{where}.")
+    console.print(
+        f"{agents * cfg.num_frames} agent-frames (four images,{depth} a LiDAR sweep) written to {root}{where}."
+    )
+
+
+def missing_scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
+    """Scenarios ``(split, index)`` of streets that are not on disk yet, or whose depth is not."""
+    folders = [Path(folder) for folder in (cfg.root, cfg.depth_root) if folder is not None]
+    there = [
+        {(split, path.name) for split in SPLITS if (folder / split).is_dir() for path in (folder / split).iterdir()}
+        for folder in folders
+    ]
+    complete = set.intersection(*there)
+    return [each for each in _scenarios(cfg) if (each[0], street_name(*each)) not in complete]
+
+
+def _render_streets(cfg: TownConfig, root: Path, depth_root: Path | None, console: Console) -> None:
+    """Render the scenarios that are missing."""
+    folders = (root, depth_root) if depth_root is not None else (root,)
+    if not _is_rendered(cfg, root, depth_root):
+        for folder in folders:
+            _claim(folder, _record(cfg))
+    missing = missing_scenarios(cfg)
+    where = f"{root}, depth in {depth_root}" if depth_root else str(root)
+    if not missing:
+        console.print(f"The streets are already there: {where}.")
+        return
+    for folder in folders:
+        _sweep_leftovers(folder)
+    agents = sum(_shown(_run(cfg, missing, root, depth_root), len(missing), "streets", console))
+    console.print(f"{len(missing)} streets with {agents} agents written to {where}.")
+
+
+def _claim(folder: Path, record: dict[str, Any]) -> None:
+    """Make a folder that is to hold streets; streets of another configuration in it are deleted."""
+    known = folder / _RECORD
+    if known.is_file() and yaml.safe_load(known.read_text()) != record:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not known.is_file():
+        with tempfile.NamedTemporaryFile("w", prefix=_PARTIAL, dir=folder, delete=False) as scratch:
+            Path(scratch.name).chmod(0o644)
+        writer.write_yaml(Path(scratch.name), record)
+        os.replace(scratch.name, known)
+
+
+def _sweep_leftovers(folder: Path) -> None:
+    """Delete what killed renderings left behind; a street takes seconds, not an hour."""
+    for path in folder.glob(f"{_PARTIAL}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def read_config(root: str | Path) -> TownConfig:
@@ -69,8 +133,15 @@ def read_config(root: str | Path) -> TownConfig:
 
 def _record(cfg: TownConfig) -> dict[str, Any]:
     """Everything that determines the files: the configuration without paths and switches."""
-    switches = ("root", "depth_root", "workers", "overwrite")
-    return {"format": FORMAT, "config": {key: value for key, value in asdict(cfg).items() if key not in switches}}
+    left_out = (
+        "root",
+        "depth_root",
+        "workers",
+        "overwrite",
+        *(("scenarios",) if cfg.per_scenario else ("towns", "style")),
+    )
+    config = {key: value for key, value in asdict(cfg).items() if key not in left_out}
+    return {"format": STREET_FORMAT if cfg.per_scenario else FORMAT, "config": config}
 
 
 def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None) -> bool:
@@ -106,9 +177,9 @@ def _scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
     return [(split, index) for split in SPLITS for index in range(counts[split])]
 
 
-def _shown(results: Iterable[int], total: int, console: Console) -> Iterator[int]:
+def _shown(results: Iterable[int], total: int, what: str, console: Console) -> Iterator[int]:
     """Pass results through, with progress out of ``total`` as a bar on a terminal, and as lines elsewhere."""
-    description = f"Rendering {total} drives through the town"
+    description = f"Rendering {total} {what}"
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
@@ -121,20 +192,37 @@ def _shown(results: Iterable[int], total: int, console: Console) -> Iterator[int
         now = time.monotonic()
         if now - shown_at >= _LINE_SECONDS:
             left = timedelta(seconds=round((now - started) * (total - done) / done))
-            console.print(f"{done}/{total} drives  {left} left")
+            console.print(f"{done}/{total} {what.split()[0]}  {left} left")
             shown_at = now
 
 
 def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_root: Path | None) -> Iterator[int]:
     """Render scenarios in parallel; yields the number of agents of each, in any order."""
     workers = min(cfg.workers or _num_cores(), len(scenarios))
-    render = partial(_render_scenario, cfg, root, depth_root)
+    render = partial(_render_street if cfg.per_scenario else _render_scenario, cfg, root, depth_root)
     return map_unordered(render, scenarios, workers) if workers > 1 else map(render, scenarios)
 
 
 def _num_cores() -> int:
     """Cores that this process may use, if the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _render_street(cfg: TownConfig, root: Path, depth_root: Path | None, scenario: tuple[str, int]) -> int:
+    """Render one scenario; its folders appear when it is complete, that with the depth first."""
+    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=root) as scratch, ExitStack() as stack:
+        moves = [(Path(scratch), root)]
+        if depth_root is not None:
+            moves.insert(
+                0, (Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=depth_root))), depth_root)
+            )
+        agents = _render_scenario(cfg, Path(scratch), moves[0][0] if depth_root else None, scenario)
+        place = Path(scenario[0]) / street_name(*scenario)
+        for source, target in moves:
+            (target / place).parent.mkdir(exist_ok=True)
+            with suppress(FileExistsError, OSError) if (target / place).is_dir() else nullcontext():
+                (source / place).rename(target / place)
+    return agents
 
 
 def _render_scenario(cfg: TownConfig, root: Path, depth_root: Path | None, scenario: tuple[str, int]) -> int:
@@ -146,13 +234,13 @@ def _render_scenario(cfg: TownConfig, root: Path, depth_root: Path | None, scena
         folder.mkdir(parents=True)
         if depth_folder is not None:
             depth_folder.mkdir(parents=True)
-        for frame in range(cfg.frames):
+        for frame in range(cfg.num_frames):
             render_agent(cfg, split, drive, frame, agent, folder, depth_folder)
-    writer.write_yaml(root / split / drive.name / "data_protocol.yaml", _protocol(cfg, drive))
+    writer.write_yaml(root / split / drive.name / "data_protocol.yaml", _protocol(cfg, split, drive))
     return len(drive.agents)
 
 
-def _protocol(cfg: TownConfig, drive: Drive) -> dict[str, Any]:
+def _protocol(cfg: TownConfig, split: str, drive: Drive) -> dict[str, Any]:
     """Content of OPV2V's ``data_protocol.yaml``: how the scenario was simulated."""
     lidar = {
         "channels": cfg.lidar.beams,
@@ -160,8 +248,11 @@ def _protocol(cfg: TownConfig, drive: Drive) -> dict[str, Any]:
         "lower_fov": cfg.lidar.elevation_min_deg,
         "upper_fov": cfg.lidar.elevation_max_deg,
     }
+    world: dict[str, Any] = {"town": "synthetic", "seed": cfg.seed, "fixed_delta_seconds": TICK_S}
+    if cfg.per_scenario:
+        world["street"] = street_of(cfg, split, scenario_index(drive.name)).record()
     return {
-        "world": {"town": "synthetic", "seed": cfg.seed, "fixed_delta_seconds": TICK_S},
+        "world": world,
         "vehicle_base": {"sensing": {"camera_num": 4, "lidar": lidar}},
         "scenario": {"single_cav_list": [{"name": str(agent)} for agent in drive.agents]},
     }

@@ -9,35 +9,13 @@ from jaxtyping import Float
 
 from coopmap.config.synth import TownConfig
 from coopmap.synthetic.cars import MODELS, SEDAN, Car, CarModel, random_paint, vivid
+from coopmap.synthetic.scenario import FIRST_DRIVER_ID, PLAN_S, SPLITS, Drive, frame_names, frame_seconds
 from coopmap.synthetic.streets import along_lane, lane_length_m
-from coopmap.synthetic.town import FIRST_DRIVER_ID, Town, town_of
+from coopmap.synthetic.town import Town, town_of
 
-SPLITS = ("train", "validate", "test")
-TICK_S = 0.05
-_FIRST_TICK = 60
 _MEETING_RADIUS_M = 26.0
 _NEAREST_M, _FARTHEST_M = 6.0, 58.0
-_PLAN_S = 3.0
 _TRIES = 400
-
-
-@dataclass(frozen=True, eq=False)
-class Drive:
-    """A scenario.
-
-    Attributes:
-        name: folder name.
-        frames: names of the frames (ticks of 0.05 s).
-        agents: ids of the connected vehicles, ascending.
-        cars: all moving cars, agents among them, per frame.
-        plans: per frame and agent id, the next positions and speeds ``(x, y, km/h)``.
-    """
-
-    name: str
-    frames: tuple[str, ...]
-    agents: tuple[int, ...]
-    cars: tuple[tuple[Car, ...], ...]
-    plans: tuple[dict[int, Float[np.ndarray, "p 3"]], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +31,7 @@ class _Driver:
 def _random_driver(rng: np.random.Generator, town: Town, duration_s: float) -> _Driver:
     speed = float(rng.uniform(3.0, 11.0))
     lane = town.streets.random_lane(rng, blocks=6)
-    return _Driver(lane, float(rng.uniform(0, lane_length_m(lane) - speed * (duration_s + _PLAN_S))), speed)
+    return _Driver(lane, float(rng.uniform(0, lane_length_m(lane) - speed * (duration_s + PLAN_S))), speed)
 
 
 def _footprint(position: np.ndarray, yaw: np.ndarray) -> np.ndarray:
@@ -69,7 +47,7 @@ def _clear(candidate: np.ndarray, others: list[np.ndarray]) -> bool:
 
 def _draw_drivers(rng: np.random.Generator, cfg: TownConfig, town: Town, count: int) -> list[_Driver] | None:
     """Agents around a meeting place, then traffic anywhere; ``None`` when the agents do not fit."""
-    seconds = np.arange(cfg.frames) * cfg.frame_interval_s
+    seconds = frame_seconds(cfg)
     chosen: list[_Driver] = []
     prints: list[np.ndarray] = []
     meeting = None
@@ -93,12 +71,7 @@ def _draw_drivers(rng: np.random.Generator, cfg: TownConfig, town: Town, count: 
     return chosen if len(chosen) >= count else None
 
 
-def scenario_index(name: str) -> int:
-    """Number within its split of the scenario with a folder name."""
-    return int(name.rsplit("_", 1)[1])
-
-
-def plan_drive(cfg: TownConfig, split: str, index: int) -> Drive:
+def plan_town_drive(cfg: TownConfig, split: str, index: int) -> Drive:
     """Scenario ``index`` of a split; the same for the same configuration.
 
     Raises:
@@ -116,8 +89,7 @@ def plan_drive(cfg: TownConfig, split: str, index: int) -> Drive:
         (SEDAN, vivid(place / count + rng.uniform(0, 0.08))) for place in range(count)
     ]
     looks += [(MODELS[rng.integers(len(MODELS))], random_paint(rng)) for _ in drivers[count:]]
-    step = round(cfg.frame_interval_s / TICK_S)
-    seconds = np.arange(cfg.frames) * cfg.frame_interval_s
+    seconds = frame_seconds(cfg)
     tracks = [driver.at(seconds) for driver in drivers]
     poses = [town.terrain.stand(position[:, 0], position[:, 1], yaw) for position, yaw in tracks]
     cars = tuple(
@@ -125,16 +97,15 @@ def plan_drive(cfg: TownConfig, split: str, index: int) -> Drive:
             Car(int(number), *look, pose[frame], driver.speed_mps * 3.6)
             for number, look, pose, driver in zip(ids, looks, poses, drivers, strict=True)
         )
-        for frame in range(cfg.frames)
+        for frame in range(len(seconds))
     )
     plans = tuple(
         {agent: _plan(driver, second) for agent, driver in zip(agents, drivers[:count], strict=True)}
         for second in seconds
     )
-    frames = tuple(f"{_FIRST_TICK + step * frame:06d}" for frame in range(cfg.frames))
-    return Drive(f"{split}_{index:04d}", frames, agents, cars, plans)
+    return Drive(f"{split}_{index:04d}", frame_names(cfg), agents, cars, plans)
 
 
 def _plan(driver: _Driver, second: float) -> Float[np.ndarray, "p 3"]:
-    position, _ = driver.at(second + np.arange(0.2, _PLAN_S + 0.01, 0.2))
+    position, _ = driver.at(second + np.arange(0.2, PLAN_S + 0.01, 0.2))
     return np.concatenate([position, np.full((len(position), 1), driver.speed_mps * 3.6)], axis=1)

@@ -41,7 +41,8 @@ def value_noise(rng: np.random.Generator, size: int, cells: int, octaves: int) -
     return noise / np.abs(noise).max()
 
 
-def _draw_tiles(rng: np.random.Generator) -> Float[np.ndarray, "m t t 4"]:
+def draw_tiles(rng: np.random.Generator) -> Float[np.ndarray, "m t t 4"]:
+    """The town's tiles, one per :class:`Material`."""
     v, u = np.mgrid[0:TILE, 0:TILE] / TILE
     tiles = np.zeros((len(Material), TILE, TILE, 4), dtype=np.float32)
     grain = 1 + 0.06 * rng.standard_normal((TILE, TILE))
@@ -78,8 +79,7 @@ def _paint(
 class TileAtlas:
     """All tiles at all mip levels in one flat table."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        level = _draw_tiles(rng)
+    def __init__(self, level: Float[np.ndarray, "m t t 4"]) -> None:
         parts: list[np.ndarray] = []
         self._start = np.zeros(LEVELS, dtype=np.int64)
         for index in range(LEVELS):

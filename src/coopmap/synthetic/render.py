@@ -13,10 +13,10 @@ from coopmap.geometry import carla_from_pose, pose_from_carla
 from coopmap.geometry.se3_numpy import relative_pose, rotate
 from coopmap.synthetic import sensors, writer
 from coopmap.synthetic.cars import Car
-from coopmap.synthetic.drives import SPLITS, Drive, scenario_index
+from coopmap.synthetic.scenario import SPLITS, Drive, scenario_index
 from coopmap.synthetic.shading import View
-from coopmap.synthetic.surface import merge
-from coopmap.synthetic.town import town_of
+from coopmap.synthetic.street import StreetView
+from coopmap.synthetic.worlds import view_of, world_of
 
 _NEIGHBOR_M = 70.0
 
@@ -28,19 +28,21 @@ def render_agent(
 
     All poses are taken from the 6-vectors as written, so that the files agree with one another to the last digit.
     """
-    town, name = town_of(cfg), drive.frames[frame]
+    index = scenario_index(drive.name)
+    world, name = world_of(cfg, split, index), drive.frames[frame]
     own = next(car for car in drive.cars[frame] if car.id == agent)
     others = [car for car in drive.cars[frame] if car.id != agent]
-    view = View(town, merge([car.surface() for car in others]))
+    view = view_of(world, others)
     lidar_pose = sensors.lidar_cords(own.pose_ue)
     cords = sensors.camera_cords(lidar_pose)
     world_from_lidar, world_from_camera = pose_from_carla(lidar_pose), pose_from_carla(cords)
 
-    for index, pose in enumerate(world_from_camera):
-        z_depth, rgb = _photograph(cfg, view, pose)
-        writer.write_image(folder / f"{name}_camera{index}.png", rgb)
+    for camera, pose in enumerate(world_from_camera):
+        seed = (cfg.seed, 5, SPLITS.index(split), index, frame, agent, camera)
+        z_depth, rgb = _photograph(cfg, view, pose, seed)
+        writer.write_image(folder / f"{name}_camera{camera}.png", rgb, noisy=cfg.per_scenario)
         if depth_folder is not None:
-            np.save(depth_folder / f"{name}_camera{index}_depth.npy", z_depth)
+            np.save(depth_folder / f"{name}_camera{camera}_depth.npy", z_depth)
     writer.write_sweep(folder / f"{name}.pcd", _sweep(cfg, view, world_from_lidar))
     metadata = writer.frame_metadata(
         lidar_pose=lidar_pose,
@@ -50,22 +52,25 @@ def render_agent(
         car=own,
         noisy_pose=_gps(cfg, split, drive, frame, own),
         plan=drive.plans[frame][agent],
-        neighbors=_neighbors(own, [*town.parked, *others]),
+        neighbors=_neighbors(own, [*world.parked, *others]),
     )
     writer.write_yaml(folder / f"{name}.yaml", metadata)
 
 
-def _photograph(cfg: TownConfig, view: View, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _photograph(
+    cfg: TownConfig, view: View | StreetView, pose: np.ndarray, seed: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """z-depth (float32, 0 in the sky) and RGB (uint8) of a camera."""
     rays = sensors.camera_rays(cfg.image_scale)
     distance, color = view.look(
         pose[:3, 3], rotate(pose, rays.reshape(-1, 3)), pixel=1 / (sensors.FOCAL * cfg.image_scale)
     )
     z_depth = np.where(np.isfinite(distance), distance, 0).astype(np.float32)
-    return z_depth.reshape(rays.shape[:2]), np.round(color * 255).astype(np.uint8).reshape(rays.shape)
+    image = view.develop(color.reshape(rays.shape), seed)
+    return z_depth.reshape(rays.shape[:2]), np.round(image * 255).astype(np.uint8)
 
 
-def _sweep(cfg: TownConfig, view: View, pose: np.ndarray) -> Float[np.ndarray, "n 3"]:
+def _sweep(cfg: TownConfig, view: View | StreetView, pose: np.ndarray) -> Float[np.ndarray, "n 3"]:
     """Points of a LiDAR sweep, LiDAR frame."""
     beams = sensors.lidar_rays(cfg.lidar)
     distance = view.distance(pose[:3, 3], rotate(pose, beams))

@@ -7,9 +7,9 @@ import trimesh
 
 from coopmap.config.synth import TownConfig
 from coopmap.geometry import points_cv_from_ue
-from coopmap.synthetic.drives import plan_drive, scenario_index
+from coopmap.synthetic.scenario import scenario_index
 from coopmap.synthetic.surface import merge
-from coopmap.synthetic.town import town_of
+from coopmap.synthetic.worlds import plan_drive, world_of
 
 
 def build_scene(
@@ -27,12 +27,13 @@ def build_scene(
     Raises:
         ValueError: if the scenario has no such frame.
     """
-    drive = plan_drive(cfg, split, scenario_index(scenario))
+    index = scenario_index(scenario)
+    drive = plan_drive(cfg, split, index)
     if frame not in drive.frames:
         raise ValueError(f"{split}/{scenario} has the frames {', '.join(drive.frames)}, not {frame}")
     hidden = None if without is None else int(without)
     moving = [car.surface() for car in drive.cars[drive.frames.index(frame)] if car.id != hidden]
-    corners = points_cv_from_ue(merge([town_of(cfg).surface, *moving]).triangles)
+    corners = points_cv_from_ue(merge([world_of(cfg, split, index).surface, *moving]).triangles)
     # the change of axes mirrors; corners in reverse keep the faces turned outward
     return trimesh.Trimesh(
         vertices=corners[:, ::-1].reshape(-1, 3), faces=np.arange(3 * len(corners)).reshape(-1, 3), process=False

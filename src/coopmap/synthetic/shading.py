@@ -73,6 +73,10 @@ class View:
         color[seen] += (_HAZE_COLOR - color[seen]) * haze
         return distance, np.clip(color, 0, 1)
 
+    def develop(self, color: Float[np.ndarray, "h w 3"], seed: tuple[int, ...]) -> Float[np.ndarray, "h w 3"]:
+        """Pixels in [0, 1] of an image: in the town, cameras neither add noise nor change colors."""
+        return color
+
     def _shade(
         self,
         skin: Skin,

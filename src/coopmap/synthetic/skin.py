@@ -24,6 +24,11 @@ class Skin:
     color: Float[np.ndarray, "f 3"]
 
     @classmethod
+    def joined(cls, first: Skin, second: Skin) -> Skin:
+        """Skin of two surfaces merged."""
+        return cls(*(np.concatenate([getattr(first, key), getattr(second, key)]) for key in cls.__dataclass_fields__))
+
+    @classmethod
     def of(cls, surface: Surface) -> Skin:
         """Skin of a surface."""
         edge = surface.triangles[:, 1:] - surface.triangles[:, :1]

@@ -59,7 +59,7 @@ def merge(surfaces: Sequence[Surface]) -> Surface:
 
 def triangles(
     corners: Float[np.ndarray, "f 3 3"],
-    material: Material,
+    material: int,
     color: Sequence[float] | np.ndarray,
     uv: Float[np.ndarray, "f 3 2"] | None = None,
 ) -> Surface:
@@ -75,7 +75,7 @@ def triangles(
 
 def quads(
     corners: Float[np.ndarray, "q 4 3"],
-    material: Material,
+    material: int,
     color: Sequence[float] | np.ndarray,
     tiles: Float[np.ndarray, "q 2"] | tuple[float, float] = (1.0, 1.0),
 ) -> Surface:
@@ -117,7 +117,7 @@ def box(
     z_bottom: float,
     z_top: float,
     color: Sequence[float] | np.ndarray,
-    material: Material = Material.PLAIN,
+    material: int = Material.PLAIN,
 ) -> Surface:
     """Box without a floor."""
     return quads(np.concatenate([frustum_sides(rect, rect, z_bottom, z_top), rectangle(rect, z_top)]), material, color)
@@ -127,7 +127,7 @@ def lathe(
     profile: Sequence[tuple[float, float]],
     sides: int,
     color: Sequence[float] | np.ndarray,
-    material: Material = Material.PLAIN,
+    material: int = Material.PLAIN,
     tiles: tuple[float, float] = (1.0, 1.0),
 ) -> Surface:
     """Surface of revolution about z through ``(radius, z)`` points, top to bottom.

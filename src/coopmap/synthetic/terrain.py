@@ -20,10 +20,22 @@ class Terrain:
         rng: decides the shape.
         size_m: edge of the town.
         slope_deg: steepest ground within the town.
+        hills: height of the hills around it, relative to the town's.
+        cell_m: cells of the mesh within.
+        rings: cells of the mesh from there to the horizon.
     """
 
-    def __init__(self, rng: np.random.Generator, size_m: float, slope_deg: float) -> None:
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        size_m: float,
+        slope_deg: float,
+        hills: float = 1.0,
+        cell_m: float = _CELL_M,
+        rings: int = 24,
+    ) -> None:
         self.size_m = size_m
+        self._hills, self._cell_m, self._rings = hills, cell_m, rings
         wavelength = np.array([130.0, 95.0, 75.0, 60.0, 50.0])
         heading = rng.uniform(0, 2 * np.pi, len(wavelength))
         self._wave = 2 * np.pi / wavelength[:, None] * np.stack([np.cos(heading), np.sin(heading)], axis=-1)
@@ -48,13 +60,13 @@ class Terrain:
         ridge = 34.0
         for order, phase in enumerate(self._hill_phase, start=1):
             ridge = ridge + 20.0 / order * np.sin((2 * order - 1) * azimuth + phase)
-        return waves @ self._amplitude + rise * np.maximum(ridge, 6.0)
+        return waves @ self._amplitude + self._hills * rise * np.maximum(ridge, 6.0)
 
     def surface(self) -> Surface:
         """Mesh of the ground: fine within the town, coarse on the hills."""
         inner = self.size_m / 2 + 15.0
-        fine = np.linspace(-inner, inner, round(2 * inner / _CELL_M) + 1)
-        outer = inner + (1.25 * _HILLS_M - inner) * np.linspace(0, 1, 25)[1:] ** 1.5
+        fine = np.linspace(-inner, inner, round(2 * inner / self._cell_m) + 1)
+        outer = inner + (1.25 * _HILLS_M - inner) * np.linspace(0, 1, self._rings + 1)[1:] ** 1.5
         line = np.concatenate([-outer[::-1], fine, outer])
         x, y = np.meshgrid(line, line, indexing="ij")
         grid = np.stack([x, y, self.height(x, y)], axis=-1)

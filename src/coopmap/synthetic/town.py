@@ -12,7 +12,7 @@ from coopmap.synthetic import buildings
 from coopmap.synthetic.buildings import Rect
 from coopmap.synthetic.cars import MODELS, Car, random_paint, vivid
 from coopmap.synthetic.ground import GroundTexture
-from coopmap.synthetic.materials import Sky, TileAtlas
+from coopmap.synthetic.materials import Sky, TileAtlas, draw_tiles
 from coopmap.synthetic.raycast import Caster
 from coopmap.synthetic.skin import AMBIENT, SUN, Skin
 from coopmap.synthetic.streets import PAVEMENT_M, ROAD_HALF_M, StreetPlan
@@ -23,8 +23,6 @@ _SUN_AZIMUTH_DEG, _SUN_ELEVATION_DEG = 35.0, 42.0
 _FRONT_M = ROAD_HALF_M + PAVEMENT_M + 5.5
 """Distance of buildings from the middle of the street; between close walls parallax is too large."""
 _PARKED_AT_M = ROAD_HALF_M - 1.02
-FIRST_DRIVER_ID = 600
-"""Ids below belong to parked cars."""
 
 
 class Town:
@@ -58,7 +56,7 @@ class Town:
         )
         self.skin = Skin.of(self.surface)
         self.caster = Caster(self.surface.triangles)
-        self.atlas = TileAtlas(rng)
+        self.atlas = TileAtlas(draw_tiles(rng))
         self.sky = Sky(rng, self.sun)
         self.ground = GroundTexture(rng, self.streets, size_m / 2 + 10, 400.0, self._light_on_ground)
 

@@ -68,8 +68,9 @@ def _start() -> tuple[Connection, subprocess.Popen[bytes]]:
     ours, theirs = Pipe()
     path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-c", f"from {__name__} import work; work({theirs.fileno()})"]
+    alone = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}  # the workers themselves fill the cores
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}, pass_fds=[theirs.fileno()]
+        command, stdin=subprocess.DEVNULL, env={**os.environ, **alone}, pass_fds=[theirs.fileno()]
     )
     theirs.close()
     return ours, process

@@ -111,4 +111,5 @@ def write_down(summary: dict[str, Any], config: Config, run: RunFolder) -> None:
     write_curves(run.path / "metrics.csv", run.path / "curves.html", f"{config.experiment} ({run.path})")
     print_summary(summary, f"{config.experiment}, {summary['steps']} steps, {run.path}")
     warn_if_worse_than_at_first(summary)
-    print_next_steps(run.path, config.data.root, is_town=config.data.town is not None)
+    town = config.data.town
+    print_next_steps(run.path, config.data.root, is_town=town is not None and not town.per_scenario)
