@@ -36,6 +36,7 @@ FUSIONS = {
     "conv_gru": "grouped",
     "cross_attention": "grouped",
 }
+CROSS_ATTENTION = ("cross_attention", "cross_attention_late", "cross_attention_pose_token")
 
 REFUSED: dict[frozenset[Choice], str] = {
     # a panorama has no camera poses, and a rig is told to single cameras
@@ -53,6 +54,21 @@ REFUSED: dict[frozenset[Choice], str] = {
     **{
         frozenset({("experiment", "mosaic_posefix"), ("task", task)}): r"expected false without model\.inputs\.rays"
         for task in ("images_only", "posed")
+    },
+    # features of cameras are aligned on cells of 14 pixels
+    **{
+        frozenset({("model", "mapanything_matching"), other}): r"model\.encoder\.patch_size=8: expected 14"
+        for other in (
+            *(("model/fusion", kind) for kind in ("mean", "conv_gru", "cross_attention")),
+            *(("experiment", f"fusion_{name}") for name in ("mean", "conv_gru", *CROSS_ATTENTION)),
+        )
+    },
+    # what is filled in are pixels of a panorama
+    **{
+        frozenset(
+            {("data", "ablation_densified"), other}
+        ): r"data\.panorama\.densify_px=1: expected 0 with data\.layout"
+        for other in (("experiment", "mosaic_posefix"), ("experiment", "four_camera_rig"), ("priors", "rig"))
     },
     # one pose per car, composed with single cameras
     **{
@@ -86,6 +102,14 @@ def layout_of(row: Row) -> list[str]:
         # what turns the frame needs rays that tell how, and this task does not always give them
         layout = [*layout, "data.augmentation.yaw_roll=false"]
     return layout + ["model.fusion.injection=none"] * unfused
+
+
+def sizes_of(row: Row) -> list[str]:
+    """Images of whole patches for the model whose patches have 8 pixels."""
+    if row.get("model") != "mapanything_matching":
+        return []
+    sizes = {"panorama": (80, 320), "cameras": (48, 64), "mosaic": (48, 64)}
+    return [size for kind, (h, w) in sizes.items() for size in (f"data.{kind}.height={h}", f"data.{kind}.width={w}")]
 
 
 def is_refused(row: Row) -> bool:
@@ -138,7 +162,7 @@ def test_rows_cover_all_pairs_that_are_not_refused() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: ",".join(row.values()))
 def test_composes(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    config = load_config([*(f"{group}={choice}" for group, choice in row.items()), *layout_of(row)])
+    config = load_config([*(f"{group}={choice}" for group, choice in row.items()), *layout_of(row), *sizes_of(row)])
     found = {
         "machine": config.machine,
         "preset": config.preset,
@@ -157,7 +181,8 @@ def test_composes(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     if "data" in row:
         assert (config.data.town is not None) == (row["data"] in ("town", "streets"))
     if "loss/start" in row:
-        values = {"scratch": (1.0, 0.0), "released": (0.5, 0.3 if objective_of(row) in ("v11", "relative") else 3.0)}
+        normal = {"v11": 0.3, "relative": 0.3, "matching": 0.0}.get(objective_of(row) or "", 3.0)
+        values = {"scratch": (1.0, 0.0), "released": (0.5, normal)}
         assert (config.loss.robust_alpha, config.loss.weights.normal) == values[row["loss/start"]]
 
 

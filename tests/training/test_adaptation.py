@@ -1,7 +1,6 @@
 """What each preset trains, and that everything it trains learns."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest

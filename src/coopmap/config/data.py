@@ -14,6 +14,8 @@ GEOMETRIES = ("content", "central")
 LAYOUTS = ("panorama", "cameras", "grouped", "warped", "mosaic")
 DEPTH_SOURCES = ("auto", "npy", "png", "lidar")
 DEPTH_KINDS = ("z", "ray")
+FUSED_PATCH_SIZE = 14
+"""Pixels per side of the panorama's patches on which the features of an agent's cameras are aligned."""
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coopmap.config.checks import ConfigError, require
-from coopmap.config.data import DataConfig
+from coopmap.config.data import FUSED_PATCH_SIZE, DataConfig
 from coopmap.config.loss import LossConfig
 from coopmap.config.model import ModelConfig
 from coopmap.config.priors import PriorsConfig
@@ -64,6 +64,11 @@ class Config:
     def _check_patches(self) -> None:
         """What the model cuts into patches has whole ones."""
         patch = self.model.encoder.patch_size
+        if self.data.layout == "grouped" and patch != FUSED_PATCH_SIZE:
+            raise ConfigError(
+                f"model.encoder.patch_size={patch}: expected {FUSED_PATCH_SIZE} with model.fusion.kind={self.model.fusion.kind}, "
+                f"whose cells the data aligns; concat and conv3d take any patch"
+            )
         kind = {"cameras": "cameras", "grouped": "cameras", "mosaic": "mosaic"}.get(self.data.layout, "panorama")
         for section in {kind, "panorama"} if self.data.layout == "grouped" else {kind}:
             for name in ("height", "width"):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-from coopmap.config.data import CamerasConfig, DataConfig, PanoramaConfig
+from coopmap.config.data import FUSED_PATCH_SIZE, CamerasConfig, DataConfig, PanoramaConfig
 from coopmap.data.augmentation import (
     draw_gains,
     draw_tilt,
@@ -31,9 +31,6 @@ from coopmap.geometry.rig import Rig
 from coopmap.geometry.stitching import brightness_table, warp_cameras
 from coopmap.geometry.targets import SeenPoints, content_geometry, placed_points, scattered
 from coopmap.geometry.warp_cache import WarpCache, rounded_rig
-
-PATCH_SIZE = 14
-"""Pixels per side of the cells on which camera features are aligned with the panorama."""
 
 IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -259,8 +256,8 @@ class GroupedViews(PanoramaViews):
 
     def _cells(self, frame: PanoramaFrame) -> CameraCells:
         camera = self.spec.camera
-        patches = replace(camera, height=camera.height // PATCH_SIZE, width=camera.width // PATCH_SIZE)
-        centers = pixel_centers(patches.height, patches.width) + np.array([frame.shift / PATCH_SIZE, 0.0])
+        patches = replace(camera, height=camera.height // FUSED_PATCH_SIZE, width=camera.width // FUSED_PATCH_SIZE)
+        centers = pixel_centers(patches.height, patches.width) + np.array([frame.shift / FUSED_PATCH_SIZE, 0.0])
         pixel, angle = look_up(frame.rig, frame.in_agent(patches.unproject(centers)), self.spec)
         height, width = frame.rig.image_size
         grid = np.where(np.isfinite(angle)[..., None], 2 * pixel / np.array([width, height]) - 1, OUTSIDE)
