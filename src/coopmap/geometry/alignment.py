@@ -224,7 +224,7 @@ def _start(matches: Matches, cost: Cost, hypotheses: int) -> Float[Tensor, "b 4 
     variance = _mean_square(top.a, cost) + _mean_square(top.b, cost)
     candidates = best_candidates(top, variance, cost.tilt_sigma is not None, hypotheses, _CANDIDATES)
     repeated = top.map(lambda value: value.repeat_interleave(_CANDIDATES, dim=0))
-    cost = cost._replace(width=min(cost.width, WIDTH))
+    cost = cost._replace(width=min(cost.width, WIDTH), corrected=False)
     poses = candidates.flatten(0, 1)
     for widening in _CANDIDATE_WIDENING:
         poses = descend(poses, repeated, cost, widening)

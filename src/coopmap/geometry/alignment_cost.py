@@ -5,8 +5,8 @@ A match's two points p (frame a) and q (frame b) are both uncertain, so its resi
 
 - The covariances A and B are taken at the match's *most likely* point x, not at the measured ones: a range measured too
   short would otherwise claim a small error, and a ray's measured direction tilts the large error along it. Both pull
-  the agents together, by 2.5 m of 30 where ranges are off by 20 % and bearings by half a degree. One correction of x is
-  enough; to iterate until it agrees with itself does not converge for outliers.
+  the agents together, by more than 1 m of 30 where ranges are off by 20 % and bearings by half a degree. One
+  correction of x is enough; to iterate until it agrees with itself does not converge for outliers.
 - The Jacobian is taken at ``x = R q + t + R B R' S^-1 r``: the gradient of the total least-squares cost, the same from
   either agent's side.
 - S is a sum of an outer product per ray and a multiple of the identity, so no matrix is stored per match.
@@ -54,11 +54,12 @@ class Matches(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What does not depend on matches: the prior, the kernel, and how errors grow."""
+    """What does not depend on matches. ``corrected``: covariances at the most likely points, not the measured."""
 
     tilt_sigma: float | None
     width: float
     proportional: bool
+    corrected: bool = True
 
     def kernel(self, squared: Float[Tensor, "b n"], widening: float = 1.0) -> Float[Tensor, "b n"]:
         """Weight of a match whose error is ``sqrt(squared)`` standard deviations (Geman-McClure)."""
@@ -78,7 +79,7 @@ def residuals_at(pose: Float[Tensor, "b 4 4"], matches: Matches, cost: Cost) -> 
     """Residuals, with covariances at the points that are most likely given the covariances at the measured points."""
     translation = pose[:, :3, 3:]
     first = _residuals(pose, matches, matches.a.points - translation, pose[:, :3, :3] @ matches.b.points, cost)
-    return _residuals(pose, matches, first.lever, first.lever, cost)
+    return _residuals(pose, matches, first.lever, first.lever, cost) if cost.corrected else first
 
 
 def _residuals(
