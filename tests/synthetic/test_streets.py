@@ -22,6 +22,7 @@ from coopmap.synthetic.street import Street, meeting, place, street_seed, styles
 from coopmap.synthetic.street.facades import FIRST_FACADE, street_tiles
 from coopmap.synthetic.street.roads import Road, draw_roads
 from coopmap.synthetic.street.world import HARD, HARD_SHARE, draw_kind
+from coopmap.synthetic.worlds import plan_drive
 
 
 def checksums(root: str | None) -> dict[str, str]:
@@ -257,6 +258,17 @@ def test_training_data_is_there_when_all_its_streets_are(streets: TownConfig) ->
     counts = ["data.town.scenarios.train=2", "data.town.scenarios.validate=1"]
     assert town_is_there(load_config([*overrides, *counts, "data.town.scenarios.test=0"]).data)
     assert not town_is_there(load_config([*overrides, *counts, "data.town.scenarios.test=1"]).data)
+
+
+def test_cars_keep_moving_on_their_streets() -> None:
+    drive = plan_drive(tiny_streets("s", None, frames=3, frame_interval_s=0.5), "train", 0)
+    assert drive.frames == ("000060", "000070", "000080")
+    speeds = []
+    for car, later in zip(drive.cars[0], drive.cars[1], strict=True):
+        speeds.append(car.speed_kmh / 3.6)
+        # lanes on the inside of a bend are shorter than its middle, which speed is measured along
+        assert np.linalg.norm(later.pose_ue[:2, 3] - car.pose_ue[:2, 3]) == pytest.approx(0.5 * speeds[-1], rel=0.25)
+    assert max(speeds) > 2
 
 
 @pytest.mark.slow

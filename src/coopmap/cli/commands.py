@@ -274,7 +274,7 @@ COMMANDS = (
         examples=(
             ("synth root=data/town depth_root=data/town_depth", "the town of the demo"),
             ("synth scenarios.train=100 image_scale=0.5 seed=3", "larger, another town"),
-            ("synth towns=per_scenario root=data/streets depth_root=data/streets_depth", "a street per scenario"),
+            ("synth towns=per_scenario root=streets depth_root=depth", "a street per scenario"),
         ),
     ),
 )

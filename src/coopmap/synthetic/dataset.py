@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
@@ -111,10 +111,9 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not known.is_file():
-        with tempfile.NamedTemporaryFile("w", prefix=_PARTIAL, dir=folder, delete=False) as scratch:
-            Path(scratch.name).chmod(0o644)
-        writer.write_yaml(Path(scratch.name), record)
-        os.replace(scratch.name, known)
+        with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder) as scratch:
+            writer.write_yaml(Path(scratch, _RECORD), record)
+            Path(scratch, _RECORD).replace(known)
 
 
 def _sweep_leftovers(folder: Path) -> None:
@@ -133,13 +132,8 @@ def read_config(root: str | Path) -> TownConfig:
 
 def _record(cfg: TownConfig) -> dict[str, Any]:
     """Everything that determines the files: the configuration without paths and switches."""
-    left_out = (
-        "root",
-        "depth_root",
-        "workers",
-        "overwrite",
-        *(("scenarios",) if cfg.per_scenario else ("towns", "style")),
-    )
+    left_out = ["root", "depth_root", "workers", "overwrite"]
+    left_out += ["scenarios", "size_m", "slope_deg"] if cfg.per_scenario else ["towns", "style"]
     config = {key: value for key, value in asdict(cfg).items() if key not in left_out}
     return {"format": STREET_FORMAT if cfg.per_scenario else FORMAT, "config": config}
 
@@ -149,7 +143,7 @@ def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None) -> bool:
     folders = {"root": root} | ({} if depth_root is None else {"depth_root": depth_root})
     if depth_root is not None and root.resolve() == depth_root.resolve():
         raise ConfigError(f"depth_root={depth_root}: expected another folder than root")
-    present = {key: path for key, path in folders.items() if path.is_file() or (path.is_dir() and any(path.iterdir()))}
+    present = {key: path for key, path in folders.items() if path.is_file() or (_holds_something(path))}
     same = True
     for key, path in present.items():
         if not (path / _RECORD).is_file():
@@ -163,6 +157,11 @@ def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None) -> bool:
                     "choose another root and depth_root, delete both folders, or pass overwrite=true"
                 )
     return same and present == folders
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether a folder holds more than what a killed rendering left behind."""
+    return folder.is_dir() and any(not path.name.startswith(_PARTIAL) for path in folder.iterdir())
 
 
 def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -210,19 +209,27 @@ def _num_cores() -> int:
 
 def _render_street(cfg: TownConfig, root: Path, depth_root: Path | None, scenario: tuple[str, int]) -> int:
     """Render one scenario; its folders appear when it is complete, that with the depth first."""
-    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=root) as scratch, ExitStack() as stack:
-        moves = [(Path(scratch), root)]
-        if depth_root is not None:
-            moves.insert(
-                0, (Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=depth_root))), depth_root)
-            )
-        agents = _render_scenario(cfg, Path(scratch), moves[0][0] if depth_root else None, scenario)
-        place = Path(scenario[0]) / street_name(*scenario)
-        for source, target in moves:
-            (target / place).parent.mkdir(exist_ok=True)
-            with suppress(FileExistsError, OSError) if (target / place).is_dir() else nullcontext():
-                (source / place).rename(target / place)
-    return agents
+    place = Path(scenario[0]) / street_name(*scenario)
+    with _moved_when_complete(root, place) as scratch, _moved_when_complete(depth_root, place) as depth_scratch:
+        assert scratch is not None
+        return _render_scenario(cfg, scratch, depth_scratch, scenario)
+
+
+@contextmanager
+def _moved_when_complete(folder: Path | None, place: Path) -> Iterator[Path | None]:
+    """Scratch folder within ``folder``; on success, what it holds at ``place`` moves there."""
+    if folder is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder) as scratch:
+        yield Path(scratch)
+        target = folder / place
+        target.parent.mkdir(exist_ok=True)
+        try:
+            (Path(scratch) / place).rename(target)
+        except OSError:
+            if not target.is_dir():  # it is: only the depth was missing, or another process was faster
+                raise
 
 
 def _render_scenario(cfg: TownConfig, root: Path, depth_root: Path | None, scenario: tuple[str, int]) -> int:

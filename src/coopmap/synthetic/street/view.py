@@ -46,11 +46,16 @@ class _MovingCars:
 
     def blocked(self, points: Float[np.ndarray, "n 3"], direction: Float[np.ndarray, "3"]) -> Bool[np.ndarray, " n"]:
         """Whether a car lies along a unit ``direction`` from each point."""
-        toward = self._center[:, None] - points[None]
-        along = toward @ direction
-        aside = np.einsum("cni,cni->cn", toward, toward) - along**2
-        near = np.flatnonzero(((aside < self._reach[:, None] ** 2) & (along > -self._reach[:, None])).any(axis=0))
         dark = np.zeros(len(points), dtype=bool)
+        if len(self._center) == 0:
+            return dark
+        middle = self._center.mean(axis=0)
+        center, start = ((each - middle).astype(np.float32) for each in (self._center, points))
+        toward = direction.astype(np.float32)
+        along = center @ toward - (start @ toward)[:, None]
+        apart = np.einsum("ni,ni->n", start, start)[:, None] + (center**2).sum(axis=1) - 2 * (start @ center.T)
+        reach = self._reach.astype(np.float32) + np.float32(0.05)  # rounding: centimeters at 100 m
+        near = np.flatnonzero(((apart - along**2 < reach**2) & (along > -reach)).any(axis=1))
         dark[near] = self._caster.blocked(points[near], direction)
         return dark
 
