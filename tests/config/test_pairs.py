@@ -65,9 +65,7 @@ REFUSED: dict[frozenset[Choice], str] = {
     },
     # what is filled in are pixels of a panorama
     **{
-        frozenset(
-            {("data", "ablation_densified"), other}
-        ): r"data\.panorama\.densify_px=1: expected 0 with data\.layout"
+        frozenset({("data", "ablation_densified"), other}): r"densify_px=1: expected 0 with data\.layout"
         for other in (("experiment", "mosaic_posefix"), ("experiment", "four_camera_rig"), ("priors", "rig"))
     },
     # one pose per car, composed with single cameras

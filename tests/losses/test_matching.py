@@ -157,8 +157,9 @@ def terms_of(target: Target, matches: PairMatches, **weights: float) -> dict[str
 
 
 def test_matching_falls_from_the_entropy_of_knowing_nothing_to_that_of_the_parts(target: Target):
-    """Parts, whose descriptors are all zero here, stay at the logarithm of their number, at the edges fewer; some matches
-    of the two directions contradict one another at this size.
+    """Parts, whose descriptors are all zero here, stay at the logarithm of their number, at the edges fewer.
+
+    Some matches of the two directions contradict one another at this size.
     """
     nothing = terms_of(target, matches_from_truth(target, 0.0), matching=1.0)["matching"]
     unmatched = sum(part.any() for part in true_matches(target, CELLS, 0.4).unmatched) / 2
@@ -209,3 +210,26 @@ def test_a_single_agent_teaches_nothing_about_pairs():
     total.backward()
     assert total.item() == 0.0
     assert scale.grad is not None
+
+
+PAIR_TERMS = ("matching", "alignment", "covisibility", "confidence")
+
+
+def measured(target: Target, matches: PairMatches | None) -> set[str]:
+    criterion = Criterion(LossConfig(weights=LossWeights(**ONLY | dict.fromkeys((*PAIR_TERMS, "range"), 1.0))))
+    terms = criterion(replace(exact_prediction(target), matches=matches), target)[1]
+    return {name for name, is_measured in terms.measured.items() if is_measured} & {*PAIR_TERMS, "range_avg"}
+
+
+def test_what_a_batch_has_no_pairs_for_is_not_measured(target: Target):
+    true = matches_from_truth(target, 50.0)
+    assert measured(target, true) == {*PAIR_TERMS, "range_avg"}
+    assert measured(target, replace(true, degenerate=torch.ones_like(true.degenerate))) == {
+        "matching",
+        "covisibility",
+        "confidence",
+        "range_avg",
+    }
+    assert measured(target, None) == {"range_avg"}
+    blind = replace(target, valid=torch.zeros_like(target.valid), depth=torch.zeros_like(target.depth))
+    assert measured(blind, true) == {"alignment", "confidence"}  # poses are known without depth

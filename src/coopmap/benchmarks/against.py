@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from coopmap.benchmarks.data import render_or_find
 from coopmap.benchmarks.options import DataOptions
+from coopmap.benchmarks.rendered import render_or_find
 from coopmap.benchmarks.report import Report, table
 from coopmap.config.checks import ConfigError
 

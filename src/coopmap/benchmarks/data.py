@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -17,27 +16,23 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader
 
+from coopmap.benchmarks.against import compare
 from coopmap.benchmarks.cache import CACHE, cache_rows
 from coopmap.benchmarks.opening import loader_memory, opening_cost
 from coopmap.benchmarks.options import DataOptions
+from coopmap.benchmarks.rendered import AGENTS, render_or_find
 from coopmap.benchmarks.report import Report, table
-from coopmap.config import load_config
 from coopmap.config.data import DataConfig
-from coopmap.config.synth import LidarConfig, ScenarioCounts, tiny_town
 from coopmap.data import SampleRequest, build_split
 from coopmap.data.datamodule import prepare_worker
 from coopmap.data.dataset import PanoramaDataset
 from coopmap.data.layouts import build_views
-from coopmap.data.opv2v import read_agent, read_image, read_images, select_depth_source
+from coopmap.data.opv2v import read_agent, read_images, select_depth_source
 from coopmap.data.opv2v.depth import DenseDepth, LidarDepth
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
-
-AGENTS = 2
-
-FULL_SIZE = ("data.panorama.height=252", "data.panorama.width=1008", "data.keep_in_memory=false")
 
 COSTS = {
     "what": "what",
@@ -58,8 +53,6 @@ def main(options: DataOptions, overrides: Sequence[str]) -> None:
     if options.against is None:
         options.show(benchmark(options, overrides))
     else:
-        from coopmap.benchmarks.against import compare
-
         options.show(compare(options, overrides))
 
 
@@ -93,45 +86,6 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
         table("Scale", SCALE, scale),
     ]
     return Report(notes, tables)
-
-
-@contextmanager
-def render_or_find(overrides: Sequence[str]) -> Iterator[tuple[DataConfig, str]]:
-    """Configuration, and in words what data it names."""
-    agents = [f"data.min_agents={AGENTS}", f"data.max_agents={AGENTS}", f"data.max_views_per_gpu={4 * AGENTS}"]
-    if any(override.startswith("data.root=") for override in overrides):
-        config = load_config([*FULL_SIZE, *agents, *overrides]).data
-        yield config, config.root
-        return
-    from coopmap.synthetic import render_town
-
-    with tempfile.TemporaryDirectory(prefix="coopmap-bench-") as folder:
-        town = tiny_town(
-            f"{folder}/data",
-            f"{folder}/depth",
-            image_scale=1.0,
-            frames=1,
-            agents_min=AGENTS,
-            agents_max=AGENTS,
-            scenarios=ScenarioCounts(train=1, validate=1, test=0),
-            lidar=LidarConfig(beams=64, azimuth_steps=900),
-        )
-        render_town(town)
-        _add_sensor_noise(Path(town.root))
-        places = [f"data.root={town.root}", f"data.depth_root={town.depth_root}", "data.communication_range_m=1000"]
-        yield load_config([*FULL_SIZE, *agents, *places, *overrides]).data, "a town rendered at 800 x 600"
-
-
-def _add_sensor_noise(root: Path) -> None:
-    """Rendered images are smooth; with noise they are as large, and take as long to decode, as recorded ones."""
-    rng = np.random.default_rng(0)
-    for path in sorted(root.rglob("*_camera?.png")):
-        image = read_image(path).astype(np.int16)
-        noisy = image + rng.integers(-NOISE_LEVELS, NOISE_LEVELS + 1, image.shape[:2])[..., None]
-        cv2.imwrite(str(path), np.clip(noisy, 0, 255).astype(np.uint8)[..., ::-1])
-
-
-NOISE_LEVELS = 2
 
 
 def cost(what: str, work: Callable[[], Any], floor: str, least: Callable[[], Any], repeats: int, **more: Any) -> dict:

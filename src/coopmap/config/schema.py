@@ -66,8 +66,8 @@ class Config:
         patch = self.model.encoder.patch_size
         if self.data.layout == "grouped" and patch != FUSED_PATCH_SIZE:
             raise ConfigError(
-                f"model.encoder.patch_size={patch}: expected {FUSED_PATCH_SIZE} with model.fusion.kind={self.model.fusion.kind}, "
-                f"whose cells the data aligns; concat and conv3d take any patch"
+                f"model.encoder.patch_size={patch}: expected {FUSED_PATCH_SIZE} with model.fusion.kind="
+                f"{self.model.fusion.kind}, whose cells the data aligns; concat and conv3d take any patch"
             )
         kind = {"cameras": "cameras", "grouped": "cameras", "mosaic": "mosaic"}.get(self.data.layout, "panorama")
         for section in {kind, "panorama"} if self.data.layout == "grouped" else {kind}:

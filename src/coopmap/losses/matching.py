@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, neighbors
@@ -80,14 +80,13 @@ def alignment_loss(inputs: LossInputs) -> Float[Tensor, ""]:
         return _nothing(inputs)
     meters, radians = _errors(matches, true)
     loss = torch.log1p(meters) + torch.log1p(torch.rad2deg(radians) / 2)
-    nearly_right = (meters < NEARLY_M) & (radians < NEARLY_RAD) & ~matches.degenerate
-    return _mean(torch.nan_to_num(loss), nearly_right.to(loss))
+    return _mean(torch.nan_to_num(loss), _nearly_right(matches, true).to(loss))
 
 
 def has_poses(inputs: LossInputs) -> Bool[Tensor, ""]:
-    """Whether some pair teaches a pose."""
+    """Whether some pair is nearly right."""
     matches, true = inputs.matches, inputs.true_matches
-    return _no(inputs) if matches is None or true is None else _teaches_pose(matches, true).any()
+    return _no(inputs) if matches is None or true is None else _nearly_right(matches, true).any()
 
 
 def covisibility_loss(inputs: LossInputs) -> Float[Tensor, ""]:
@@ -151,6 +150,11 @@ def _errors(matches: PairMatches, true: TrueMatches) -> tuple[Float[Tensor, "b p
     shift = matches.pose[..., :3, 3] - true.pose[..., :3, 3]
     turn = matches.pose[..., :3, :3].mT @ true.pose[..., :3, :3]
     return (shift.square().sum(dim=-1) + 1e-8).sqrt(), rotation_angle(turn)
+
+
+def _nearly_right(matches: PairMatches, true: TrueMatches) -> Bool[Tensor, "b p"]:
+    meters, radians = _errors(matches, true)
+    return (meters < NEARLY_M) & (radians < NEARLY_RAD) & ~matches.degenerate
 
 
 def _mean(values: Float[Tensor, "*b"], weights: Float[Tensor, "*b"]) -> Float[Tensor, ""]:
