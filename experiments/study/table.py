@@ -91,7 +91,11 @@ def main() -> None:
             for name, pairs in arms.items()
         }
         rows = [
-            {"arm": name, **measure(pairs), "less than the first (m)": difference(chosen[first], pairs) if name != first else ""}
+            {
+                "arm": name,
+                **measure(pairs),
+                "less than the first (m)": difference(chosen[first], pairs) if name != first else "",
+            }
             for name, pairs in chosen.items()
             if pairs
         ]

@@ -157,8 +157,9 @@ def terms_of(target: Target, matches: PairMatches, **weights: float) -> dict[str
 
 
 def test_matching_falls_from_the_entropy_of_knowing_nothing_to_that_of_the_parts(target: Target):
-    """Parts, whose descriptors are all zero here, stay at the logarithm of their number, at the edges fewer; some matches
-    of the two directions contradict one another at this size.
+    """Parts, whose descriptors are all zero here, stay at the logarithm of their number, at the edges fewer.
+
+    Some matches of the two directions contradict one another at this size.
     """
     nothing = terms_of(target, matches_from_truth(target, 0.0), matching=1.0)["matching"]
     unmatched = sum(part.any() for part in true_matches(target, CELLS, 0.4).unmatched) / 2
