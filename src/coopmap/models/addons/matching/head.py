@@ -62,11 +62,11 @@ class Matching(AddOn):
         self.keys = nn.Linear(dim, PARTS**2 * FINE_DIM)
         self.unmatched = nn.Linear(dim, 1)
         self.log_range_sigma = nn.Linear(dim, 1)
-        self.log_sharpness = nn.Parameter(torch.tensor(INITIAL_SHARPNESS).log().repeat(2))
+        self.log_sharpness = nn.Parameter(torch.full((2,), math.log(INITIAL_SHARPNESS)))
         self.confidence = nn.Sequential(nn.Linear(PAIR_FEATURES, 32), nn.GELU(), nn.Linear(32, 2))
-        for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, torch.tensor(INITIAL_RANGE_SIGMA).log())):
+        for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, math.log(INITIAL_RANGE_SIGMA))):
             nn.init.zeros_(layer.weight)
-            nn.init.constant_(layer.bias, float(bias))
+            nn.init.constant_(layer.bias, bias)
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
         """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``."""
