@@ -35,7 +35,7 @@ def sincos_embedding(grid: int, dim: int) -> Float[Tensor, "cells dim"]:
 def ring_embedding(grid: int, dim: int) -> Float[Tensor, "cells dim"]:
     """Sines and cosines of 1, 2, 3, ... times the angle of each column's center on a ring; cells row by row.
 
-    There are as many as columns, then zeros.
+    As many as there are columns, then zeros.
     """
     count = min(dim, grid) // 2
     turns = (torch.arange(grid) + 0.5) / grid
