@@ -133,3 +133,17 @@ def test_the_town_goes_where_its_root_says() -> None:
     without = load_config(["data=town", "data.root=X", "data.depth_root=null"]).data
     assert without.town is not None
     assert (without.root, without.depth_root, without.town.depth_root) == ("X", None, None)
+
+
+@pytest.mark.parametrize(
+    "further", ["machine=gpu", "machine=local3090", "optim/train=matching", "priors=matched", "seed=1"]
+)
+def test_streets_are_for_matching(further: str):
+    config = load_config(["experiment=cyl_matching", "preset=streets", further])
+    assert (config.data.root, config.model.name, config.model.pose_from) == (
+        "data/streets",
+        "mapanything_matching",
+        "alignment",
+    )
+    assert (config.loss.weights.matching, config.loss.weights.pts3d) == (1.0, 0.0)
+    assert config.model.matching.enabled

@@ -20,7 +20,7 @@ class Config:
     Attributes:
         experiment: name of the experiment file, and of the folder that its runs share.
         machine: hardware that devices, precision and memory settings are chosen for.
-        preset: settings for a purpose, on top of the groups: ``demo`` or ``none``.
+        preset: settings for a purpose, on top of the groups: ``demo``, ``streets`` or ``none``.
         seed: of weights, sampling and augmentation.
         resume: ``auto`` (the newest unfinished run of this experiment with the same configuration; a new run where
             there is none), ``latest`` (the run with the newest checkpoint), a run's name or folder, a checkpoint file,
