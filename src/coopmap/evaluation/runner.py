@@ -70,7 +70,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     data = EvaluationData(subject.config, split, frames)
     folder = Path(asked.output) if asked.output is not None else _default_folder(subject, split, frames)
     trainer = _build_trainer(subject.config, overrides)
-    recorder = Recorder(folder / _samples_file(trainer), asked.refine)
+    recorder = Recorder(folder / _samples_file(trainer), asked.refine, asked.probe)
     trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
 
     log.info("measuring %s on %s, inputs: %s", subject.name, where, _inputs(subject.config))
@@ -95,6 +95,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     )
     summary = summarize_records(records, conditions, seed=subject.config.seed)
     if trainer.is_global_zero:
+        subject.module.to(trainer.strategy.root_device)  # for pictures
         _write(folder, records, summary, figures, conditions, subject, data)
     return EvaluationResult(subject.name, figures, summary, folder, trainer.is_global_zero)
 
@@ -168,9 +169,14 @@ def _write(
     write_table(folder / "pairs.csv", [row for record in records for row in record.pair_rows()])
     for share in folder.glob("samples.rank*.csv"):
         share.unlink()
+    for name in ("risk_coverage", "reliability") if summary["confidence"] else ():
+        write_table(folder / f"{name}.csv", summary["confidence"][name])
     write_json(summary, folder / "summary.json")
     origin = {**conditions.origin, "split": conditions.split, "inputs": conditions.inputs_received()}
     write_json({**origin, "figures": figures}, folder / "metrics.json")
     from coopmap.evaluation.html import write_report  # last: the tables are already written
+    from coopmap.evaluation.match_pictures import match_pictures, write_match_pictures
 
-    write_report(folder / "report.html", subject.name, records, summary, conditions, data)
+    matches = match_pictures(subject.module, records, data)
+    write_match_pictures(matches, folder)
+    write_report(folder / "report.html", subject.name, records, summary, conditions, data, matches)

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from coopmap.evaluation.confidence import confidence_summary
 from coopmap.evaluation.frames import FrameList
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS, SampleRecord
 from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarize
-from coopmap.metrics.aggregate import GROUPINGS
+from coopmap.metrics.aggregate import GROUPINGS, HEADINGS
 from coopmap.metrics.pose import recalls
 
+WITHIN = ("recall_1m_5deg", "recall_2m_5deg", "recall_3m_5deg")
+"""Shares that are stated for each kind of pair."""
 INPUT_NAMES = {"rays": "calibrated rays", "depth": "measured depth", "pose": "poses", "rig": "calibrated rig"}
 
 
@@ -110,6 +113,7 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
         "published": [vars(line) for line in frames.published] if frames is not None else [],
         "published_conditions": frames.published_conditions if frames is not None else "",
         "breakdown": _breakdown(pairs, seed),
+        "confidence": confidence_summary(pairs.columns, pairs.cluster, seed),
         "figures": _sample_figures(records, seed),
     }
 
@@ -129,17 +133,17 @@ def _methods(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> di
 
 
 def _breakdown(pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The model's errors by properties of the pair."""
+    """The model's errors and successes by properties of the pair."""
+    within = recalls(*(pairs.columns[column] for column in PAIR_ERRORS))
+    values = {column: pairs.columns[column] for column in PAIR_ERRORS}
+    values |= {name: within[name].astype(np.float64) for name in WITHIN}
     return {
         grouping.title: [
             {"bin": text, "pairs": int(members.sum())}
-            | {
-                column: summarize(pairs.columns[column][members], pairs.cluster[members], seed)
-                for column in PAIR_ERRORS
-            }
+            | {name: summarize(column[members], pairs.cluster[members], seed) for name, column in values.items()}
             for _, text, members in grouping.groups(pairs.columns)
         ]
-        for grouping in GROUPINGS
+        for grouping in (*GROUPINGS, HEADINGS)
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
 from coopmap.evaluation.statistics import STATISTICS
+from coopmap.evaluation.summary import WITHIN
 from coopmap.metrics.pose import RECALLS_M_DEG
 from coopmap.report.numbers import Interval, error_size, percent
 from coopmap.report.tables import Column, Row, Section, Table, Value, names
@@ -81,6 +82,52 @@ def methods_table(
             *([f"Published results: {conditions}."] if conditions else []),
         ],
     )
+
+
+def breakdown_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """Medians and shares within limits by kind of pair, with intervals; a table per property."""
+    columns = [
+        *(Column(label, form=error_size, group="median") for label in ERRORS.values()),
+        *(Column(f"{name.split('_')[1][:-1]} m, 5°", form=percent, group="share of pairs within") for name in WITHIN),
+        Column("pairs"),
+    ]
+    return [
+        Table(
+            title,
+            [names(title), *columns],
+            [
+                Section(
+                    [
+                        Row(
+                            [
+                                row["bin"],
+                                *(_interval(row[error], "median") for error in PAIR_ERRORS),
+                                *(_interval(row[name], "mean") for name in WITHIN),
+                                row["pairs"],
+                            ]
+                        )
+                        for row in rows
+                        if row["pairs"]
+                    ]
+                )
+            ],
+        )
+        for title, rows in summary["breakdown"].items()
+    ]
+
+
+def probe_table(summary: Mapping[str, Any]) -> Table | None:
+    """What the model expects where the other agent's images are of another street; ``None`` if it was not asked."""
+    probed = (summary["confidence"] or {}).get("other_street")
+    if not probed:
+        return None
+    labels = {"as_they_are": "images as they are", "other_street": "the other agent in another street"}
+    rows = [
+        Row([label, *(_interval(probed[name][key], "mean") for name in probed), probed["confidence"][key]["count"]])
+        for key, label in labels.items()
+    ]
+    columns = [names("mean of"), *(Column(name.replace("_pred", ""), form=percent) for name in probed), Column("pairs")]
+    return Table("What is expected of pairs", columns, [Section(rows)])
 
 
 def figure_tables(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Table]]:
