@@ -245,3 +245,36 @@ def test_mosaics_keep_the_calibrated_rays_that_they_were_trained_with(
         found[layout] = result.summary["inputs"]
         assert len(rows_of(tmp_path / layout / "pairs.csv")) == 6
     assert found == {"panorama": "images", "mosaic": "images + calibrated rays"}
+
+
+def test_a_model_that_matches_says_how_sure_it_is(make_checkpoint: MakeCheckpoint, town: Path, tmp_path: Path) -> None:
+    frames = []
+    for folder in ("validate", "test"):  # two streets, so that one can lend the other its images
+        agents = sorted((town / "town" / folder).glob("*/[0-9]*"))[:2]
+        frame = sorted(agents[0].glob("*.yaml"))[0].stem
+        names = [agent.name for agent in agents]
+        frames.append({"scenario": agents[0].parent.name, "frame": frame, "agents": names})
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps({"name": "two streets", "frames": frames}))
+    checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment", "data.max_views_per_gpu=2")
+    result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", icp=False, probe="other_street")
+    pairs = rows_of(tmp_path / "out" / "pairs.csv")
+    assert [row["other_street_confidence"] == "" for row in pairs] == [True, False]  # the first has no partner yet
+    confidence = result.summary["confidence"]
+    asked = confidence["other_street"]["confidence"]
+    assert asked["as_they_are"]["mean"] == pytest.approx(float(pairs[1]["confidence"]), rel=1e-4)
+    assert asked["other_street"]["mean"] == pytest.approx(float(pairs[1]["other_street_confidence"]), rel=1e-4)
+    assert (
+        sum(int(row["pairs"]) for row in rows_of(tmp_path / "out" / "reliability.csv") if row["of"] == "confidence")
+        == 2
+    )
+    last = rows_of(tmp_path / "out" / "risk_coverage.csv")[-1]
+    assert float(last["trans_m_median"]) == pytest.approx(sum(column(pairs, "trans_m")) / 2, rel=1e-4)
+    shared = [share > 0.2 for share in column(pairs, "covisibility")]
+    pictures = sorted(path.stem for path in (tmp_path / "out").glob("matches_*.png"))
+    assert pictures == (["matches_best", "matches_median", "matches_worst"] if any(shared) else [])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Whether the model knows when it is right" in page
+    assert page.count("data:image/webp") == len(pictures)
+    headings = result.summary["breakdown"]["difference of headings (deg)"]
+    assert sum(row["recall_2m_5deg"]["count"] for row in headings) == 2

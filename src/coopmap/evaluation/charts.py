@@ -51,8 +51,11 @@ def error_distribution(records: Sequence[SampleRecord]) -> go.Figure:
 
 
 def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
-    """Mean error with its interval and median, by distance, number of agents and co-visibility."""
-    figure = make_subplots(rows=2, cols=len(breakdown), vertical_spacing=0.16, horizontal_spacing=0.07)
+    """Mean error with its interval and median, by kind of pair."""
+    widths = [max(2, sum(row["pairs"] > 0 for row in rows)) for rows in breakdown.values()]
+    figure = make_subplots(
+        rows=2, cols=len(breakdown), vertical_spacing=0.16, horizontal_spacing=0.055, column_widths=widths
+    )
     for column, (subject, rows) in enumerate(breakdown.items(), start=1):
         filled = [row for row in rows if row["pairs"]]
         labels = [f"{row['bin']}<br>n={row['pairs']}" for row in filled]

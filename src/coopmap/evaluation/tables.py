@@ -14,6 +14,7 @@ from coopmap.report.tables import Column, Row, Section, Table, Value, names
 from coopmap.report.terminal import print_table
 
 ERRORS = {"trans_m": "translation (m)", "rot_deg": "rotation (deg)"}
+PROBED = {"confidence": "confidence", "covisibility_pred": "co-visibility"}
 STATISTIC_NAMES = {"mean": "mean", "median": "median", "p90": "90th %"}
 ALIGNED = ("_se3", "_sim3")
 
@@ -84,36 +85,25 @@ def methods_table(
     )
 
 
-def breakdown_tables(summary: Mapping[str, Any]) -> list[Table]:
-    """Medians and shares within limits by kind of pair, with intervals; a table per property."""
+def breakdown_table(summary: Mapping[str, Any]) -> Table:
+    """Medians and shares within limits by kind of pair, with intervals; a section per property."""
+    limits = [f"{name.split('_')[1].removesuffix('m')} m, 5°" for name in WITHIN]
     columns = [
+        names("pairs by"),
         *(Column(label, form=error_size, group="median") for label in ERRORS.values()),
-        *(Column(f"{name.split('_')[1][:-1]} m, 5°", form=percent, group="share of pairs within") for name in WITHIN),
+        *(Column(limit, form=percent, group="share of pairs within") for limit in limits),
         Column("pairs"),
     ]
-    return [
-        Table(
-            title,
-            [names(title), *columns],
-            [
-                Section(
-                    [
-                        Row(
-                            [
-                                row["bin"],
-                                *(_interval(row[error], "median") for error in PAIR_ERRORS),
-                                *(_interval(row[name], "mean") for name in WITHIN),
-                                row["pairs"],
-                            ]
-                        )
-                        for row in rows
-                        if row["pairs"]
-                    ]
-                )
-            ],
-        )
+    sections = [
+        Section([_kind_of_pair(row) for row in rows if row["pairs"]], title)
         for title, rows in summary["breakdown"].items()
     ]
+    return Table("By kind of pair", columns, [section for section in sections if section.rows])
+
+
+def _kind_of_pair(row: Mapping[str, Any]) -> Row:
+    medians = [_interval(row[error], "median") for error in PAIR_ERRORS]
+    return Row([row["bin"], *medians, *(_interval(row[name], "mean") for name in WITHIN), row["pairs"]])
 
 
 def probe_table(summary: Mapping[str, Any]) -> Table | None:
@@ -126,7 +116,7 @@ def probe_table(summary: Mapping[str, Any]) -> Table | None:
         Row([label, *(_interval(probed[name][key], "mean") for name in probed), probed["confidence"][key]["count"]])
         for key, label in labels.items()
     ]
-    columns = [names("mean of"), *(Column(name.replace("_pred", ""), form=percent) for name in probed), Column("pairs")]
+    columns = [names("mean of"), *(Column(PROBED[name], form=percent) for name in probed), Column("pairs")]
     return Table("What is expected of pairs", columns, [Section(rows)])
 
 

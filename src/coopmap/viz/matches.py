@@ -117,7 +117,8 @@ def _from_above(pair: PairPicture, size: tuple[int, int]) -> UInt8[np.ndarray, "
     """The scene in agent ``i``'s frame."""
     i, j = pair.ends
     true, answer = (np.linalg.inv(pose[i]) @ pose for pose in (pair.true, pair.answer))
-    clouds = pair.points[0], transform_points(answer[j], pair.points[1])
+    clouds = [pair.points[0], transform_points(answer[j], pair.points[1])]
+    clouds = [cloud[np.isfinite(cloud).all(axis=1)] for cloud in clouds]
     canvas = np.full((*size, 3), WHITE, np.uint8)
     to_pixel, meter = _scale(np.concatenate([true[:, :3, 3], answer[:, :3, 3]]), clouds, size)
     _grid(canvas, to_pixel, meter)
@@ -125,11 +126,11 @@ def _from_above(pair: PairPicture, size: tuple[int, int]) -> UInt8[np.ndarray, "
         for place in to_pixel(cloud).tolist():
             cv2.circle(canvas, place, 3 << FINE, _rgb(color), -1, cv2.LINE_AA, FINE)
     for number in range(len(true)):
-        if number != i:
+        if number != i and np.isfinite(answer[number]).all():
             ends = to_pixel(np.stack([true[number, :3, 3], answer[number, :3, 3]])).tolist()
             cv2.line(canvas, *ends, _rgb(GREEN), 1, cv2.LINE_AA, FINE)
             _arrow(canvas, to_pixel, answer[number], meter, _rgb(GREEN), filled=True)
-        _arrow(canvas, to_pixel, true[number], meter, INK, filled=False)
+        _arrow(canvas, to_pixel, true[number], meter, INK if number in pair.ends else GRAY, filled=False)
         x, y = (to_pixel(true[number, :3, 3]) >> FINE).tolist()
         _put(canvas, str(number), x + 12, y - 8)
     _key(canvas, pair.ends)
@@ -188,8 +189,6 @@ def _arrow(
     filled: bool,
 ) -> None:
     """An agent as an arrowhead in its direction, of a fixed size."""
-    if not np.isfinite(pose).all():
-        return
     size = 13 / meter
     shape = size * np.array([[0, 0, 1.0], [0.62, 0, -0.7], [0, 0, -0.35], [-0.62, 0, -0.7]])
     corners = to_pixel(transform_points(pose, shape))
