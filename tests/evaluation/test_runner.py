@@ -256,7 +256,7 @@ def test_a_model_that_matches_says_how_sure_it_is(make_checkpoint: MakeCheckpoin
         frames.append({"scenario": agents[0].parent.name, "frame": frame, "agents": names})
     file = tmp_path / "list.json"
     file.write_text(json.dumps({"name": "two streets", "frames": frames}))
-    checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment", "data.max_views_per_gpu=2")
+    checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment")
     result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", icp=False, probe="other_street")
     pairs = rows_of(tmp_path / "out" / "pairs.csv")
     assert [row["other_street_confidence"] == "" for row in pairs] == [True, False]  # the first has no partner yet

@@ -21,9 +21,11 @@ HEIGHT, PIXELS = 80, 320
 SCALE = PICTURE_WIDTH / PIXELS
 
 
-def pair(
-    error_m: float = 0.0, places: tuple[tuple[float, float], tuple[float, float]] = ((40, 20), (300, 60))
-) -> PairPicture:
+PLACES = ((40, 20), (300, 60))
+"""Of all matches, in the two pictures."""
+
+
+def pair(error_m: float = 0.0) -> PairPicture:
     """Two agents 20 m apart, 30 points around them; the answer is off by some meters to the right."""
     true = np.eye(4)[None].repeat(2, axis=0)
     true[1, 2, 3] = 20.0
