@@ -127,8 +127,8 @@ def _from_above(pair: PairPicture, size: tuple[int, int]) -> UInt8[np.ndarray, "
             cv2.circle(canvas, place, 3 << FINE, _rgb(color), -1, cv2.LINE_AA, FINE)
     for number in range(len(true)):
         if number != i and np.isfinite(answer[number]).all():
-            ends = to_pixel(np.stack([true[number, :3, 3], answer[number, :3, 3]])).tolist()
-            cv2.line(canvas, *ends, _rgb(GREEN), 1, cv2.LINE_AA, FINE)
+            start, end = (to_pixel(pose[number, :3, 3]).tolist() for pose in (true, answer))
+            cv2.line(canvas, start, end, _rgb(GREEN), 1, cv2.LINE_AA, FINE)
             _arrow(canvas, to_pixel, answer[number], meter, _rgb(GREEN), filled=True)
         _arrow(canvas, to_pixel, true[number], meter, INK if number in pair.ends else GRAY, filled=False)
         x, y = (to_pixel(true[number, :3, 3]) >> FINE).tolist()
