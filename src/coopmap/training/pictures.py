@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import lightning as L
 import numpy as np
@@ -26,7 +26,7 @@ from coopmap.training.module import PoseLearner
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
 from coopmap.viz.matches import PairPicture, draw_matches
 
-log = logging.getLogger(__name__)
+Record = TypeVar("Record", Prediction, Observation, Target)
 
 BATCHES_LOOKED_AT = 12
 """Batches of validation of which the example at the end of training is the median."""
@@ -53,9 +53,7 @@ def pair_picture(
         row: of the sample.
         pair: number of the pair ``i < j``, ordered 01, 02, ..., 12, ...
     """
-    prediction, observation, target = (
-        record.map(lambda t: t[row : row + 1]) for record in (prediction, observation, target)
-    )
+    prediction, observation, target = _single(prediction, row), _single(observation, row), _single(target, row)
     matches = prediction.matches
     assert matches is not None
     views = views_per_agent(observation)
@@ -82,6 +80,10 @@ def pair_picture(
         answer.cpu().numpy(),
         caption,
     )
+
+
+def _single(record: Record, row: int) -> Record:
+    return record.map(lambda values: values[row : row + 1])
 
 
 def _correspondences(head: Matching, prediction: Prediction, observation: Observation) -> Correspondences:

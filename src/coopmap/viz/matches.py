@@ -20,6 +20,8 @@ SMALLEST_SPAN_M = 24.0
 GRID_M = (5.0, 10.0, 20.0, 50.0, 100.0)
 PALE = (226, 226, 226)
 GRAY = (120, 120, 120)
+BETWEEN = 150
+"""Gray of the gap that lines cross, on which both ends of their scale are visible."""
 FINE = 4
 """Bits of a pixel's fraction in coordinates that OpenCV draws at."""
 
@@ -80,6 +82,7 @@ def _pictures(pair: PairPicture, names: Sequence[str]) -> UInt8[np.ndarray, "h w
     canvas = np.full((bottom + LABEL_HEIGHT + LEGEND_HEIGHT + FOOT_HEIGHT - 34, PICTURE_WIDTH, 3), WHITE, np.uint8)
     for picture, top in zip(scaled, tops, strict=True):
         canvas[top : top + len(picture)] = picture
+    canvas[tops[0] + len(scaled[0]) : tops[1]] = BETWEEN
     number = [f"{end}: agent {names[end]}" for end in pair.ends]
     _put(canvas, number[0], 0, LABEL_HEIGHT - 9)
     _put(canvas, number[1], 0, bottom + 19)
