@@ -173,6 +173,7 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
         ({"run": "/nowhere"}, "run=/nowhere: no such folder"),
         ({"weights": "/nowhere.pt"}, "weights=/nowhere.pt: no such file or folder"),
         ({"run": "a", "frames": "/nowhere.json"}, "frames=/nowhere.json: there is no such file"),
+        ({"run": "a", "probe": "mirror"}, "probe=mirror: expected one of other_street"),
         ({"run": "a", "split": "vall"}, "split=vall: expected one of val, test"),
         ({"run": "a", "split": "val", "frames": "b"}, "split=val and frames=b: give only one of them"),
     ],
@@ -278,3 +279,8 @@ def test_a_model_that_matches_says_how_sure_it_is(make_checkpoint: MakeCheckpoin
     assert page.count("data:image/webp") == len(pictures)
     headings = result.summary["breakdown"]["difference of headings (deg)"]
     assert sum(row["recall_2m_5deg"]["count"] for row in headings) == 2
+
+
+def test_a_probe_needs_a_model_that_matches(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match=r"probe=other_street: .* has no model\.matching"):
+        evaluate(checkpoint, probe="other_street")

@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 
-from coopmap.config import Config
+from coopmap.config import Config, ConfigError
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.machine import check_gpus
 from coopmap.evaluation import icp
@@ -65,6 +65,8 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     started = time.monotonic()
     frames = read_frame_list(asked.frames) if asked.frames is not None else None
     subject = open_subject(asked, overrides)
+    if asked.probe is not None and not subject.config.model.matching.enabled:
+        raise ConfigError(f"probe={asked.probe}: {subject.name} has no model.matching to ask for its confidence")
     split = "frames" if frames is not None else asked.split or "val"
     where = frames.name if frames is not None else split
     data = EvaluationData(subject.config, split, frames)

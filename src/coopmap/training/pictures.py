@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from coopmap.data.normalization import normalize
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
-from coopmap.geometry import relative_pose
 from coopmap.geometry.cells import at_centers, by_agent
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.metrics import agent_poses, measure, predicted_pose
@@ -62,13 +61,10 @@ def pair_picture(
     found = _correspondences(head, prediction, observation)
     used = matches.inlier[0, pair] > LEAST_AGREEMENT
     places = _places(found.cells[0, pair][used], observation, head.patch_size)
-    error = relative_pose(answer[i], answer[j])[:3, 3] - relative_pose(true[i], true[j])[:3, 3]
-    rows = measure(prediction, target).pairs
+    row_of = {name: float(values[0, pair]) for name, values in measure(prediction, target).pairs.items()}
     caption = (
-        f"{float(error.norm()):.2f} m, {float(rows['rot_deg'][0, pair]):.2f} deg off; "
-        f"co-visibility {float(rows['covisibility'][0, pair]):.0%}, "
-        f"expected {float(rows['covisibility_pred'][0, pair]):.0%}; "
-        f"confidence {float(rows['confidence'][0, pair]):.0%}"
+        f"{row_of['trans_m']:.2f} m, {row_of['rot_deg']:.2f} deg off; co-visibility {row_of['covisibility']:.0%}, "
+        f"expected {row_of['covisibility_pred']:.0%}; confidence {row_of['confidence']:.0%}"
     )
     return PairPicture(
         (i, j),
