@@ -277,6 +277,9 @@ def test_a_model_that_matches_says_how_sure_it_is(make_checkpoint: MakeCheckpoin
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Whether the model knows when it is right" in page
     assert page.count("data:image/webp") == len(pictures)
+    every, shared_pairs = result.summary["overall"]
+    assert (every["pairs"], shared_pairs["pairs"]) == (2, sum(shared))
+    assert every["trans_m"]["median"] == pytest.approx(sum(column(pairs, "trans_m")) / 2, rel=1e-4)
     headings = result.summary["breakdown"]["difference of headings (deg)"]
     assert sum(row["recall_2m_5deg"]["count"] for row in headings) == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
@@ -24,6 +25,14 @@ def print_methods(summary: Mapping[str, Any], title: str) -> None:
     where = summary["frames"]["name"] if summary["frames"] else summary["split"]
     title = f"{title}: {where}, {summary['samples']} samples, inputs: {summary['inputs']}"
     print_table(methods_table(summary, title, ("mean", "median"), ("mean",), with_recalls=False))
+
+
+def print_kinds_of_pairs(summary: Mapping[str, Any]) -> None:
+    """Medians and shares within limits of all pairs and of those that share enough; what a probe found."""
+    whole = breakdown_table({**summary, "breakdown": {}})
+    print_table(replace(whole, title="Medians and successes"))
+    if (probe := probe_table(summary)) is not None:
+        print_table(probe)
 
 
 def methods_table(
@@ -96,7 +105,7 @@ def breakdown_table(summary: Mapping[str, Any]) -> Table:
     ]
     sections = [
         Section([_kind_of_pair(row) for row in rows if row["pairs"]], title)
-        for title, rows in summary["breakdown"].items()
+        for title, rows in {"": summary["overall"], **summary["breakdown"]}.items()
     ]
     return Table("By kind of pair", columns, [section for section in sections if section.rows])
 
