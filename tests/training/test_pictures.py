@@ -11,9 +11,12 @@ import torch
 from coopmap import load_config
 from coopmap.config.synth import TownConfig
 from coopmap.data.normalization import normalize
+from coopmap.geometry.cells import at_centers, by_agent
+from coopmap.models.addons.matching.cells import cell_points, views_per_agent
+from coopmap.models.addons.matching.matches import assignment, correspond
 from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.training.module import PoseLearner
-from coopmap.training.pictures import _correspondences, _places, matching_head, pair_picture, write_example
+from coopmap.training.pictures import _places, matched_points, matching_head, pair_picture, write_example
 from coopmap.types import Batch
 
 MATCHING = ("model.matching.enabled=true", "model.pose_from=alignment")
@@ -40,12 +43,21 @@ def test_the_points_are_those_that_were_aligned(town: TownConfig, tiny_model: tu
     batch, observation, prediction = first_prediction(module, datamodule)
     head = matching_head(module.model)
     assert head is not None
-    found = _correspondences(head, prediction, observation)
-    assert torch.equal(found.cells, prediction.matches.matched)
-    assert torch.allclose(found.weight, prediction.matches.weight)
+    one, sample = (record.map(lambda values: values[:1]) for record in (prediction, observation))
+    matches, views = one.matches, views_per_agent(sample)
+    rows, columns = assignment(matches.scores, matches.unmatched)
+    points = cell_points(one, sample, 14, "calibrated")
+    seen = by_agent(at_centers(one.mask_logits, 14).sigmoid(), views)
+    grid = one.depth.shape[2] // 14, one.depth.shape[3] // 14
+    number = matches.weight.shape[-1]
+    found = correspond(rows, columns, matches.query, matches.keys, points, seen, grid, number)
+    for pair in range(matches.pose.shape[1]):
+        of_i, of_j = matched_points(head, one, sample, pair)
+        assert torch.allclose(of_i, found.points_i[0, pair], atol=1e-5)
+        assert torch.allclose(of_j, found.points_j[0, pair], atol=1e-5)
     picture = pair_picture(head, prediction, observation, batch.target, 0, 0)
     assert picture.ends == (0, 1)
-    views = 4 if layout == "cameras" else 1
+    assert views == (4 if layout == "cameras" else 1)
     height, width = observation.rays.shape[2:4]
     assert picture.pictures[0].shape == (height, views * width, 3)
     assert np.abs(picture.pictures[0].astype(float).mean() - 128) < 90

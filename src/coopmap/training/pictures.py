@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from coopmap.data.normalization import normalize
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
-from coopmap.geometry.cells import at_centers, by_agent
+from coopmap.geometry.cells import neighbors
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.metrics import agent_poses, measure, predicted_pose
 from coopmap.metrics.aggregate import COVISIBLE
 from coopmap.models.addons.matching import Matching
 from coopmap.models.addons.matching.cells import cell_points, views_per_agent
-from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
+from coopmap.models.addons.matching.matches import between
 from coopmap.training.module import PoseLearner
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
 from coopmap.viz.matches import PairPicture, draw_matches
@@ -58,9 +58,9 @@ def pair_picture(
     views = views_per_agent(observation)
     true, answer = (agent_poses(pose, target)[0] for pose in (target.pose, predicted_pose(prediction)))
     i, j = (int(end[pair]) for end in torch.triu_indices(len(true), len(true), offset=1))
-    found = _correspondences(head, prediction, observation)
+    points = matched_points(head, prediction, observation, pair)
     used = matches.inlier[0, pair] > LEAST_AGREEMENT
-    places = _places(found.cells[0, pair][used], observation, head.patch_size)
+    places = _places(matches.matched[0, pair][used], observation, head.patch_size)
     row_of = {name: float(values[0, pair]) for name, values in measure(prediction, target).pairs.items()}
     caption = (
         f"{row_of['trans_m']:.2f} m, {row_of['rot_deg']:.2f} deg off; co-visibility {row_of['covisibility']:.0%}, "
@@ -71,7 +71,7 @@ def pair_picture(
         tuple(_picture(observation, agent, views) for agent in (i, j)),  # type: ignore[arg-type]
         places,
         matches.weight[0, pair][used].cpu().double().numpy(),
-        tuple(points[0, pair][used].cpu().double().numpy() for points in (found.points_i, found.points_j)),  # type: ignore[arg-type]
+        tuple(of_agent[used].cpu().double().numpy() for of_agent in points),  # type: ignore[arg-type]
         true.cpu().numpy(),
         answer.cpu().numpy(),
         caption,
@@ -82,16 +82,29 @@ def _single(record: Record, row: int) -> Record:
     return record.map(lambda values: values[row : row + 1])
 
 
-def _correspondences(head: Matching, prediction: Prediction, observation: Observation) -> Correspondences:
-    """The points that were aligned, which a prediction does not hold."""
+def matched_points(
+    head: Matching, prediction: Prediction, observation: Observation, pair: int
+) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m 3"]]:
+    """The points of the matches of a pair of a single sample, in either agent's frame; a prediction lacks them.
+
+    The first half of the matches are of cells of ``i``: their centers, and where in or around their best cells of ``j``
+    they lie; the second half the other way around.
+    """
     matches = prediction.matches
     assert matches is not None
-    patch, views = head.patch_size, views_per_agent(observation)
-    rows, columns = assignment(matches.scores, matches.unmatched)
+    patch, agents = head.patch_size, matches.unmatched.shape[1]
+    i, j = (int(end[pair]) for end in torch.triu_indices(agents, agents, offset=1))
     points = cell_points(prediction, observation, patch, head.cfg.rays)
-    seen = by_agent(at_centers(prediction.mask_logits, patch).sigmoid(), views)
     grid = prediction.depth.shape[2] // patch, prediction.depth.shape[3] // patch
-    return correspond(rows, columns, matches.query, matches.keys, points, seen, grid, matches.weight.shape[-1])
+    found: dict[int, list[Tensor]] = {i: [], j: []}
+    for asking, asked, cells in zip((i, j), (j, i), matches.matched[0, pair].chunk(2), strict=True):
+        cell, other = cells.unbind(-1) if asking == i else cells.flip(-1).unbind(-1)
+        around = neighbors(other, grid)
+        keys, parts = (values[0, asked][around].flatten(1, 2) for values in (matches.keys, points.parts))
+        logits = (keys @ matches.query[0, asking][cell][..., None])[..., 0]
+        found[asking].append(points.center[0, asking][cell])
+        found[asked].append(between(logits, parts))
+    return torch.cat(found[i]), torch.cat(found[j])
 
 
 def _places(cells: Int[Tensor, "m 2"], observation: Observation, patch: int) -> Float[np.ndarray, "m 2 2"]:
