@@ -20,7 +20,7 @@ from ..rooms import exact_prediction, level_pose, points_in_world, room, sparse,
 PATCH = 14
 CELLS = 4 * 16
 PAIRS = ((0, 1), (0, 2), (1, 2))
-ONLY = {name: 0.0 for name in LossWeights.__dataclass_fields__}
+ONLY = dict.fromkeys(LossWeights.__dataclass_fields__, 0.0)
 
 
 @pytest.fixture
@@ -157,8 +157,9 @@ def terms_of(target: Target, matches: PairMatches, **weights: float) -> dict[str
 
 
 def test_matching_falls_from_the_entropy_of_knowing_nothing_to_that_of_the_parts(target: Target):
-    """Parts, whose descriptors are all zero here, stay at the logarithm of their number, at the edges fewer; some matches
-    of the two directions contradict one another at this size.
+    """Parts, whose descriptors are all zero here, stay at the logarithm of their number, at the edges fewer.
+
+    Some matches of the two directions contradict one another at this size.
     """
     nothing = terms_of(target, matches_from_truth(target, 0.0), matching=1.0)["matching"]
     unmatched = sum(part.any() for part in true_matches(target, CELLS, 0.4).unmatched) / 2
@@ -184,7 +185,9 @@ def test_alignment_and_confidence_know_a_true_pose(target: Target):
     sure = {"confidence_logit": torch.full((1, len(PAIRS)), 8.0)}
     base = terms_of(target, true, **weights)["confidence"]
     assert terms_of(target, wrong, **weights)["confidence"] == pytest.approx(base)
-    assert terms_of(target, replace(true, **sure), **weights)["confidence"] == pytest.approx(base - math.log(2), abs=1e-3)
+    assert terms_of(target, replace(true, **sure), **weights)["confidence"] == pytest.approx(
+        base - math.log(2), abs=1e-3
+    )
     assert terms_of(target, replace(wrong, **sure), **weights)["confidence"] == pytest.approx(
         base - math.log(2) + 8, abs=1e-3
     )

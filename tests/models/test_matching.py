@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coopmap.geometry.alignment import Alignment
 from coopmap.geometry.cells import PARTS, at_centers, at_part_centers
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
 from coopmap.losses.cells import true_matches
@@ -17,6 +18,7 @@ from coopmap.models import MapAnything
 from coopmap.models.addons.matching.cells import CellPoints, cell_angle, cell_points
 from coopmap.models.addons.matching.matches import assignment, between, correspond
 from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
+from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.types import Observation, PairMatches, Target
 
 from ..rooms import exact_prediction, observation_of, room, three_poses
@@ -221,3 +223,49 @@ def test_images_and_calibrated_rays_suffice():
     observation = make_observation(1, 2, 28, 56)
     bare = Observation(images=observation.images, rays=observation.rays)
     assert tiny(matching=True, pose_from="alignment").eval()(bare).pose_trans.isfinite().all()
+
+
+def with_prior(target: Target, off_m: float, sigma: tuple[float, float]) -> Observation:
+    """Exact poses in a world frame of their own, the second agent's moved by some meters along x."""
+    prior = target.pose.clone()
+    prior[:, 1, 0, 3] += off_m
+    spread = torch.tensor(sigma).expand(1, 3, 2)
+    return dataclasses.replace(observation_of(target), pose_prior=prior, pose_sigma=spread)
+
+
+def test_a_prior_is_the_pose_where_nothing_matches(target: Target):
+    priors = pair_priors(with_prior(target, 0.0, (1.0, 0.1)), 1)
+    assert priors is not None
+    true = true_matches(target, CELLS, 0.4).pose
+    nothing = Alignment(
+        torch.eye(4).expand(1, 3, 4, 4), torch.zeros(1, 3, 1), torch.zeros(1, 3, 6, 6), torch.ones(1, 3).bool(), None
+    )
+    assert torch.allclose(combined(nothing, priors, torch.ones(1, 3), 0.05), true, atol=1e-5)
+
+
+def test_prior_and_images_count_by_what_they_know(target: Target):
+    """Both with 1 m along every axis: half way. A prior of 1 cm is kept; one of 100 m has no influence."""
+    true = true_matches(target, CELLS, 0.4).pose
+    information = torch.eye(6).expand(1, 3, 6, 6) * 1.0
+    aligned = Alignment(true, torch.ones(1, 3, 1), information, torch.zeros(1, 3).bool(), None)
+    for sigma, share in ((1 / 2**0.5, 0.5), (0.0, 1.0), (100.0, 0.0)):
+        priors = pair_priors(with_prior(target, 2.0, (sigma, 0.0)), 1)
+        assert priors is not None
+        moved = combined(aligned, priors, torch.ones(1, 3), 1.0)
+        expected = true[..., :3, 3] + share * (priors.pose[..., :3, 3].float() - true[..., :3, 3])
+        assert torch.allclose(moved[..., :3, 3], expected, atol=0.02)
+
+
+def test_matches_that_contradict_a_prior_are_unlikely(target: Target):
+    points = cell_points(exact_prediction(target), observation_of(target), PATCH, "calibrated").center
+    priors = pair_priors(with_prior(target, 0.0, (0.5, 0.0)), 1)
+    assert priors is not None
+    agreement = log_agreement(priors, points, torch.full((1, 3, CELLS), 0.02))
+    found = true_matches(target, CELLS, 0.4)
+    cell = found.part[0].div(PARTS**2, rounding_mode="floor")
+    matched = agreement.gather(3, cell[..., None])[..., 0][found.matched[0]]
+    assert matched.median() > agreement.median() + 2
+    unknown = dataclasses.replace(with_prior(target, 0.0, (0.5, 0.0)), pose_given=torch.zeros(1, 3, dtype=torch.bool))
+    without = pair_priors(unknown, 1)
+    assert without is not None
+    assert not log_agreement(without, points, torch.full((1, 3, CELLS), 0.02)).any()

@@ -74,7 +74,7 @@ class EncoderConfig(TransformerConfig):
         stem: how a patch becomes a token: ``patch`` (linear, as published) or ``conv`` (a few strided convolutions,
             which learn sooner without pretrained weights; Xiao et al., arXiv 2106.14881); ``patch_size`` is then a
             power of 2.
-        circular: circular padding in the stem, and initial positions that tell rows apart but not columns; for
+        circular: circular padding in the stem, and initial positions whose last column is next to the first; for
             360-degree panoramas only.
     """
 
@@ -179,6 +179,8 @@ class MatchingConfig:
         max_matches: a pair's most confident matches, which are aligned.
         tilt_sigma_deg: standard deviation of an agent's roll and pitch relative to another's; null = nothing is known.
             0.95 of the pairs of OPV2V's Culver City drives are within 0.5.
+        prior: weigh matches and poses by pose priors, where there are any (``model.inputs.pose``); the network itself
+            is not told them.
     """
 
     enabled: bool = False
@@ -188,6 +190,7 @@ class MatchingConfig:
     rays: str = "calibrated"
     max_matches: int = 256
     tilt_sigma_deg: float | None = 3.0
+    prior: bool = False
 
     def __post_init__(self) -> None:
         require(self.dim > 0, "model.matching.dim", self.dim, "at least 1")
@@ -285,6 +288,12 @@ class ModelConfig:
             "model.pose_from",
             self.pose_from,
             "head without model.matching.enabled: there are no matches to align",
+        )
+        require(
+            (self.matching.enabled and self.inputs.pose) or not self.matching.prior,
+            "model.matching.prior",
+            self.matching.prior,
+            "false without model.matching.enabled (nothing to weigh) and model.inputs.pose (nothing to weigh by)",
         )
         for layer in self.matching.layers:
             require(

@@ -79,12 +79,15 @@ def true_matches(target: Target, num_cells: int, dense_share: float) -> TrueMatc
     forth = _look_up(cells, pose, i, j, cell_angle)
     back = _look_up(cells, pose, j, i, cell_angle)
     known = [cells.known[:, end].sum(dim=-1) for end in (i, j)]
-    shares = [way.seen.sum(dim=-1) / count for way, count in zip((forth, back), known, strict=True)]  # 0 / 0 = NaN
+    forth_share, back_share = (
+        way.seen.sum(dim=-1) / count
+        for way, count in zip((forth, back), known, strict=True)  # 0 / 0 = NaN
+    )
     return TrueMatches(
         part=(forth.part, back.part),
         matched=(forth.matched, back.matched),
         unmatched=(forth.unmatched, back.unmatched),
-        covisibility=sum(shares) / 2,
+        covisibility=(forth_share + back_share) / 2,
         pose=relative_pose(pose[:, i], pose[:, j]).to(target.depth),
     )
 

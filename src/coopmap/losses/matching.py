@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, neighbors
@@ -18,8 +18,8 @@ from coopmap.types import PairMatches
 
 UNMATCHED_WEIGHT = 0.25
 """Of cells without a match; there are more of them, and they are easier."""
-LEAST_COVISIBILITY = 0.05
-"""Pairs that share less teach nothing about poses."""
+NEARLY_M, NEARLY_RAD = 5.0, math.radians(15.0)
+"""Errors up to which an aligned pose teaches."""
 CENTER = 4
 """Of a cell among its neighbors."""
 SUCCESS_M, SUCCESS_RAD = 2.0, math.radians(5.0)
@@ -64,15 +64,18 @@ def _part_loss(
 
 
 def alignment_loss(inputs: LossInputs) -> Float[Tensor, ""]:
-    """``log(1 + m) + log(1 + deg / 2)`` of the errors of the aligned poses: large ones, which have no gradient worth
-    following, count little.
+    """``log(1 + m) + log(1 + deg / 2)`` of the errors of the aligned poses, of pairs that are nearly right.
+
+    The pose of a pair that is far off is one of many accidents of wrong matches: its gradient is noise, and it drowns
+    what the true matches teach.
     """
     matches, true = inputs.matches, inputs.true_matches
     if matches is None or true is None:
         return _nothing(inputs)
     meters, radians = _errors(matches, true)
     loss = torch.log1p(meters) + torch.log1p(torch.rad2deg(radians) / 2)
-    return _mean(torch.nan_to_num(loss), _teaches_pose(matches, true).to(loss))
+    nearly_right = (meters < NEARLY_M) & (radians < NEARLY_RAD) & ~matches.degenerate
+    return _mean(torch.nan_to_num(loss), nearly_right.to(loss))
 
 
 def covisibility_loss(inputs: LossInputs) -> Float[Tensor, ""]:
@@ -125,10 +128,6 @@ def _errors(matches: PairMatches, true: TrueMatches) -> tuple[Float[Tensor, "b p
     shift = matches.pose[..., :3, 3] - true.pose[..., :3, 3]
     turn = matches.pose[..., :3, :3].mT @ true.pose[..., :3, :3]
     return (shift.square().sum(dim=-1) + 1e-8).sqrt(), rotation_angle(turn)
-
-
-def _teaches_pose(matches: PairMatches, true: TrueMatches) -> Bool[Tensor, "b p"]:
-    return (true.covisibility > LEAST_COVISIBILITY) & ~matches.degenerate
 
 
 def _mean(values: Float[Tensor, "*b"], weights: Float[Tensor, "*b"]) -> Float[Tensor, ""]:

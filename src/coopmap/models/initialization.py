@@ -17,6 +17,8 @@ from coopmap.models.layers import Block, Mlp
 
 POSITION_AMPLITUDE = 2.0
 """Amplitude of the sinusoidal position embedding; patches of a normalized image embed to about 0.6."""
+RING_AMPLITUDE = 0.5
+"""Amplitude of the columns' part on a ring: less, since what a panorama shows may be turned by any angle."""
 POSE_OUTPUT_GAIN = 0.1
 """Gain of the pose head's last layers, so that an untrained model puts the views close together."""
 
@@ -30,6 +32,19 @@ def sincos_embedding(grid: int, dim: int) -> Float[Tensor, "cells dim"]:
     return torch.cat([columns, rows], dim=-1).flatten(0, 1)
 
 
+def ring_embedding(grid: int, dim: int) -> Float[Tensor, "cells dim"]:
+    """Sines and cosines of 1, 2, 3, ... times the angle of each column's center on a ring; cells row by row.
+
+    As many as there are columns, then zeros.
+    """
+    count = min(dim, grid) // 2
+    turns = (torch.arange(grid) + 0.5) / grid
+    angles = 2 * torch.pi * turns[:, None] * torch.arange(1, count + 1)
+    columns = torch.zeros(grid, dim)
+    columns[:, : 2 * count] = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    return columns.repeat(grid, 1)
+
+
 @torch.no_grad()
 def initialize_from_scratch(
     encoder: VisionTransformer, info_sharing: AlternatingAttention, pose_head: PoseHead, ring: bool = False
@@ -37,15 +52,16 @@ def initialize_from_scratch(
     """Re-initialize the parts whose public initialization learns slowly.
 
     Xavier weights and sinusoidal positions in the encoder; residual branches of both transformers scaled down by their
-    number (Radford et al., GPT-2, 2019); He weights in the pose head. On a ring, a panorama, no column is the first:
-    only rows are told apart.
+    number (Radford et al., GPT-2, 2019); He weights in the pose head. On a ring, a panorama, the positions of columns
+    are harmonics of the full turn.
     """
     for module in encoder.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
     positions = sincos_embedding(encoder.grid, encoder.pos_embed.shape[-1])
     if ring:
-        positions[:, : positions.shape[1] // 2] = 0.0
+        half = positions.shape[1] // 2
+        positions[:, :half] = RING_AMPLITUDE / POSITION_AMPLITUDE * ring_embedding(encoder.grid, half)
     encoder.pos_embed[0, 1:] = POSITION_AMPLITUDE * positions
     blocks = [block for block in (*encoder.blocks, *info_sharing.self_attention_blocks) if isinstance(block, Block)]
     for block in blocks:

@@ -45,7 +45,7 @@ class MapAnything(nn.Module):
         if cfg.inputs.depth:
             self.depth_encoder = DenseEncoder(1, dim, patch_size)
             self.depth_scale_encoder = GlobalEncoder(1, dim)
-        self.encodes_poses = cfg.inputs.pose and not cfg.pose_update
+        self.encodes_poses = cfg.inputs.pose and not (cfg.pose_update or cfg.matching.prior)
         if self.encodes_poses:
             self.cam_rot_encoder = GlobalEncoder(4, dim)
             self.cam_trans_encoder = GlobalEncoder(3, dim)

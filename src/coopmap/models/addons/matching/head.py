@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -16,11 +17,14 @@ from coopmap.models.addons.base import AddOn, Trunk
 from coopmap.models.addons.matching.cells import cell_angle, cell_points, views_per_agent
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
+from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.models.layers import LayerNorm
 from coopmap.types import Observation, PairMatches, Prediction
 
 INITIAL_SHARPNESS = 10.0
 INITIAL_RANGE_SIGMA = 0.3
+UNKNOWN_TILT_DEG = 10.0
+"""Standard deviation of roll and pitch where the configuration states none."""
 FINE_DIM = 32
 """Width of the descriptors that tell the parts of a cell from one another."""
 PAIR_FEATURES = 7
@@ -96,18 +100,25 @@ class Matching(AddOn):
         seen = by_agent(seen, views_per_agent(observation))
         sigma = self.log_range_sigma(tokens)[..., 0].clamp(-4.0, 1.0).exp()
         rows, columns = assignment(scores, unmatched)
-        found = correspond(rows, columns, query, keys, points, seen, grid, self.cfg.max_matches)
+        priors = pair_priors(observation, views_per_agent(observation)) if self.cfg.prior else None
+        agreement = None if priors is None else log_agreement(priors, points.center, sigma)
+        found = correspond(rows, columns, query, keys, points, seen, grid, self.cfg.max_matches, agreement)
         alignment = align_pairs(found, sigma, cell_angle(observation, self.patch_size), self.cfg.tilt_sigma_deg)
         confidence, shared = self.confidence(pair_features(rows, columns, found, alignment)).unbind(-1)
+        pose, degenerate = alignment.pose, alignment.degenerate
+        if priors is not None:
+            tilt_sigma = math.radians(self.cfg.tilt_sigma_deg or UNKNOWN_TILT_DEG)
+            pose = combined(alignment, priors, confidence.detach().sigmoid(), tilt_sigma)
+            degenerate = degenerate & ~priors.known
         return PairMatches(
             scores=scores,
             unmatched=unmatched,
             query=query,
             keys=keys,
             range_sigma=sigma,
-            pose=alignment.pose,
+            pose=pose,
             information=alignment.information,
-            degenerate=alignment.degenerate,
+            degenerate=degenerate,
             confidence_logit=confidence,
             covisibility_logit=shared,
             matched=found.cells,

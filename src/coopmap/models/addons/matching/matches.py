@@ -54,6 +54,7 @@ def correspond(
     seen: Float[Tensor, "b a c"],
     grid: tuple[int, int],
     max_matches: int,
+    log_prior: Float[Tensor, "b p c c"] | None = None,
 ) -> Correspondences:
     """The most confident matches of cells of ``i``, then those of cells of ``j``, half of ``max_matches`` each.
 
@@ -66,9 +67,11 @@ def correspond(
         seen: probability that a camera covers a cell.
         grid: rows and columns of the cells of one view.
         max_matches: number of matches kept.
+        log_prior: logarithm of how likely other sources find each match.
     """
     first, second = torch.triu_indices(seen.shape[1], seen.shape[1], offset=1, device=seen.device)
-    joint = (rows[..., :-1] + columns[..., :-1].mT).exp()
+    log_joint = rows[..., :-1] + columns[..., :-1].mT
+    joint = (log_joint if log_prior is None else log_joint + log_prior).exp()
     joint = joint * (seen[:, first, :, None] * seen[:, second, None])
     count = min(max_matches // 2, joint.shape[-1])
     forth = _ask(joint, query[:, first], keys[:, second], points.of(first), points.of(second), grid, count)

@@ -37,12 +37,12 @@ def align_pairs(
     agents = range_sigma.shape[1]
     ends = torch.triu_indices(agents, agents, offset=1, device=range_sigma.device)
     bearing_sigma = BEARING_SIGMA_CELLS * cell_angle
-    covariances = [
+    covariance_i, covariance_j = (
         ray_covariance(points, range_sigma[:, end].gather(2, found.cells[..., side]), bearing_sigma)
         for side, (end, points) in enumerate(zip(ends, (found.points_i, found.points_j), strict=True))
-    ]
+    )
     tilt_sigma = None if tilt_sigma_deg is None else math.radians(tilt_sigma_deg)
-    return align(found.points_i, found.points_j, found.weight, *covariances, tilt_sigma=tilt_sigma)
+    return align(found.points_i, found.points_j, found.weight, covariance_i, covariance_j, tilt_sigma)
 
 
 def with_aligned_poses(prediction: Prediction, observation: Observation, views: int, pose_from: str) -> Prediction:

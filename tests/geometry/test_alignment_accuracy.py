@@ -1,0 +1,88 @@
+"""Alignment of noisy matches: accuracy, calibration, outliers, on the scenes of docs/measure_alignment.py."""
+
+import importlib.util
+import math
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import roma
+import torch
+from torch import Tensor
+
+from coopmap.geometry.alignment import Alignment, align, ray_covariance
+
+
+@pytest.fixture(scope="module")
+def measure() -> ModuleType:
+    path = Path(__file__).parents[2] / "docs" / "measure_alignment.py"
+    spec = importlib.util.spec_from_file_location("measure_alignment", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def align_rays(scene, range_sigma: float, bearing_deg: float, **options) -> Alignment:
+    weight = torch.ones_like(scene.points_a[..., 0])
+    bearing = math.radians(bearing_deg)
+    covariances = [ray_covariance(points, range_sigma, bearing) for points in (scene.points_a, scene.points_b)]
+    return align(scene.points_a, scene.points_b, weight, *covariances, **options)
+
+
+def normalized_squared_error(result: Alignment, true: Tensor) -> Tensor:
+    rotation = roma.rotmat_to_rotvec(true[:, :3, :3] @ result.pose[:, :3, :3].mT)
+    error = torch.cat([rotation, true[:, :3, 3] - result.pose[:, :3, 3]], dim=-1)
+    return (error[:, None] @ result.information @ error[..., None]).flatten()
+
+
+@pytest.mark.parametrize("width", [3.0, math.inf])
+@pytest.mark.parametrize(("range_sigma", "bearing_deg"), [(0.02, 0.5), (0.1, 1.0)])
+def test_information_is_calibrated(measure, range_sigma, bearing_deg, width):
+    scene = measure.simulate(200, 50, 0, range_sigma, bearing_deg)
+    result = align_rays(scene, range_sigma, bearing_deg, width=width)
+    # Chi-square of 6 degrees of freedom: the mean of 200 has a standard deviation of 0.25.
+    assert normalized_squared_error(result, scene.pose).mean().item() == pytest.approx(6, abs=0.9)
+
+
+@pytest.mark.parametrize("tilt_sigma", [None, math.radians(1.5)])
+def test_sixty_percent_outliers_are_survived_and_told_apart(measure, tilt_sigma):
+    scene = measure.simulate(60, 100, 150)
+    result = align_rays(scene, 0.1, 1.0, tilt_sigma=tilt_sigma)
+    trans, rotation = measure.errors(result.pose, scene.pose)
+    assert not result.degenerate.any()
+    assert trans.max() < 1.5
+    assert rotation.max() < 2
+    assert trans.median() < 0.4
+    back = scene.pose[:, None, :3, :3] @ scene.exact_b[..., None] + scene.pose[:, None, :3, 3:]
+    right = (back[..., 0] - scene.exact_a).norm(dim=-1) < 1e-6
+    assert (result.inlier[right] > 0.25).double().mean() > 0.95
+    assert (result.inlier[~right] > 0.25).double().mean() < 0.05
+
+
+def test_weighing_by_bearing_beats_isotropic_errors(measure):
+    scene = measure.simulate(100, 100, 0, 0.2, 0.5)
+    by_bearing = measure.errors(align_rays(scene, 0.2, 0.5).pose, scene.pose)
+    isotropic = align(scene.points_a, scene.points_b, torch.ones_like(scene.points_a[..., 0]))
+    as_one = measure.errors(isotropic.pose, scene.pose)
+    assert by_bearing[0].median() < 0.65 * as_one[0].median()
+    assert by_bearing[1].median() < 0.7 * as_one[1].median()
+
+
+def test_covariances_at_measured_points_would_pull_the_agents_together(measure):
+    scene = measure.simulate(100, 100, 0, 0.2, 0.5)
+    distance = scene.pose[:, :3, 3].norm(dim=-1)
+
+    def bias(result: Alignment) -> float:
+        return (result.pose[:, :3, 3].norm(dim=-1) / distance - 1).median().item()
+
+    assert bias(align_rays(scene, 0.2, 0.5, proportional=False)) < -0.02
+    assert abs(bias(align_rays(scene, 0.2, 0.5))) < 0.005
+
+
+def test_a_tilt_prior_helps_where_points_are_few(measure):
+    scene = measure.simulate(100, 8, 0, 0.1, 1.0, tilt_deg=0.5)
+    free = measure.errors(align_rays(scene, 0.1, 1.0).pose, scene.pose)[1]
+    level = measure.errors(align_rays(scene, 0.1, 1.0, tilt_sigma=math.radians(0.7)).pose, scene.pose)[1]
+    assert level.median() < 0.9 * free.median()
