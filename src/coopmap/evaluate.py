@@ -42,14 +42,18 @@ def evaluate(
 def evaluate_command(asked: EvaluateConfig, overrides: Sequence[str]) -> None:
     """Evaluate, print the table and the paths of the written files."""
     from coopmap.evaluation.runner import run_evaluation
-    from coopmap.evaluation.tables import print_methods
+    from coopmap.evaluation.tables import print_kinds_of_pairs, print_methods
     from coopmap.runs.logs import is_other_rank, log_to
 
     log_to(None)
     result = run_evaluation(asked, overrides)
     if not is_other_rank():
         print_methods(result.summary, result.name)
+        if result.summary["pairs"]:
+            print_kinds_of_pairs(result.summary)
         print(f"written to {result.folder}: report.html, samples.csv, pairs.csv, summary.json, metrics.json")
+        if result.summary["confidence"]:
+            print("                 risk_coverage.csv, reliability.csv, matches_*.png")
 
 
 def main() -> None:

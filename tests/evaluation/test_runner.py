@@ -174,6 +174,7 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
         ({"run": "/nowhere"}, "run=/nowhere: no such folder"),
         ({"weights": "/nowhere.pt"}, "weights=/nowhere.pt: no such file or folder"),
         ({"run": "a", "frames": "/nowhere.json"}, "frames=/nowhere.json: there is no such file"),
+        ({"run": "a", "probe": "mirror"}, "probe=mirror: expected one of other_street"),
         ({"run": "a", "split": "vall"}, "split=vall: expected one of val, test"),
         ({"run": "a", "split": "val", "frames": "b"}, "split=val and frames=b: give only one of them"),
     ],
@@ -246,3 +247,44 @@ def test_mosaics_keep_the_calibrated_rays_that_they_were_trained_with(
         found[layout] = result.summary["inputs"]
         assert len(rows_of(tmp_path / layout / "pairs.csv")) == 6
     assert found == {"panorama": "images", "mosaic": "images + calibrated rays"}
+
+
+def test_a_model_that_matches_says_how_sure_it_is(make_checkpoint: MakeCheckpoint, town: Path, tmp_path: Path) -> None:
+    frames = []
+    for folder in ("validate", "test"):  # two streets, so that one can lend the other its images
+        agents = sorted((town / "town" / folder).glob("*/[0-9]*"))[:2]
+        frame = sorted(agents[0].glob("*.yaml"))[0].stem
+        names = [agent.name for agent in agents]
+        frames.append({"scenario": agents[0].parent.name, "frame": frame, "agents": names})
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps({"name": "two streets", "frames": frames}))
+    checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment")
+    result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", icp=False, probe="other_street")
+    pairs = rows_of(tmp_path / "out" / "pairs.csv")
+    (probed,) = (row for row in pairs if row["other_street_confidence"])  # the first to come has no partner yet
+    confidence = result.summary["confidence"]
+    asked = confidence["other_street"]["confidence"]
+    assert asked["as_they_are"]["mean"] == pytest.approx(float(probed["confidence"]), rel=1e-4)
+    assert asked["other_street"]["mean"] == pytest.approx(float(probed["other_street_confidence"]), rel=1e-4)
+    assert (
+        sum(int(row["pairs"]) for row in rows_of(tmp_path / "out" / "reliability.csv") if row["of"] == "confidence")
+        == 2
+    )
+    last = rows_of(tmp_path / "out" / "risk_coverage.csv")[-1]
+    assert float(last["trans_m_median"]) == pytest.approx(sum(column(pairs, "trans_m")) / 2, rel=1e-4)
+    shared = [share > 0.2 for share in column(pairs, "covisibility")]
+    pictures = sorted(path.stem for path in (tmp_path / "out").glob("matches_*.png"))
+    assert pictures == (["matches_best", "matches_median", "matches_worst"] if any(shared) else [])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Whether the model knows when it is right" in page
+    assert page.count("data:image/webp") == len(pictures)
+    every, shared_pairs = result.summary["overall"]
+    assert (every["pairs"], shared_pairs["pairs"]) == (2, sum(shared))
+    assert every["trans_m"]["median"] == pytest.approx(sum(column(pairs, "trans_m")) / 2, rel=1e-4)
+    headings = result.summary["breakdown"]["difference of headings (deg)"]
+    assert sum(row["recall_2m_5deg"]["count"] for row in headings) == 2
+
+
+def test_a_probe_needs_a_model_that_matches(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match=r"probe=other_street: .* has no model\.matching"):
+        evaluate(checkpoint, probe="other_street")

@@ -106,3 +106,28 @@ def test_samples_that_do_not_define_a_figure_do_not_count():
         "recall_3m_5deg",
         "recall_5m_10deg",
     ]
+
+
+def test_covisible_pairs_apart():
+    """Those that share more than a fifth; nothing is stated where there are none."""
+    pairs = {
+        "trans_m": np.array([50.0, 40.0, 0.5, 1.5, 4.0]),
+        "rot_deg": np.array([90.0, 80.0, 1.0, 2.0, 9.0]),
+        "covisibility": np.array([np.nan, 0.2, 0.21, 0.5, 0.9]),
+    }
+    result = aggregate({}, pairs)
+    found = {name: value for name, value in result.items() if name.startswith("covisible_")}
+    assert found == pytest.approx(
+        {
+            "covisible_trans_m_median": 1.5,
+            "covisible_rot_deg_median": 2.0,
+            "covisible_recall_1m_2deg": 1 / 3,
+            "covisible_recall_1m_5deg": 1 / 3,
+            "covisible_recall_2m_5deg": 2 / 3,
+            "covisible_recall_3m_5deg": 2 / 3,
+            "covisible_recall_5m_10deg": 1.0,
+            "covisible_pairs": 3,
+        }
+    )
+    alone = {name: values[:2] for name, values in pairs.items()}
+    assert not any(name.startswith("covisible_") for name in aggregate({}, alone))

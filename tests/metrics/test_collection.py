@@ -7,6 +7,7 @@ import torch
 from coopmap.metrics import Measures, aggregate, mask_warning, measure, slow_rows
 from coopmap.metrics.aggregate import SAMPLE_COLUMNS
 from coopmap.metrics.collection import SMALLEST_MASK_MEAN
+from coopmap.metrics.matching import CELL_NAMES, MATCH_COLUMNS
 
 PER_SAMPLE = [
     "auc_30",
@@ -100,7 +101,9 @@ def test_validation_leaves_out_what_takes_long_and_a_reset_forgets(records):
     measures = Measures()
     measures.update(measure(*records.scene(0)))
     names = set(measures.compute())
-    assert not any("chamfer" in name or "bev" in name or "covisible" in name for name in names)
+    assert not any("chamfer" in name or "bev" in name for name in names)
+    assert {"covisible_trans_m_median", "covisible_recall_2m_5deg", "pairs_covisible_over_50"} <= names
+    assert not names & {*MATCH_COLUMNS, *CELL_NAMES}  # a model that does not match
     assert {"trans_m_mean", "ate_se3_m", "trans_m_mean_3_agents", "depth_abs_rel_moving", "scale_ratio_10_20m"} <= names
     measures.reset()
     measures.update(measure(*records.scene(3)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from coopmap.config.checks import ConfigError, require_choice
 from coopmap.config.stored import ModelChoice
 
+PROBES = ("other_street",)
 SPLITS = ("val", "test", "train", "test_culvercity")
 
 
@@ -19,6 +20,8 @@ class EvaluateConfig(ModelChoice):
         frames: JSON list of frames to evaluate on instead of a split.
         output: folder for the results; results of an earlier evaluation in it are replaced.
         refine: also average the predictions with each agent in turn as the reference.
+        probe: ``other_street``: also ask what a model that matches expects of agents whose images come from another
+            scenario.
         icp: register the LiDAR sweeps for the strongest baseline, where small_gicp is installed.
     """
 
@@ -26,10 +29,12 @@ class EvaluateConfig(ModelChoice):
     frames: str | None = None
     output: str | None = None
     refine: bool = False
+    probe: str | None = None
     icp: bool = True
 
     def __post_init__(self) -> None:
         require_choice("split", self.split, SPLITS)
+        require_choice("probe", self.probe, PROBES)
         super().__post_init__()
         if self.split is not None and self.frames is not None:
             raise ConfigError(f"split={self.split} and frames={self.frames}: give only one of them")

@@ -51,8 +51,11 @@ def error_distribution(records: Sequence[SampleRecord]) -> go.Figure:
 
 
 def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
-    """Mean error with its interval and median, by distance, number of agents and co-visibility."""
-    figure = make_subplots(rows=2, cols=len(breakdown), vertical_spacing=0.16, horizontal_spacing=0.07)
+    """Mean error with its interval and median, by kind of pair."""
+    widths = [max(2, sum(row["pairs"] > 0 for row in rows)) for rows in breakdown.values()]
+    figure = make_subplots(
+        rows=2, cols=len(breakdown), vertical_spacing=0.16, horizontal_spacing=0.055, column_widths=widths
+    )
     for column, (subject, rows) in enumerate(breakdown.items(), start=1):
         filled = [row for row in rows if row["pairs"]]
         labels = [f"{row['bin']}<br>n={row['pairs']}" for row in filled]
@@ -85,6 +88,41 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
             top = 1.08 * max((high for _, high in bounds), default=1.0)
             figure.update_yaxes(title=title if column == 1 else None, range=[0, top], row=place, col=column)
     return _styled(figure, 620)
+
+
+def confidence_charts(confidence: Mapping[str, Any]) -> go.Figure:
+    """Risk over coverage, and what came true over what was expected."""
+    titles = ("error of the pairs that are kept", "reliability")
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1, subplot_titles=titles)
+    kept = confidence["risk_coverage"]
+    share = [row["coverage"] for row in kept]
+    for name, label, color in (("trans_m_median", "median", BLUE), ("trans_m_p90", "90th percentile", SKY)):
+        errors = [row[name] for row in kept]
+        figure.add_trace(go.Scatter(x=share, y=errors, name=label, mode="lines+markers", line_color=color), 1, 1)
+    for what, color in (("confidence", VERMILLION), ("co-visibility", GREEN)):
+        rows = [row for row in confidence["reliability"] if row["of"] == what]
+        figure.add_trace(
+            go.Scatter(
+                x=[row["expected"] for row in rows],
+                y=[row["observed"] for row in rows],
+                customdata=[row["pairs"] for row in rows],
+                hovertemplate="expected %{x:.0%}, observed %{y:.0%}, %{customdata} pairs",
+                name=what,
+                mode="lines+markers",
+                line_color=color,
+            ),
+            1,
+            2,
+        )
+    ideal = {"x": [0, 1], "y": [0, 1], "mode": "lines", "line": {"color": GRAY, "dash": "dot"}}
+    figure.add_trace(go.Scatter(**ideal, name="as expected"), 1, 2)
+    figure.update_xaxes(
+        title="share of pairs kept, the most confident", tickformat=".0%", range=[0, 1.02], row=1, col=1
+    )
+    figure.update_yaxes(title=AXES["trans_m"], rangemode="tozero", row=1, col=1)
+    figure.update_xaxes(title="expected", tickformat=".0%", range=[-0.02, 1.02], row=1, col=2)
+    figure.update_yaxes(title="observed", tickformat=".0%", range=[-0.02, 1.02], row=1, col=2)
+    return _styled(figure, 420).update_layout(legend_y=1.08, margin_t=70)
 
 
 def _styled(figure: go.Figure, height: int) -> go.Figure:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coopmap.evaluation.charts import error_by_circumstance, error_distribution
+from coopmap.evaluation.charts import confidence_charts, error_by_circumstance, error_distribution
 from coopmap.evaluation.data import EvaluationData
-from coopmap.evaluation.pictures import panorama_uri, top_down
+from coopmap.evaluation.match_pictures import MatchPicture
+from coopmap.evaluation.pictures import inline, panorama_uri, top_down
 from coopmap.evaluation.records import SampleRecord
 from coopmap.evaluation.summary import Conditions
-from coopmap.evaluation.tables import figure_tables, methods_table
+from coopmap.evaluation.tables import breakdown_table, figure_tables, methods_table, probe_table
 from coopmap.report.numbers import error_size, percent
 from coopmap.report.pages import write_page
 from coopmap.types import Sample
@@ -44,6 +45,7 @@ def write_report(
     summary: Mapping[str, Any],
     conditions: Conditions,
     data: EvaluationData,
+    matches: Sequence[MatchPicture] = (),
 ) -> None:
     """Write the page.
 
@@ -54,6 +56,7 @@ def write_report(
         summary: of these.
         conditions: of the measurement.
         data: where samples can be read again for pictures.
+        matches: pictures of pairs, of a model that matches.
     """
     has_pairs = any(record.pairs["i"] for record in records)
     samples = _sample_groups(records, data)
@@ -70,6 +73,11 @@ def write_report(
         methods=methods_table(summary, "Where the agents are, unaligned"),
         distribution=error_distribution(records) if has_pairs else None,
         circumstances=error_by_circumstance(summary["breakdown"]) if has_pairs else None,
+        breakdown=breakdown_table(summary) if has_pairs else None,
+        confidence=confidence_charts(summary["confidence"]) if summary["confidence"] else None,
+        calibration=summary["confidence"],
+        probe=probe_table(summary),
+        matches=[(picture.title, inline(picture.image)) for picture in matches],
         sample_groups=samples,
         is_refined="refined" in summary["methods"],
         all_figures=figure_tables(summary["figures"]),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
@@ -30,8 +30,17 @@ def panorama_uri(image: Float[Tensor, "3 h w"]) -> str:
     if width > MAX_WIDTH:
         size = (MAX_WIDTH, round(height * MAX_WIDTH / width))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 82])
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+    return _data_url(pixels, ".jpg", "jpeg", cv2.IMWRITE_JPEG_QUALITY, 82)
+
+
+def inline(rgb: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A drawn picture as the data URL of an inline WebP."""
+    return _data_url(np.ascontiguousarray(rgb[..., ::-1]), ".webp", "webp", cv2.IMWRITE_WEBP_QUALITY, 90)
+
+
+def _data_url(bgr: UInt8[np.ndarray, "h w 3"], ending: str, kind: str, *options: int) -> str:
+    _, encoded = cv2.imencode(ending, bgr, list(options))
+    return f"data:image/{kind};base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
 def top_down(poses: Mapping[str, Float[Tensor, "n 4 4"]], agents: Sequence[str]) -> go.Figure:

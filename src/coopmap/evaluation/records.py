@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from coopmap.evaluation.probes import OtherStreet
 from coopmap.evaluation.refinement import predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
 from coopmap.metrics import MeanPoseBaseline, Rows, agent_poses, pair_errors, predicted_pose, slow_rows
@@ -155,14 +156,16 @@ class Recorder(L.Callback):
     Args:
         samples_file: grows with each batch.
         refined: also refine the poses, which takes one more pass of the model for every agent but the first.
+        probe: ``other_street``, one more pass.
 
     Attributes:
         records: of this rank, in the order of measurement.
         inputs: what the model received.
     """
 
-    def __init__(self, samples_file: Path, refined: bool = False) -> None:
-        self.refined = refined
+    def __init__(self, samples_file: Path, refined: bool = False, probe: str | None = None) -> None:
+        self.refined, self.probe = refined, probe
+        self._other_street: OtherStreet | None = None
         self.records: list[SampleRecord] = []
         self.inputs = InputCount({})
         self._writer = RowWriter(samples_file)
@@ -171,6 +174,7 @@ class Recorder(L.Callback):
         """Find out which inputs the model can use."""
         has_encoder: Any = getattr(getattr(pl_module.model, "cfg", None), "inputs", None)
         self.inputs = InputCount(vars(has_encoder) if has_encoder is not None else {})
+        self._other_street = OtherStreet(pl_module.model) if self.probe is not None else None  # type: ignore[arg-type]
 
     def on_validation_batch_end(
         self,
@@ -196,6 +200,11 @@ class Recorder(L.Callback):
         rows = outputs["rows"] | slow_rows(prediction, batch.target)
         received = observation if self.inputs.has_encoder.get("pose", False) else None
         added = records_of(batch, prediction, rows, refined, pl_module.baseline, received)  # type: ignore[arg-type]
+        if self._other_street is not None:
+            with trainer.precision_plugin.forward_context():
+                probed = self._other_street.columns(batch, observation)
+            for record, columns in zip(added, probed, strict=True):
+                record.pairs |= columns
         self.records += added
         self._writer.write([record.sample_row() for record in added])
 

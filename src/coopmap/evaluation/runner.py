@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 
-from coopmap.config import Config
+from coopmap.config import Config, ConfigError
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.machine import check_gpus
 from coopmap.evaluation import icp
@@ -65,12 +65,14 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     started = time.monotonic()
     frames = read_frame_list(asked.frames) if asked.frames is not None else None
     subject = open_subject(asked, overrides)
+    if asked.probe is not None and not subject.config.model.matching.enabled:
+        raise ConfigError(f"probe={asked.probe}: {subject.name} has no model.matching to ask for its confidence")
     split = "frames" if frames is not None else asked.split or "val"
     where = frames.name if frames is not None else split
     data = EvaluationData(subject.config, split, frames)
     folder = Path(asked.output) if asked.output is not None else _default_folder(subject, split, frames)
     trainer = _build_trainer(subject.config, overrides)
-    recorder = Recorder(folder / _samples_file(trainer), asked.refine)
+    recorder = Recorder(folder / _samples_file(trainer), asked.refine, asked.probe)
     trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
 
     log.info("measuring %s on %s, inputs: %s", subject.name, where, _inputs(subject.config))
@@ -95,6 +97,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     )
     summary = summarize_records(records, conditions, seed=subject.config.seed)
     if trainer.is_global_zero:
+        subject.module.to(trainer.strategy.root_device)  # for pictures
         _write(folder, records, summary, figures, conditions, subject, data)
     return EvaluationResult(subject.name, figures, summary, folder, trainer.is_global_zero)
 
@@ -168,9 +171,14 @@ def _write(
     write_table(folder / "pairs.csv", [row for record in records for row in record.pair_rows()])
     for share in folder.glob("samples.rank*.csv"):
         share.unlink()
+    for name in ("risk_coverage", "reliability") if summary["confidence"] else ():
+        write_table(folder / f"{name}.csv", summary["confidence"][name])
     write_json(summary, folder / "summary.json")
     origin = {**conditions.origin, "split": conditions.split, "inputs": conditions.inputs_received()}
     write_json({**origin, "figures": figures}, folder / "metrics.json")
     from coopmap.evaluation.html import write_report  # last: the tables are already written
+    from coopmap.evaluation.match_pictures import match_pictures, write_match_pictures
 
-    write_report(folder / "report.html", subject.name, records, summary, conditions, data)
+    matches = match_pictures(subject.module, records, data)
+    write_match_pictures(matches, folder)
+    write_report(folder / "report.html", subject.name, records, summary, conditions, data, matches)

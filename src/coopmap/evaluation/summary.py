@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from coopmap.evaluation.confidence import confidence_summary
 from coopmap.evaluation.frames import FrameList
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS, SampleRecord
 from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarize
-from coopmap.metrics.aggregate import GROUPINGS
+from coopmap.metrics.aggregate import COVISIBLE, GROUPINGS, HEADINGS
 from coopmap.metrics.pose import recalls
 
+WITHIN = ("recall_1m_5deg", "recall_2m_5deg", "recall_3m_5deg")
+"""Shares that are stated for each kind of pair."""
 INPUT_NAMES = {"rays": "calibrated rays", "depth": "measured depth", "pose": "poses", "rig": "calibrated rig"}
 
 
@@ -109,7 +112,9 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
         "methods": _methods(records, pairs, seed),
         "published": [vars(line) for line in frames.published] if frames is not None else [],
         "published_conditions": frames.published_conditions if frames is not None else "",
+        "overall": _overall(pairs, seed),
         "breakdown": _breakdown(pairs, seed),
+        "confidence": confidence_summary(pairs.columns, pairs.cluster, seed),
         "figures": _sample_figures(records, seed),
     }
 
@@ -128,19 +133,30 @@ def _methods(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> di
     return table
 
 
+def _overall(pairs: PairTable, seed: int) -> list[dict[str, Any]]:
+    """All pairs, and those that share enough."""
+    shared = pairs.columns.get("covisibility", np.full(len(pairs), np.nan))
+    chosen = {"all": np.ones(len(pairs), bool), f"co-visibility over {COVISIBLE:.0%}": shared > COVISIBLE}
+    return [_kind_of_pair(pairs, text, members, seed) for text, members in chosen.items()]
+
+
 def _breakdown(pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The model's errors by properties of the pair."""
+    """The model's errors and successes by properties of the pair."""
     return {
         grouping.title: [
-            {"bin": text, "pairs": int(members.sum())}
-            | {
-                column: summarize(pairs.columns[column][members], pairs.cluster[members], seed)
-                for column in PAIR_ERRORS
-            }
-            for _, text, members in grouping.groups(pairs.columns)
+            _kind_of_pair(pairs, text, members, seed) for _, text, members in grouping.groups(pairs.columns)
         ]
-        for grouping in GROUPINGS
+        for grouping in (*GROUPINGS, HEADINGS)
     }
+
+
+def _kind_of_pair(pairs: PairTable, text: str, members: Bool[np.ndarray, " n"], seed: int) -> dict[str, Any]:
+    """Errors, and the shares within limits, of some pairs."""
+    values = {column: pairs.columns[column][members] for column in PAIR_ERRORS}
+    within = recalls(values["trans_m"], values["rot_deg"])
+    values |= {name: within[name].astype(np.float64) for name in WITHIN}
+    summaries = {name: summarize(column, pairs.cluster[members], seed) for name, column in values.items()}
+    return {"bin": text, "pairs": int(members.sum()), **summaries}
 
 
 def _sample_figures(records: Sequence[SampleRecord], seed: int) -> dict[str, Any]:

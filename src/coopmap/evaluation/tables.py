@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
 from coopmap.evaluation.statistics import STATISTICS
+from coopmap.evaluation.summary import WITHIN
 from coopmap.metrics.pose import RECALLS_M_DEG
 from coopmap.report.numbers import Interval, error_size, percent
 from coopmap.report.tables import Column, Row, Section, Table, Value, names
 from coopmap.report.terminal import print_table
 
 ERRORS = {"trans_m": "translation (m)", "rot_deg": "rotation (deg)"}
+PROBED = {"confidence": "confidence", "covisibility_pred": "co-visibility"}
 STATISTIC_NAMES = {"mean": "mean", "median": "median", "p90": "90th %"}
 ALIGNED = ("_se3", "_sim3")
 
@@ -22,6 +25,14 @@ def print_methods(summary: Mapping[str, Any], title: str) -> None:
     where = summary["frames"]["name"] if summary["frames"] else summary["split"]
     title = f"{title}: {where}, {summary['samples']} samples, inputs: {summary['inputs']}"
     print_table(methods_table(summary, title, ("mean", "median"), ("mean",), with_recalls=False))
+
+
+def print_kinds_of_pairs(summary: Mapping[str, Any]) -> None:
+    """Medians and shares within limits of all pairs and of those that share enough; what a probe found."""
+    whole = breakdown_table({**summary, "breakdown": {}})
+    print_table(replace(whole, title="Medians and successes"))
+    if (probe := probe_table(summary)) is not None:
+        print_table(probe)
 
 
 def methods_table(
@@ -81,6 +92,41 @@ def methods_table(
             *([f"Published results: {conditions}."] if conditions else []),
         ],
     )
+
+
+def breakdown_table(summary: Mapping[str, Any]) -> Table:
+    """Medians and shares within limits by kind of pair, with intervals; a section per property."""
+    limits = [f"{name.split('_')[1].removesuffix('m')} m, 5°" for name in WITHIN]
+    columns = [
+        names("pairs by"),
+        *(Column(label, form=error_size, group="median") for label in ERRORS.values()),
+        *(Column(limit, form=percent, group="share of pairs within") for limit in limits),
+        Column("pairs"),
+    ]
+    sections = [
+        Section([_kind_of_pair(row) for row in rows if row["pairs"]], title)
+        for title, rows in {"": summary["overall"], **summary["breakdown"]}.items()
+    ]
+    return Table("By kind of pair", columns, [section for section in sections if section.rows])
+
+
+def _kind_of_pair(row: Mapping[str, Any]) -> Row:
+    medians = [_interval(row[error], "median") for error in PAIR_ERRORS]
+    return Row([row["bin"], *medians, *(_interval(row[name], "mean") for name in WITHIN), row["pairs"]])
+
+
+def probe_table(summary: Mapping[str, Any]) -> Table | None:
+    """What the model expects where the other agent's images are of another street; ``None`` if it was not asked."""
+    probed = (summary["confidence"] or {}).get("other_street")
+    if not probed:
+        return None
+    labels = {"as_they_are": "images as they are", "other_street": "the other agent in another street"}
+    rows = [
+        Row([label, *(_interval(probed[name][key], "mean") for name in probed), probed["confidence"][key]["count"]])
+        for key, label in labels.items()
+    ]
+    columns = [names("mean of"), *(Column(PROBED[name], form=percent) for name in probed), Column("pairs")]
+    return Table("What is expected of pairs", columns, [Section(rows)])
 
 
 def figure_tables(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Table]]:

@@ -16,21 +16,31 @@ from coopmap.metrics.dense import (
     SCALE_NAMES,
     SCALE_RANGE_NAMES,
 )
+from coopmap.metrics.matching import CELL_NAMES, MATCH_COLUMNS
 from coopmap.metrics.pose import AUC_NAME, recalls
 from coopmap.metrics.reduce import bin_label, in_bin
 from coopmap.metrics.trajectory import TRAJECTORY_NAMES
 
 Columns = Mapping[str, Float[np.ndarray, " n"]]
 
-PAIR_COLUMNS = ("num_agents", "distance_m", "trans_m", "rot_deg")
+PAIR_COLUMNS = ("num_agents", "distance_m", "covisibility", "trans_m", "rot_deg", *MATCH_COLUMNS)
 """Columns of pairs that are aggregated, if present."""
 REQUIRED = (AUC_NAME, *SCALE_NAMES, *DEPTH_NAMES, *MASK_NAMES)
 """Columns of samples that become metrics: NaN if no sample defines them."""
-OPTIONAL = (*TRAJECTORY_NAMES, *SCALE_RANGE_NAMES, *DEPTH_RANGE_NAMES, *MOTION_NAMES)
+OPTIONAL = (*TRAJECTORY_NAMES, *SCALE_RANGE_NAMES, *DEPTH_RANGE_NAMES, *MOTION_NAMES, *CELL_NAMES, "covisibility")
 """The same, left out if no sample defines them."""
 SAMPLE_COLUMNS = REQUIRED + OPTIONAL
 
 PAIR_STATISTICS = {"trans_m": ("mean", "median", "p90", "p95"), "rot_deg": ("mean", "median")}
+MATCH_STATISTICS = dict.fromkeys(MATCH_COLUMNS, ("mean",)) | {
+    "matches_kept": ("median",),
+    "aligned_trans_m": ("median",),
+    "aligned_rot_deg": ("median",),
+}
+"""Of what a model that matches says of pairs; a value that is not known, of a single pair, does not count."""
+COVISIBLE = 0.2
+"""Pairs that share more than this have something to go by; their errors are stated apart."""
+COVISIBLE_STATISTICS = {"trans_m": ("median",), "rot_deg": ("median",)}
 GROUP_STATISTICS = {"trans_m": ("mean", "median"), "rot_deg": ("mean",)}
 SAMPLE_STATISTICS = {"scale_ratio": ("mean", "median")}
 """All other columns of samples are averaged under the column's name."""
@@ -66,6 +76,8 @@ class Grouping:
             yield self.name.format(f"{value:g}"), f"{value:g}", values == value
 
 
+HEADINGS = Grouping("difference of headings (deg)", "heading_deg", "heading_{}deg", ((0, 45), (45, 135), (135, np.inf)))
+"""In evaluations only."""
 GROUPINGS = (
     Grouping("distance (m)", "distance_m", "{}m", ((0, 10), (10, 20), (20, 30), (30, 50), (50, 70), (70, np.inf))),
     Grouping("number of agents", "num_agents", "{}_agents"),
@@ -105,6 +117,8 @@ def _pair_figures(pairs: Columns) -> dict[str, float]:
     }
     for name, within in recalls(pairs["trans_m"], pairs["rot_deg"]).items():
         figures[name] = statistic("mean", within.astype(np.float64))
+    figures |= _covisible_figures(pairs) if "covisibility" in pairs else {}
+    figures |= _match_figures(pairs)
     for grouping in GROUPINGS:
         for group, _, members in grouping.groups(pairs) if grouping.column in pairs else ():
             if members.any():
@@ -112,6 +126,24 @@ def _pair_figures(pairs: Columns) -> dict[str, float]:
                 figures |= {f"{name}_{group}": value for name, value in _statistics(GROUP_STATISTICS, inside).items()}
                 figures[f"pairs_{group}"] = float(members.sum())
     return figures
+
+
+def _covisible_figures(pairs: Columns) -> dict[str, float]:
+    """Errors of the pairs that share enough; nothing where there are none."""
+    members = pairs["covisibility"] > COVISIBLE
+    if not members.any():
+        return {}
+    inside = {column: pairs[column][members] for column in COVISIBLE_STATISTICS}
+    figures = _statistics(COVISIBLE_STATISTICS, inside)
+    within = recalls(inside["trans_m"], inside["rot_deg"])
+    figures |= {name: statistic("mean", values.astype(np.float64)) for name, values in within.items()}
+    return {f"covisible_{name}": value for name, value in figures.items()} | {"covisible_pairs": float(members.sum())}
+
+
+def _match_figures(pairs: Columns) -> dict[str, float]:
+    known = {name: pairs[name][~np.isnan(pairs[name])] for name in MATCH_STATISTICS if name in pairs}
+    asked = {name: MATCH_STATISTICS[name] for name, values in known.items() if len(values)}
+    return _statistics(asked, known)
 
 
 def _statistics(asked: Mapping[str, Sequence[str]], columns: Columns) -> dict[str, float]:

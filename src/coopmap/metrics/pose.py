@@ -32,9 +32,10 @@ def pair_errors(
         pose_true: likewise, not necessarily the same frame.
 
     Returns:
-        ``i`` and ``j``; ``distance_m``, the true distance; ``trans_m``, the length of the difference of the
-        translations, both in i's frame; ``rot_deg``, the angle between the rotations; ``direction_deg``, the angle
-        between the translations up to sign. Pairs are ordered 01, 02, ..., 12, ...; none for a single view.
+        ``i`` and ``j``; ``distance_m``, the true distance; ``heading_deg``, the angle of the true rotation;
+        ``trans_m``, the length of the difference of the translations, both in i's frame; ``rot_deg``, the angle between
+        the rotations; ``direction_deg``, the angle between the translations up to sign. Pairs are ordered 01, 02, ...,
+        12, ...; none for a single view.
     """
     batch, num_views = pose_true.shape[:2]
     first, second = torch.triu_indices(num_views, num_views, offset=1, device=pose_true.device)
@@ -45,6 +46,7 @@ def pair_errors(
         "i": first.expand(batch, -1),
         "j": second.expand(batch, -1),
         "distance_m": torch.linalg.vector_norm(true[..., :3, 3], dim=-1),
+        "heading_deg": torch.rad2deg(rotation_angle(true[..., :3, :3])),
         "trans_m": torch.linalg.vector_norm(predicted[..., :3, 3] - true[..., :3, 3], dim=-1),
         "rot_deg": torch.rad2deg(rotation_angle(predicted[..., :3, :3].mT @ true[..., :3, :3])),
         "direction_deg": direction_error_deg(predicted[..., :3, 3], true[..., :3, 3]),

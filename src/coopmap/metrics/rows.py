@@ -10,8 +10,9 @@ from torch import Tensor
 
 from coopmap.metrics.agents import agent_poses
 from coopmap.metrics.cloud import cloud_figures
-from coopmap.metrics.covisibility import covisibility
+from coopmap.metrics.covisibility import RangeImages, covisibility
 from coopmap.metrics.dense import dense_figures
+from coopmap.metrics.matching import CELL_NAMES, MATCH_COLUMNS, cell_range_figures, match_figures
 from coopmap.metrics.pose import pair_errors, pose_figures, predicted_pose
 from coopmap.metrics.trajectory import trajectory_figures
 from coopmap.types import Prediction, Target
@@ -42,7 +43,22 @@ def measure(prediction: Prediction, target: Target) -> Rows:
         pose_pred, pose_true = agent_poses(predicted_pose(prediction), target), agent_poses(target.pose, target)
         rows = pose_rows(pose_pred, pose_true)
         dense = dense_figures(prediction, target)
-        return rows | Rows({name: values.double() for name, values in dense.items()})
+        images = RangeImages.of(target)
+        shared = covisibility(target, images)
+        rows |= Rows({name: values.double() for name, values in dense.items()})
+        rows |= Rows({"covisibility": shared.nanmean(dim=1)}, {"covisibility": shared})
+        if prediction.matches is None:
+            return rows | _no_matches(shared)
+        cells = cell_range_figures(prediction, target, prediction.matches.scores.shape[-1])
+        return rows | Rows(cells, match_figures(prediction.matches, target, images, shared))
+
+
+def _no_matches(like: Float[Tensor, "b p"]) -> Rows:
+    """Columns of a model that does not match, or of a single agent."""
+    nothing = torch.full_like(like, torch.nan)
+    return Rows(
+        dict.fromkeys(CELL_NAMES, like.new_full((len(like),), torch.nan)), dict.fromkeys(MATCH_COLUMNS, nothing)
+    )
 
 
 def pose_rows(pose_pred: Float[Tensor, "b n 4 4"], pose_true: Float[Tensor, "b n 4 4"]) -> Rows:
@@ -54,9 +70,6 @@ def pose_rows(pose_pred: Float[Tensor, "b n 4 4"], pose_true: Float[Tensor, "b n
 
 
 def slow_rows(prediction: Prediction, target: Target) -> Rows:
-    """Further columns for evaluations, which are slow: point clouds and co-visibility."""
+    """Further columns for evaluations, which are slow: point clouds."""
     with torch.autocast(target.depth.device.type, enabled=False):
-        shared = covisibility(target)
-        return Rows(
-            cloud_figures(prediction, target) | {"covisibility": shared.nanmean(dim=1)}, {"covisibility": shared}
-        )
+        return Rows(cloud_figures(prediction, target))

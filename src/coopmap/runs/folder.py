@@ -64,6 +64,11 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def matches_file(self) -> Path:
+        """Picture of what the model matches, if it does."""
+        return self.path / "matches.png"
+
+    @property
     def is_finished(self) -> bool:
         """Whether training ran to completion."""
         return self.metrics_file.exists()

@@ -22,7 +22,10 @@ def print_next_steps(run: Path, data_root: str, is_town: bool) -> None:
     """
     if is_town:
         print(SAME_TOWN)
-    print(f"\ncurves: {run / 'curves.html'}\n\nnext:")
+    print(f"\ncurves: {run / 'curves.html'}")
+    if (matches := run / "matches.png").exists():
+        print(f"matches: {matches}")
+    print("\nnext:")
     for command in (*activation(), *next_commands(run, data_root)):
         print(f"  {command}")
 

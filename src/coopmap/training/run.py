@@ -22,6 +22,7 @@ from coopmap.runs.provenance import git_revision
 from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves
 from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
 from coopmap.training.module import PoseLearner
+from coopmap.training.pictures import write_example
 from coopmap.training.start import failed_start_leaves_nothing, report_start
 from coopmap.training.teacher import build_teacher
 
@@ -91,6 +92,7 @@ def run_training(
         **summarize(validations, best),
     }
     if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        write_example(module.to(trainer.strategy.root_device), datamodule, run.matches_file)
         write_down(summary, config, run)
     close_loggers(trainer.loggers)
     return TrainingResult(config, run, trainer, module, datamodule, validations, summary)

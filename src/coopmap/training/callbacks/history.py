@@ -14,6 +14,8 @@ SHOWN = (
     ("translation (m)", "val/trans_m_mean"),
     ("training mean (m)", "val/baseline_trans_m_mean"),
     ("rotation (deg)", "val/rot_deg_mean"),
+    ("medians of co-visible pairs (m)", "val/covisible_trans_m_median"),
+    ("(deg)", "val/covisible_rot_deg_median"),
 )
 
 

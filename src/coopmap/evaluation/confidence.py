@@ -1,0 +1,119 @@
+"""How far a model's own word on its answers can be trusted: risk over coverage, and reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from coopmap.evaluation.probes import PROBE_COLUMNS
+from coopmap.evaluation.statistics import summarize
+from coopmap.losses.matching import SUCCESS_M, SUCCESS_RAD
+
+COVERAGES = tuple(round(0.05 * step, 2) for step in range(1, 21))
+"""Shares of the pairs, the most confident ones."""
+BIN_EDGES = tuple(round(0.1 * step, 1) for step in range(11))
+CONFIDENCE, COVISIBILITY = "confidence", "co-visibility"
+
+Columns = Mapping[str, Float[np.ndarray, " n"]]
+
+
+def risk_coverage(pairs: Columns) -> list[dict[str, float]]:
+    """Errors of the pairs that are kept when the least confident ones are left out, a row per share that is kept."""
+    known = np.isfinite(pairs["confidence"])
+    order = np.argsort(-pairs["confidence"][known], kind="stable")
+    trans_m, rot_deg = (pairs[name][known][order] for name in ("trans_m", "rot_deg"))
+    success = _succeeds(trans_m, rot_deg)
+    rows = []
+    for coverage in COVERAGES if len(order) else ():
+        kept = slice(max(1, round(coverage * len(order))))
+        rows.append(
+            {
+                "coverage": coverage,
+                "pairs": float(len(trans_m[kept])),
+                "least_confidence": float(pairs["confidence"][known][order][kept][-1]),
+                "trans_m_median": float(np.nanmedian(trans_m[kept])),
+                "trans_m_p90": float(np.nanquantile(trans_m[kept], 0.9)),
+                "rot_deg_median": float(np.nanmedian(rot_deg[kept])),
+                "failures": float(1 - success[kept].mean()),
+            }
+        )
+    return rows
+
+
+def reliability(pairs: Columns) -> list[dict[str, Any]]:
+    """What was expected and what came true, a row per tenth of the expectation that occurs.
+
+    ``confidence``: that a pair's own aligned pose is within 2 m and 5 degrees, what the model is trained to foresee.
+    ``co-visibility``: the share of what either agent sees that the other sees too.
+    """
+    came_true = {
+        CONFIDENCE: _succeeds(pairs["aligned_trans_m"], pairs["aligned_rot_deg"]) & (pairs["degenerate"] == 0),
+        COVISIBILITY: pairs["covisibility"],
+    }
+    rows = []
+    for what, expected in ((CONFIDENCE, pairs["confidence"]), (COVISIBILITY, pairs["covisibility_pred"])):
+        observed = came_true[what].astype(np.float64)
+        known = np.isfinite(expected) & np.isfinite(observed)
+        place = np.clip(np.digitize(expected, BIN_EDGES) - 1, 0, len(BIN_EDGES) - 2)
+        for number in np.unique(place[known]):
+            here = known & (place == number)
+            rows.append(
+                {
+                    "of": what,
+                    "low": BIN_EDGES[number],
+                    "high": BIN_EDGES[number + 1],
+                    "pairs": int(here.sum()),
+                    "expected": float(expected[here].mean()),
+                    "observed": float(observed[here].mean()),
+                }
+            )
+    return rows
+
+
+def calibration_error(rows: list[dict[str, Any]], what: str) -> float:
+    """Mean distance between expected and observed, weighted by pairs (expected calibration error); NaN for none."""
+    chosen = [row for row in rows if row["of"] == what]
+    total = sum(row["pairs"] for row in chosen)
+    return (
+        sum(row["pairs"] * abs(row["expected"] - row["observed"]) for row in chosen) / total if total else float("nan")
+    )
+
+
+def confidence_summary(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int) -> dict[str, Any] | None:
+    """Entry of ``summary.json``; ``None`` for a model that does not match.
+
+    Args:
+        pairs: columns of all pairs.
+        cluster: of each pair, for intervals.
+        seed: of the bootstrap.
+    """
+    if not np.isfinite(pairs.get("confidence", np.zeros(0))).any():
+        return None
+    rows = reliability(pairs)
+    return {
+        "covisibility_error": summarize(pairs["covisibility_error"], cluster, seed),
+        "calibration_error": {what: calibration_error(rows, what) for what in (CONFIDENCE, COVISIBILITY)},
+        "risk_coverage": risk_coverage(pairs),
+        "reliability": rows,
+        "other_street": _probed(pairs, cluster, seed),
+    }
+
+
+def _probed(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int) -> dict[str, dict[str, Any]]:
+    """What is expected of pairs as they are, and of the same with the other agent's images from another scenario."""
+    table = {}
+    for name in PROBE_COLUMNS:
+        if name in pairs:
+            asked, plain = np.isfinite(pairs[name]), name.removeprefix("other_street_")
+            table[plain] = {
+                "as_they_are": summarize(pairs[plain][asked], cluster[asked], seed),
+                "other_street": summarize(pairs[name][asked], cluster[asked], seed),
+            }
+    return table
+
+
+def _succeeds(trans_m: Float[np.ndarray, " n"], rot_deg: Float[np.ndarray, " n"]) -> np.ndarray:
+    return (trans_m < SUCCESS_M) & (rot_deg < np.rad2deg(SUCCESS_RAD))

@@ -1,0 +1,63 @@
+"""Risk over coverage and reliability, by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from coopmap.evaluation.confidence import COVERAGES, calibration_error, confidence_summary, reliability, risk_coverage
+
+
+def pairs_of(**columns: list[float]) -> dict[str, np.ndarray]:
+    count = len(next(iter(columns.values())))
+    zeros = dict.fromkeys(
+        ("rot_deg", "aligned_rot_deg", "degenerate", "covisibility", "covisibility_pred"), [0.0] * count
+    )
+    return {name: np.array(values) for name, values in (zeros | columns).items()}
+
+
+def test_the_least_confident_are_left_out_first() -> None:
+    pairs = pairs_of(confidence=[0.2, 0.9, math.nan, 0.6, 0.4], trans_m=[8.0, 1.0, 99.0, 2.0, 4.0])
+    rows = {row["coverage"]: row for row in risk_coverage(pairs)}
+    assert tuple(rows) == COVERAGES
+    assert [rows[share]["trans_m_median"] for share in (0.25, 0.5, 0.75, 1.0)] == [1.0, 1.5, 2.0, 3.0]
+    assert [rows[share]["failures"] for share in (0.25, 0.5, 0.75, 1.0)] == pytest.approx([0, 0.5, 2 / 3, 0.75])
+    assert rows[0.75]["least_confidence"] == 0.4
+    assert rows[1.0]["pairs"] == 4
+
+
+def test_what_was_expected_and_what_came_true() -> None:
+    pairs = pairs_of(
+        confidence=[0.91, 0.97, 0.95, 0.99, 0.05, 1.0],
+        aligned_trans_m=[1.0, 1.0, 1.0, 3.0, 50.0, 1.0],
+        aligned_rot_deg=[0.0, 0.0, 6.0, 0.0, 0.0, 0.0],
+        degenerate=[0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+        trans_m=[0.0] * 6,
+        covisibility_pred=[0.31, 0.39, 0.5, 0.5, 0.5, 0.5],
+        covisibility=[0.2, 0.4, math.nan, math.nan, math.nan, math.nan],
+    )
+    rows = reliability(pairs)
+    found = {(row["of"], row["low"]): (row["pairs"], row["expected"], row["observed"]) for row in rows}
+    assert found == {
+        ("confidence", 0.0): (1, pytest.approx(0.05), 0.0),
+        ("confidence", 0.9): (5, pytest.approx(0.964), pytest.approx(0.4)),
+        ("co-visibility", 0.3): (2, pytest.approx(0.35), pytest.approx(0.3)),
+    }
+    assert calibration_error(rows, "confidence") == pytest.approx((0.05 + 5 * 0.564) / 6)
+    assert calibration_error(rows, "co-visibility") == pytest.approx(0.05)
+
+
+def test_a_model_that_does_not_match_says_nothing() -> None:
+    assert confidence_summary({"confidence": np.full(3, np.nan)}, np.arange(3), 0) is None
+    assert confidence_summary({}, np.arange(3), 0) is None
+
+
+def test_a_probe_compares_the_same_pairs() -> None:
+    probe = [math.nan, 0.1, 0.3]
+    pairs = pairs_of(confidence=[0.1, 0.8, 0.6], trans_m=[9.0, 1.0, 1.0], aligned_trans_m=[9.0, 1.0, 1.0])
+    pairs |= {"covisibility_error": np.zeros(3), "other_street_confidence": np.array(probe)}
+    summary = confidence_summary(pairs, np.arange(3), 0)
+    assert summary is not None
+    of_confidence = summary["other_street"]["confidence"]
+    assert of_confidence["as_they_are"]["mean"] == pytest.approx(0.7)
+    assert of_confidence["other_street"]["mean"] == pytest.approx(0.2)

@@ -1,0 +1,68 @@
+"""The probe with another street: whose images the model gets, and which pairs it is asked about."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from coopmap.evaluation.probes import PROBE_COLUMNS, OtherStreet
+from coopmap.types import Observation, SampleMeta
+
+
+class Model:
+    """Remembers its inputs; is as confident of a pair as its number says."""
+
+    def __init__(self) -> None:
+        self.inputs: list[torch.Tensor] = []
+
+    def __call__(self, observation: Observation) -> Any:
+        self.inputs.append(observation.images[:, :, 0, 0, 0])
+        batch, agents = observation.images.shape[:2]
+        logit = torch.arange(agents * (agents - 1) // 2).float().expand(batch, -1)
+        matches = SimpleNamespace(
+            unmatched=torch.zeros(batch, agents, 4), confidence_logit=logit, covisibility_logit=-logit
+        )
+        return SimpleNamespace(matches=matches)
+
+
+def ask(probe: OtherStreet, *samples: tuple[str, float], agents: int = 3) -> list[dict[str, list[float]]]:
+    """Samples by scenario and first number of their images."""
+    images = torch.stack([first + torch.arange(agents).float() for _, first in samples])
+    observation = Observation(
+        images=images[..., None, None, None].expand(-1, -1, 3, 2, 2), rays=torch.zeros(len(samples), agents, 2, 2, 3)
+    )
+    metas = tuple(SampleMeta(name, "000000", tuple("abc"[:agents])) for name, _ in samples)
+    return probe.columns(SimpleNamespace(metas=metas), observation)  # type: ignore[arg-type]
+
+
+def test_all_but_the_reference_agent_come_from_the_latest_sample_of_another_scenario() -> None:
+    model = Model()
+    probe = OtherStreet(model)
+    assert ask(probe, ("one", 10.0)) == [{}]
+    assert ask(probe, ("one", 20.0)) == [{}]
+    assert model.inputs == []
+    first, second = ask(probe, ("two", 30.0), ("two", 40.0))
+    assert model.inputs[-1].tolist() == [[30.0, 21.0, 22.0], [40.0, 21.0, 22.0]]
+    assert first.keys() == second.keys() == {*PROBE_COLUMNS}
+    ask(probe, ("one", 50.0))
+    assert model.inputs[-1].tolist() == [[50.0, 41.0, 42.0]]
+
+
+def test_only_pairs_of_agents_in_different_streets_count() -> None:
+    probe = OtherStreet(Model())
+    ask(probe, ("one", 10.0))
+    (columns,) = ask(probe, ("two", 30.0))
+    assert columns["other_street_confidence"] == pytest.approx([0.5, 0.731, float("nan")], abs=1e-3, nan_ok=True)
+    assert columns["other_street_covisibility_pred"] == pytest.approx([0.5, 0.269, float("nan")], abs=1e-3, nan_ok=True)
+
+
+def test_a_partner_has_at_least_as_many_agents() -> None:
+    model = Model()
+    probe = OtherStreet(model)
+    ask(probe, ("small", 10.0), agents=2)
+    assert ask(probe, ("large", 30.0)) == [{}]
+    assert ask(probe, ("small", 50.0), agents=2) != [{}]
+    assert model.inputs[-1].tolist() == [[50.0, 31.0]]
