@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coopmap.config.checks import ConfigError, require_choice
 from coopmap.config.stored import ModelChoice
 
 SPLITS = ("val", "test", "train", "test_culvercity")
+
+BASELINES = ("mean", "gps", "icp", "bound", "matching")
+DEFAULT_BASELINES = ("mean", "gps", "icp", "bound")
 
 
 @dataclass
@@ -19,17 +22,21 @@ class EvaluateConfig(ModelChoice):
         frames: JSON list of frames to evaluate on instead of a split.
         output: folder for the results; results of an earlier evaluation in it are replaced.
         refine: also average the predictions with each agent in turn as the reference.
-        icp: register the LiDAR sweeps for the strongest baseline, where small_gicp is installed.
+        baselines: what to compare with: ``mean`` (the training set's mean pose), ``gps``, ``icp`` (LiDAR sweeps
+            registered from GPS), ``bound`` (true matches through the model's own solver), ``matching`` (SIFT in the
+            camera images; seconds per frame). ``[]``: nothing.
     """
 
     split: str | None = None
     frames: str | None = None
     output: str | None = None
     refine: bool = False
-    icp: bool = True
+    baselines: list[str] = field(default_factory=lambda: list(DEFAULT_BASELINES))
 
     def __post_init__(self) -> None:
         require_choice("split", self.split, SPLITS)
         super().__post_init__()
+        for name in self.baselines:
+            require_choice("baselines", name, BASELINES)
         if self.split is not None and self.frames is not None:
             raise ConfigError(f"split={self.split} and frames={self.frames}: give only one of them")

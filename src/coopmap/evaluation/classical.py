@@ -80,7 +80,7 @@ def find_keypoints(images: UInt8[np.ndarray, "k h w 3"], rig: Rig, seen: SeenPoi
         rig: the cameras.
         seen: LiDAR points in the cameras' pixels; without, no keypoint has a range.
     """
-    sift = cv2.SIFT_create(MAX_KEYPOINTS)
+    sift = cv2.SIFT.create(MAX_KEYPOINTS)
     pixels, cameras, descriptors, points = [], [], [], []
     for slot, image in enumerate(images):
         found, described = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
@@ -207,19 +207,21 @@ class ClassicalPoses:
 
     Attributes:
         with_ranges: of :func:`align_with_ranges`.
-        of_rigs: of :func:`relative_pose_of_rigs`.
+        of_rigs: of :func:`relative_pose_of_rigs`; ``None`` without PoseLib.
     """
 
     with_ranges: tuple[PairPose | None, ...]
-    of_rigs: tuple[PairPose | None, ...]
+    of_rigs: tuple[PairPose | None, ...] | None
 
 
 def classical_poses(keypoints: Sequence[Keypoints], rigs: Sequence[Rig]) -> ClassicalPoses:
     """Match all pairs of agents and find their relative poses."""
     with_ranges, of_rigs = [], []
+    has_poselib = is_available()
     for i in range(len(keypoints)):
         for j in range(i + 1, len(keypoints)):
             matched = match(keypoints[i], keypoints[j])
             with_ranges.append(align_with_ranges(keypoints[i], keypoints[j], matched))
-            of_rigs.append(relative_pose_of_rigs(keypoints[i], keypoints[j], matched, (rigs[i], rigs[j])))
-    return ClassicalPoses(tuple(with_ranges), tuple(of_rigs))
+            if has_poselib:
+                of_rigs.append(relative_pose_of_rigs(keypoints[i], keypoints[j], matched, (rigs[i], rigs[j])))
+    return ClassicalPoses(tuple(with_ranges), tuple(of_rigs) if has_poselib else None)
