@@ -73,6 +73,20 @@ def test_matches_without_ranges_give_the_pose_of_the_rigs(rig: Rig) -> None:
     np.testing.assert_allclose(found.pose, TRUE, atol=1e-3)
 
 
+def test_matches_that_leave_nothing_to_sample_give_no_pose(rig: Rig) -> None:
+    """One pair of cameras alone, or none with five matches: PoseLib itself would not return."""
+    pytest.importorskip("poselib")
+    a, b = (keypoints_of(pose, rig, np.zeros(len(WORLD), bool)) for pose in POSES)
+    matched = match(a, b)
+    ends = np.stack([a.camera[matched[:, 0]], b.camera[matched[:, 1]]], axis=1)
+    kinds, numbers, counts = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    one = matched[numbers == counts.argmax()]
+    few = np.concatenate([matched[numbers == number][:3] for number in range(len(kinds))])
+    assert min(len(one), len(few)) >= 15
+    assert relative_pose_of_rigs(a, b, one, (rig, rig)) is None
+    assert relative_pose_of_rigs(a, b, few, (rig, rig)) is None
+
+
 def test_agents_that_see_nothing_in_common_get_no_pose(rig: Rig) -> None:
     pytest.importorskip("poselib")
     everywhere = np.ones(len(WORLD), bool)

@@ -51,6 +51,43 @@ def test_tables_summary_and_figures_agree(checkpoint: Path, tmp_path: Path) -> N
     assert not (tmp_path / "samples.rank1.csv").exists()
 
 
+def test_bounds_and_baselines_stand_beside_the_model_for_every_kind_of_pair(checkpoint: Path, tmp_path: Path) -> None:
+    result = evaluate(checkpoint, output=tmp_path, baselines=["gps", "bound", "matching"])
+    pairs, samples = rows_of(tmp_path / "pairs.csv"), rows_of(tmp_path / "samples.csv")
+    assert "training_mean" not in result.summary["methods"]
+    assert "gps_icp" not in result.summary["methods"]
+    assert result.summary["methods"]["bound"]["trans_m"]["median"] < 2  # patches of 45 degrees
+    assert len(column(pairs, "bound_trans_m")) == 6
+    assert set(column(samples, "bound_answered")) == {1.0}
+    answered = [row["matching_trans_m"] != "" for row in pairs]
+    assert sum(answered) == result.summary["methods"]["matching"]["trans_m"]["count"]
+    assert sum(answered) / 6 == pytest.approx(sum(column(samples, "matching_answered")) / 2)
+    for title, rows in result.summary["breakdown"].items():
+        for method in ("model", "gps", "bound", "matching"):
+            assert sum(row["methods"][method]["pairs"] for row in rows) == 6, (title, method)
+            assert sum(row["methods"][method]["count"] for row in rows) == (
+                sum(answered) if method == "matching" else 6
+            )
+    headings = column(pairs, "heading_deg")
+    assert [row["pairs"] for row in result.summary["breakdown"]["heading (deg)"]] == [
+        sum(low <= angle < high for angle in headings) for low, high in ((0, 30), (30, 150), (150, 181))
+    ]
+    page = (tmp_path / "report.html").read_text()
+    assert "Share of pairs within 2 m and 5°, by kind of pair" in page
+
+
+def test_frames_with_one_agent_have_no_rows_of_pairs(checkpoint: Path, town: Path, tmp_path: Path) -> None:
+    agent = sorted((town / "town" / "validate").glob("*/[0-9]*"))[0]
+    frame = sorted(agent.glob("*.yaml"))[0].stem
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps([{"scenario": agent.parent.name, "frame": frame, "agents": [agent.name]}]))
+    changes = ["data.min_agents=1"]
+    every = ["mean", "gps", "icp", "bound", "matching"]
+    result = evaluate(checkpoint, frames=str(file), overrides=changes, output=tmp_path / "out", baselines=every)
+    assert result.summary["pairs"] == 0
+    assert not {"bound", "gps_icp", "matching"} & set(result.summary["methods"])
+
+
 def test_priors_are_given_only_when_named(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     posed = make_checkpoint("task=posed")
     alone = evaluate(posed, output=tmp_path / "alone", baselines=[])

@@ -40,6 +40,8 @@ MIN_AGREEING = 8
 """Matches that must agree with a pose; three or four wrong ones often do."""
 MIN_INLIERS = 15
 """The same for PoseLib, whose epipolar constraint is weaker."""
+SAMPLED_OF_ONE_GROUP = 5
+"""Matches between one camera of either agent that PoseLib draws, beside one between two others."""
 RANSAC = {"max_epipolar_error": 2.0, "max_iterations": 10_000, "seed": 0}
 
 
@@ -174,6 +176,8 @@ def relative_pose_of_rigs(
         group.cam_id1, group.cam_id2 = camera_a, camera_b
         group.x1, group.x2 = a.pixels[here[:, 0]], b.pixels[here[:, 1]]
         groups.append(group)
+    if len(groups) < 2 or max(len(group.x1) for group in groups) < SAMPLED_OF_ONE_GROUP:
+        return None  # PoseLib would look for a sample forever
     (extrinsics_a, cameras_a), (extrinsics_b, cameras_b) = map(_for_poselib, rigs)
     pose, report = poselib.estimate_generalized_relative_pose(
         groups, extrinsics_a, cameras_a, extrinsics_b, cameras_b, RANSAC

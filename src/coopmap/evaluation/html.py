@@ -11,7 +11,7 @@ from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.pictures import panorama_uri, top_down
 from coopmap.evaluation.records import SampleRecord
 from coopmap.evaluation.summary import Conditions
-from coopmap.evaluation.tables import figure_tables, methods_table
+from coopmap.evaluation.tables import breakdown_tables, figure_tables, methods_table
 from coopmap.report.numbers import error_size, percent
 from coopmap.report.pages import write_page
 from coopmap.types import Sample
@@ -70,6 +70,7 @@ def write_report(
         methods=methods_table(summary, "Where the agents are, unaligned"),
         distribution=error_distribution(records) if has_pairs else None,
         circumstances=error_by_circumstance(summary["breakdown"]) if has_pairs else None,
+        kinds=breakdown_tables(summary["breakdown"]) if has_pairs else [],
         sample_groups=samples,
         is_refined="refined" in summary["methods"],
         all_figures=figure_tables(summary["figures"]),

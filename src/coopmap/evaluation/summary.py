@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from coopmap.evaluation.frames import FrameList
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS, SampleRecord
 from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarize
-from coopmap.metrics.aggregate import GROUPINGS
+from coopmap.metrics.aggregate import GROUPINGS, Grouping
 from coopmap.metrics.pose import recalls
+
+HEADING = Grouping("heading (deg)", "heading_deg", "heading_{}deg", ((0, 30), (30, 150), (150, 180.1)))
+"""Same direction, crossing, opposite directions."""
+ALL_GROUPINGS = (*GROUPINGS, HEADING)
+SUCCESS_M, SUCCESS_DEG = 2.0, 5.0
 
 INPUT_NAMES = {"rays": "calibrated rays", "depth": "measured depth", "pose": "poses", "rig": "calibrated rig"}
 
@@ -109,7 +114,7 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
         "methods": _methods(records, pairs, seed),
         "published": [vars(line) for line in frames.published] if frames is not None else [],
         "published_conditions": frames.published_conditions if frames is not None else "",
-        "breakdown": _breakdown(pairs, seed),
+        "breakdown": _breakdown(records, pairs, seed),
         "figures": _sample_figures(records, seed),
     }
 
@@ -117,19 +122,19 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
 def _methods(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> dict[str, dict[str, Any]]:
     """Errors of each method over the pairs for which it has a pose, and the share of these within common thresholds."""
     table: dict[str, dict[str, Any]] = {}
-    for method in METHODS:
-        trans_name, rot_name = (method_column(method, column) for column in PAIR_ERRORS)
-        if trans_name not in pairs.columns:
-            continue
-        answered = np.array([trans_name in record.pairs for record in records])[pairs.owner]
-        trans_m, rot_deg = pairs.columns[trans_name][answered], pairs.columns[rot_name][answered]
+    for method, answered in applied_to(records, pairs).items():
+        trans_m, rot_deg = (pairs.columns[method_column(method, column)][answered] for column in PAIR_ERRORS)
         values = {"trans_m": trans_m, "rot_deg": rot_deg} | recalls(trans_m, rot_deg)
         table[method] = {name: summarize(column, pairs.cluster[answered], seed) for name, column in values.items()}
     return table
 
 
-def _breakdown(pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The model's errors by properties of the pair."""
+def _breakdown(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Errors by properties of the pair: the model's with intervals, under ``methods`` those of all methods without."""
+    columns = {
+        method: (*(pairs.columns[method_column(method, column)] for column in PAIR_ERRORS), answered)
+        for method, answered in applied_to(records, pairs).items()
+    }
     return {
         grouping.title: [
             {"bin": text, "pairs": int(members.sum())}
@@ -137,9 +142,38 @@ def _breakdown(pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
                 column: summarize(pairs.columns[column][members], pairs.cluster[members], seed)
                 for column in PAIR_ERRORS
             }
+            | {
+                "methods": {
+                    method: _short(trans_m[members & answered], rot_deg[members & answered])
+                    for method, (trans_m, rot_deg, answered) in columns.items()
+                }
+            }
             for _, text, members in grouping.groups(pairs.columns)
         ]
-        for grouping in GROUPINGS
+        for grouping in ALL_GROUPINGS
+    }
+
+
+def applied_to(records: Sequence[SampleRecord], pairs: PairTable) -> dict[str, Bool[np.ndarray, " n"]]:
+    """Which pairs are of samples that a method was applied to, by method."""
+    names = {method: method_column(method, PAIR_ERRORS[0]) for method in METHODS}
+    return {
+        method: np.array([name in record.pairs for record in records])[pairs.owner]
+        for method, name in names.items()
+        if name in pairs.columns
+    }
+
+
+def _short(trans_m: Float[np.ndarray, " n"], rot_deg: Float[np.ndarray, " n"]) -> dict[str, float | int | None]:
+    """Medians over the pairs that have a pose, and the share of all pairs that are right."""
+    known = np.isfinite(trans_m)
+    right = (trans_m <= SUCCESS_M) & (rot_deg <= SUCCESS_DEG)
+    return {
+        "pairs": len(trans_m),
+        "count": int(known.sum()),
+        "trans_m_median": float(np.median(trans_m[known])) if known.any() else None,
+        "rot_deg_median": float(np.median(rot_deg[known])) if known.any() else None,
+        "recall_2m_5deg": float(right.mean()) if len(right) else None,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
 from coopmap.evaluation.statistics import STATISTICS
 from coopmap.metrics.pose import RECALLS_M_DEG
-from coopmap.report.numbers import Interval, error_size, percent
+from coopmap.report.numbers import Format, Interval, error_size, percent
 from coopmap.report.tables import Column, Row, Section, Table, Value, names
 from coopmap.report.terminal import print_table
 
@@ -81,6 +81,43 @@ def methods_table(
             *([f"Published results: {conditions}."] if conditions else []),
         ],
     )
+
+
+def breakdown_tables(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Table]:
+    """Median translation errors and the share of right poses, a row per kind of pair, a column per method."""
+    rows = [row for rows in breakdown.values() for row in rows]
+    present = [method for method in METHODS if any(method in row["methods"] for row in rows)]
+    kinds: dict[str, tuple[str, Format, str]] = {
+        "trans_m_median": (
+            "Translation error by kind of pair, median (m)",
+            error_size,
+            "Over the pairs for which a method has a pose.",
+        ),
+        "recall_2m_5deg": (
+            "Share of pairs within 2 m and 5°, by kind of pair",
+            percent,
+            "Of all pairs: those without a pose count as wrong.",
+        ),
+    }
+    return [
+        Table(
+            title,
+            [names("pairs that are"), Column("pairs"), *(Column(METHODS[method], form=form) for method in present)],
+            [
+                Section(
+                    [
+                        Row([row["bin"], row["pairs"], *(row["methods"].get(name, {}).get(figure) for name in present)])
+                        for row in rows
+                        if row["pairs"]
+                    ],
+                    subject,
+                )
+                for subject, rows in breakdown.items()
+            ],
+            note,
+        )
+        for figure, (title, form, note) in kinds.items()
+    ]
 
 
 def figure_tables(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Table]]:
