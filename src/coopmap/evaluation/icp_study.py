@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,9 @@ class Outcome:
         trans_m, rot_deg = self.trans_m[chosen], self.rot_deg[chosen]
         known = np.isfinite(trans_m)
         right = (trans_m < SUCCESS_M) & (rot_deg < SUCCESS_DEG)
-        found = [float(np.median(trans_m[known])), float(np.median(rot_deg[known])), float(trans_m[known].max())]
-        errors = found if known.any() else [None] * 3
+        errors: list[float | None] = [None] * 3
+        if known.any():
+            errors = [float(np.median(trans_m[known])), float(np.median(rot_deg[known])), float(trans_m[known].max())]
         return Row([label, len(trans_m), float(known.mean()), float(right.mean()), *errors])
 
 
@@ -117,8 +118,8 @@ def read_tick(folder: Path) -> tuple[list[np.ndarray], Float[np.ndarray, "n 4 4"
     return sweeps, np.stack(poses)
 
 
-def benchmark(asked: IcpStudyConfig) -> list[Table]:
-    """Measure all levels.
+def benchmark(asked: IcpStudyConfig, say: Callable[[str], None] = print) -> list[Table]:
+    """Measure all levels; ``say`` receives progress messages.
 
     Raises:
         ConfigError: a level or the folder cannot be read, or small_gicp is not installed.
@@ -129,7 +130,10 @@ def benchmark(asked: IcpStudyConfig) -> list[Table]:
     sweeps, poses = read_tick(Path(asked.tick).expanduser())
     prepared = [icp.prepare_sweep(sweep) for sweep in sweeps]
     started = time.process_time()
-    outcomes = [measure(prepared, poses, level, asked.directions) for level in levels]
+    outcomes = []
+    for level in levels:
+        outcomes.append(measure(prepared, poses, level, asked.directions))
+        say(f"off by {level}: {percent(float(np.isfinite(outcomes[-1].trans_m).mean()))} answered")
     count = sum(len(outcome.trans_m) for outcome in outcomes)
     seconds = (time.process_time() - started) / count
     note = (
