@@ -37,7 +37,8 @@ def test_mistakes_are_named(
 def test_own_keys_and_overrides_are_told_apart() -> None:
     command, _ = find_command(["evaluate"])
     assert command is not None
-    found = read(command, ["run=a", "refine=true", "icp=False", "data.root=/x", "task=posed", "seed=3"])
+    found = read(command, ["run=a", "refine=true", "baselines=[gps,icp]", "data.root=/x", "task=posed", "seed=3"])
     asked = options_of(command, found)
-    assert (asked.run, asked.refine, asked.icp, asked.split) == ("a", True, False, None)
+    assert (asked.run, asked.refine, asked.split) == ("a", True, None)
+    assert asked.baselines == ["gps", "icp"]
     assert found.overrides == ["data.root=/x", "task=posed", "seed=3"]

@@ -25,7 +25,7 @@ def test_sweeps_bring_gps_from_meters_to_centimeters(town: Path) -> None:
         index = SplitIndex.build(town / "town", split)
         for number in range(len(index)):
             frame = index.frame(number)
-            found = read_sensor_poses(index, frame, frame.agents[:3], icp=True)
+            found = read_sensor_poses(index, frame, frame.agents[:3], with_icp=True)
             assert found.gps_icp is not None
             assert found.registered > 0
             np.testing.assert_allclose(found.gps_icp[0], np.eye(4), atol=1e-9)

@@ -53,12 +53,49 @@ def test_tables_summary_and_figures_agree(checkpoint: Path, tmp_path: Path) -> N
     assert not (tmp_path / "samples.rank1.csv").exists()
 
 
+def test_bounds_and_baselines_stand_beside_the_model_for_every_kind_of_pair(checkpoint: Path, tmp_path: Path) -> None:
+    result = evaluate(checkpoint, output=tmp_path, baselines=["gps", "bound", "matching"])
+    pairs, samples = rows_of(tmp_path / "pairs.csv"), rows_of(tmp_path / "samples.csv")
+    assert "training_mean" not in result.summary["methods"]
+    assert "gps_icp" not in result.summary["methods"]
+    assert result.summary["methods"]["bound"]["trans_m"]["median"] < 2  # patches of 45 degrees
+    assert len(column(pairs, "bound_trans_m")) == 6
+    assert set(column(samples, "bound_answered")) == {1.0}
+    answered = [row["matching_trans_m"] != "" for row in pairs]
+    assert sum(answered) == result.summary["methods"]["matching"]["trans_m"]["count"]
+    assert sum(answered) / 6 == pytest.approx(sum(column(samples, "matching_answered")) / 2)
+    for title, rows in result.summary["breakdown"].items():
+        for method in ("model", "gps", "bound", "matching"):
+            assert sum(row["methods"][method]["pairs"] for row in rows) == 6, (title, method)
+            assert sum(row["methods"][method]["count"] for row in rows) == (
+                sum(answered) if method == "matching" else 6
+            )
+    headings = column(pairs, "heading_deg")
+    assert [row["pairs"] for row in result.summary["breakdown"]["difference of headings (deg)"]] == [
+        sum(low <= angle < high for angle in headings) for low, high in ((0, 45), (45, 135), (135, 181))
+    ]
+    page = (tmp_path / "report.html").read_text()
+    assert "Share of pairs within 2 m and 5°, by kind of pair" in page
+
+
+def test_frames_with_one_agent_have_no_rows_of_pairs(checkpoint: Path, town: Path, tmp_path: Path) -> None:
+    agent = sorted((town / "town" / "validate").glob("*/[0-9]*"))[0]
+    frame = sorted(agent.glob("*.yaml"))[0].stem
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps([{"scenario": agent.parent.name, "frame": frame, "agents": [agent.name]}]))
+    changes = ["data.min_agents=1"]
+    every = ["mean", "gps", "icp", "bound", "matching"]
+    result = evaluate(checkpoint, frames=str(file), overrides=changes, output=tmp_path / "out", baselines=every)
+    assert result.summary["pairs"] == 0
+    assert not {"bound", "gps_icp", "matching"} & set(result.summary["methods"])
+
+
 def test_priors_are_given_only_when_named(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     posed = make_checkpoint("task=posed")
-    alone = evaluate(posed, output=tmp_path / "alone", icp=False)
+    alone = evaluate(posed, output=tmp_path / "alone", baselines=[])
     assert alone.summary["inputs"] == "images"
     assert alone.summary["trained_with"] == "images + poses"
-    given = evaluate(posed, overrides=["task=posed"], icp=False)
+    given = evaluate(posed, overrides=["task=posed"], baselines=[])
     assert given.summary["inputs"] == "images + poses"
     assert given.folder == posed.parents[1] / "evaluation_val_posed"
     assert given.figures["val/trans_m_mean"] != alone.figures["val/trans_m_mean"]
@@ -68,8 +105,8 @@ def test_priors_are_given_only_when_named(make_checkpoint: MakeCheckpoint, tmp_p
 def test_weights_are_measured_as_the_checkpoint_that_holds_them(
     checkpoint: Path, tiny: list[str], tmp_path: Path
 ) -> None:
-    of_run = evaluate(checkpoint, output=tmp_path / "run", icp=False)
-    of_weights = evaluate(weights=str(checkpoint), overrides=tiny, output=tmp_path / "weights", icp=False)
+    of_run = evaluate(checkpoint, output=tmp_path / "run", baselines=[])
+    of_weights = evaluate(weights=str(checkpoint), overrides=tiny, output=tmp_path / "weights", baselines=[])
     assert of_weights.figures == pytest.approx(of_run.figures, rel=1e-6, nan_ok=True)
     assert of_weights.summary["sha256"] == of_run.summary["sha256"]
 
@@ -85,7 +122,7 @@ def test_listed_frames_of_two_splits_with_agents_in_the_given_order(
     file = tmp_path / "list.json"
     published = [{"name": "others <1>", "trans_m": 2.0, "rot_deg": 1.0}]
     file.write_text(json.dumps({"name": "few & <far>", "frames": frames, "published": published}))
-    result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", icp=False)
+    result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", baselines=[])
     rows = rows_of(tmp_path / "out" / "samples.csv")
     by_scenario = {frame["scenario"]: " ".join(frame["agents"]) for frame in frames}
     assert {row["scenario"]: row["agents"] for row in rows} == by_scenario
@@ -106,8 +143,10 @@ def test_unreadable_frames_are_told_and_counted(checkpoint: Path, town: Path, tm
     victim.write_bytes(victim.read_bytes()[:100])
     changed = [f"data.root={root}", f"data.depth_root={town / 'depth'}"]
     with pytest.raises(BadFrameBudgetError, match=victim.name):
-        evaluate(checkpoint, overrides=changed, output=tmp_path / "strict", icp=False)
-    result = evaluate(checkpoint, overrides=[*changed, "data.bad_frame_budget=0.5"], output=tmp_path / "out", icp=False)
+        evaluate(checkpoint, overrides=changed, output=tmp_path / "strict", baselines=[])
+    result = evaluate(
+        checkpoint, overrides=[*changed, "data.bad_frame_budget=0.5"], output=tmp_path / "out", baselines=["mean"]
+    )
     assert result.summary["samples"] == 1
     assert result.summary["requested_samples"] == 2
     assert [victim.name in line for line in result.summary["unreadable"]] == [True]
@@ -121,7 +160,7 @@ def test_what_was_done_survives_a_crash(checkpoint: Path, tmp_path: Path, monkey
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("coopmap.evaluation.runner.add_sensor_baselines", crash)
+    monkeypatch.setattr("coopmap.evaluation.runner.add_baselines", crash)
     with pytest.raises(KeyboardInterrupt):
         evaluate(checkpoint, output=tmp_path)
     assert len(rows_of(tmp_path / "samples.csv")) == 2
@@ -132,7 +171,7 @@ def test_a_missing_registration_library_is_named(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(icp, "is_available", lambda: False)
-    result = evaluate(checkpoint, output=tmp_path)
+    result = evaluate(checkpoint, output=tmp_path, baselines=["icp"])
     assert result.summary["notes"]["gps_icp"] == "not installed: pip install coopmap[icp]"
     assert "pip install coopmap[icp]" in (tmp_path / "report.html").read_text()
 
@@ -143,7 +182,7 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
         "-m",
         "coopmap.evaluate",
         f"checkpoint={checkpoint}",
-        "icp=false",
+        "baselines=[]",
         "refine=true",
     ]
     done = subprocess.run(
@@ -153,7 +192,7 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("model, refined") == 1
-    alone = evaluate(checkpoint, output=tmp_path / "one", icp=False, refine=True)
+    alone = evaluate(checkpoint, output=tmp_path / "one", baselines=[], refine=True)
     two = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert two["samples"] == 2
     assert two["figures"].keys() == alone.summary["figures"].keys()
@@ -189,15 +228,15 @@ def test_limits_of_a_training_run_do_not_cut_an_evaluation_short(
     make_checkpoint: MakeCheckpoint, tmp_path: Path
 ) -> None:
     checkpoint = make_checkpoint("trainer.limit_val_batches=1", "data.max_agents=2", "data.max_views_per_gpu=2")
-    whole = evaluate(checkpoint, output=tmp_path / "whole", icp=False)
+    whole = evaluate(checkpoint, output=tmp_path / "whole", baselines=[])
     assert whole.summary["samples"] == 2
-    cut = evaluate(checkpoint, overrides=["trainer.limit_val_batches=1"], output=tmp_path / "cut", icp=False)
+    cut = evaluate(checkpoint, overrides=["trainer.limit_val_batches=1"], output=tmp_path / "cut", baselines=[])
     assert cut.summary["samples"] == 1
 
 
 def test_figures_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     cameras = make_checkpoint("data.layout=cameras", "data.max_views_per_gpu=16")
-    result = evaluate(cameras, output=tmp_path, icp=False, refine=True)
+    result = evaluate(cameras, output=tmp_path, baselines=[], refine=True)
     pairs = rows_of(tmp_path / "pairs.csv")
     assert len(pairs) == 6
     assert {row["agent_i"] for row in pairs} < set(rows_of(tmp_path / "samples.csv")[0]["agents"].split())
@@ -207,7 +246,7 @@ def test_figures_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCheckp
 
 def test_rough_poses_stand_beside_the_answer_to_them(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     checkpoint = make_checkpoint("priors=gps")
-    result = evaluate(checkpoint, overrides=["priors=gps"], output=tmp_path / "gps", icp=False)
+    result = evaluate(checkpoint, overrides=["priors=gps"], output=tmp_path / "gps", baselines=["gps"])
     pairs = rows_of(tmp_path / "gps" / "pairs.csv")
     for name in ("trans_m", "rot_deg"):
         assert column(pairs, f"prior_{name}") == pytest.approx(column(pairs, f"gps_{name}"), rel=1e-3, abs=1e-3)
@@ -217,7 +256,7 @@ def test_rough_poses_stand_beside_the_answer_to_them(make_checkpoint: MakeCheckp
     page = (tmp_path / "gps" / "report.html").read_text()
     assert '<tr class="prior"><th class="left">pose priors</th>' in page
 
-    without = evaluate(checkpoint, output=tmp_path / "without", icp=False)
+    without = evaluate(checkpoint, output=tmp_path / "without", baselines=[])
     assert "prior" not in without.summary["methods"]
     assert "as given" not in (tmp_path / "without" / "report.html").read_text()
 
@@ -227,7 +266,7 @@ def test_rough_poses_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCh
     found = {}
     for layout in ("panorama", "cameras"):
         checkpoint = make_checkpoint("priors=noisy", f"data.layout={layout}", "data.max_views_per_gpu=16")
-        evaluate(checkpoint, overrides=noise, output=tmp_path / layout, icp=False)
+        evaluate(checkpoint, overrides=noise, output=tmp_path / layout, baselines=[])
         rows = rows_of(tmp_path / layout / "pairs.csv")
         found[layout] = [*column(rows, "prior_trans_m"), *column(rows, "prior_rot_deg")]
     assert len(found["cameras"]) == 12
@@ -243,7 +282,7 @@ def test_mosaics_keep_the_calibrated_rays_that_they_were_trained_with(
     for layout in ("panorama", "mosaic"):
         size = ("data.mosaic.height=28", "data.mosaic.width=42")
         checkpoint = make_checkpoint("task=calibrated", f"data.layout={layout}", *size, "data.max_views_per_gpu=16")
-        result = evaluate(checkpoint, output=tmp_path / layout, icp=False, refine=True)
+        result = evaluate(checkpoint, output=tmp_path / layout, baselines=[], refine=True)
         found[layout] = result.summary["inputs"]
         assert len(rows_of(tmp_path / layout / "pairs.csv")) == 6
     assert found == {"panorama": "images", "mosaic": "images + calibrated rays"}
@@ -259,7 +298,7 @@ def test_a_model_that_matches_says_how_sure_it_is(make_checkpoint: MakeCheckpoin
     file = tmp_path / "list.json"
     file.write_text(json.dumps({"name": "two streets", "frames": frames}))
     checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment")
-    result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", icp=False, probe="other_street")
+    result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", baselines=["bound"], probe="other_street")
     pairs = rows_of(tmp_path / "out" / "pairs.csv")
     (probed,) = (row for row in pairs if row["other_street_confidence"])  # the first to come has no partner yet
     confidence = result.summary["confidence"]

@@ -13,7 +13,7 @@ from coopmap.training.run import TrainingResult
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_figures_of_training_are_reproduced(finished: TrainingResult, which: str, tmp_path: Path) -> None:
     checkpoint = finished.run.checkpoints / f"{which}.ckpt"
-    result = evaluate(checkpoint, output=tmp_path, icp=False)
+    result = evaluate(checkpoint, output=tmp_path, baselines=[])
     expected = dict(finished.summary["validations"][which])
     step = expected.pop("step")
     assert result.figures == pytest.approx(expected, rel=1e-6, abs=1e-9)
@@ -23,8 +23,10 @@ def test_figures_of_training_are_reproduced(finished: TrainingResult, which: str
 
 
 def test_changes_to_the_stored_configuration_count(finished: TrainingResult, tmp_path: Path) -> None:
-    all_frames = evaluate(finished.run.best_checkpoint, output=tmp_path, icp=False)
-    one_frame = evaluate(finished.run.best_checkpoint, overrides=["data.max_val_frames=1"], output=tmp_path, icp=False)
+    all_frames = evaluate(finished.run.best_checkpoint, output=tmp_path, baselines=[])
+    one_frame = evaluate(
+        finished.run.best_checkpoint, overrides=["data.max_val_frames=1"], output=tmp_path, baselines=[]
+    )
     assert one_frame.figures["val/trans_m_mean"] != all_frames.figures["val/trans_m_mean"]
 
 
@@ -34,7 +36,7 @@ def test_command_line_finds_the_best_checkpoint_and_prints_the_baseline(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    own = [f"run={finished.run.path}", f"output={tmp_path}", "icp=false"]
+    own = [f"run={finished.run.path}", f"output={tmp_path}", "baselines=[mean]"]
     monkeypatch.setattr(sys, "argv", ["evaluate", *own, "data.num_workers=0"])
     program.main()
     printed = capsys.readouterr()

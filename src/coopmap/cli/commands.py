@@ -96,8 +96,9 @@ COMMANDS = (
         ),
         notes=(
             "Metrics per sample and per pair of agents, means, medians and bootstrap intervals, compared with the "
-            "training set's mean pose, noisy GPS, and GPS refined by registering the LiDAR sweeps. The model is given "
-            "only images, however it was trained, unless task= or priors= is named. Details: docs/evaluation.md."
+            "training set's mean pose, noisy GPS, GPS refined by registering the LiDAR sweeps, classical matching, and "
+            "true matches through the model's own solver (baselines=). The model is given only images, however it was "
+            "trained, unless task= or priors= is named. Details: docs/evaluation.md."
         ),
     ),
     Command(
@@ -250,6 +251,21 @@ COMMANDS = (
             "with priors=noisy does. Noise is the same for all runs. Runs that differ only in their seed are grouped. "
             "Writes priors.csv (each row as soon as it is measured), priors.md and priors.html. Details: "
             "docs/evaluation.md."
+        ),
+    ),
+    Command(
+        "bench icp",
+        "from how far off ICP on LiDAR sweeps finds back",
+        "coopmap.evaluation.icp_study:main",
+        "coopmap.config.icp:IcpStudyConfig",
+        needs="tick=FOLDER",
+        examples=(
+            ("bench icp tick=shared/real/carla_five output=icp.md", "18 ways to be off"),
+            ("bench icp tick=FOLDER levels=1/0,1/2 directions=8", "two of them, from more sides"),
+        ),
+        notes=(
+            "Registers the sweeps of all pairs of agents as the baseline of coopmap evaluate does, from true poses "
+            "that are off by exactly so many meters and degrees, in all directions. Details: docs/evaluation.md."
         ),
     ),
     Command(

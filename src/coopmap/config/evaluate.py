@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coopmap.config.checks import ConfigError, require_choice
 from coopmap.config.stored import ModelChoice
 
 PROBES = ("other_street",)
 SPLITS = ("val", "test", "train", "test_culvercity")
+
+BASELINES = ("mean", "gps", "icp", "bound", "matching")
+DEFAULT_BASELINES = ("mean", "gps", "icp", "bound")
 
 
 @dataclass
@@ -22,7 +25,9 @@ class EvaluateConfig(ModelChoice):
         refine: also average the predictions with each agent in turn as the reference.
         probe: ``other_street``: also ask what a model that matches expects of agents whose images come from another
             scenario.
-        icp: register the LiDAR sweeps for the strongest baseline, where small_gicp is installed.
+        baselines: what to compare with: ``mean`` (the training set's mean pose), ``gps``, ``icp`` (LiDAR sweeps
+            registered from GPS), ``bound`` (true matches through the model's own solver), ``matching`` (SIFT in the
+            camera images; seconds per frame). ``[]``: nothing.
     """
 
     split: str | None = None
@@ -30,11 +35,13 @@ class EvaluateConfig(ModelChoice):
     output: str | None = None
     refine: bool = False
     probe: str | None = None
-    icp: bool = True
+    baselines: list[str] = field(default_factory=lambda: list(DEFAULT_BASELINES))
 
     def __post_init__(self) -> None:
         require_choice("split", self.split, SPLITS)
         require_choice("probe", self.probe, PROBES)
         super().__post_init__()
+        for name in self.baselines:
+            require_choice("baselines", name, BASELINES)
         if self.split is not None and self.frames is not None:
             raise ConfigError(f"split={self.split} and frames={self.frames}: give only one of them")

@@ -1,4 +1,4 @@
-"""Baselines that use other sensors instead of a model: noisy GPS, and GPS refined by registering the LiDAR sweeps."""
+"""Baselines that use sensors instead of a model: noisy GPS, GPS refined by LiDAR registration, classical matching."""
 
 from __future__ import annotations
 
@@ -12,60 +12,91 @@ import torch
 from jaxtyping import Float
 from torch.utils.data import DataLoader, Dataset
 
-from coopmap.data.opv2v import FrameError, FrameRef, SplitIndex, read_agent
+from coopmap.data.opv2v import AgentMetadata, FrameError, FrameRef, SplitIndex, read_agent, read_images
+from coopmap.data.opv2v.depth import LidarDepth
 from coopmap.data.opv2v.lidar import read_sweep
-from coopmap.evaluation.icp import register_sweeps
+from coopmap.evaluation import classical, icp
+from coopmap.evaluation.classical import ClassicalPoses, PairPose, classical_poses, find_keypoints
+from coopmap.evaluation.data import EvaluationData
+from coopmap.evaluation.pairs import average_pairs
 from coopmap.evaluation.records import SampleRecord
+from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 
 log = logging.getLogger(__name__)
+
+MAX_RANGE_M = 150.0
+"""Of LiDAR points at keypoints."""
 
 
 @dataclass(frozen=True)
 class SensorPoses:
-    """Pose priors of a sample's agents.
+    """Poses of a sample's agents from sensors.
 
     Attributes:
         true: ``T_world_agent``.
         gps: the same from ``predicted_ego_pos``, converted from the vehicle to its LiDAR.
         gps_icp: ``T_0_agent`` after registration; ``None`` if it was not requested or a LiDAR sweep is unreadable.
         registered: share of the pairs whose LiDAR sweeps could be registered.
-        problem: what could not be read.
+        classical: from the camera images; ``None`` likewise.
+        problems: what could not be read, by method.
     """
 
     true: Float[np.ndarray, "n 4 4"]
     gps: Float[np.ndarray, "n 4 4"]
     gps_icp: Float[np.ndarray, "n 4 4"] | None = None
     registered: float = float("nan")
-    problem: str | None = None
+    classical: ClassicalPoses | None = None
+    problems: tuple[tuple[str, str], ...] = ()
 
 
-def read_sensor_poses(index: SplitIndex, frame: FrameRef, agents: Sequence[str], icp: bool) -> SensorPoses:
-    """GPS poses of some agents, and their registration if requested.
+def read_sensor_poses(
+    index: SplitIndex, frame: FrameRef, agents: Sequence[str], with_icp: bool, with_matching: bool = False
+) -> SensorPoses:
+    """GPS poses of some agents, and their registration and matching if requested.
 
     Args:
         index: of the frame's split.
         frame: which.
         agents: the reference first.
-        icp: register the LiDAR sweeps.
+        with_icp: register the LiDAR sweeps.
+        with_matching: match the camera images.
     """
-    metadata = [read_agent(index.yaml_path(frame, agent), with_vehicles=False) for agent in agents]
-    true, gps = (np.stack([getattr(agent, name) for agent in metadata]) for name in ("pose", "pose_prior"))
-    if not icp or len(agents) < 2:
-        return SensorPoses(true, gps)
-    try:
-        sweeps = [read_sweep(index.lidar_path(frame, agent)) for agent in agents]
-    except FrameError as error:
-        return SensorPoses(true, gps, problem=str(error))
-    registered, count = register_sweeps(sweeps, gps)
-    return SensorPoses(true, gps, registered, count / (len(agents) * (len(agents) - 1) // 2))
+    metadata = {agent: read_agent(index.yaml_path(frame, agent), with_vehicles=False) for agent in agents}
+    true, gps = (np.stack([getattr(each, name) for each in metadata.values()]) for name in ("pose", "pose_prior"))
+    registered, share, matched, problems = None, float("nan"), None, []
+    if with_icp and len(agents) > 1:
+        try:
+            sweeps = [read_sweep(index.lidar_path(frame, agent)) for agent in agents]
+            registered, count = icp.register_sweeps(sweeps, gps)
+            share = count / (len(agents) * (len(agents) - 1) // 2)
+        except FrameError as error:
+            problems.append(("gps_icp", str(error)))
+    if with_matching and len(agents) > 1:
+        try:
+            matched = _match_images(index, frame, metadata)
+        except FrameError as error:
+            problems.append(("matching", str(error)))
+    return SensorPoses(true, gps, registered, share, matched, tuple(problems))
+
+
+def _match_images(index: SplitIndex, frame: FrameRef, metadata: dict[str, AgentMetadata]) -> ClassicalPoses:
+    seen = LidarDepth(index, MAX_RANGE_M, merge_agents=False).read(frame, metadata)
+    keypoints = []
+    for agent, each in metadata.items():
+        paths = [index.image_path(frame, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
+        images = read_images(paths, each.rig.image_size)
+        keypoints.append(find_keypoints(images, each.rig, seen[agent]))
+    return classical_poses(keypoints, [each.rig for each in metadata.values()])
 
 
 class _SensorPoseDataset(Dataset[SensorPoses]):
     """Runs :func:`read_sensor_poses` in loader processes."""
 
-    def __init__(self, records: Sequence[SampleRecord], indices: Sequence[SplitIndex], icp: bool) -> None:
+    def __init__(
+        self, records: Sequence[SampleRecord], indices: Sequence[SplitIndex], with_icp: bool, with_matching: bool
+    ) -> None:
         self.asked = [(record.meta.scenario, record.meta.frame, record.agents) for record in records]
-        self.indices, self.icp = list(indices), icp
+        self.indices, self.methods = list(indices), (with_icp, with_matching)
 
     def __len__(self) -> int:
         return len(self.asked)
@@ -73,39 +104,61 @@ class _SensorPoseDataset(Dataset[SensorPoses]):
     def __getitem__(self, number: int) -> SensorPoses:
         torch.set_num_threads(1)
         index, (scenario, frame, agents) = self.indices[number], self.asked[number]
-        return read_sensor_poses(index, FrameRef(index.split, scenario, frame, agents), agents, self.icp)
+        return read_sensor_poses(index, FrameRef(index.split, scenario, frame, agents), agents, *self.methods)
 
 
-def add_sensor_baselines(
-    records: Sequence[SampleRecord], indices: Sequence[SplitIndex], icp: bool, num_workers: int
-) -> list[str]:
-    """Add the methods ``gps`` and, with ``icp``, ``gps_icp`` to records.
+def add_baselines(records: Sequence[SampleRecord], data: EvaluationData, asked: Sequence[str]) -> dict[str, str]:
+    """Add the baselines that are read from sensors to records.
 
     Args:
         records: measured samples, so that their metadata is readable.
-        indices: index of the split of each.
-        icp: register the LiDAR sweeps.
-        num_workers: loader processes.
+        data: of the evaluation.
+        asked: names of baselines, see :class:`~coopmap.config.evaluate.EvaluateConfig`.
 
     Returns:
-        LiDAR sweeps that could not be read.
+        Notes about methods that are absent or incomplete.
     """
-    loader = DataLoader(
-        _SensorPoseDataset(records, indices, icp),
-        batch_size=None,
-        num_workers=min(num_workers, len(records)),
-        collate_fn=_as_it_is,
-    )
-    problems = []
+    notes = {}
+    for name, method, module in (("icp", "gps_icp", icp), ("matching", "matching_rig", classical)):
+        if name in asked and not module.is_available():
+            notes[method] = module.INSTALL_HINT
+    if "mean" in asked and records and not any("training_mean" in record.poses for record in records):
+        notes["training_mean"] = "no training split in data.root"
+    if not records or not {"gps", "icp", "matching"}.intersection(asked):
+        return notes
+    indices = [data.dataset(data.split_of(record.meta.scenario)).index for record in records]
+    with_icp = "icp" in asked and "gps_icp" not in notes
+    dataset = _SensorPoseDataset(records, indices, with_icp, "matching" in asked)
+    workers = min(data.config.num_workers, len(records))
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    log.info("%s: %d samples", ", ".join(name for name in asked if name in ("gps", "icp", "matching")), len(records))
+    problems: dict[str, list[str]] = {}
     for record, found in zip(records, loader, strict=True):
-        true = torch.from_numpy(found.true)
+        _add(record, found, "gps" in asked)
+        for method, problem in found.problems:
+            problems.setdefault(method, []).append(problem)
+    return notes | {name: f"{len(lines)} samples left out, unreadable: {lines[0]}" for name, lines in problems.items()}
+
+
+def _add(record: SampleRecord, found: SensorPoses, with_gps: bool) -> None:
+    true = torch.from_numpy(found.true)
+    if with_gps:
         record.add_method("gps", torch.from_numpy(found.gps), true)
-        if found.gps_icp is not None:
-            record.add_method("gps_icp", torch.from_numpy(found.gps_icp), true)
-            record.figures["gps_icp_registered"] = found.registered
-        if found.problem is not None:
-            problems.append(found.problem)
-    return problems
+    if found.gps_icp is not None:
+        record.add_method("gps_icp", torch.from_numpy(found.gps_icp), true)
+        record.figures["gps_icp_registered"] = found.registered
+    if found.classical is not None:
+        record.add_pairs("matching", _averaged(found.classical.with_ranges, len(true)), true)
+        if found.classical.of_rigs is not None:
+            record.add_pairs("matching_rig", _averaged(found.classical.of_rigs, len(true)), true)
+
+
+def _averaged(poses: Sequence[PairPose | None], num_agents: int) -> Float[torch.Tensor, "n n 4 4"]:
+    """All pairs; each counts by the number of its matches that agree."""
+    nowhere = PairPose(np.eye(4), 0)
+    known = [nowhere if pose is None else pose for pose in poses]
+    pose = torch.from_numpy(np.stack([each.pose for each in known]))
+    return average_pairs(pose, torch.tensor([float(each.agreeing) for each in known]), num_agents)
 
 
 def _as_it_is(value: Any) -> Any:

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from coopmap.evaluation.records import METHODS, SampleRecord
-from coopmap.evaluation.summary import PairTable, method_column
-from coopmap.report.palette import BLUE, GRAY, GREEN, PINK, PURPLE, SKY, VERMILLION
+from coopmap.evaluation.summary import PairTable, applied_to, method_column
+from coopmap.report.palette import BLUE, GRAY, GREEN, ORANGE, PINK, PURPLE, SKY, VERMILLION
 
 METHOD_COLORS = {
     "model": BLUE,
@@ -20,14 +20,30 @@ METHOD_COLORS = {
     "training_mean": GRAY,
     "gps": VERMILLION,
     "gps_icp": GREEN,
+    "matching_rig": ORANGE,
+    "matching": ORANGE,
+    "bound_own_ranges": SKY,
+    "bound_own_matches": SKY,
+    "bound": SKY,
 }
-DASHES = {"prior": "dash", "training_mean": "dot", "gps": "dash", "gps_icp": "dash"}
+DASHES = {
+    "prior": "dash",
+    "training_mean": "dot",
+    "gps": "dash",
+    "gps_icp": "dash",
+    "matching_rig": "dot",
+    "matching": "dash",
+    "bound_own_ranges": "dash",
+    "bound_own_matches": "dashdot",
+    "bound": "dot",
+}
 AXES = {"trans_m": "translation error (m)", "rot_deg": "rotation error (deg)"}
 
 
 def error_distribution(records: Sequence[SampleRecord]) -> go.Figure:
-    """Cumulative distribution of the errors of all pairs, for each method."""
+    """Cumulative distribution of the errors of all pairs, for each method; below 100 % where it has no answer."""
     pairs = PairTable(records)
+    applied = applied_to(records, pairs)
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.08)
     for place, (column, title) in enumerate(AXES.items(), start=1):
         for method, label in METHODS.items():
@@ -40,7 +56,7 @@ def error_distribution(records: Sequence[SampleRecord]) -> go.Figure:
                 "width": 3 if method == "model" else 2,
                 "dash": DASHES.get(method, "solid"),
             }
-            share = np.arange(1, len(errors) + 1) / len(errors)
+            share = np.arange(1, len(errors) + 1) / applied[method].sum()
             name = {"name": label, "legendgroup": method, "showlegend": place == 1}
             x = np.maximum(errors, 1e-4)
             figure.add_trace(go.Scatter(x=x, y=share, mode="lines", line=line, line_shape="hv", **name), 1, place)

@@ -12,7 +12,7 @@ from coopmap.evaluation.match_pictures import MatchPicture
 from coopmap.evaluation.pictures import inline, panorama_uri, top_down
 from coopmap.evaluation.records import SampleRecord
 from coopmap.evaluation.summary import Conditions
-from coopmap.evaluation.tables import breakdown_table, figure_tables, methods_table, probe_table
+from coopmap.evaluation.tables import breakdown_tables, figure_tables, methods_table, overall_table, probe_table
 from coopmap.report.numbers import error_size, percent
 from coopmap.report.pages import write_page
 from coopmap.types import Sample
@@ -73,7 +73,8 @@ def write_report(
         methods=methods_table(summary, "Where the agents are, unaligned"),
         distribution=error_distribution(records) if has_pairs else None,
         circumstances=error_by_circumstance(summary["breakdown"]) if has_pairs else None,
-        breakdown=breakdown_table(summary) if has_pairs else None,
+        overall=overall_table(summary) if has_pairs else None,
+        kinds=breakdown_tables(summary) if has_pairs else [],
         confidence=confidence_charts(summary["confidence"]) if summary["confidence"] else None,
         calibration=summary["confidence"],
         probe=probe_table(summary),

@@ -52,18 +52,14 @@ def register_sweeps(
     Returns:
         ``T_0_j``, and the number of pairs that were registered.
     """
-    import small_gicp
-
     num_agents = len(sweeps)
-    clouds = [
-        small_gicp.preprocess_points(_on_others(points).astype(np.float64), VOXEL_M, num_threads=1) for points in sweeps
-    ]
+    clouds = [prepare_sweep(points) for points in sweeps]
     relative = relative_pose(poses[:, None], poses)
     weight = np.full((num_agents, num_agents), 1e-4)  # the start decides only what the data leave open
     num_registered = 0
     for i in range(num_agents):
         for j in range(i + 1, num_agents):
-            found = _register(clouds[i], clouds[j][0], relative[i, j])
+            found = register_pair(clouds[i], clouds[j][0], relative[i, j])
             if found is not None:
                 relative[i, j], weight[i, j] = found
                 relative[j, i], weight[j, i] = invert(found[0]), found[1]
@@ -72,17 +68,28 @@ def register_sweeps(
     return averaged[0].numpy(), num_registered
 
 
+def prepare_sweep(points: Float[np.ndarray, "n 3"]) -> tuple[Any, Any]:
+    """Downsampled points with their covariances, and their search tree."""
+    import small_gicp
+
+    cloud, tree = small_gicp.preprocess_points(_on_others(points).astype(np.float64), VOXEL_M, num_threads=1)
+    return cloud, tree
+
+
 def _on_others(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "m 3"]:
     """Finite points that are not on the ego vehicle."""
     return drop_own_body(points[np.isfinite(points).all(axis=1)])
 
 
-def _register(
+def register_pair(
     target: tuple[Any, Any], source: Any, start: Float[np.ndarray, "4 4"]
 ) -> tuple[Float[np.ndarray, "4 4"], float] | None:
     """``T_target_source`` and the share of the source's points that are matched; ``None`` if it is implausible.
 
-    Clouds are preprocessed; the target's comes with its search tree.
+    Args:
+        target: of :func:`prepare_sweep`.
+        source: likewise, without the tree.
+        start: rough ``T_target_source``.
     """
     import small_gicp
 

@@ -101,7 +101,7 @@ def measure(run: Run, level: Level | None, study: Study) -> Measurement:
     if level is not None:
         given = ["priors=noisy", f"priors.trans_noise_m={level.trans_m}", f"priors.rot_noise_deg={level.rot_deg}"]
     with tempfile.TemporaryDirectory(prefix="coopmap-noise-") as folder:
-        asked = EvaluateConfig(run=str(run.path), split=study.split, output=folder, icp=False)
+        asked = EvaluateConfig(run=str(run.path), split=study.split, output=folder, baselines=[])
         summary = run_evaluation(asked, [*study.overrides, *given]).summary
     errors = {
         method: {error: methods[error]["mean"] for error in PAIR_ERRORS}

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.probes import OtherStreet
 from coopmap.evaluation.refinement import predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
@@ -28,6 +29,11 @@ METHODS = {
     "training_mean": "training mean",
     "gps": "noisy GPS",
     "gps_icp": "GPS + ICP on LiDAR",
+    "matching_rig": "SIFT + PoseLib on the rigs",
+    "matching": "SIFT + LiDAR ranges",
+    "bound_own_ranges": "bound: true matches, own ranges",
+    "bound_own_matches": "bound: own matches, true ranges",
+    "bound": "bound: true matches, true ranges",
 }
 """Methods, in the order of the tables; columns of all but the model begin with the key."""
 
@@ -72,6 +78,25 @@ class SampleRecord:
             values = errors[column][0].tolist()
             self.pairs[f"{name}_{column}"] = values
             self.figures[f"{name}_{column}"] = sum(values) / len(values) if values else float("nan")
+
+    def add_pairs(self, name: str, pose: Float[Tensor, "n n 4 4"], true: Float[Tensor, "n 4 4"] | None = None) -> None:
+        """Add a method that has no pose for some pairs of agents: their errors are NaN.
+
+        Args:
+            name: a key of :data:`METHODS`, not ``model``.
+            pose: ``T_i_j``; NaN where there is none.
+            true: as for :meth:`add_method`.
+        """
+        true = (self.poses["true"] if true is None else true).to(pose)
+        self.poses[name] = pose[0].float().cpu()
+        first, second = torch.triu_indices(len(pose), len(pose), offset=1)
+        answer = torch.stack([torch.eye(4).to(pose).expand(len(first), 4, 4), pose[first, second]], dim=1)
+        errors = pair_errors(answer, torch.stack([true[first], true[second]], dim=1))
+        self.figures[f"{name}_answered"] = float(errors["trans_m"].isfinite().double().mean())
+        for column in PAIR_ERRORS:
+            values = errors[column][:, 0]
+            self.pairs[f"{name}_{column}"] = values.tolist()
+            self.figures[f"{name}_{column}"] = float(values.nanmean())
 
     def sample_row(self) -> dict[str, Any]:
         """Its row in ``samples.csv``."""
@@ -157,14 +182,23 @@ class Recorder(L.Callback):
         samples_file: grows with each batch.
         refined: also refine the poses, which takes one more pass of the model for every agent but the first.
         probe: ``other_street``, one more pass.
+        bound: also measure what the inputs allow.
+        with_mean: also measure the training set's mean pose.
 
     Attributes:
         records: of this rank, in the order of measurement.
         inputs: what the model received.
     """
 
-    def __init__(self, samples_file: Path, refined: bool = False, probe: str | None = None) -> None:
-        self.refined, self.probe = refined, probe
+    def __init__(
+        self,
+        samples_file: Path,
+        refined: bool = False,
+        probe: str | None = None,
+        bound: Bound | None = None,
+        with_mean: bool = True,
+    ) -> None:
+        self.refined, self.probe, self.bound, self.with_mean = refined, probe, bound, with_mean
         self._other_street: OtherStreet | None = None
         self.records: list[SampleRecord] = []
         self.inputs = InputCount({})
@@ -199,7 +233,12 @@ class Recorder(L.Callback):
             refined = refine(of_agents, confidence.unflatten(2, (num_agents, -1)).mean(dim=-1))
         rows = outputs["rows"] | slow_rows(prediction, batch.target)
         received = observation if self.inputs.has_encoder.get("pose", False) else None
-        added = records_of(batch, prediction, rows, refined, pl_module.baseline, received)  # type: ignore[arg-type]
+        mean = pl_module.baseline if self.with_mean else None
+        added = records_of(batch, prediction, rows, refined, mean, received)  # type: ignore[arg-type]
+        if self.bound is not None:
+            for name, poses_of_samples in self.bound.measure(observation, prediction, batch.target).items():
+                for record, poses in zip(added, poses_of_samples, strict=True):
+                    record.add_pairs(name, poses)
         if self._other_street is not None:
             with trainer.precision_plugin.forward_context():
                 probed = self._other_street.columns(batch, observation)

@@ -15,8 +15,8 @@ import lightning as L
 from coopmap.config import Config, ConfigError
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.machine import check_gpus
-from coopmap.evaluation import icp
-from coopmap.evaluation.baselines import add_sensor_baselines
+from coopmap.evaluation.baselines import add_baselines
+from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.frames import FrameList, read_frame_list
 from coopmap.evaluation.records import Recorder, SampleRecord, gathered, write_table
@@ -72,13 +72,15 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     data = EvaluationData(subject.config, split, frames)
     folder = Path(asked.output) if asked.output is not None else _default_folder(subject, split, frames)
     trainer = _build_trainer(subject.config, overrides)
-    recorder = Recorder(folder / _samples_file(trainer), asked.refine, asked.probe)
+    config, compared = subject.config, asked.baselines
+    bound = Bound(config.model, config.loss.dense_share) if "bound" in compared else None
+    recorder = Recorder(folder / _samples_file(trainer), asked.refine, asked.probe, bound, "mean" in compared)
     trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
 
     log.info("measuring %s on %s, inputs: %s", subject.name, where, _inputs(subject.config))
     (measured,) = trainer.validate(subject.module, datamodule=data, verbose=False)
     figures = {name.replace("val/", f"{split}/", 1): float(value) for name, value in measured.items()}
-    notes = _add_baselines(recorder.records, data, asked.icp)
+    notes = add_baselines(recorder.records, data, compared)
     records, shares = gathered(recorder.records, (data.unreadable, notes, recorder.inputs))
 
     inputs = [share[2] for share in shares]
@@ -138,24 +140,6 @@ def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
         use_distributed_sampler=False,
         enable_progress_bar=sys.stdout.isatty(),
     )
-
-
-def _add_baselines(records: list[SampleRecord], data: EvaluationData, with_icp: bool) -> dict[str, str]:
-    """Add the sensor baselines; returns notes about methods that are absent or incomplete."""
-    notes = {}
-    if not with_icp:
-        notes["gps_icp"] = "not requested (icp=false)"
-    elif not icp.is_available():
-        notes["gps_icp"] = icp.INSTALL_HINT
-    if records and not any("training_mean" in record.poses for record in records):
-        notes["training_mean"] = "no training split in data.root"
-    if records:
-        indices = [data.dataset(data.split_of(record.meta.scenario)).index for record in records]
-        log.info("GPS%s: %d samples", "" if "gps_icp" in notes else " and ICP", len(records))
-        problems = add_sensor_baselines(records, indices, "gps_icp" not in notes, data.config.num_workers)
-        if problems:
-            notes["gps_icp"] = f"{len(problems)} samples left out, LiDAR sweeps unreadable: {problems[0]}"
-    return notes
 
 
 def _write(

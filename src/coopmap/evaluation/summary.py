@@ -18,6 +18,8 @@ from coopmap.metrics.pose import recalls
 
 WITHIN = ("recall_1m_5deg", "recall_2m_5deg", "recall_3m_5deg")
 """Shares that are stated for each kind of pair."""
+SUCCESS = "recall_2m_5deg"
+"""The one that is stated for each method as well."""
 INPUT_NAMES = {"rays": "calibrated rays", "depth": "measured depth", "pose": "poses", "rig": "calibrated rig"}
 
 
@@ -112,8 +114,8 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
         "methods": _methods(records, pairs, seed),
         "published": [vars(line) for line in frames.published] if frames is not None else [],
         "published_conditions": frames.published_conditions if frames is not None else "",
-        "overall": _overall(pairs, seed),
-        "breakdown": _breakdown(pairs, seed),
+        "overall": _overall(records, pairs, seed),
+        "breakdown": _breakdown(records, pairs, seed),
         "confidence": confidence_summary(pairs.columns, pairs.cluster, seed),
         "figures": _sample_figures(records, seed),
     }
@@ -122,41 +124,70 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
 def _methods(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> dict[str, dict[str, Any]]:
     """Errors of each method over the pairs for which it has a pose, and the share of these within common thresholds."""
     table: dict[str, dict[str, Any]] = {}
-    for method in METHODS:
-        trans_name, rot_name = (method_column(method, column) for column in PAIR_ERRORS)
-        if trans_name not in pairs.columns:
-            continue
-        answered = np.array([trans_name in record.pairs for record in records])[pairs.owner]
-        trans_m, rot_deg = pairs.columns[trans_name][answered], pairs.columns[rot_name][answered]
+    for method, answered in applied_to(records, pairs).items():
+        trans_m, rot_deg = (pairs.columns[method_column(method, column)][answered] for column in PAIR_ERRORS)
         values = {"trans_m": trans_m, "rot_deg": rot_deg} | recalls(trans_m, rot_deg)
         table[method] = {name: summarize(column, pairs.cluster[answered], seed) for name, column in values.items()}
     return table
 
 
-def _overall(pairs: PairTable, seed: int) -> list[dict[str, Any]]:
+def applied_to(records: Sequence[SampleRecord], pairs: PairTable) -> dict[str, Bool[np.ndarray, " n"]]:
+    """Which pairs are of samples that a method was applied to, by method."""
+    names = {method: method_column(method, PAIR_ERRORS[0]) for method in METHODS}
+    return {
+        method: np.array([name in record.pairs for record in records])[pairs.owner]
+        for method, name in names.items()
+        if name in pairs.columns
+    }
+
+
+def _overall(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> list[dict[str, Any]]:
     """All pairs, and those that share enough."""
     shared = pairs.columns.get("covisibility", np.full(len(pairs), np.nan))
     chosen = {"all": np.ones(len(pairs), bool), f"co-visibility over {COVISIBLE:.0%}": shared > COVISIBLE}
-    return [_kind_of_pair(pairs, text, members, seed) for text, members in chosen.items()]
+    applied = applied_to(records, pairs)
+    return [_kind_of_pair(pairs, applied, text, members, seed) for text, members in chosen.items()]
 
 
-def _breakdown(pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The model's errors and successes by properties of the pair."""
+def _breakdown(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Errors and successes by properties of the pair."""
+    applied = applied_to(records, pairs)
     return {
         grouping.title: [
-            _kind_of_pair(pairs, text, members, seed) for _, text, members in grouping.groups(pairs.columns)
+            _kind_of_pair(pairs, applied, text, members, seed) for _, text, members in grouping.groups(pairs.columns)
         ]
         for grouping in (*GROUPINGS, HEADINGS)
     }
 
 
-def _kind_of_pair(pairs: PairTable, text: str, members: Bool[np.ndarray, " n"], seed: int) -> dict[str, Any]:
-    """Errors, and the shares within limits, of some pairs."""
+def _kind_of_pair(
+    pairs: PairTable,
+    applied: Mapping[str, Bool[np.ndarray, " n"]],
+    text: str,
+    members: Bool[np.ndarray, " n"],
+    seed: int,
+) -> dict[str, Any]:
+    """Errors of some pairs and their shares within limits: the model's with intervals, all ``methods``' without."""
     values = {column: pairs.columns[column][members] for column in PAIR_ERRORS}
     within = recalls(values["trans_m"], values["rot_deg"])
     values |= {name: within[name].astype(np.float64) for name in WITHIN}
     summaries = {name: summarize(column, pairs.cluster[members], seed) for name, column in values.items()}
-    return {"bin": text, "pairs": int(members.sum()), **summaries}
+    methods = {method: _of_method(pairs, method, members & known) for method, known in applied.items()}
+    return {"bin": text, "pairs": int(members.sum()), **summaries, "methods": methods}
+
+
+def _of_method(pairs: PairTable, method: str, members: Bool[np.ndarray, " n"]) -> dict[str, float | int | None]:
+    """Medians over the pairs that have a pose, and the share of all pairs that are right."""
+    trans_m, rot_deg = (pairs.columns[method_column(method, column)][members] for column in PAIR_ERRORS)
+    known = np.isfinite(trans_m)
+    right = recalls(trans_m, rot_deg)[SUCCESS]
+    return {
+        "pairs": len(trans_m),
+        "count": int(known.sum()),
+        "trans_m_median": float(np.median(trans_m[known])) if known.any() else None,
+        "rot_deg_median": float(np.median(rot_deg[known])) if known.any() else None,
+        SUCCESS: float(right.mean()) if len(right) else None,
+    }
 
 
 def _sample_figures(records: Sequence[SampleRecord], seed: int) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
 from coopmap.evaluation.statistics import STATISTICS
-from coopmap.evaluation.summary import WITHIN
+from coopmap.evaluation.summary import SUCCESS, WITHIN
 from coopmap.metrics.pose import RECALLS_M_DEG
-from coopmap.report.numbers import Interval, error_size, percent
+from coopmap.report.numbers import Format, Interval, error_size, percent
 from coopmap.report.tables import Column, Row, Section, Table, Value, names
 from coopmap.report.terminal import print_table
 
@@ -29,8 +28,7 @@ def print_methods(summary: Mapping[str, Any], title: str) -> None:
 
 def print_kinds_of_pairs(summary: Mapping[str, Any]) -> None:
     """Medians and shares within limits of all pairs and of those that share enough; what a probe found."""
-    whole = breakdown_table({**summary, "breakdown": {}})
-    print_table(replace(whole, title="Medians and successes"))
+    print_table(overall_table(summary))
     if (probe := probe_table(summary)) is not None:
         print_table(probe)
 
@@ -94,25 +92,28 @@ def methods_table(
     )
 
 
-def breakdown_table(summary: Mapping[str, Any]) -> Table:
-    """Medians and shares within limits by kind of pair, with intervals; a section per property."""
+def overall_table(summary: Mapping[str, Any]) -> Table:
+    """The model's medians and shares within limits, with intervals: of all pairs and of those that share enough."""
     limits = [f"{name.split('_')[1].removesuffix('m')} m, 5°" for name in WITHIN]
     columns = [
-        names("pairs by"),
+        names("pairs"),
         *(Column(label, form=error_size, group="median") for label in ERRORS.values()),
         *(Column(limit, form=percent, group="share of pairs within") for limit in limits),
         Column("pairs"),
     ]
-    sections = [
-        Section([_kind_of_pair(row) for row in rows if row["pairs"]], title)
-        for title, rows in {"": summary["overall"], **summary["breakdown"]}.items()
+    rows = [
+        Row(
+            [
+                row["bin"],
+                *(_interval(row[error], "median") for error in PAIR_ERRORS),
+                *(_interval(row[name], "mean") for name in WITHIN),
+                row["pairs"],
+            ]
+        )
+        for row in summary["overall"]
+        if row["pairs"]
     ]
-    return Table("By kind of pair", columns, [section for section in sections if section.rows])
-
-
-def _kind_of_pair(row: Mapping[str, Any]) -> Row:
-    medians = [_interval(row[error], "median") for error in PAIR_ERRORS]
-    return Row([row["bin"], *medians, *(_interval(row[name], "mean") for name in WITHIN), row["pairs"]])
+    return Table("Medians and successes", columns, [Section(rows)])
 
 
 def probe_table(summary: Mapping[str, Any]) -> Table | None:
@@ -127,6 +128,40 @@ def probe_table(summary: Mapping[str, Any]) -> Table | None:
     ]
     columns = [names("mean of"), *(Column(PROBED[name], form=percent) for name in probed), Column("pairs")]
     return Table("What is expected of pairs", columns, [Section(rows)])
+
+
+def breakdown_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """Median translation errors and the share of right poses, a row per kind of pair, a column per method."""
+    kinds = {"": summary["overall"], **summary["breakdown"]}
+    present = [method for method in METHODS if method in summary["methods"]]
+    figures: dict[str, tuple[str, Format, str]] = {
+        "trans_m_median": (
+            "Translation error by kind of pair, median (m)",
+            error_size,
+            "Over the pairs for which a method has a pose.",
+        ),
+        SUCCESS: (
+            "Share of pairs within 2 m and 5°, by kind of pair",
+            percent,
+            "Of all pairs: those without a pose count as wrong.",
+        ),
+    }
+    tables = []
+    for figure, (title, form, note) in figures.items():
+        columns = [names("pairs by"), Column("pairs"), *(Column(METHODS[method], form=form) for method in present)]
+        sections = [
+            Section(
+                [
+                    Row([row["bin"], row["pairs"], *(row["methods"][method][figure] for method in present)])
+                    for row in rows
+                    if row["pairs"]
+                ],
+                subject,
+            )
+            for subject, rows in kinds.items()
+        ]
+        tables.append(Table(title, columns, [section for section in sections if section.rows], note))
+    return tables
 
 
 def figure_tables(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Table]]:

@@ -125,21 +125,16 @@ def _cell_angle(target: Target, patch: int) -> Float[Tensor, ""]:
 
 
 def _cells(target: Target, pose: Float[Tensor, "b a 4 4"], views: int, patch: int, dense_share: float) -> _Cells:
-    points, known = _nearest_known(target, patch, patch)
-    samples, sampled = _nearest_known(target, patch, patch // PARTS)
+    points, known = known_points(target, patch, patch)
+    samples, sampled = known_points(target, patch, patch // PARTS)
     covered = _tiles(target.non_ambiguous[..., None], patch, patch)[..., 0].any(dim=-1)
     covered_share = target.non_ambiguous.sum(dim=(2, 3)).clamp(min=1)
     is_dense = (target.valid & target.non_ambiguous).sum(dim=(2, 3)) / covered_share > dense_share
-    empty = ~covered | (~known & is_dense[..., None])
-    everything = target.points_view.flatten(2, 3)
-    if target.rig_pose is not None:
-        rig = target.rig_pose.to(everything)
-        points, samples, everything = (transform_points(rig, part) for part in (points, samples, everything))
+    empty = ~covered | (~known.unflatten(2, (views, -1)).flatten(1, 2) & is_dense[..., None])
+    everything = _in_agent_frame(target, target.points_view.flatten(2, 3))
     seen = by_agent(everything, views), by_agent(target.valid.flatten(2, 3), views)
     near, far = range_images(*seen, min(target.depth.shape[-1], MAX_COLUMNS))
-    points, known, empty, samples, sampled = (
-        by_agent(part, views) for part in (points, known, empty, samples, sampled)
-    )
+    empty = by_agent(empty, views)
     to_common = pose.to(points)
     return _Cells(
         points=points,
@@ -162,15 +157,30 @@ def _tiles(maps: Tensor, patch: int, side: int) -> Float[Tensor, "b v n k c"]:
     return tiles.permute(0, 1, 2, 5, 3, 6, 4, 7, 8).reshape(b, v, -1, side * side, c)
 
 
-def _nearest_known(target: Target, patch: int, side: int) -> tuple[Float[Tensor, "b v n 3"], Bool[Tensor, "b v n"]]:
-    """The known point nearest to the center of each square, view frame, and whether there is one."""
+def known_points(target: Target, patch: int, side: int) -> tuple[Float[Tensor, "b a n 3"], Bool[Tensor, "b a n"]]:
+    """The known point nearest to the center of each square in the agents' cells, and whether there is one.
+
+    Args:
+        target: ground truth.
+        patch: side of a cell in pixels.
+        side: of the squares: the same, or that of a cell's parts.
+
+    Returns:
+        Points in the agents' frames; squares of one cell after another.
+    """
     ahead = torch.arange(side, device=target.depth.device) - side // 2
     order = (ahead[:, None].square() + ahead.square()).flatten().argsort(stable=True)
     valid = _tiles(target.valid[..., None], patch, side)[..., 0][..., order]
     chosen = order[valid.to(torch.uint8).argmax(dim=-1)]
     maps = torch.cat([target.rays, target.depth[..., None]], dim=-1)
     found = _tiles(maps, patch, side).gather(3, chosen[..., None, None].expand(-1, -1, -1, 1, 4))[..., 0, :]
-    return found[..., :3] * found[..., 3:], valid.any(dim=-1)
+    points, views = _in_agent_frame(target, found[..., :3] * found[..., 3:]), views_per_agent(target)
+    return by_agent(points, views), by_agent(valid.any(dim=-1), views)
+
+
+def _in_agent_frame(target: Target, points: Float[Tensor, "b v n 3"]) -> Float[Tensor, "b v n 3"]:
+    """Points of the frames of the views."""
+    return points if target.rig_pose is None else transform_points(target.rig_pose.to(points), points)
 
 
 class _Found(NamedTuple):

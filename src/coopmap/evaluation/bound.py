@@ -1,0 +1,124 @@
+"""What the inputs allow: exact correspondences through the solver that turns a model's matches into poses.
+
+Three rows say where a model that matches loses accuracy: ``bound`` takes true matches of the model's cells with true
+ranges; ``bound_own_ranges`` true matches with the model's ranges; ``bound_own_matches`` the model's matches with true
+ranges. Averaged over all pairs of agents, each pair weighing as much as its matches that agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from coopmap.config.model import ModelConfig
+from coopmap.evaluation.pairs import average_pairs
+from coopmap.geometry.alignment import Alignment
+from coopmap.geometry.cells import PARTS, at_centers, by_agent
+from coopmap.losses.cells import TrueMatches, cell_grid, known_points, true_matches, views_per_agent
+from coopmap.models.addons.matching.cells import SHORTEST_M, CellPoints, cell_angle, cell_points
+from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
+from coopmap.models.addons.matching.poses import align_pairs
+from coopmap.types import Observation, PairMatches, Prediction, Target
+
+TRUE_RANGE_SIGMA = 0.02
+"""Of true points, relative to the range: a match's two points are nearest neighbors on one surface, not the same."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Measures the three rows.
+
+    Attributes:
+        model: its patches are the cells; options of its alignment.
+        dense_share: of the objective, see :func:`~coopmap.losses.cells.true_matches`.
+    """
+
+    model: ModelConfig
+    dense_share: float
+
+    @torch.no_grad()
+    def measure(
+        self, observation: Observation, prediction: Prediction, target: Target
+    ) -> dict[str, list[Float[Tensor, "n n 4 4"]]]:
+        """``T_i_j`` of the agents of each sample, by method; NaN where the matches determine none.
+
+        Empty for a single agent. The model's own matches and ranges count only if it matches.
+        """
+        patch, views = self.model.encoder.patch_size, views_per_agent(target)
+        height, width = target.depth.shape[-2:]
+        num_cells = views * (height // patch) * (width // patch)
+        if target.depth.shape[1] == views:
+            return {}
+        true = true_matches(target, num_cells, self.dense_share)
+        points = _true_points(target, patch)
+        angle = cell_angle(observation, patch)
+        range_sigma = target.depth.new_full(points.center.shape[:3], TRUE_RANGE_SIGMA)
+        tilt = self.model.matching.tilt_sigma_deg
+        found = {"bound": (_true_correspondences(true, points), range_sigma)}
+        if (matches := prediction.matches) is not None:
+            own = cell_points(prediction, observation, patch, self.model.matching.rays)
+            own = CellPoints(own.center.to(points.center), own.parts.to(points.center))
+            found["bound_own_ranges"] = _true_correspondences(true, own), matches.range_sigma.to(range_sigma)
+            again = _own_matches(matches, prediction, target, points, patch, self.model.matching.max_matches)
+            found["bound_own_matches"] = again, range_sigma
+        return {
+            name: list(_averaged(align_pairs(each, sigma, angle.to(sigma), tilt), each, sigma.shape[1]))
+            for name, (each, sigma) in found.items()
+        }
+
+
+def _averaged(alignment: Alignment, found: Correspondences, num_agents: int) -> Iterator[Float[Tensor, "n n 4 4"]]:
+    agreeing = (found.weight * alignment.inlier).sum(dim=-1)
+    weight = torch.where(alignment.degenerate, 0.0, agreeing)
+    for pose, agreed in zip(alignment.pose, weight, strict=True):
+        yield average_pairs(pose, agreed, num_agents)
+
+
+def _true_points(target: Target, patch: int) -> CellPoints:
+    """True points nearest to the centers of cells and of their parts; the origin where none is known."""
+    centers, known = known_points(target, patch, patch)
+    parts, sampled = known_points(target, patch, patch // PARTS)
+    center = torch.where(known[..., None], centers, 0.0)
+    return CellPoints(center, torch.where(sampled[..., None], parts, 0.0).unflatten(2, (-1, PARTS**2)))
+
+
+def _true_correspondences(true: TrueMatches, points: CellPoints) -> Correspondences:
+    """True matches from either agent's cells to parts of the other's, at the given points."""
+    agents = points.center.shape[1]
+    i, j = torch.triu_indices(agents, agents, offset=1, device=points.center.device)
+    forth = _matched(points.center[:, i], points.parts[:, j], true.part[0])
+    back = _matched(points.center[:, j], points.parts[:, i], true.part[1])
+    weight = torch.cat(true.matched, dim=-1).to(points.center)
+    # the search takes the heaviest matches: all over the image, not those of its first rows
+    spread = torch.randperm(weight.shape[-1], generator=torch.Generator().manual_seed(0)).to(weight)
+    own = torch.arange(true.part[0].shape[-1], device=weight.device).expand_as(true.part[0])
+    other = [part.div(PARTS**2, rounding_mode="floor") for part in true.part]
+    return Correspondences(
+        cells=torch.cat([torch.stack([own, other[0]], dim=-1), torch.stack([other[1], own], dim=-1)], dim=2),
+        points_i=torch.cat([forth[0], back[1]], dim=2),
+        points_j=torch.cat([forth[1], back[0]], dim=2),
+        weight=weight * (1 - 1e-3 * spread / len(spread)),
+    )
+
+
+def _matched(
+    centers: Float[Tensor, "b p c 3"], parts: Float[Tensor, "b p c s 3"], part: Int[Tensor, "b p c"]
+) -> tuple[Float[Tensor, "b p c 3"], Float[Tensor, "b p c 3"]]:
+    return centers, parts.flatten(2, 3).gather(2, part[..., None].expand(-1, -1, -1, 3))
+
+
+def _own_matches(
+    matches: PairMatches, prediction: Prediction, target: Target, points: CellPoints, patch: int, max_matches: int
+) -> Correspondences:
+    """The model's matches, at true points; of no weight where these are unknown."""
+    views = views_per_agent(target)
+    seen = by_agent(at_centers(prediction.mask_logits, patch).sigmoid(), views)
+    rows, columns = assignment(matches.scores, matches.unmatched)
+    grid = cell_grid(target, matches.unmatched.shape[2])
+    found = correspond(rows, columns, matches.query, matches.keys, points, seen, grid, max_matches)
+    known = torch.stack([found.points_i, found.points_j]).norm(dim=-1).amin(dim=0) > SHORTEST_M
+    return found._replace(weight=found.weight * known)

@@ -1,0 +1,129 @@
+"""Bounds in a room that is known exactly, on the town, and where there is nothing to solve."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from coopmap import build_dataset, load_config
+from coopmap.config.model import MatchingConfig, ModelConfig
+from coopmap.evaluation.bound import Bound
+from coopmap.evaluation.pairs import average_pairs
+from coopmap.geometry.se3 import relative_pose
+from coopmap.losses.cells import true_matches
+from coopmap.metrics import agent_poses, pair_errors
+from coopmap.types import Batch, PairMatches, Target
+
+from ..rooms import exact_prediction, level_pose, observation_of, room, three_poses
+
+BOUND = Bound(ModelConfig(matching=MatchingConfig(enabled=True)), dense_share=0.4)
+NUM_CELLS, PARTS = 256, 4
+
+
+def errors(found: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Meters and degrees of all pairs, from ``T_i_j``."""
+    first, second = torch.triu_indices(len(true), len(true), offset=1)
+    answer = torch.stack([torch.eye(4, dtype=torch.float64).expand(len(first), 4, 4), found[first, second]], dim=1)
+    pairs = pair_errors(answer, torch.stack([true[first], true[second]], dim=1))
+    return pairs["trans_m"][:, 0], pairs["rot_deg"][:, 0]
+
+
+def knowing_matches(target: Target) -> PairMatches:
+    """Scores that know the true cells, and descriptors of parts that know nothing."""
+    true = true_matches(target, NUM_CELLS, 0.4)
+    batch, pairs, cells = true.part[0].shape
+    scores = torch.full((batch, pairs, cells, cells), -20.0)
+    cell = true.part[0] // PARTS
+    scores.scatter_(-1, cell[..., None], torch.where(true.matched[0], 20.0, -20.0)[..., None])
+    agents = target.pose.shape[1]
+    nothing = torch.zeros(batch, pairs)
+    return PairMatches(
+        scores=scores,
+        unmatched=torch.zeros(batch, agents, cells),
+        query=torch.zeros(batch, agents, cells, 2),
+        keys=torch.zeros(batch, agents, cells, PARTS, 2),
+        range_sigma=torch.full((batch, agents, cells), 0.05),
+        pose=torch.eye(4).expand(batch, pairs, 4, 4),
+        information=torch.zeros(batch, pairs, 6, 6),
+        degenerate=nothing.bool(),
+        confidence_logit=nothing,
+        covisibility_logit=nothing,
+        matched=torch.zeros(batch, pairs, 2, 2, dtype=torch.int64),
+        weight=torch.ones(batch, pairs, 2),
+        inlier=torch.ones(batch, pairs, 2),
+    )
+
+
+@pytest.fixture
+def target() -> Target:
+    return room(three_poses(), 112, 448)  # cells of 11 degrees
+
+
+def test_true_matches_with_true_ranges_are_within_decimeters_in_a_room(target: Target) -> None:
+    found = BOUND.measure(observation_of(target), exact_prediction(target), target)
+    assert list(found) == ["bound"]
+    trans_m, rot_deg = errors(found["bound"][0], target.pose[0])
+    assert trans_m.max() < 0.2
+    assert rot_deg.max() < 0.5
+
+
+def test_ranges_of_the_model_matter_to_its_bound_alone(target: Target) -> None:
+    """Where all ranges are a tenth too long, so are the distances between agents, by a tenth and no more."""
+    exact = replace(exact_prediction(target), matches=knowing_matches(target))
+    longer = replace(exact, depth=1.1 * exact.depth)
+    observation = observation_of(target)
+    found, with_longer = (BOUND.measure(observation, each, target) for each in (exact, longer))
+    for name in ("bound", "bound_own_matches"):
+        torch.testing.assert_close(with_longer[name][0], found[name][0])
+    distance = relative_pose(target.pose[0, :1], target.pose[0])[1:, :3, 3].norm(dim=-1).double()
+    for own, factor in ((found, 1.0), (with_longer, 1.1)):
+        answered = own["bound_own_ranges"][0][0, 1:, :3, 3].norm(dim=-1)
+        torch.testing.assert_close(answered, factor * distance, atol=0.25, rtol=0.0)
+    assert errors(found["bound_own_matches"][0], target.pose[0])[0].max() < 0.6
+
+
+def test_what_is_not_known_counts_for_nothing(target: Target) -> None:
+    blind = replace(target, valid=torch.zeros_like(target.valid), depth=torch.zeros_like(target.depth))
+    exact = replace(exact_prediction(target), matches=knowing_matches(target))
+    found = BOUND.measure(observation_of(target), exact, blind)
+    others = ~torch.eye(3, dtype=torch.bool)
+    for name, (pose,) in found.items():
+        assert pose[others].isnan().all(), name
+
+
+def test_a_single_agent_has_no_bound() -> None:
+    target = room(level_pose(0.0, 0.0, 0.0)[None, None])
+    assert BOUND.measure(observation_of(target), exact_prediction(target), target) == {}
+
+
+@pytest.mark.parametrize("layout", ["panorama", "cameras", "mosaic"])
+def test_bounds_in_the_town_are_within_decimeters(layout: str, tiny: list[str], town: Path) -> None:
+    """All pairs there share more than 0.4 of what they see; patches are 15 degrees wide, in cameras 12."""
+    size = ["data.panorama.height=84", "data.panorama.width=336", "data.mosaic.height=84", "data.mosaic.width=336"]
+    size += ["data.cameras.height=84", "data.cameras.width=112"]
+    cfg = load_config([*tiny, *size, f"data.layout={layout}", "task=calibrated"])
+    batch = Batch.collate([build_dataset(cfg, split="val")[0]])
+    found = Bound(cfg.model, cfg.loss.dense_share).measure(
+        batch.observation, exact_prediction(batch.target), batch.target
+    )
+    trans_m, rot_deg = errors(found["bound"][0], agent_poses(batch.target.pose, batch.target)[0])
+    assert len(trans_m) == 3
+    assert trans_m.max() < 0.4
+    assert rot_deg.max() < 1.0
+
+
+def test_chains_of_pairs_link_agents_and_gaps_stay_gaps() -> None:
+    """Agents 0 and 2 are linked through 4, 1 and 3 directly; nothing links the two groups."""
+    true = torch.stack([level_pose(3.0 * n, n * n, 40.0 * n) for n in range(5)]).double()
+    first, second = torch.triu_indices(5, 5, offset=1)
+    measured = {(0, 4), (2, 4), (1, 3)}
+    known = [(i, j) in measured for i, j in zip(first.tolist(), second.tolist(), strict=True)]
+    weight = torch.tensor(known).double()
+    pose = torch.where(weight[:, None, None] > 0, relative_pose(true[first], true[second]), torch.nan)
+    found = average_pairs(pose, weight, 5)
+    expected = relative_pose(true[:, None], true)
+    groups = torch.tensor([0, 1, 0, 1, 0])
+    same = groups[:, None] == groups
+    torch.testing.assert_close(found[same], expected[same], atol=1e-5, rtol=0.0)
+    assert found[~same].isnan().all()
