@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from coopmap.config import ConfigError
+from coopmap.config import ConfigError, load_config
 from coopmap.config.priors import PriorsConfig
 from coopmap.data import SampleRequest, build_split
 from coopmap.data.datamodule import OPV2VDataModule
@@ -118,6 +118,11 @@ def test_frames_of_agents_with_too_few_ticks_are_left_out(config_of):
 def test_what_makes_no_sense_is_refused(config_of, changes, message):
     with pytest.raises(ConfigError, match=message):
         config_of(neighbor_ticks=1 if changes else -1, **changes)
+
+
+def test_matches_are_between_agents_of_one_tick():
+    with pytest.raises(ConfigError, match=r"data\.neighbor_ticks=1 with model\.matching\.enabled=true"):
+        load_config(["data.neighbor_ticks=1", "model.matching.enabled=true"])
 
 
 def test_priors_of_an_agents_ticks_share_one_error(config_of):

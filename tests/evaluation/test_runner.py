@@ -78,6 +78,16 @@ def test_bounds_and_baselines_stand_beside_the_model_for_every_kind_of_pair(chec
     assert "Share of pairs within 2 m and 5°, by kind of pair" in page
 
 
+def test_bounds_are_of_the_own_tick(make_checkpoint: MakeCheckpoint, checkpoint: Path, tmp_path: Path) -> None:
+    evaluate(checkpoint, output=tmp_path / "alone", baselines=["bound"])
+    with_ticks = make_checkpoint("data.neighbor_ticks=1", "data.max_views_per_gpu=8")
+    result = evaluate(with_ticks, output=tmp_path / "ticks", baselines=["bound"])
+    assert result.summary["pairs"] == 6
+    for error in ("trans_m", "rot_deg"):
+        expected = column(rows_of(tmp_path / "alone" / "pairs.csv"), f"bound_{error}")
+        assert column(rows_of(tmp_path / "ticks" / "pairs.csv"), f"bound_{error}") == pytest.approx(expected, rel=1e-5)
+
+
 def test_frames_with_one_agent_have_no_rows_of_pairs(checkpoint: Path, town: Path, tmp_path: Path) -> None:
     agent = sorted((town / "town" / "validate").glob("*/[0-9]*"))[0]
     frame = sorted(agent.glob("*.yaml"))[0].stem

@@ -85,6 +85,11 @@ class Config:
         for key in ("rig_constraint", "view_embedding"):
             if getattr(self.model, key) and self.data.layout != "cameras":
                 raise ConfigError(f"model.{key}=true is about single cameras: expected data.layout=cameras")
+        if self.model.matching.enabled and self.data.neighbor_ticks:
+            raise ConfigError(
+                f"data.neighbor_ticks={self.data.neighbor_ticks} with model.matching.enabled=true, which matches "
+                "agents of one tick: set one of the two to 0 or false"
+            )
 
     def _check_panorama_options(self) -> None:
         options = {

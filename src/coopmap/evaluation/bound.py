@@ -19,6 +19,7 @@ from coopmap.evaluation.pairs import average_pairs
 from coopmap.geometry.alignment import Alignment
 from coopmap.geometry.cells import PARTS, at_centers, by_agent
 from coopmap.losses.cells import TrueMatches, cell_grid, known_points, true_matches, views_per_agent
+from coopmap.metrics.agents import without_neighboring_ticks
 from coopmap.models.addons.matching.cells import SHORTEST_M, CellPoints, cell_angle, cell_points
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import align_pairs
@@ -48,6 +49,7 @@ class Bound:
 
         Empty for a single agent. The model's own matches and ranges count only if it matches.
         """
+        target = without_neighboring_ticks(target)
         patch, views = self.model.encoder.patch_size, views_per_agent(target)
         height, width = target.depth.shape[-2:]
         num_cells = views * (height // patch) * (width // patch)

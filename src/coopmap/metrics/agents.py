@@ -6,6 +6,8 @@ mosaic of the sample's tick followed by those of neighboring ticks; then the fir
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -53,6 +55,14 @@ def agent_poses(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor,
 def at_the_tick(values: Shaped[Tensor, "b v *rest"], target: Target) -> Shaped[Tensor, "b w *rest"]:
     """What belongs to views of the sample's own tick: all, unless agents have views of neighboring ticks."""
     return values if target.rig_pose is not None else values[:, :: views_per_agent(target)]
+
+
+def without_neighboring_ticks(target: Target) -> Target:
+    """The views of the sample's own tick alone; unchanged where there are no others."""
+    if target.rig_pose is not None or views_per_agent(target) == 1:
+        return target
+    own = target.map(lambda values: at_the_tick(values, target) if values.ndim > 1 else values)
+    return replace(own, agent=None)
 
 
 def in_agent_frame(points: Float[Tensor, "b v n 3"], target: Target) -> Float[Tensor, "b v n 3"]:
