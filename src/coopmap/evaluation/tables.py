@@ -113,7 +113,7 @@ def overall_table(summary: Mapping[str, Any]) -> Table:
         for row in summary["overall"]
         if row["pairs"]
     ]
-    return Table("Medians and successes", columns, [Section(rows)])
+    return Table("Medians and successes of the model", columns, [Section(rows)])
 
 
 def probe_table(summary: Mapping[str, Any]) -> Table | None:
