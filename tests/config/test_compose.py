@@ -41,7 +41,8 @@ def test_every_experiment_composes_on_every_machine(machine: str, experiment: st
     ],
 )
 def test_every_choice_composes(choice: str) -> None:
-    load_config([choice])
+    sizes = ["data.panorama.height=80", "data.panorama.width=320"]  # patches of 8 pixels
+    load_config([choice, *(sizes if choice == "model=mapanything_matching" else [])])
 
 
 def test_experiments_say_how_to_run_them() -> None:
@@ -108,7 +109,7 @@ def test_new_parts_may_get_a_learning_rate() -> None:
         ("experiment=cyl_posfix", r"experiment=cyl_posfix: no such choice.*Did you mean experiment=cyl_posefix\?"),
         (
             "data=twon",
-            r"data=twon: no such choice; there are four_camera, mosaic, panorama, streets, town"
+            r"data=twon: no such choice; there are ablation_densified, four_camera, mosaic, panorama, streets, town"
             r".*Did you mean data=town\?",
         ),
         ("machine=local3900", r"Did you mean machine=local3090\?"),

@@ -103,12 +103,15 @@ def layout_of(row: Row) -> list[str]:
     return layout + ["model.fusion.injection=none"] * unfused
 
 
-def sizes_of(row: Row) -> list[str]:
-    """Images of whole patches for the model whose patches have 8 pixels."""
+def needs_of(row: Row) -> list[str]:
+    """Matches for priors that weigh them, and images of whole patches for the model whose patches have 8 pixels."""
+    matches = ["model.matching.enabled=true"] * (row.get("priors") == "matched")
     if row.get("model") != "mapanything_matching":
-        return []
+        return matches
     sizes = {"panorama": (80, 320), "cameras": (48, 64), "mosaic": (48, 64)}
-    return [size for kind, (h, w) in sizes.items() for size in (f"data.{kind}.height={h}", f"data.{kind}.width={w}")]
+    return matches + [
+        size for kind, (h, w) in sizes.items() for size in (f"data.{kind}.height={h}", f"data.{kind}.width={w}")
+    ]
 
 
 def is_refused(row: Row) -> bool:
@@ -161,7 +164,7 @@ def test_rows_cover_all_pairs_that_are_not_refused() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: ",".join(row.values()))
 def test_composes(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    config = load_config([*(f"{group}={choice}" for group, choice in row.items()), *layout_of(row), *sizes_of(row)])
+    config = load_config([*(f"{group}={choice}" for group, choice in row.items()), *layout_of(row), *needs_of(row)])
     found = {
         "machine": config.machine,
         "preset": config.preset,
