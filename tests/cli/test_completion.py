@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["tr"], ["train"]),
         (["bench", ""], ["model", "loss", "data", "fusion", "priors", "--help"]),
         (["bench", "loss", "de"], ["device="]),
-        (["bench", "loss", "loss=pose_"], ["loss=pose_dense"]),
+        (["bench", "loss", "loss=pose_"], ["loss=pose_dense", "loss=pose_matching"]),
         (["train", "da"], ["data=", "data."]),
         (["train", "data.pano"], ["data.panorama."]),
         (["train", "data.panorama.v"], ["data.panorama.v_fov_deg="]),
@@ -86,7 +86,7 @@ def test_scripts_are_printed_and_other_shells_are_named(capsys: pytest.CaptureFi
         # as bash splits `experiment=cyl_b` with its usual COMP_WORDBREAKS, and without = among them
         (["coopmap", "train", "experiment", "=", "cyl_b"], 4, ["cyl_baseline"]),
         (["coopmap", "train", "experiment=cyl_b"], 2, ["experiment=cyl_baseline"]),
-        (["coopmap", "train", "priors", "="], 3, ["encoded", "gps", "noisy", "none", "rig"]),
+        (["coopmap", "train", "priors", "="], 3, ["encoded", "gps", "matched", "noisy", "none", "rig"]),
         (["coopmap", "train", "data", "=", "town", "data.panorama.pro"], 5, ["data.panorama.projection="]),
         (["coopmap", "evaluate", "split", "=", "v"], 4, ["val"]),
         (["coopmap", "infer", "device", "=", "cuda", ":", ""], 6, []),

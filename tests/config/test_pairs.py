@@ -46,6 +46,7 @@ REFUSED: dict[frozenset[Choice], str] = {
     },
     frozenset({("experiment", "cyl_panorama_aware"), ("priors", "rig")}): "is for 360-degree panoramas",
     frozenset({("experiment", "cyl_panorama_aware"), ("data", "four_camera")}): "is for 360-degree panoramas",
+    frozenset({("experiment", "cyl_panorama_aware"), ("data", "mosaic")}): "is for 360-degree panoramas",
     # where a mosaic's lines of sight start, which only a mosaic has, and only with rays
     **{
         frozenset({("experiment", "mosaic_posefix"), other}): r"model\.plucker=true is about the cameras of a mosaic"

@@ -36,7 +36,8 @@ def tiny(plucker: bool) -> MapAnything:
 def assert_same(model: MapAnything, other: MapAnything, observation: Observation) -> None:
     first, second = model.eval()(observation), other.eval()(observation)
     for field in dataclasses.fields(first):
-        assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
+        if field.name != "matches":
+            assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
 
 
 def test_lines_worked_out_by_hand():
