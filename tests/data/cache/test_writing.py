@@ -65,16 +65,21 @@ def assert_filled(config_of, tmp_path) -> Callable[[], None]:
 
 
 def test_killed_at_twenty_moments_it_continues(writer, assert_filled, tmp_path):
-    """From right after the start to about the time that all takes."""
+    """From right after the start to about the time that all takes; every other time while it writes a shard."""
     rng = random.Random(0)
     cache, started = tmp_path / "cache", time.monotonic()
     writer().join()
     whole_s = time.monotonic() - started
     shutil.rmtree(cache)
     left_unfinished = 0
-    for _ in range(20):
+    for attempt in range(20):
         process = writer()
-        time.sleep(rng.uniform(0, 0.6 * whole_s))  # starting takes a good part of it
+        if attempt % 2:
+            while process.is_alive() and not any(cache.rglob("*.begun")):
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.01))
+        else:
+            time.sleep(rng.uniform(0, 0.6 * whole_s))  # starting takes a good part of it
         process.kill()
         process.join()
         left_unfinished += any(cache.rglob("*.begun"))
