@@ -51,7 +51,7 @@ def test_flops_are_those_of_a_real_pass(model: MapAnything, observation: Observa
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         prediction = model(observation)
         forward = counter.get_total_flops()
-        tensors = [value for value in vars(prediction).values() if value.requires_grad]
+        tensors = [value for value in vars(prediction).values() if value is not None and value.requires_grad]
         torch.stack([tensor.sum() for tensor in tensors]).sum().backward()
     assert facts["forward_flops"] == forward
     # Fused attention computes its scores again in the backward pass: one more product per attention than the plain one.
