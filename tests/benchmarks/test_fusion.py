@@ -31,6 +31,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     return {title: {row["variant"]: row for row in rows} for title, rows in tables.items()}
 
 
+@pytest.mark.slow  # a training step of every variant
 def test_every_variant_has_all_figures_and_ratios(report: dict[str, dict]) -> None:
     figures, ratios = report["Training step"], report["Ratios to four_camera"]
     assert tuple(figures) == tuple(ratios) == VARIANTS
@@ -42,6 +43,7 @@ def test_every_variant_has_all_figures_and_ratios(report: dict[str, dict]) -> No
         assert figures[name]["step_ms"] == pytest.approx(sum(parts))
 
 
+@pytest.mark.slow  # a training step of every variant
 def test_ratios_are_to_the_4n_baseline(report: dict[str, dict]) -> None:
     figures, ratios = report["Training step"], report["Ratios to four_camera"]
     assert {key: value for key, value in ratios["four_camera"].items() if key != "variant"} == {
@@ -52,6 +54,7 @@ def test_ratios_are_to_the_4n_baseline(report: dict[str, dict]) -> None:
         assert ratios["fusion_conv_gru"][key] == pytest.approx(expected)
 
 
+@pytest.mark.slow  # a training step of every variant
 def test_tokens_are_patches_of_cameras_or_of_panoramas(report: dict[str, dict]) -> None:
     """The encoder's tokens hold one class token per view."""
     for name, row in report["Training step"].items():
@@ -61,6 +64,7 @@ def test_tokens_are_patches_of_cameras_or_of_panoramas(report: dict[str, dict]) 
         assert tokens == (views, patches + views, patches), name
 
 
+@pytest.mark.slow  # a training step of every variant
 def test_parameters_and_work_of_blocks_are_those_worked_by_hand(report: dict[str, dict]) -> None:
     figures = report["Training step"]
 
@@ -78,6 +82,7 @@ def test_parameters_and_work_of_blocks_are_those_worked_by_hand(report: dict[str
     assert more("gflop", "fusion_mean") == pytest.approx((2 * 2 * twice + 2 * 4 * CELLS * 3 * 3) / 1e9)
 
 
+@pytest.mark.slow  # a training step of every variant
 def test_memory_holds_weights_gradients_and_two_moments(report: dict[str, dict]) -> None:
     for row in report["Training step"].values():
         assert 16 < row["peak_mb"] / row["m_parameters"] < 24
