@@ -93,6 +93,7 @@ def test_inputs_of_blocks_are_what_blocks_get():
     assert seen == {name: shape for name, (_, shape) in expected.items()}
 
 
+@pytest.mark.slow
 def test_report_has_a_row_for_each_block_pass_and_part(idle_floor, tmp_path, capsys):
     main(["bench", "model", *SMALL, f"output={tmp_path / 'report.json'}"])
     report = json.loads((tmp_path / "report.json").read_text())

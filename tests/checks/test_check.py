@@ -426,6 +426,7 @@ def test_a_list_that_is_none_is_refused(line: str, tmp_path: Path) -> None:
         read_exclusions(tmp_path / "other.txt")
 
 
+@pytest.mark.slow
 def test_lidar_is_enough(copy: Path) -> None:
     sweep = next(iter(sorted((copy / "town" / "validate").rglob("000070.pcd"))))
     status, report = check(copy, "data.panorama.height=84", "data.panorama.width=336", depth=False)

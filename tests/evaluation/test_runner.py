@@ -186,6 +186,7 @@ def test_a_missing_registration_library_is_named(
     assert "pip install coopmap[icp]" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -347,6 +347,7 @@ def test_command_line_exports_the_newest_run(whole, tmp_path, monkeypatch, capsy
     assert torch.equal(model.scale_token, whole.scale_token)
 
 
+@pytest.mark.slow
 def test_a_model_of_mosaics_is_upstreams_without_the_addon_alone(whole, tmp_path):
     layout = ["model.inputs={rays: true, depth: true, pose: true}", "data.layout=mosaic", "task=calibrated"]
     config = stand_in(*layout)
