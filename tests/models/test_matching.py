@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coopmap.geometry.alignment import Alignment
-from coopmap.geometry.cells import PARTS, at_centers, at_part_centers
+from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angle
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
 from coopmap.losses.cells import true_matches
 from coopmap.models import MapAnything
-from coopmap.models.addons.matching.cells import CellPoints, cell_angle, cell_points
+from coopmap.models.addons.matching.cells import CellPoints, cell_points
 from coopmap.models.addons.matching.matches import assignment, between, correspond
 from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
@@ -121,7 +121,7 @@ def test_true_matches_and_exact_points_give_the_poses(target: Target):
     found = correspond(rows, columns, query, keys, points, torch.ones(1, 3, CELLS), GRID, 128)
     true = true_matches(target, CELLS, 0.4).pose
     observation = observation_of(target)
-    aligned = align_pairs(found, torch.full((1, 3, CELLS), 0.1), cell_angle(observation, PATCH), 3.0)
+    aligned = align_pairs(found, torch.full((1, 3, CELLS), 0.1), cell_angle(observation.rays, PATCH), 3.0)
     assert not aligned.degenerate.any()
     assert (aligned.pose[..., :3, 3] - true[..., :3, 3]).norm(dim=-1).max() < 1.0
     assert torch.rad2deg(rotation_angle(aligned.pose[..., :3, :3].mT @ true[..., :3, :3])).max() < 4.0

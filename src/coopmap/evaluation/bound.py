@@ -17,10 +17,10 @@ from torch import Tensor
 from coopmap.config.model import ModelConfig
 from coopmap.evaluation.pairs import average_pairs
 from coopmap.geometry.alignment import Alignment
-from coopmap.geometry.cells import PARTS, at_centers, by_agent
+from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.losses.cells import TrueMatches, cell_grid, known_points, true_matches, views_per_agent
 from coopmap.metrics.agents import without_neighboring_ticks
-from coopmap.models.addons.matching.cells import SHORTEST_M, CellPoints, cell_angle, cell_points
+from coopmap.models.addons.matching.cells import SHORTEST_M, CellPoints, cell_points
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import align_pairs
 from coopmap.types import Observation, PairMatches, Prediction, Target
@@ -57,7 +57,7 @@ class Bound:
             return {}
         true = true_matches(target, num_cells, self.dense_share)
         points = _true_points(target, patch)
-        angle = cell_angle(observation, patch)
+        angle = cell_angle(observation.rays, patch)
         range_sigma = target.depth.new_full(points.center.shape[:3], TRUE_RANGE_SIGMA)
         tilt = self.model.matching.tilt_sigma_deg
         found = {"bound": (_true_correspondences(true, points), range_sigma)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 PARTS = 2
@@ -22,6 +22,13 @@ def at_part_centers(maps: Shaped[Tensor, "b v h w *c"], patch_size: int) -> Shap
     parts = maps[:, :, side // 2 :: side, side // 2 :: side]
     cells = parts.unflatten(3, (-1, PARTS)).unflatten(2, (-1, PARTS))  # b v rows s columns s *c
     return cells.movedim(3, 4).flatten(4, 5).flatten(2, 3)
+
+
+def cell_angle(rays: Float[Tensor, "b v h w 3"], patch_size: int) -> Float[Tensor, ""]:
+    """Mean angle between the center of a cell and that of the one below it, radians."""
+    middle = patch_size // 2
+    centers = rays[:, :, middle::patch_size, middle::patch_size]
+    return (centers[:, :, 1:] * centers[:, :, :-1]).sum(dim=-1).clamp(-1, 1).mean().acos()
 
 
 def by_agent(cells: Shaped[Tensor, "b v n *c"], views: int) -> Shaped[Tensor, "b a vn *c"]:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from coopmap.geometry.cells import PARTS, by_agent
+from coopmap.geometry.cells import PARTS, by_agent, cell_angle
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_looked_at, is_seen, range_images
 from coopmap.geometry.rig import SLOTS
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
@@ -75,9 +75,8 @@ def true_matches(target: Target, num_cells: int, dense_share: float) -> TrueMatc
     cells = _cells(target, pose, views, patch, dense_share)
     agents = pose.shape[1]
     i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
-    cell_angle = _cell_angle(target, patch)
-    forth = _look_up(cells, pose, i, j, cell_angle)
-    back = _look_up(cells, pose, j, i, cell_angle)
+    angle = cell_angle(target.rays, patch)
+    forth, back = _look_up(cells, pose, i, j, angle), _look_up(cells, pose, j, i, angle)
     known = [cells.known[:, end].sum(dim=-1) for end in (i, j)]
     forth_share, back_share = (
         way.seen.sum(dim=-1) / count
@@ -115,13 +114,6 @@ def _agent_poses(target: Target, views: int) -> Float[Tensor, "b a 4 4"]:
     if target.rig_pose is not None:
         pose = pose @ invert(target.rig_pose.double())
     return pose[:, ::views]
-
-
-def _cell_angle(target: Target, patch: int) -> Float[Tensor, ""]:
-    """Angle between a cell and the one below it, radians."""
-    rays = target.rays[:, :, patch // 2 :: patch, patch // 2 :: patch]
-    cosine = (rays[:, :, 1:] * rays[:, :, :-1]).sum(dim=-1).clamp(-1, 1)
-    return cosine.mean().acos()
 
 
 def _cells(target: Target, pose: Float[Tensor, "b a 4 4"], views: int, patch: int, dense_share: float) -> _Cells:
@@ -191,12 +183,12 @@ class _Found(NamedTuple):
 
 
 def _look_up(
-    cells: _Cells, pose: Float[Tensor, "b a 4 4"], asking: Tensor, asked: Tensor, cell_angle: Float[Tensor, ""]
+    cells: _Cells, pose: Float[Tensor, "b a 4 4"], asking: Tensor, asked: Tensor, angle: Float[Tensor, ""]
 ) -> _Found:
     """What the cells of one agent of each pair match among the parts of the cells of the other."""
     points = cells.common[:, asking]
     from_there = transform_points(invert(pose[:, asked]).to(points), points)
-    tolerance = TOLERANCE_M + TOLERANCE_CELLS * cell_angle * from_there.norm(dim=-1)
+    tolerance = TOLERANCE_M + TOLERANCE_CELLS * angle * from_there.norm(dim=-1)
     distance = torch.cdist(points, cells.samples[:, asked], compute_mode="donot_use_mm_for_euclid_dist")
     nearest, part = distance.masked_fill(~cells.sampled[:, asked, None], torch.inf).min(dim=-1)
     known, near = cells.known[:, asking], cells.near[:, asked]

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from coopmap.geometry import invert, relative_pose, rotation_angle, transform_points
-from coopmap.geometry.cells import at_centers, by_agent
+from coopmap.geometry.cells import at_centers, by_agent, cell_angle
 from coopmap.geometry.covisibility import is_seen
 from coopmap.metrics.agents import agent_poses, in_agent_frame, views_per_agent
 from coopmap.metrics.covisibility import RangeImages
@@ -110,8 +110,6 @@ def _is_near(
     """Whether points in the other agent's frame lie in the direction of a cell's center, seen from the cell's view."""
     each = views_per_agent(target)
     rays = at_centers(target.rays, patch)
-    down = rays.unflatten(2, (-1, target.depth.shape[-1] // patch))
-    cell_angle = (down[:, :, 1:] * down[:, :, :-1]).sum(dim=-1).clamp(-1, 1).acos().mean()
     center = by_agent(rays, each)[:, asked].gather(2, best[..., None].expand(-1, -1, -1, 3))
     if target.rig_pose is not None:  # views are cameras
         per_agent = target.rig_pose.unflatten(1, (-1, each))[:, asked]
@@ -119,4 +117,4 @@ def _is_near(
         camera_from_agent = invert(per_agent).to(there).gather(2, view[..., None, None].expand(-1, -1, -1, 4, 4))
         there = transform_points(camera_from_agent, there[..., None, :])[..., 0, :]
     cosine = (center * torch.nn.functional.normalize(there, dim=-1)).sum(dim=-1)
-    return cosine > (WITHIN_CELLS * cell_angle).cos()
+    return cosine > (WITHIN_CELLS * cell_angle(target.rays, patch)).cos()

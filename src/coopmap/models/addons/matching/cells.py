@@ -66,13 +66,6 @@ def cell_points(prediction: Prediction, observation: Observation, patch_size: in
     return CellPoints(at(at_centers), at(at_part_centers))
 
 
-def cell_angle(observation: Observation, patch_size: int) -> Float[Tensor, ""]:
-    """Mean angle between a cell and the one below it, radians."""
-    middle = patch_size // 2
-    rays = observation.rays[:, :, middle::patch_size, middle::patch_size]
-    return (rays[:, :, 1:] * rays[:, :, :-1]).sum(dim=-1).clamp(-1, 1).mean().acos()
-
-
 def _ray_starts(observation: Observation) -> Float[Tensor, "b v 1 w 3"] | None:
     """Where the rays of a mosaic start: at its cameras; ``None`` where they start at the view's origin."""
     if observation.camera_pose is None or observation.images.ndim != 5:

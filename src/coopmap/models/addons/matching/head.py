@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment
-from coopmap.geometry.cells import PARTS, at_centers, by_agent
+from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.models.addons.base import AddOn, Trunk
-from coopmap.models.addons.matching.cells import cell_angle, cell_points, views_per_agent
+from coopmap.models.addons.matching.cells import cell_points, views_per_agent
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
@@ -103,7 +103,7 @@ class Matching(AddOn):
         priors = pair_priors(observation, views_per_agent(observation)) if self.cfg.prior else None
         agreement = None if priors is None else log_agreement(priors, points.center, sigma)
         found = correspond(rows, columns, query, keys, points, seen, grid, self.cfg.max_matches, agreement)
-        alignment = align_pairs(found, sigma, cell_angle(observation, self.patch_size), self.cfg.tilt_sigma_deg)
+        alignment = align_pairs(found, sigma, cell_angle(observation.rays, self.patch_size), self.cfg.tilt_sigma_deg)
         confidence, shared = self.confidence(pair_features(rows, columns, found, alignment)).unbind(-1)
         pose, degenerate = alignment.pose, alignment.degenerate
         if priors is not None:
