@@ -94,7 +94,7 @@ def main() -> None:
             {
                 "arm": name,
                 **measure(pairs),
-                "less than the first (m)": difference(chosen[first], pairs) if name != first else "",
+                "more than the first (m)": difference(chosen[first], pairs) if name != first else "",
             }
             for name, pairs in chosen.items()
             if pairs
