@@ -75,11 +75,11 @@ def test_killed_at_twenty_moments_it_continues(writer, assert_filled, tmp_path):
     for attempt in range(20):
         process = writer()
         if attempt % 2:
-            while process.is_alive() and not any(cache.rglob("*.begun")):
-                time.sleep(0.001)
-            time.sleep(rng.uniform(0, 0.01))
-        else:
             time.sleep(rng.uniform(0, 0.6 * whole_s))  # starting takes a good part of it
+        else:
+            before = set(cache.rglob("*.begun"))
+            while process.is_alive() and not set(cache.rglob("*.begun")) - before:
+                pass  # a shard takes milliseconds
         process.kill()
         process.join()
         left_unfinished += any(cache.rglob("*.begun"))
