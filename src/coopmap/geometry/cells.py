@@ -45,3 +45,10 @@ def neighbors(cell: Int[Tensor, "*b"], grid: tuple[int, int]) -> Int[Tensor, "*b
     rows = (row[..., None, None] + step[:, None]).clamp(0, height - 1)
     columns = (column[..., None, None] + step) % width
     return (view[..., None, None] * (height * width) + rows * width + columns).flatten(-2)
+
+
+def take(values: Shaped[Tensor, "b p c *f"], cells: Int[Tensor, "b p *m"]) -> Shaped[Tensor, "b p *m f"]:
+    """Values of some cells."""
+    rest = values.shape[3:]
+    index = cells.flatten(2).reshape(*cells.shape[:2], -1, *(1,) * len(rest)).expand(-1, -1, -1, *rest)
+    return values.gather(2, index).unflatten(2, cells.shape[2:])

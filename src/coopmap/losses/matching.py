@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from coopmap.geometry.cells import PARTS, at_centers, by_agent, neighbors
+from coopmap.geometry.cells import PARTS, at_centers, by_agent, neighbors, take
 from coopmap.geometry.se3 import rotation_angle
 from coopmap.losses.cells import TrueMatches, cell_grid, patch_side, views_per_agent
 from coopmap.losses.inputs import LossInputs
@@ -60,8 +60,7 @@ def _part_loss(
     parts = keys.shape[3]
     cell = part.div(parts, rounding_mode="floor")
     around = neighbors(cell, cell_grid(inputs.target, keys.shape[2]))
-    flat = around.flatten(2)[..., None, None].expand(-1, -1, -1, *keys.shape[3:])
-    near = keys.gather(2, flat).unflatten(2, around.shape[2:]).flatten(3, 4)  # b p c 9s f
+    near = take(keys, around).flatten(3, 4)  # b p c 9s f
     logits = (near @ query[..., None])[..., 0]
     repeated = around == cell[..., None]  # of the cell itself, at the first and last row
     repeated[..., CENTER] = False

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from coopmap.geometry.cells import neighbors
+from coopmap.geometry.cells import neighbors, take
 from coopmap.models.addons.matching.cells import CellPoints
 
 WIDEST_COSINE = 0.9
@@ -98,16 +98,9 @@ def _ask(
     weight, cell = confidence.topk(count, dim=-1)
     other = best.gather(2, cell)
     around = neighbors(other, grid)
-    logits = (_take(keys, around).flatten(3, 4) @ _take(query, cell)[..., None])[..., 0]
-    refined = between(logits, _take(asked.parts, around).flatten(3, 4))
-    return Correspondences(torch.stack([cell, other], dim=-1), _take(asking.center, cell), refined, weight)
-
-
-def _take(values: Float[Tensor, "b p c *f"], cells: Int[Tensor, "b p *m"]) -> Float[Tensor, "b p *m f"]:
-    """Values of some cells."""
-    rest = values.shape[3:]
-    index = cells.flatten(2).reshape(*cells.shape[:2], -1, *(1,) * len(rest)).expand(-1, -1, -1, *rest)
-    return values.gather(2, index).unflatten(2, cells.shape[2:])
+    logits = (take(keys, around).flatten(3, 4) @ take(query, cell)[..., None])[..., 0]
+    refined = between(logits, take(asked.parts, around).flatten(3, 4))
+    return Correspondences(torch.stack([cell, other], dim=-1), take(asking.center, cell), refined, weight)
 
 
 def between(logits: Float[Tensor, "*b k"], points: Float[Tensor, "*b k 3"]) -> Float[Tensor, "*b 3"]:
