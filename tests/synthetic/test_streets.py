@@ -154,6 +154,8 @@ def test_styles_are_those_asked_for() -> None:
         ({"traffic": "opv3v"}, r"traffic=opv3v.*opv2v"),
         ({"towns": "many"}, r"towns=many: expected one of one, per_scenario"),
         ({"towns": "one", "traffic": "opv2v"}, r"traffic=opv2v: expected 0 to 20 cars"),
+        ({"farthest_m": 300}, r"farthest_m=300: expected 22.5 m \(room for agents_max=3\) to 70 m"),
+        ({"towns": "one", "farthest_m": 30}, r"farthest_m=30: expected towns=per_scenario"),
         ({"towns": "one", "style": "grid"}, r"style=grid: expected towns=per_scenario"),
     ],
 )
@@ -162,13 +164,16 @@ def test_bad_values_are_named(changes: dict[str, object], message: str) -> None:
         tiny_streets("s", None, **changes)
 
 
-def pairs(statistics: str, streets: int) -> tuple[np.ndarray, np.ndarray]:
+def pairs(
+    statistics: str, streets: int, fewest: int = 4, most: int = 6, farthest_m: float = 70.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Distances and angles between headings of the agents of many streets of all styles."""
     distance, turn = [], []
     kinds = list(styles.STYLES.values())
     for index in range(streets):
         rng = np.random.default_rng([1, index])
-        tracks = meeting.draw_agents(rng, draw_roads(rng, kinds[index % 5]), 4 + index % 3, statistics, np.zeros(1))
+        roads, count = draw_roads(rng, kinds[index % 5]), fewest + index % (most - fewest + 1)
+        tracks = meeting.draw_agents(rng, roads, count, statistics, farthest_m, np.zeros(1))
         xy, yaw = (np.concatenate(each) for each in zip(*(track.at(np.zeros(1)) for track in tracks), strict=True))
         first, second = np.triu_indices(len(xy), 1)
         distance.append(np.linalg.norm(xy[first] - xy[second], axis=1))
@@ -192,6 +197,12 @@ def test_uniform_traffic_has_every_distance() -> None:
     assert distance.min() > 7
     found = np.histogram(distance, np.arange(10, 75, 10))[0] / len(distance)
     assert found.max() < 1.5 * found.min()
+
+
+@pytest.mark.parametrize("statistics", ["opv2v", "uniform"])
+def test_agents_stay_within_reach(statistics: str) -> None:
+    distance, _ = pairs(statistics, 60, 2, 4, farthest_m=30.0)
+    assert 25 < distance.max() < 30
 
 
 def test_places_on_a_bend_are_found_again() -> None:

@@ -232,6 +232,8 @@ class ModelConfig:
         pose_update: do not encode rough poses, but move them towards what the images say, by learned gains.
         spherical_encoding: tell each patch of a panorama in which direction it looks (zero at first).
         plucker: tell each patch of a mosaic where its camera is, by Plücker coordinates (zero at first).
+        ground_range: tell each patch how far away the ground is in its direction, from the height of the cameras (zero
+            at first).
         fusion: how a car's cameras become one panorama, where the data keeps them apart.
         rig_constraint: predict one pose per car and compose it with its calibrated rig, instead of one per camera
             (``data.layout=cameras``).
@@ -257,6 +259,7 @@ class ModelConfig:
     pose_update: bool = False
     spherical_encoding: bool = False
     plucker: bool = False
+    ground_range: bool = False
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     pose_from: str = "head"
     initialization: str = "released"

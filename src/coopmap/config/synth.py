@@ -11,6 +11,9 @@ from coopmap.config.checks import require, require_choice
 STYLES = ("grid", "suburb", "industrial", "oldtown", "highway")
 """Styles of streets."""
 
+ROOM_PER_AGENT_M = 7.5
+"""On a street, agents are 7 m apart at least."""
+
 
 @dataclass
 class ScenarioCounts:
@@ -81,6 +84,7 @@ class TownConfig:
         traffic: in the town, the number of other moving vehicles per scenario (``null`` means 2); on streets, what
             distances and headings between agents are drawn from: ``opv2v`` (its statistics; ``null`` means this) or
             ``uniform``.
+        farthest_m: on streets, no two agents are farther apart; 7.5 m per agent or more.
         image_scale: camera resolution relative to 800 x 600.
         gps_noise_m: standard deviation of the horizontal position in ``predicted_ego_pos``.
         gps_noise_deg: standard deviation of its yaw.
@@ -102,6 +106,7 @@ class TownConfig:
     agents_min: int = 4
     agents_max: int = 6
     traffic: Any = None
+    farthest_m: float = 70.0
     image_scale: float = 0.25
     gps_noise_m: float = 0.3
     gps_noise_deg: float = 0.3
@@ -143,6 +148,15 @@ class TownConfig:
             self.image_scale,
             "a scale that makes whole pixels of 800 x 600, such as 0.125, 0.25, 0.5 or 1",
         )
+        fewest_m = ROOM_PER_AGENT_M * self.agents_max
+        require(
+            fewest_m <= self.farthest_m <= 70 or not self.per_scenario,
+            "farthest_m",
+            self.farthest_m,
+            f"{fewest_m:g} m (room for agents_max={self.agents_max}) to 70 m",
+        )
+        if not self.per_scenario:
+            require(self.farthest_m == 70, "farthest_m", self.farthest_m, "towns=per_scenario beside it")
         require(self.gps_noise_m >= 0 and self.gps_noise_deg >= 0, "gps_noise_m", self.gps_noise_m, "0 or more")
         require(self.workers is None or self.workers >= 1, "workers", self.workers, "1 or more, or null")
 

@@ -217,7 +217,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             own_body=_stacked_if_known([view.own_body for view in views]),
             agent=_agent_numbers(views, num_agents),
             rig_pose=_rig_poses(views),
-            ground_height_m=torch.tensor([view.ground_height_m for view in views], dtype=torch.float32),
+            ground_height_m=_ground_heights(views),
         )
 
 
@@ -246,6 +246,7 @@ def _observation(views: list[View], num_agents: int) -> Observation:
         agent=_agent_numbers(views, num_agents),
         slot=slots,
         rig_pose=_rig_poses(views),
+        ground_height_m=_ground_heights(views),
     )
 
 
@@ -253,6 +254,10 @@ def _agent_numbers(views: list[View], num_agents: int) -> Int[Tensor, " v"] | No
     if len(views) == num_agents:
         return None
     return torch.arange(num_agents).repeat_interleave(len(views) // num_agents)
+
+
+def _ground_heights(views: list[View]) -> Float[Tensor, " v"]:
+    return torch.tensor([view.ground_height_m for view in views], dtype=torch.float32)
 
 
 def _rig_poses(views: list[View]) -> Float[Tensor, "v 4 4"] | None:

@@ -81,7 +81,7 @@ def _obstacles(cfg: ModelConfig) -> Iterator[str]:
         yield "model.encoder.layer_scale=null: DINOv2 has LayerScale"
     if encoder.num_registers:
         yield f"model.encoder.num_registers={encoder.num_registers}: such models resize position embeddings otherwise"
-    for key in ("pose_correction", "pose_update", "plucker"):
+    for key in ("pose_correction", "pose_update", "plucker", "ground_range"):
         if getattr(cfg, key):
             yield f"model.{key}=true: upstream has no such part"
     if cfg.heads.pose_dim != 4 * encoder.patch_size**2:

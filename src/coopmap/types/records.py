@@ -105,6 +105,8 @@ class Observation(TensorRecord):
         agent: number of the car that each view belongs to; ``None`` = every view is a car of its own.
         slot: camera slot of each view (front, left, rear, right); ``None`` = views are agents.
         rig_pose: calibrated ``T_agent_view``; ``None`` = views are agents.
+        ground_height_m: calibrated height of the origin of each view's agent, its LiDAR, above the ground under the
+            car; ``None`` = unknown.
     """
 
     images: Float[Tensor, "b v 3 h w"] | Float[Tensor, "b v k 3 h w"] | UInt8[Tensor, "b v *k 3 h w"]
@@ -124,6 +126,7 @@ class Observation(TensorRecord):
     agent: Int[Tensor, "b v"] | None = None
     slot: Int[Tensor, "b v"] | None = None
     rig_pose: Float[Tensor, "b v 4 4"] | None = None
+    ground_height_m: Float[Tensor, "b v"] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from coopmap.config.model import ModelConfig
 from coopmap.models.addons.base import AddOn, Trunk
+from coopmap.models.addons.ground_range import GroundRange
 from coopmap.models.addons.matching import Matching
 from coopmap.models.addons.plucker import PluckerEncoding
 from coopmap.models.addons.pose_correction import PoseCorrection
@@ -41,5 +42,6 @@ def build_addons(cfg: ModelConfig) -> dict[str, AddOn]:
             cfg.matching.enabled,
             lambda: Matching(cfg.matching, dim, shared_dim, last, patch_size, cfg.pose_from),
         ),
+        ("ground_range", cfg.ground_range, lambda: GroundRange(dim, patch_size)),
     ]
     return {name: build() for name, wanted, build in table if wanted}

@@ -19,7 +19,7 @@ def plan_street_drive(cfg: TownConfig, split: str, index: int) -> Drive:
     rng = np.random.default_rng([cfg.seed, 4, SPLITS.index(split), index])
     count = int(rng.integers(cfg.agents_min, cfg.agents_max + 1))
     seconds = frame_seconds(cfg)
-    agents = draw_agents(rng, street.roads, count, str(cfg.traffic), seconds)
+    agents = draw_agents(rng, street.roads, count, str(cfg.traffic), cfg.farthest_m, seconds)
     fewest, most = STYLES[street.style].traffic
     others = draw_traffic(rng, street.roads, agents, int(rng.integers(fewest, most + 1)), seconds)
     tracks = [*agents, *others]

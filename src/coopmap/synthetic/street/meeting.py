@@ -16,9 +16,10 @@ OPV2V_HEADINGS = (135, 218, 307)
 """Pairs of agents within 70 m of each other, by distance (bins of 5 m) and by the angle between their headings (same,
 crossing, opposite): 660 pairs in the 4 scenarios of OPV2V's split ``test_culver_city``, counted from its metadata."""
 
-_NEAREST_M, _FARTHEST_M = 7.0, 70.0
+_NEAREST_M = 7.0
 _CANDIDATES = 1024
-_REACH_M = 46.0
+_REACH = 46 / 70
+"""How far from the meeting place agents are put along the roads, as a share of how far apart they may be."""
 _ROUNDS, _STEP = 15, 0.5
 _TRIES = 20
 
@@ -69,7 +70,12 @@ class _Candidates:
 
 
 def draw_agents(
-    rng: np.random.Generator, roads: Sequence[Road], count: int, statistics: str, seconds: Float[np.ndarray, " f"]
+    rng: np.random.Generator,
+    roads: Sequence[Road],
+    count: int,
+    statistics: str,
+    farthest_m: float,
+    seconds: Float[np.ndarray, " f"],
 ) -> list[Track]:
     """Agents of a scenario.
 
@@ -81,22 +87,23 @@ def draw_agents(
         roads: of the scene.
         count: number of agents.
         statistics: ``opv2v`` or ``uniform``.
-        seconds: moments at which no two may be nearer than 7 m or farther apart than 70 m.
+        farthest_m: no two are farther apart.
+        seconds: moments at which this holds, and no two are nearer than 7 m.
 
     Raises:
         RuntimeError: if no set fits.
     """
     for _ in range(_TRIES):
-        found = _draw(rng, roads, (_CANDIDATES, count), seconds, _REACH_M)
+        found = _draw(rng, roads, (_CANDIDATES, count), seconds, _REACH * farthest_m)
         first, second = np.triu_indices(count, 1)
         gap = np.linalg.norm(found.xy[:, first] - found.xy[:, second], axis=-1)
-        fits = (gap > _NEAREST_M).all(axis=(1, 2)) & (gap < _FARTHEST_M).all(axis=(1, 2))
+        fits = (gap > _NEAREST_M).all(axis=(1, 2)) & (gap < farthest_m).all(axis=(1, 2))
         if not fits.any():
             continue
         turn = np.abs(np.rad2deg(_wrapped(found.yaw[:, first] - found.yaw[:, second])))
         odds = _log_odds(gap[fits, :, 0], turn[fits], statistics)
         return found.tracks(roads, int(np.flatnonzero(fits)[np.argmax(odds + rng.gumbel(size=len(odds)))]))
-    raise RuntimeError(f"no room for {count} agents on this street")
+    raise RuntimeError(f"no room for {count} agents within {farthest_m:g} m of each other on this street")
 
 
 def _log_odds(gap_m: np.ndarray, turn_deg: np.ndarray, statistics: str) -> Float[np.ndarray, " k"]:
