@@ -185,7 +185,7 @@ class Examiner:
             depth=depth,
             valid=depth > 0,
             non_ambiguous=depth > 0,
-            pose=torch.from_numpy(poses.astype(np.float32))[None],
+            pose=torch.from_numpy(poses)[None],
             is_metric=torch.tensor([True]),
             is_synthetic=torch.tensor([True]),
         )
