@@ -31,7 +31,8 @@ class TermMeans:
         Args:
             terms: by name.
             num_samples: of the batch.
-            measured: false for the terms that the batch holds nothing for: they do not count.
+            measured: share of the batch's samples that a term was measured on, 0 to 1; by default all. The others do
+                not count.
         """
         for name, value in terms.items():
             value = value.detach().double()
