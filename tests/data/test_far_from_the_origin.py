@@ -36,9 +36,7 @@ def move_world(folder: Path, shift: np.ndarray) -> None:
 
 
 def pair(config: DataConfig, far: Path, priors: PriorsConfig) -> list[Sample]:
-    samples = [
-        build_split(replace(config, root=root), "val", priors=priors)[0] for root in (config.root, str(far))
-    ]
+    samples = [build_split(replace(config, root=root), "val", priors=priors)[0] for root in (config.root, str(far))]
     assert all(isinstance(sample, Sample) for sample in samples)
     return samples
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 FAR_M = 2000.0
-"""Up to this distance from the origin, which no town of CARLA's exceeds, float32 rounds positions to 0.1 mm at worst."""
+"""Up to this distance from the origin, farther than the towns of CARLA reach, float32 rounds positions by 0.1 mm."""
 STEP_M = 1000.0
 
 

@@ -57,7 +57,7 @@ class Terms(dict[str, Tensor]):
         measured: Bool[Tensor, "b v"],
         present: Bool[Tensor, " v"] | None = None,
     ) -> None:
-        """Add a term of each view, see :func:`name_views`; its average is measured in samples in which one of the views is."""
+        """Add a term of each view, see :func:`name_views`; its average is measured where one of the views is."""
         entries = name_views(name, per_view, present)
         self.update(entries)
         shares = [*_share(measured).unbind(), _share(measured.any(dim=1))]
