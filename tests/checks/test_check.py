@@ -517,3 +517,14 @@ def test_lidar_tells_axes_and_cameras_from_images(way: str | None, finer_town: P
     gain = re.search(r"other sign of pitch ([+-][0-9.]+)", report["notes"]["axes by LiDAR in images, train"])
     assert gain is not None
     assert (float(gain[1]) > 0.1) == (way == "pitch")
+
+
+def test_depth_that_is_disparity_is_named_by_the_check_too(copy: Path) -> None:
+    for path in depth_files(copy):
+        z = np.load(path)
+        save_depth(path, np.where(z < 1000, 100 / np.maximum(z, 0.1), z).astype(np.float32))
+    status, report = check(copy)
+    assert status == 1
+    named = [problem for problem in report["problems"] if problem["kind"] == "depth_encoding"]
+    assert named
+    assert all("disparity" in problem["detail"] for problem in named)

@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from coopmap.config.loss import LossConfig
 from coopmap.losses import Criterion
+from coopmap.metrics.term_means import TermMeans
 
 
 def as_leaves(prediction):
@@ -226,3 +227,30 @@ def test_autocast_does_not_lower_the_precision(make_full_scene, every_term):
     assert actual.dtype == torch.float32
     assert actual == expected
     assert torch.equal(under_autocast.points_world.grad, plain.points_world.grad)
+
+
+def joined(records):
+    """One batch of several."""
+    names = [name for name, value in vars(records[0]).items() if isinstance(value, torch.Tensor)]
+    return replace(records[0], **{name: torch.cat([getattr(record, name) for record in records]) for name in names})
+
+
+def test_means_do_not_depend_on_which_samples_share_a_batch(make_scene):
+    """Two samples of three have known depth: their mean, whether the third is measured with one of them or alone."""
+    scenes = [make_scene(seed, batch=1) for seed in (1, 2)]
+    scenes.append(no_depth_at_all(*make_scene(3, batch=1)))
+    criterion = Criterion(LossConfig(pose_terms="both")).eval()
+
+    def mean(*batches):
+        means = TermMeans()
+        for batch in batches:
+            terms = criterion(*(joined(records) for records in zip(*batch, strict=True)))[1]
+            means.update(terms, len(batch), terms.measured)
+        return means.compute(torch.device("cpu"))
+
+    first, second, blind = scenes
+    alone = mean([first], [second])
+    for batches in ([[first], [second], [blind]], [[first], [second, blind]], [[first, blind], [second]]):
+        found = mean(*batches)
+        for name in ("pose_trans_avg", "pose_trans_view2", "pts3d_avg", "cam_pts3d_avg", "scale"):
+            assert found[name] == pytest.approx(alone[name].item(), rel=1e-5), name

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -164,6 +165,20 @@ def test_batches_without_known_depth_do_not_lower_the_terms(learner: tuple[PoseL
     for name in ("pose_trans_avg", "pts3d_avg", "scale"):
         assert both[name] == alone[name]
     assert both["loss"] != alone["loss"]  # rays, rotations and the mask are there to be measured
+
+
+def test_a_headline_without_ground_truth_is_nan_and_said_so(
+    overrides: Overrides, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Depth in millimeters, say, is farther than data.depth.max_m everywhere: nothing is known."""
+    config = load_config(overrides("data.depth.max_m=0.01"))
+    module, data = build_module(config), OPV2VDataModule(config.data, config.seed)
+    (figures,) = quick_trainer(limit_val_batches=1.0).validate(module, datamodule=data, verbose=False)
+    for name in ("pose_trans_avg", "pts3d_avg", "scale", "depth_abs_rel"):
+        assert math.isnan(figures[f"val/{name}"])
+    assert figures["val/trans_m_mean"] > 0  # poses are known without depth
+    assert "val/pose_trans_avg is NaN" in caplog.text
+    assert "data.depth" in caplog.text
 
 
 def test_unreadable_validation_batch_is_passed_over(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:

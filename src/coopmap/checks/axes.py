@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from coopmap.geometry.carla import carla_from_pose, pose_cv_from_ue, pose_from_carla, pose_ue_from_cv
-from coopmap.geometry.rig import SLOTS, Rig
+from coopmap.geometry.rig import Rig
 from coopmap.geometry.se3_numpy import relative_pose
 
 FLIPS = {
@@ -23,9 +23,6 @@ FLIPS = {
     "yaw_sign": (1.0, -1.0, 1.0),
 }
 """Factors on (roll, yaw, pitch) that undo each wrong sign."""
-
-SLOT_AZIMUTH_DEG = {"front": (-45, 45), "left": (-170, -10), "right": (10, 170)}
-"""Where the optical axis of each camera may point; the rear camera's, more than 135 degrees from forward."""
 
 STEP_RELATIVE, STEP_M = 0.1, 0.5
 NEIGHBOR_RAD = np.deg2rad(4.0)
@@ -58,19 +55,6 @@ def mounting(cords: Float[np.ndarray, "*b k+1 6"]) -> Float[np.ndarray, "*b k 4 
 def flipped_rig(pose: Float[np.ndarray, "4 4"], rig: Rig, flip: str) -> Rig:
     """The rig that the same recorded angles give with another sign."""
     return replace(rig, agent_from_camera=mounting(flipped(cords_of(pose, rig), flip)))
-
-
-def misplaced_slots(rig: Rig) -> list[str]:
-    """Cameras whose optical axis points where another's should."""
-    forward = rig.agent_from_camera[:, :3, 2]
-    azimuth = np.rad2deg(np.arctan2(forward[:, 0], forward[:, 2]))
-    wrong = []
-    for slot, angle in zip(SLOTS, azimuth, strict=True):
-        low, high = SLOT_AZIMUTH_DEG.get(slot, (135, 225))
-        turned = angle if slot in SLOT_AZIMUTH_DEG else angle % 360
-        if not low <= turned <= high:
-            wrong.append(slot)
-    return wrong
 
 
 def image_edges(image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:

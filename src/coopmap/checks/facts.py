@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from coopmap.checks.depth_scale import DepthScale
 from coopmap.checks.problems import FrameKey, Problem
+from coopmap.data.depth_meaning import Meaning
 from coopmap.geometry.rig import Rig
 
 
@@ -58,7 +58,7 @@ class AgentFacts:
     gps_error_deg: float | None = None
     content: str = ""
     sweep_content: str = ""
-    scale: DepthScale | None = None
+    scale: Meaning | None = None
     flips: dict[str, float] = field(default_factory=dict)
     swapped_share: float | None = None
     match: Float[np.ndarray, "k k"] | None = None

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from coopmap.checks.axes import FLIPS, best_assignment, dense_match, flipped_rig, image_edges, outlines
-from coopmap.checks.depth_scale import measure_scale, share_agreeing, stored_at
 from coopmap.checks.facts import AgentFacts, FrameFacts
 from coopmap.checks.reading import AgentFiles, AgentReader
 from coopmap.checks.surfaces import angle_between, angles_deg, predicted_coverage
 from coopmap.config.data import DataConfig
 from coopmap.data.camera_views import CameraViews
+from coopmap.data.depth_meaning import depth_meaning, share_agreeing
+from coopmap.data.depth_probe import seen_surfaces
 from coopmap.data.layouts import build_views
 from coopmap.data.mosaic import MosaicViews
 from coopmap.data.opv2v import DepthSource, FrameRef, SplitIndex
@@ -88,17 +89,18 @@ class Examiner:
         if stored is not None and sweep is not None:
             body = drop_own_body(sweep)
             kind = source.kind if isinstance(source, DenseDepth) else "z"
-            measured = stored_at(stored, _seen(body, metadata.rig, sweep), metadata.rig)
-            facts.scale = measure_scale(*measured, kind)
+            measured = seen_surfaces(stored, _seen(body, metadata.rig, sweep), metadata.rig)
+            facts.scale = depth_meaning(measured, kind)
             if facts.scale is not None:
                 for flip, rig in rigs.items():
-                    facts.flips[flip] = share_agreeing(*stored_at(stored, _seen(body, rig, sweep), rig), facts.scale)
+                    facts.flips[flip] = share_agreeing(seen_surfaces(stored, _seen(body, rig, sweep), rig), facts.scale)
         if images is not None and stored is not None:
             facts.match = dense_match(images, stored)
             order, gain = best_assignment(facts.match)
             if gain > 0 and sweep is not None and facts.scale is not None:
-                dealt = stored_at(stored[list(order)], _seen(drop_own_body(sweep), metadata.rig, sweep), metadata.rig)
-                facts.swapped_share = share_agreeing(*dealt, facts.scale)
+                seen = _seen(drop_own_body(sweep), metadata.rig, sweep)
+                dealt = seen_surfaces(stored[list(order)], seen, metadata.rig)
+                facts.swapped_share = share_agreeing(dealt, facts.scale)
         elif images is not None and sweep is not None:
             edges = np.stack([image_edges(image) for image in images])
             marked = drop_own_body(sweep[outlines(sweep)])
@@ -185,7 +187,7 @@ class Examiner:
             depth=depth,
             valid=depth > 0,
             non_ambiguous=depth > 0,
-            pose=torch.from_numpy(poses.astype(np.float32))[None],
+            pose=torch.from_numpy(poses)[None],
             is_metric=torch.tensor([True]),
             is_synthetic=torch.tensor([True]),
         )

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from coopmap.checks.axes import FLIPS, best_assignment, cords_of, flipped, mounting
-from coopmap.checks.depth_scale import TRUSTED_SHARE
 from coopmap.checks.facts import AgentFacts
 from coopmap.checks.problems import FrameKey, Problem
 from coopmap.config.data import DataConfig
+from coopmap.data.depth_probe import TRUSTED_SHARE
 from coopmap.data.opv2v import SPLIT_FOLDERS
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, SLOTS
 

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from jaxtyping import Float32, UInt8
 
-from coopmap.checks.axes import FLIPS, flipped, misplaced_slots, mounting
+from coopmap.checks.axes import FLIPS, flipped, mounting
 from coopmap.checks.facts import AgentFacts
 from coopmap.checks.problems import FrameKey, Problem
 from coopmap.data.opv2v import (
@@ -103,9 +103,6 @@ class AgentReader:
         offset = relative_pose(metadata.pose, metadata.pose_prior)
         facts.gps_error_m = float(np.linalg.norm((metadata.pose_prior - metadata.pose)[[0, 2], 3]))
         facts.gps_error_deg = float(np.rad2deg(abs(np.arctan2(offset[0, 2], offset[2, 2]))))
-        if wrong := misplaced_slots(metadata.rig):
-            self.problem("cameras_swapped", path, f"by calibration, {', '.join(wrong)} look elsewhere (data: camera0 "
-                         "front, camera1 right, camera2 left, camera3 rear)")  # fmt: skip
 
     def _read_sweep(self) -> None:
         path = self.index.lidar_path(self.ref, self.agent)
@@ -162,6 +159,8 @@ class AgentReader:
 
 def diagnose(path: Path, error: DataError) -> tuple[str, Path, str]:
     """Kind, path and detail of what is wrong with metadata that parse as YAML."""
+    if "cameras look elsewhere" in error.reason:
+        return "cameras_swapped", path, error.reason
     content = _load(path)
     try:
         names = [f"camera{number}" for number in OPV2V_CAMERA_OF_SLOT]

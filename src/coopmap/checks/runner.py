@@ -19,6 +19,7 @@ from coopmap.checks.sequences import Sequences, missing_agents, time_gaps
 from coopmap.config import Config, ConfigError
 from coopmap.config.check import CheckConfig
 from coopmap.config.data import DataConfig
+from coopmap.data.depth_probe import suspect_depth
 from coopmap.data.opv2v import (
     SPLIT_FOLDERS,
     DatasetLayoutError,
@@ -39,6 +40,7 @@ FILE_KINDS = (
     "missing_image", "unreadable_image", "image_size", "missing_lidar", "unreadable_lidar", "missing_depth",
     "unreadable_depth", "depth_size",
 )  # fmt: skip
+DEPTH_KINDS = ("depth_kind", "depth_unit", "depth_swapped", "missing_depth", "unreadable_depth", "depth_size")
 METADATA_KINDS = (
     "unreadable_metadata", "incomplete_metadata", "pose_not_finite", "extrinsic", "pitch_sign", "roll_sign",
     "yaw_sign", "cameras_swapped", "shifted_time", "agents_disagree",
@@ -102,6 +104,7 @@ def run_check(asked: CheckConfig, config: Config) -> Checked:
     sources = _depth_sources(data, result)
     _read(asked, Examiner(data, indices, sources), result)
     _judge(data, sources, result)
+    problems += _strange_depth(sources, result)
     for split, index in indices.items():
         result.batches[split] = plan_batches(config, index)
         if not result.batches[split].frames:
@@ -130,6 +133,19 @@ def _depth_sources(data: DataConfig, result: Checked) -> dict[str, DepthSource |
         else:
             sources[split], result.sources[split] = source, source.describe()
     return sources
+
+
+def _strange_depth(sources: dict[str, DepthSource | None], result: Checked) -> list[Problem]:
+    """What a few frames say of depth that frame by frame nothing was said of."""
+    if any(problem.kind in DEPTH_KINDS for problem in result.problems):
+        return []
+    problems = []
+    for split, source in sources.items():
+        suspicion = suspect_depth(result.indices[split], source) if isinstance(source, DenseDepth) else None
+        if suspicion is not None and suspicion.is_certain:
+            folder = str(suspicion.path.parent)
+            problems.append(Problem("depth_encoding", folder, f"{suspicion.reason}. {suspicion.remedy}"))
+    return problems
 
 
 def _read(asked: CheckConfig, examiner: Examiner, result: Checked) -> None:

@@ -12,7 +12,7 @@ PROJECTIONS = ("equirect", "cylinder")
 SURFACES = ("bowl", "sphere", "infinite")
 GEOMETRIES = ("content", "central")
 LAYOUTS = ("panorama", "cameras", "grouped", "warped", "mosaic")
-DEPTH_SOURCES = ("auto", "npy", "png", "lidar")
+DEPTH_SOURCES = ("auto", "npy", "png", "gray", "lidar")
 DEPTH_KINDS = ("z", "ray")
 FUSED_PATCH_SIZE = 14
 """Pixels per side of the panorama's patches on which the features of an agent's cameras are aligned."""
@@ -115,8 +115,8 @@ class DepthConfig:
     """Where ground-truth depth comes from.
 
     Attributes:
-        source: ``npy`` (dense, in ``data.depth_root``), ``png`` (CARLA-encoded), ``lidar`` (the tick's sweep), or
-            ``auto``: the first of these that the data has.
+        source: ``npy`` (dense, in ``data.depth_root``), ``png`` (CARLA-encoded), ``gray`` (8-bit gray PNG in meters, as
+            OPV2V-H has), ``lidar`` (the tick's sweep), or ``auto``: the first of these but gray that the data has.
         kind: what the ``.npy`` files hold: ``z`` (along the optical axis) or ``ray`` (range).
         max_m: farther depths count as unknown.
         merge_agents: splat the sweeps of all agents of the tick, not only the view's own.

@@ -21,7 +21,9 @@ from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
+from coopmap.data.depth_probe import check_depth
 from coopmap.data.normalization import normalize
+from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
 from coopmap.data.pairs import PairTable
 from coopmap.data.pose_table import PoseTable
@@ -47,6 +49,8 @@ def build_split(
         ConfigError: if no root is given, or no frame has ``min_agents`` agents within communication range.
     """
     index, source = split_source(config, split)
+    if isinstance(source, DenseDepth) and config.cache_root is None:
+        check_depth(index, source)
     poses = PoseTable.build(index, config.cache_dir)
     is_training = split == "train"
     covisibility = None

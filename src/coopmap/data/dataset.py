@@ -24,6 +24,7 @@ from coopmap.data.requests import SampleRequest
 from coopmap.data.ticks import TickTable, add_neighbors
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record, View
+from coopmap.data.world import moved_world, world_origin
 from coopmap.geometry.se3_numpy import invert
 from coopmap.types import Batch, Observation, Sample, SampleMeta, SkippedBatch, Target
 
@@ -172,12 +173,13 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         if self.ticks is not None:
             add_neighbors(by_agent, self.ticks, self.index.agent_start[frame] + rows, agents, self.ready, rng)
         views = list(chain.from_iterable(by_agent))
-        target = self._target(views, len(agents))
+        origin = world_origin(views[0].pose)
+        target = self._target(views, len(agents), origin)
         given: dict[str, Tensor] = {}
         if self.task.may_give("depth"):
             given["depth_prior"] = target.depth.clone()
         if self.priors.gives_pose:
-            given["pose_prior"], given["pose_sigma"] = self._rough_poses(frame, records, views, rng)
+            given["pose_prior"], given["pose_sigma"] = self._rough_poses(frame, records, views, origin, rng)
         elif self.task.may_give("pose"):
             given["pose_prior"] = target.pose.clone()
         observation = replace(_observation(views, len(agents)), **given)
@@ -186,7 +188,12 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         return Sample(observation, target, SampleMeta(ref.scenario, ref.frame, names))
 
     def _rough_poses(
-        self, frame: int, records: dict[str, Record], views: list[View], rng: np.random.Generator | None
+        self,
+        frame: int,
+        records: dict[str, Record],
+        views: list[View],
+        origin: Float[np.ndarray, " 3"],
+        rng: np.random.Generator | None,
     ) -> tuple[Float[Tensor, "v 4 4"], Float[Tensor, "v 2"]]:
         """What the views' poses would be if the agents were where the prior has them, and how accurate that is.
 
@@ -201,16 +208,16 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             moved = rough @ invert(record.metadata.pose)
             poses += [moved @ view.pose for view in views[number * per_agent : (number + 1) * per_agent]]
         sigma = torch.tensor(stated_sigma(self.priors, noise_level), dtype=torch.float32)
-        return _stacked(poses), sigma.expand(len(views), 2)
+        return _stacked(moved_world(poses, origin)), sigma.expand(len(views), 2)
 
-    def _target(self, views: list[View], num_agents: int) -> Target:
+    def _target(self, views: list[View], num_agents: int, origin: Float[np.ndarray, " 3"]) -> Target:
         depth = torch.from_numpy(np.stack([view.depth for view in views]))
         return Target(
             rays=torch.from_numpy(np.stack([view.rays for view in views])),
             depth=depth,
             valid=depth > 0,
             non_ambiguous=torch.from_numpy(np.stack([view.non_ambiguous for view in views])),
-            pose=_stacked([view.pose for view in views]),
+            pose=_stacked(moved_world([view.pose for view in views], origin)),
             is_metric=torch.tensor(True),
             is_synthetic=torch.tensor(self.config.is_synthetic),
             moving=_stacked_if_known([view.moving for view in views]),

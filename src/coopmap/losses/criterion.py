@@ -52,7 +52,7 @@ class Criterion(nn.Module):
         Terms have upstream's names without class prefixes: ``pts3d_avg``, ``pose_trans_view1``, ``scale``,
         ``pts3d_conf_loss_avg`` (training), ``cam_pts3d_bot95%_loss_avg``, ``mask_avg``. They include their weight,
         except ``mask``. Where there is nothing to measure, as in views without valid pixels, they are 0, and
-        ``terms.measured`` is false: means over batches leave them out.
+        ``terms.measured`` is 0: means over batches weight them by it.
 
         Args:
             prediction: of the model.
@@ -115,8 +115,8 @@ class Criterion(nn.Module):
             share = torch.where(inputs.target.is_synthetic, 1.0, kept / 100)
             counted = counted * lowest_share_weights(loss, inputs.valid, share)
         reduced = weighted_mean(loss, counted, PIXELS)
-        present = counted.sum(PIXELS) > 0
-        logged.add_views(f"{name}_{suffix}", reduced, present, present)
+        present = counted.sum(dim=(2, 3)) > 0
+        logged.add_views(f"{name}_{suffix}", reduced, present, present.any(dim=0))
         return reduced
 
 

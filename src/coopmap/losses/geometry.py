@@ -62,6 +62,6 @@ def scale_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     return weighted_mean(loss, pair.has_metric_distance.to(loss), dim=0)
 
 
-def has_scale(inputs: LossInputs) -> Bool[Tensor, ""]:
-    """Whether some sample is metric and has known depth."""
-    return inputs.pair.has_metric_distance.any()
+def has_scale(inputs: LossInputs) -> Bool[Tensor, " b"]:
+    """Samples that are metric and have known depth."""
+    return inputs.pair.has_metric_distance

@@ -62,9 +62,9 @@ class LossInputs:
         return self.pair.weight > 0
 
     @property
-    def has_depth(self) -> Bool[Tensor, " v"]:
-        """Views with such a pixel in some sample."""
-        return self.valid.sum(dim=(0, 2, 3)) > 0
+    def has_depth(self) -> Bool[Tensor, "b v"]:
+        """Views with such a pixel."""
+        return self.valid.flatten(2).any(dim=-1)
 
 
 def gather(cfg: LossConfig, prediction: Prediction, target: Target, teacher: Prediction | None = None) -> LossInputs:

@@ -47,10 +47,12 @@ def matching_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     return total / 2
 
 
-def has_cells(inputs: LossInputs) -> Bool[Tensor, ""]:
-    """Whether some cell of some pair is known to match or not to."""
+def has_cells(inputs: LossInputs) -> Bool[Tensor, " b"]:
+    """Samples in which some cell of some pair is known to match or not to."""
     true = inputs.true_matches
-    return _no(inputs) if true is None else torch.stack([part.any() for part in (*true.matched, *true.unmatched)]).any()
+    if true is None:
+        return _no(inputs)
+    return torch.stack([part.flatten(1).any(dim=1) for part in (*true.matched, *true.unmatched)]).any(dim=0)
 
 
 def _part_loss(
@@ -82,10 +84,10 @@ def alignment_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     return _mean(torch.nan_to_num(loss), _nearly_right(matches, true).to(loss))
 
 
-def has_poses(inputs: LossInputs) -> Bool[Tensor, ""]:
-    """Whether some pair is nearly right."""
+def has_poses(inputs: LossInputs) -> Bool[Tensor, " b"]:
+    """Samples in which some pair is nearly right."""
     matches, true = inputs.matches, inputs.true_matches
-    return _no(inputs) if matches is None or true is None else _nearly_right(matches, true).any()
+    return _no(inputs) if matches is None or true is None else _nearly_right(matches, true).any(dim=1)
 
 
 def covisibility_loss(inputs: LossInputs) -> Float[Tensor, ""]:
@@ -99,10 +101,10 @@ def covisibility_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     return _mean(loss, known.to(loss))
 
 
-def has_covisibility(inputs: LossInputs) -> Bool[Tensor, ""]:
-    """Whether both agents of some pair know points."""
+def has_covisibility(inputs: LossInputs) -> Bool[Tensor, " b"]:
+    """Samples in which both agents of some pair know points."""
     true = inputs.true_matches
-    return _no(inputs) if true is None else true.covisibility.isfinite().any()
+    return _no(inputs) if true is None else true.covisibility.isfinite().any(dim=1)
 
 
 def confidence_loss(inputs: LossInputs) -> Float[Tensor, ""]:
@@ -116,8 +118,8 @@ def confidence_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     return loss.mean() + _range_likelihood(inputs, matches)
 
 
-def has_pairs(inputs: LossInputs) -> Bool[Tensor, ""]:
-    """Whether there are two agents whose pose is aligned."""
+def has_pairs(inputs: LossInputs) -> Bool[Tensor, " b"]:
+    """Samples with two agents whose pose is aligned."""
     return _no(inputs) if inputs.matches is None else ~_no(inputs)
 
 
@@ -164,5 +166,5 @@ def _nothing(inputs: LossInputs) -> Float[Tensor, ""]:
     return inputs.prediction.scale.sum() * 0.0
 
 
-def _no(inputs: LossInputs) -> Bool[Tensor, ""]:
-    return torch.zeros_like(inputs.has_depth[0])
+def _no(inputs: LossInputs) -> Bool[Tensor, " b"]:
+    return torch.zeros_like(inputs.has_depth[:, 0])

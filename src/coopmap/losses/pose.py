@@ -47,9 +47,9 @@ def quat_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     return weighted_mean(torch.cat(losses, -1), _counted(inputs, torch.ones_like(prediction[..., 0])), dim=(0, 2))
 
 
-def has_rotation(inputs: LossInputs) -> Bool[Tensor, " v"]:
+def has_rotation(inputs: LossInputs) -> Bool[Tensor, "b v"]:
     """Views that :func:`quat_loss` measures: with pairs alone, those that are compared with another."""
-    return _counted(inputs, torch.ones_like(inputs.pair.truth.quat[..., 0])).sum(dim=(0, 2)) > 0
+    return _counted(inputs, torch.ones_like(inputs.pair.truth.quat[..., 0])).sum(dim=2) > 0
 
 
 def trans_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
@@ -67,13 +67,13 @@ def trans_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     return weighted_mean(torch.cat(losses, -1), _counted(inputs, _has_unit(inputs)), dim=(0, 2))
 
 
-def has_trans(inputs: LossInputs) -> Bool[Tensor, " v"]:
+def has_trans(inputs: LossInputs) -> Bool[Tensor, "b v"]:
     """Views that :func:`trans_loss` measures."""
-    return _counted(inputs, _has_unit(inputs)).sum(dim=(0, 2)) > 0
+    return _counted(inputs, _has_unit(inputs)).sum(dim=2) > 0
 
 
 def _has_unit(inputs: LossInputs) -> Float[Tensor, "b v"]:
-    return inputs.valid.flatten(2).any(-1).to(inputs.weight)
+    return inputs.has_depth.to(inputs.weight)
 
 
 def _counted(inputs: LossInputs, usable: Float[Tensor, "b v"]) -> Float[Tensor, "b v n"]:

@@ -38,29 +38,34 @@ class Terms(dict[str, Tensor]):
     """Log entries of the objective's terms, detached.
 
     Attributes:
-        measured: by name, whether the batch holds anything to measure the entry on; if not, the entry is 0. Boolean
-            tensors, since looking at them would wait for the device.
+        measured: by name, the share of the batch's samples that hold anything to measure the entry on; if none does,
+            the entry is 0. Tensors, since looking at them would wait for the device.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.measured: dict[str, Bool[Tensor, ""]] = {}
+        self.measured: dict[str, Float[Tensor, ""]] = {}
 
-    def add(self, name: str, value: Float[Tensor, ""], measured: Bool[Tensor, ""]) -> None:
+    def add(self, name: str, value: Float[Tensor, ""], measured: Bool[Tensor, " b"]) -> None:
         """Add a term of the whole batch."""
-        self[name], self.measured[name] = value.detach(), measured
+        self[name], self.measured[name] = value.detach(), _share(measured)
 
     def add_views(
         self,
         name: str,
         per_view: Float[Tensor, " v"],
-        measured: Bool[Tensor, " v"],
+        measured: Bool[Tensor, "b v"],
         present: Bool[Tensor, " v"] | None = None,
     ) -> None:
-        """Add a term of each view, see :func:`name_views`; its average is measured if one of the views is."""
+        """Add a term of each view, see :func:`name_views`; its average is measured where one of the views is."""
         entries = name_views(name, per_view, present)
         self.update(entries)
-        self.measured |= dict(zip(entries, [*measured.unbind(), measured.any()], strict=True))
+        shares = [*_share(measured).unbind(), _share(measured.any(dim=1))]
+        self.measured |= dict(zip(entries, shares, strict=True))
+
+
+def _share(measured: Bool[Tensor, "b *v"]) -> Float[Tensor, "*v"]:
+    return measured.float().mean(dim=0)
 
 
 def name_views(

@@ -36,10 +36,10 @@ def rig_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     )
 
 
-def has_partner(inputs: LossInputs) -> Bool[Tensor, " v"]:
+def has_partner(inputs: LossInputs) -> Bool[Tensor, "b v"]:
     """Views that share their agent with another."""
     assert inputs.target.agent is not None
-    return same_car(inputs.target.agent).sum(dim=(0, 2)) > 0
+    return same_car(inputs.target.agent).sum(dim=2) > 0
 
 
 def same_car(agent: Int[Tensor, "b v"]) -> Bool[Tensor, "b v v"]:
@@ -71,9 +71,9 @@ def height_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
     return weighted_mean(loss, _unknown_depth(inputs), dim=(0, 2, 3))
 
 
-def has_unknown_depth(inputs: LossInputs) -> Bool[Tensor, " v"]:
+def has_unknown_depth(inputs: LossInputs) -> Bool[Tensor, "b v"]:
     """Views that :func:`height_loss` measures."""
-    return _unknown_depth(inputs).sum(dim=(0, 2, 3)) > 0
+    return _unknown_depth(inputs).sum(dim=(2, 3)) > 0
 
 
 def _unknown_depth(inputs: LossInputs) -> Float[Tensor, "b v h w"]:

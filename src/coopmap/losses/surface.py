@@ -32,9 +32,9 @@ def dense_pixels(target: Target, cfg: LossConfig) -> Bool[Tensor, "b v h w"]:
     return target.valid & (known >= cfg.dense_share * covered)
 
 
-def has_surface(inputs: LossInputs) -> Bool[Tensor, " v"]:
+def has_surface(inputs: LossInputs) -> Bool[Tensor, "b v"]:
     """Views with a pixel that has normals and gradients."""
-    return (dense_pixels(inputs.target, inputs.cfg) & inputs.valid).sum(dim=(0, 2, 3)) > 0
+    return (dense_pixels(inputs.target, inputs.cfg) & inputs.valid).flatten(2).any(dim=-1)
 
 
 def normal_loss(inputs: LossInputs) -> Float[Tensor, " v"]:

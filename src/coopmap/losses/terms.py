@@ -22,7 +22,8 @@ class Term:
         key: its weight is ``loss.weights.{key}``.
         compute: loss of each pixel ``(b, v, h, w)``, each view ``(v,)`` or of the batch ``()``. Pixels are reduced over
             those with known depth: weighted by the confidence, or without the largest errors on measured samples.
-        measured: which views (or whether the batch) hold anything to measure it on; by default those with known depth.
+        measured: which views of each sample (or which samples) hold anything to measure it on; by default those with
+            known depth.
         needs: fields of the target that it requires.
         by_confidence: in training its pixels are weighted by the predicted confidence.
         logs_weight: whether logged values include the weight.
@@ -32,7 +33,7 @@ class Term:
 
     key: str
     compute: Callable[[LossInputs], Tensor]
-    measured: Callable[[LossInputs], Bool[Tensor, "*v"]] = lambda inputs: inputs.has_depth
+    measured: Callable[[LossInputs], Bool[Tensor, "b *v"]] = lambda inputs: inputs.has_depth
     needs: tuple[str, ...] = ()
     by_confidence: bool = False
     logs_weight: bool = True
@@ -43,17 +44,17 @@ class Term:
         return geometry.DEPTH_NAMES[cfg.depth] if self.key == "depth" else self.key
 
 
-def _any_pixel(inputs: LossInputs) -> Bool[Tensor, " v"]:
+def _any_pixel(inputs: LossInputs) -> Bool[Tensor, "b v"]:
     """Views whose pixels are not all excluded."""
-    return inputs.factor.sum(dim=(0, 2, 3)) > 0
+    return inputs.factor.sum(dim=(2, 3)) > 0
 
 
-def _every_view(inputs: LossInputs) -> Bool[Tensor, " v"]:
+def _every_view(inputs: LossInputs) -> Bool[Tensor, "b v"]:
     return torch.ones_like(inputs.has_depth)
 
 
-def _every_batch(inputs: LossInputs) -> Bool[Tensor, ""]:
-    return torch.ones_like(inputs.has_depth[0])
+def _every_sample(inputs: LossInputs) -> Bool[Tensor, " b"]:
+    return torch.ones_like(inputs.has_depth[:, 0])
 
 
 TERMS = (
@@ -67,7 +68,7 @@ TERMS = (
     Term("gradient_matching", surface.gradient_loss, surface.has_surface),
     Term("scale", geometry.scale_loss, geometry.has_scale, recompute=False),
     Term("mask", geometry.mask_loss, _every_view, logs_weight=False),
-    Term("scale_distillation", regularizers.scale_distillation_loss, _every_batch, recompute=False),
+    Term("scale_distillation", regularizers.scale_distillation_loss, _every_sample, recompute=False),
     Term("rig", regularizers.rig_loss, regularizers.has_partner, needs=("agent", "rig_pose"), recompute=False),
     Term("range", matching.range_loss),
     Term("matching", matching.matching_loss, matching.has_cells, recompute=False),

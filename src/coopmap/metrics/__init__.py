@@ -3,7 +3,7 @@
 from coopmap.metrics.agents import agent_poses
 from coopmap.metrics.aggregate import aggregate
 from coopmap.metrics.baselines import MeanPoseBaseline
-from coopmap.metrics.collection import BASELINE_COLUMNS, Measures, mask_warning
+from coopmap.metrics.collection import BASELINE_COLUMNS, Measures, mask_warning, truth_warning
 from coopmap.metrics.pose import pair_errors, predicted_pose
 from coopmap.metrics.rows import Rows, measure, pose_rows, slow_rows
 
@@ -20,4 +20,5 @@ __all__ = [
     "pose_rows",
     "predicted_pose",
     "slow_rows",
+    "truth_warning",
 ]

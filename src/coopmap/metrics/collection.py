@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from coopmap.metrics.aggregate import PAIR_COLUMNS, SAMPLE_COLUMNS, aggregate
 from coopmap.metrics.pose import AUC_NAME
 from coopmap.metrics.rows import Rows
 
+HEADLINE = "pose_trans_avg"
 SMALLEST_MASK_MEAN = 0.05
 BASELINE_COLUMNS = ((AUC_NAME,), ("trans_m", "rot_deg"))
 """Columns of :class:`Measures` for a prediction that consists of poses only."""
@@ -64,6 +65,16 @@ def _unpacked(state: list[Tensor] | Tensor, names: Sequence[str]) -> dict[str, F
     rows = dim_zero_cat(state) if len(state) else torch.zeros(0)
     columns = rows.double().cpu().view(-1, len(names)).unbind(dim=1)
     return {name: column.numpy() for name, column in zip(names, columns, strict=True)}
+
+
+def truth_warning(unmeasured: Collection[str], split: str) -> str | None:
+    """Warning about terms that are NaN because no sample has ground truth for them, or ``None``."""
+    if HEADLINE not in unmeasured:
+        return None
+    return (
+        f"{split}/{HEADLINE} is NaN, and so is all that needs known depth: no pixel of the split has any. Look at the "
+        "unit of the depth files, data.depth_root, data.depth.kind and data.depth.max_m; coopmap check compares them"
+    )
 
 
 def mask_warning(figures: Mapping[str, float], split: str) -> str | None:

@@ -13,7 +13,12 @@ class TermMeans:
 
     Ranks and batches may have different names (a batch with two views has no term of view 3), which rules out
     per-name reductions: ranks without a name would not take part.
+
+    Attributes:
+        unmeasured: names of which the latest :meth:`compute` found nothing measured on any rank.
     """
+
+    unmeasured: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -31,7 +36,8 @@ class TermMeans:
         Args:
             terms: by name.
             num_samples: of the batch.
-            measured: false for the terms that the batch holds nothing for: they do not count.
+            measured: share of the batch's samples that a term was measured on, 0 to 1; by default all. The others do
+                not count.
         """
         for name, value in terms.items():
             value = value.detach().double()
@@ -58,4 +64,5 @@ class TermMeans:
             both = torch.stack([sums, counts])
             distributed.all_reduce(both)
             sums, counts = both
+        self.unmeasured = tuple(name for name, count in zip(names, counts.tolist(), strict=True) if not count)
         return dict(zip(names, (sums / counts).float().unbind(), strict=True))

@@ -23,6 +23,7 @@ from coopmap.metrics import (
     mask_warning,
     measure,
     pose_rows,
+    truth_warning,
 )
 from coopmap.metrics.term_means import TermMeans
 from coopmap.training.counters import count_batches_anew
@@ -197,6 +198,8 @@ class PoseLearner(L.LightningModule):
             self.baseline_error.reset()
         terms = self.terms.compute(self.device)
         self.terms.reset()
+        if self.global_rank == 0 and (warning := truth_warning(self.terms.unmeasured, split)):
+            log.warning(warning)
         # Terms and metrics are reduced over all ranks already.
         self.log_dict({f"{split}/{name}": value for name, value in (terms | figures).items()}, sync_dist=False)
 

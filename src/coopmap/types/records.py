@@ -90,7 +90,7 @@ class Observation(TensorRecord):
         rays: calibrated (nominal) unit rays of the pixels, in the view's own frame; in a mosaic the cameras' lines of
             sight, which start at the cameras (``camera_pose``).
         depth_prior: measured range along ``rays``, 0 = unknown; ``None`` when there is no such sensor.
-        pose_prior: rough ``T_world_view`` (GPS, say); ``None`` when there is none.
+        pose_prior: rough ``T_world_view`` (GPS, say), in the world of ``Target.pose``; ``None`` when there is none.
         pose_sigma: standard deviation that the source of ``pose_prior`` states: meters along either horizontal axis,
             radians of yaw; ``None`` = exact.
         rays_given, depth_given, pose_given, rig_given: views whose rays, depth, pose or rig pose the model may use;
@@ -138,7 +138,8 @@ class Target(TensorRecord):
         depth: range along ``rays``, 0 = unknown.
         valid: depth is known.
         non_ambiguous: some camera covers the pixel (a fact of calibration).
-        pose: ``T_world_view``.
+        pose: ``T_world_view``; a world whose coordinates are kilometers is moved to the sample by whole kilometers,
+            since single precision would round those of a real map (UTM) by up to half a meter.
         is_metric: lengths of the sample are meters.
         is_synthetic: rendered rather than measured.
         moving: pixel shows a moving vehicle; ``None`` = nothing is known.

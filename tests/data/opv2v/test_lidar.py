@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pypcd4 import Encoding, PointCloud
 
 from coopmap.data.opv2v import CorruptFrameError, MissingFileError, read_agent
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.geometry.targets import SeenPoints
 
 
 def test_real_sweep_in_agent_axes(data_dir):
@@ -103,6 +106,26 @@ def test_points_hidden_from_the_camera_are_culled(real_yaml, cast_street, sweep_
     assert hidden_before > 0.02 * visible_before  # there is something to cull
     assert hidden_after < 0.005 * visible_after
     assert visible_after > (0.95 if merged else 0.98) * visible_before
+
+
+def test_each_camera_is_culled_by_its_own_focal_length(real_yaml, sweep_street):
+    """Of cameras with other lenses nothing is lost that would not be lost if all had that lens."""
+    rig, sweep = read_agent(real_yaml).rig, sweep_street()
+    points, spacing = drop_own_body(sweep), sample_spacing(sweep)
+    scale = np.array([1.0, 2.0, 0.5, 3.0])
+    matrices = rig.intrinsics * np.stack([scale, scale, np.ones(4)], axis=-1)[:, :, None]
+    matrices[:, :2, 2] = rig.intrinsics[:, :2, 2]
+
+    def kept(focal: np.ndarray, seen: SeenPoints) -> list[set[int]]:
+        culled = cull_hidden(seen, focal, spacing)
+        return [set(culled.pixel[culled.camera == camera].tolist()) for camera in range(4)]
+
+    seen = see(points, replace(rig, intrinsics=matrices))
+    together = kept(matrices[:, 0, 0], seen)
+    fronts = kept(np.full(4, matrices[0, 0, 0]), seen)
+    for camera, focal in enumerate(matrices[:, 0, 0]):
+        assert together[camera] == kept(np.full(4, focal), seen)[camera]
+    assert together[1:] != fronts[1:]  # the front camera's would lose others
 
 
 def test_open_road_is_not_culled(real_yaml):

@@ -1,4 +1,4 @@
-"""Depth sources: dense ``.npy``, CARLA-encoded PNG, or the LiDAR sweeps of the same tick.
+"""Depth sources: dense ``.npy``, CARLA-encoded or gray PNG, or the LiDAR sweeps of the same tick.
 
 Dense sources give range along the unit ray of each pixel, float32, 0 = unknown, at the cameras' resolution and in slot
 order; LiDAR gives the points that the cameras see.
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError, MissingFileError
+from coopmap.data.opv2v.gray_depth import GRAY_REMEDY, GrayDepthError, is_gray, read_gray_png
 from coopmap.data.opv2v.images import check_size, decode_png
 from coopmap.data.opv2v.index import FrameRef, SplitIndex
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
@@ -25,7 +26,7 @@ from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 from coopmap.geometry.se3_numpy import relative_pose, transform_points
 from coopmap.geometry.targets import SeenPoints
 
-SOURCES = ("auto", "npy", "png", "lidar")
+SOURCES = ("auto", "npy", "png", "gray", "lidar")
 KINDS = ("z", "ray")
 
 CARLA_FAR_M = 1000.0
@@ -72,8 +73,8 @@ def select_depth_source(
     """Choose the depth source of a split.
 
     ``auto`` with a depth root takes the dense ``.npy`` or else the CARLA PNGs in it; without, CARLA PNGs beside the
-    images or else LiDAR. It never falls back from a depth root to LiDAR: that would hide a mistyped path. Availability
-    is judged by the first frame of each scenario.
+    images or else LiDAR. It never falls back from a depth root to LiDAR: that would hide a mistyped path; ``gray`` has
+    to be asked for. Availability is judged by the first frame of each scenario.
 
     Args:
         index: the split.
@@ -99,6 +100,7 @@ def select_depth_source(
     sources: dict[str, DepthSource] = {
         "npy": DenseDepth(index, root, "{frame}_camera{camera}_depth.npy", kind, max_depth_m),
         "png": DenseDepth(index, root, "{frame}_depth{camera}.png", "z", max_depth_m),
+        "gray": DenseDepth(index, root, "{frame}_depth{camera}.png", "z", max_depth_m, is_gray=True),
         "lidar": LidarDepth(index, max_depth_m, merge_agents),
     }
     wanted = [source] if source != "auto" else ["png", "lidar"] if depth_root is None else ["npy", "png"]
@@ -118,7 +120,7 @@ def select_depth_source(
 
 @dataclass(frozen=True)
 class DenseDepth:
-    """One depth image per camera: float ``.npy``, or PNG in CARLA's 24-bit encoding.
+    """One depth image per camera: float ``.npy``, or PNG in CARLA's 24-bit encoding or 8-bit gray.
 
     Attributes:
         index: the split.
@@ -126,6 +128,7 @@ class DenseDepth:
         pattern: file name in terms of ``frame`` and ``camera`` (OPV2V number).
         kind: ``z`` or ``ray``.
         max_depth_m: longer ranges count as unknown.
+        is_gray: PNG files are 8-bit gray, whole meters, as OPV2V-H has them.
     """
 
     index: SplitIndex
@@ -133,7 +136,18 @@ class DenseDepth:
     pattern: str
     kind: str
     max_depth_m: float
+    is_gray: bool = False
     is_dense = True
+
+    @property
+    def is_png(self) -> bool:
+        """PNG rather than ``.npy``."""
+        return self.pattern.endswith(".png")
+
+    @property
+    def is_carla_png(self) -> bool:
+        """PNG in CARLA's 24-bit encoding."""
+        return self.is_png and not self.is_gray
 
     def first_path(self, ref: FrameRef, agent: str) -> Path:
         """See :class:`DepthSource`."""
@@ -150,7 +164,8 @@ class DenseDepth:
     def describe(self) -> str:
         """See :class:`DepthSource`."""
         content = "z-depth, converted to range" if self.kind == "z" else "range along the ray"
-        return f"depth: dense, {self.root}/**/{self.pattern} ({content}; up to {self.max_depth_m:g} m)"
+        encoding = ", 8-bit gray in meters" if self.is_gray else ""
+        return f"depth: dense, {self.root}/**/{self.pattern}{encoding} ({content}; up to {self.max_depth_m:g} m)"
 
     def path(self, ref: FrameRef, agent: str, camera: int) -> Path:
         """File of OPV2V camera number ``camera``."""
@@ -162,8 +177,8 @@ class DenseDepth:
         Raises:
             FrameError: if it is missing or damaged.
         """
-        read: Callable[[Path], np.ndarray] = _read_npy if self.pattern.endswith(".npy") else _read_carla_png
-        return read(self.path(ref, agent, camera))
+        read: Callable[[Path], np.ndarray] = _read_carla_png if self.is_png else _read_npy
+        return (read_gray_png if self.is_gray else read)(self.path(ref, agent, camera))
 
     def _read_agent(self, ref: FrameRef, agent: str, rig: Rig) -> Float32[np.ndarray, "k h w"]:
         depth = np.empty((len(rig.intrinsics), *rig.image_size), dtype=np.float32)
@@ -286,6 +301,8 @@ def _read_npy(path: Path) -> np.ndarray:
 def _read_carla_png(path: Path) -> Float32[np.ndarray, "h w"]:
     """Decode CARLA's depth camera: 24 bits over 1000 m, red the lowest byte, blue the highest."""
     image = decode_png(path, cv2.IMREAD_UNCHANGED)
+    if image.dtype == np.uint8 and is_gray(image):
+        raise GrayDepthError(path, "not CARLA-encoded depth: gray (R = G = B) is no 24-bit code", GRAY_REMEDY)
     if image.dtype != np.uint8 or image.ndim != 3:
         raise CorruptFrameError(
             path, "not CARLA-encoded depth: expected 8-bit RGB", "Write CARLA's 24-bit encoding, or .npy"

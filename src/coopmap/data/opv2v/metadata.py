@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from jaxtyping import Float, Int
 
+from coopmap.data.opv2v.claims import check_calibration_is_used, check_slots, is_roadside_unit
 from coopmap.data.opv2v.errors import CorruptFrameError, MetadataError, MissingFileError
 from coopmap.geometry.carla import BASIS_CV_UE, pose_cv_from_ue, pose_from_carla
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
@@ -21,7 +22,6 @@ from coopmap.geometry.se3_numpy import invert, relative_pose
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _VEHICLES = re.compile(rb"^vehicles:.*\n?(?:[ #-].*\n?|\n)*", re.MULTILINE)
-_IS_RSU = re.compile(rb"^RSU: *true", re.MULTILINE)
 
 _KMH = 1 / 3.6
 _EXTRINSIC_TOLERANCE = 0.01
@@ -83,7 +83,9 @@ def read_agent(path: Path | str, with_vehicles: bool = True) -> AgentMetadata:
     """
     path = Path(path)
     source = _Fields(path, _load(path, with_vehicles))
-    is_rsu = bool(source.content.get("RSU", False))  # a key of V2XSet's
+    if (is_rsu := is_roadside_unit(path, source.content)) and not with_vehicles:  # the ground is found by them
+        source = _Fields(path, _load(path, with_vehicles=True))
+    check_calibration_is_used(path, source.content)
     world_from_lidar = source.pose("lidar_pose")
     # The ego frame lies on the ground under the car; where the LiDAR is mounted in it is a fact of calibration.
     ego_from_lidar = relative_pose(source.pose("true_ego_pos"), world_from_lidar)
@@ -109,7 +111,7 @@ def read_agent(path: Path | str, with_vehicles: bool = True) -> AgentMetadata:
 def _load(path: Path, with_vehicles: bool) -> Mapping[Any, Any]:
     try:
         text = path.read_bytes()
-        if not with_vehicles and not _IS_RSU.search(text):  # a road-side unit finds the ground by the vehicles on it
+        if not with_vehicles:
             text = _VEHICLES.sub(b"", text)
         content = yaml.load(text, Loader=_Loader)
     except FileNotFoundError:
@@ -176,12 +178,14 @@ def _rig(source: _Fields, world_from_lidar: np.ndarray, ground_height: float) ->
         raise MetadataError(source.path, f"the cameras differ in image size: {sizes.tolist()}", "One size is supported")
     if (intrinsics[:, [0, 1], [0, 1]] <= 0).any() or (intrinsics[:, 0, 1] != 0).any():
         raise MetadataError(source.path, "an 'intrinsic' is no pinhole matrix without skew", "Expected fx, fy > 0")
-    return Rig(
+    rig = Rig(
         intrinsics=intrinsics,
         agent_from_camera=pose_cv_from_ue(lidar_from_camera),
         image_size=(int(sizes[0, 0]), int(sizes[0, 1])),
         ground_height_m=ground_height,
     )
+    check_slots(source.path, rig)
+    return rig
 
 
 def _vehicles(source: _Fields) -> VehicleBoxes:
