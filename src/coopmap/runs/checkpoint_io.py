@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,8 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from coopmap.config.checks import ConfigError
-from coopmap.models.torchfile import TorchFile
 from coopmap.report.files import replacing
-from coopmap.runs.seal import SealedStream, damage
-
-_whole: set[tuple[int, ...]] = set()
-"""Identity, size and time of files that were found whole, so that each is verified once per process."""
+from coopmap.runs.seal import SealedStream, remember_whole, verify
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -35,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 stream.close()
             except Exception as error:
                 raise _with_path(stream.error, path) if stream.error is not None else error from None
-        _whole.add(_identity(Path(path)))
+        remember_whole(Path(path))
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
         """Read a checkpoint; ``weights_only`` cannot be switched off."""
@@ -44,34 +39,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def _with_path(error: OSError, path: str | Path) -> OSError:
     return OSError(error.errno or errno.EIO, error.strerror, str(path))
-
-
-def verify(path: str | Path) -> None:
-    """Read a checkpoint once from end to end, and its structure.
-
-    Raises:
-        ConfigError: it is missing, cut off, or altered by as little as one bit; not what ``torch.save`` writes, or
-            hostile.
-    """
-    path = Path(path)
-    try:
-        if not os.path.lexists(path):
-            raise ConfigError(f"{path}: there is no such checkpoint")
-        if path.is_file() and _identity(path) in _whole:
-            return
-        if (reason := damage(path)) is not None:
-            raise ConfigError(f"{path}: cannot be read as a checkpoint: it {reason}")
-        TorchFile(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    _whole.add(_identity(path))
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    status = path.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -7,15 +7,20 @@ CRC-32 finds every error of up to 32 bits in a row and costs a second per GB; no
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from coopmap.config.checks import ConfigError
+
 MARK = b"coopmap crc32 "
 SEAL_BYTES = len(MARK) + 8
 _COMMENT_LENGTH = SEAL_BYTES.to_bytes(2, "little")
 _CHUNK = 1 << 20
+_whole: set[tuple[int, ...]] = set()
+"""Identity, size and time of files that were found whole, so that each is verified once per process."""
 
 
 class SealedStream:
@@ -108,3 +113,38 @@ def _unsealed_damage(path: Path) -> str | None:
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError):
         return "is not a whole torch.save archive (cut off?)"
     return None if broken is None else f"was altered after it was written ({broken})"
+
+
+def verify(path: str | Path) -> None:
+    """Read a checkpoint once from end to end, and its structure.
+
+    Raises:
+        ConfigError: it is missing, cut off, or altered by as little as one bit; not what ``torch.save`` writes, or
+            hostile.
+    """
+    from coopmap.models.torchfile import TorchFile
+
+    path = Path(path)
+    try:
+        if not os.path.lexists(path):
+            raise ConfigError(f"{path}: there is no such checkpoint")
+        if path.is_file() and _identity(path) in _whole:
+            return
+        if (reason := damage(path)) is not None:
+            raise ConfigError(f"{path}: cannot be read as a checkpoint: it {reason}")
+        TorchFile(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    remember_whole(path)
+
+
+def remember_whole(path: Path) -> None:
+    """Take note that a file is whole as it is now."""
+    _whole.add(_identity(path))
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
