@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from coopmap.config import Config, ConfigError, load_config
+from coopmap.config.compose import to_yaml
+from coopmap.runs.checkpoint_io import AtomicCheckpointIO
 from coopmap.runs.folder import RunFolder
+from coopmap.runs.lock import held
 from coopmap.runs.resume import differences, open_run
 
 
@@ -19,14 +22,18 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COOPMAP_RUN_DIR", "")  # restored afterwards; runs set it
+    monkeypatch.setenv("COOPMAP_RUN_CONFIG", "")  # restored afterwards; runs set it
+
+
+def save(file: Path, config: Config, step: int = 1) -> None:
+    """A checkpoint with a record alone."""
+    AtomicCheckpointIO().save_checkpoint({"global_step": step, "coopmap": {"config": to_yaml(config)}}, file)
 
 
 def make_run(config: Config, name: str, age: float = 0, **changes: object) -> RunFolder:
     run = RunFolder(Path(config.runs_root, config.experiment, name))
     run.record(replace(config, run_dir=str(run.path), **changes), [])
-    run.checkpoints.mkdir()
-    run.last_checkpoint.write_bytes(b"")
+    save(run.last_checkpoint, run.read_config())
     os.utime(run.last_checkpoint, (time.time() - age,) * 2)
     return run
 
@@ -73,8 +80,7 @@ def test_auto_continues_in_a_given_folder(config: Config, tmp_path: Path) -> Non
     assert open_run(config, [f"run_dir={run_dir}"])[1].resume_from is None
     run = RunFolder(run_dir)
     run.record(config, [])
-    run.checkpoints.mkdir()
-    run.last_checkpoint.write_bytes(b"")
+    save(run.last_checkpoint, config)
     assert open_run(config, [f"run_dir={run_dir}"])[1].resume_from == run.last_checkpoint
 
 
@@ -126,8 +132,8 @@ def test_differences_leave_volatile_keys_out(config: Config) -> None:
 def test_leftovers_of_a_killed_write_are_removed(config: Config) -> None:
     run = make_run(config, "run")
     (run.checkpoints / ".last.ckpt.123.tmp").write_bytes(b"half")
-    run.record(config, [])
-    assert [path.name for path in run.checkpoints.iterdir()] == ["last.ckpt"]
+    with held(run.path):
+        assert [path.name for path in run.checkpoints.iterdir()] == ["last.ckpt"]
 
 
 def test_log_goes_to_the_run_folder(tmp_path: Path) -> None:

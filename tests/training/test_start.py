@@ -30,7 +30,7 @@ class Failing(L.Callback):
 @pytest.fixture(autouse=True)
 def _without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("COOPMAP_RUN_DIR", "")  # restored afterwards; runs set it
+    monkeypatch.setenv("COOPMAP_RUN_CONFIG", "")  # restored afterwards; runs set it
 
 
 @pytest.mark.parametrize(

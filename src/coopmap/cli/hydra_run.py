@@ -14,7 +14,7 @@ from coopmap.cli.arguments import Arguments
 from coopmap.cli.errors import user_errors
 from coopmap.config import Config, conf_dir, load_config
 from coopmap.config.compose import VERSION_BASE, complete_overrides, explained, register_schema, to_config
-from coopmap.runs.folder import launched_run
+from coopmap.runs.folder import launched_config
 
 Task = Callable[[Config, list[str]], float | None]
 
@@ -25,8 +25,8 @@ def run_composed(task: Task, found: Arguments) -> None:
     Raises:
         ConfigError: the configuration cannot work.
     """
-    if (run := launched_run()) is not None:
-        task(run.read_config(), [])
+    if (config := launched_config()) is not None:
+        task(config, [])
     elif found.flags:
         _run_hydra(task, found)
     else:

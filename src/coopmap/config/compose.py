@@ -13,6 +13,7 @@ from coopmap.config.errors import as_shown, config_keys
 from coopmap.config.groups import conf_dir, config_groups
 from coopmap.config.machine import detect_machine
 from coopmap.config.overrides import apply_overrides, parse_override
+from coopmap.config.plain_yaml import check_plain_yaml
 from coopmap.config.run_id import register_resolvers
 from coopmap.config.schema import Config
 
@@ -61,6 +62,7 @@ def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
         ConfigError: a key or value is wrong, or an override names a config group: the stored configuration has none.
     """
     try:
+        check_plain_yaml(text)
         config = OmegaConf.merge(empty_config(), OmegaConf.create(text))
         assert isinstance(config, DictConfig)
         OmegaConf.set_struct(config, True)

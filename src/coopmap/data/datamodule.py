@@ -277,8 +277,17 @@ class OPV2VDataModule(L.LightningDataModule):
         Raises:
             ConfigError: if the run was made with other settings, or before batches were numbered over all ranks.
         """
+        self.check_state(state_dict)
+        self._position, self._group = continued(state_dict, self._rank()[1], self._accumulate)
+
+    def check_state(self, state_dict: dict[str, Any]) -> None:
+        """See that a saved position means the same here.
+
+        Raises:
+            ConfigError: see :meth:`load_state_dict`.
+        """
         for key, value in (("seed", self.seed), ("data.steps_per_epoch", self.config.steps_per_epoch)):
-            saved = state_dict[key.removeprefix("data.")]
+            saved = state_dict.get(key.removeprefix("data."))
             if saved != value:
                 raise ConfigError(f"cannot resume: the run was made with {key}={saved}, now it is {value}")
         if "micro_batch" not in state_dict:
@@ -286,7 +295,6 @@ class OPV2VDataModule(L.LightningDataModule):
                 "cannot resume: the checkpoint was written before batches were numbered over all ranks (its data state "
                 "has no micro_batch); start a new run from its weights: model.weights=<checkpoint>"
             )
-        self._position, self._group = continued(state_dict, self._rank()[1], self._accumulate)
 
 
 def prepare_worker(worker: int) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from coopmap.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, EncoderKind, fetch, read_config, read_license
 from coopmap.models.lora import merged_state
-from coopmap.models.torchfile import TensorRef, TorchFile
+from coopmap.models.torchfile import TorchFile
+from coopmap.models.unpickling import TensorRef
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 DINOV2_ONLY = "mask_token"

@@ -84,7 +84,7 @@ def _named(name: str, runs_root: str | Path) -> Iterator[Path]:
 
 def _latest(runs_root: str | Path, asked: str) -> RunFolder:
     checkpoints = (file for run in runs_below(runs_root) for file in run.glob("checkpoints/*.ckpt"))
-    newest = max(checkpoints, key=lambda file: file.stat().st_mtime, default=None)
+    newest = max(checkpoints, key=lambda file: file.lstat().st_mtime, default=None)
     if newest is None:
         raise ConfigError(f"{asked}: no run below {runs_root} has a checkpoint yet")
     return RunFolder(newest.parents[1])

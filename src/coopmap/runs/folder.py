@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
+from coopmap.config.plain_yaml import check_plain_yaml
 from coopmap.report.files import write_json, write_text
 from coopmap.runs.outputs import make_output_folder
 from coopmap.runs.provenance import git_revision
 
 log = logging.getLogger(__name__)
 
-RUN_DIR_VARIABLE = "COOPMAP_RUN_DIR"
-"""Passes the run folder to the processes that Lightning starts for further devices."""
+CONFIG_VARIABLE = "COOPMAP_RUN_CONFIG"
+"""Passes the configuration to the processes that Lightning starts for further devices; the folder has the last one."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class RunFolder:
         return self.checkpoints / "best.ckpt"
 
     @property
+    def starts_file(self) -> Path:
+        """Command, revision and versions of every start."""
+        return self.path / "starts.json"
+
+    @property
     def metrics_file(self) -> Path:
         """Final metrics; written when the run is finished."""
         return self.path / "metrics.json"
@@ -74,17 +81,49 @@ class RunFolder:
         return self.metrics_file.exists()
 
     def read_config(self, overrides: Iterable[str] = ()) -> Config:
-        """The stored configuration, with overrides on top."""
-        if not self.config_file.is_file():
+        """The stored configuration, with overrides on top.
+
+        Raises:
+            ConfigError: there is none, it cannot be read, or an override is wrong.
+        """
+        return from_yaml(self.read_config_text(), list(overrides))
+
+    def read_config_text(self) -> str:
+        """Content of ``config.yaml``.
+
+        Raises:
+            ConfigError: there is none, or it is no configuration.
+        """
+        file = self.config_file
+        if not file.is_file():
             raise ConfigError(f"{self.path}: not a run folder, it has no config.yaml")
-        return from_yaml(self.config_file.read_text(), list(overrides))
+        try:
+            text = file.read_text(encoding="utf-8")
+            check_plain_yaml(text)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file}: cannot be read as the configuration of a run ({error})") from None
+        return text
+
+    def read_starts(self) -> list[dict[str, Any]]:
+        """Records of all starts so far, oldest first.
+
+        Raises:
+            ConfigError: ``starts.json`` is not a list of records.
+        """
+        try:
+            starts = json.loads(self.starts_file.read_text(encoding="utf-8"))
+            if isinstance(starts, list) and all(isinstance(start, dict) for start in starts):
+                return starts
+            reason = "not a list of records"
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError) as error:
+            reason = str(error)
+        raise ConfigError(f"{self.starts_file}: empty, cut off or damaged ({reason})")
 
     def record(self, config: Config, overrides: Iterable[str]) -> None:
-        """Record configuration, command, revision and versions. Rank 0 only."""
+        """Record configuration, command, revision and versions. Rank 0 only, and a resumed run once it has loaded."""
         make_output_folder(self.path)
-        # left by a run that was killed while writing
-        for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
-            leftover.unlink(missing_ok=True)
         self.metrics_file.unlink(missing_ok=True)  # a finished run that resumes is unfinished
         write_text(to_yaml(config), self.config_file)
         start = {
@@ -97,13 +136,25 @@ class RunFolder:
             "python": platform.python_version(),
             "versions": {name: version(name) for name in ("coopmap", "torch", "lightning")},
         }
-        file = self.path / "starts.json"
-        starts = json.loads(file.read_text()) if file.exists() else []
-        write_json([*starts, start], file)
-        os.environ[RUN_DIR_VARIABLE] = str(self.path)
+        try:
+            starts = self.read_starts()
+        except ConfigError as error:
+            log.warning("%s: kept as %s, a new one is begun", error, set_aside(self.starts_file).name)
+            starts = []
+        write_json([*starts, start], self.starts_file)
 
 
-def launched_run() -> RunFolder | None:
-    """The run for which Lightning started this process from rank 0; its stored configuration has all settings."""
-    path = os.environ.get(RUN_DIR_VARIABLE)
-    return RunFolder(Path(path)) if path and int(os.environ.get("LOCAL_RANK", 0)) > 0 else None
+def set_aside(file: Path) -> Path:
+    """Rename a damaged file to ``NAME.damaged.EXTENSION``, so that a new one can be begun."""
+    return file.replace(file.with_name(f"{file.stem}.damaged{file.suffix}"))
+
+
+def hand_over(config: Config) -> None:
+    """Give the configuration to the processes that Lightning starts for further devices."""
+    os.environ[CONFIG_VARIABLE] = to_yaml(config)
+
+
+def launched_config() -> Config | None:
+    """The configuration of the run for which Lightning started this process from rank 0."""
+    text = os.environ.get(CONFIG_VARIABLE)
+    return from_yaml(text) if text and int(os.environ.get("LOCAL_RANK", 0)) > 0 else None

@@ -16,8 +16,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from coopmap.config import Config
+from coopmap.config import Config, ConfigError
 from coopmap.report.files import write_csv, write_json
+from coopmap.runs.folder import set_aside
 from coopmap.runs.logs import is_other_rank
 from coopmap.runs.metrics_file import read_metrics
 
@@ -66,7 +67,11 @@ class MetricsCsv(Logger):
         self._opened = True
         if not self.file.exists():
             return
-        rows = [row for row in read_metrics(self.file) if row["step"] < self._start_step]
+        try:
+            rows = [row for row in read_metrics(self.file) if row["step"] < self._start_step]
+        except ConfigError as error:
+            log.warning("%s: kept as %s, a new one is begun", error, set_aside(self.file).name)
+            return
         self._columns = list(dict.fromkeys(["step", *(name for row in rows for name in row)]))
         self._write(rows)
 

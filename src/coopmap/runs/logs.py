@@ -27,8 +27,13 @@ class _Stdout(logging.StreamHandler):
         return sys.stdout
 
 
-def log_to(file: Path | None) -> None:
-    """Send the program's log to standard output and to a file; ranks above 0 only warn."""
+def log_to(file: Path | None, hold_back: bool = False) -> None:
+    """Send the program's log to standard output and to a file; ranks above 0 only warn.
+
+    Args:
+        file: to append to.
+        hold_back: until :func:`release_log`; what never is released is not written.
+    """
     root = logging.getLogger("coopmap")
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -37,10 +42,43 @@ def log_to(file: Path | None) -> None:
     root.propagate = False
     handlers: list[logging.Handler] = [_Stdout()]
     if file is not None and not is_other_rank():
-        make_output_folder(file.parent)
-        handlers.append(logging.FileHandler(file))
+        handlers.append(_LogFile(file, hold_back))
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
         root.addHandler(handler)
+
+
+def release_log() -> None:
+    """Write what the log of a run has held back, and from now on every line at once."""
+    for handler in logging.getLogger("coopmap").handlers:
+        if isinstance(handler, _LogFile):
+            handler.release()
+
+
+class _LogFile(logging.FileHandler):
+    """A file that cannot be written to costs its own lines, and one warning, but no run."""
+
+    def __init__(self, file: Path, hold_back: bool) -> None:
+        super().__init__(file, delay=True, encoding="utf-8")
+        self._held_back: list[logging.LogRecord] | None = [] if hold_back else None
+        if not hold_back:
+            make_output_folder(file.parent)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._held_back is None:
+            super().emit(record)
+        else:
+            self._held_back.append(record)
+
+    def release(self) -> None:
+        """Stop holding back."""
+        records, self._held_back = self._held_back or [], None
+        for record in records:
+            self.emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Warn once."""
+        print(f"{self.baseFilename}: cannot be written ({sys.exc_info()[1]}); the log goes on here", file=sys.stderr)
+        logging.getLogger("coopmap").removeHandler(self)

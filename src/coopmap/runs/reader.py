@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from coopmap.config import ConfigError
+from coopmap.config.plain_yaml import check_plain_yaml
 from coopmap.runs.find import find_run
 from coopmap.runs.metrics_file import read_metrics
 
@@ -143,9 +144,9 @@ def read_run(folder: Path) -> Run:
     """
     try:
         rows = read_metrics(folder / "metrics.csv")
-        settings = flatten(yaml.safe_load((folder / "config.yaml").read_text()))
+        settings = read_settings(folder / "config.yaml")
         starts, facts = _json(folder / "starts.json", []), _json(folder / "model.json", {})
-    except (ValueError, KeyError, yaml.YAMLError) as error:  # JSON's errors are ValueErrors
+    except ConfigError as error:
         raise ConfigError(f"{folder}: cannot be read as a run: {error}") from None
     validations = [
         {STEPS: row["step"], **row} for row in rows if any(name.startswith("val/") for name in row)
@@ -162,8 +163,25 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def read_settings(file: Path) -> dict[str, Any]:
+    """A stored configuration by dotted key, unchecked: also of runs that an older version of the program made.
+
+    Raises:
+        ConfigError: the file is empty, cut off or damaged.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        check_plain_yaml(text)
+        return flatten(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: empty, cut off or damaged ({error})") from None
+
+
 def _json(file: Path, default: Any) -> Any:
-    return json.loads(file.read_text()) if file.is_file() else default
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else default
+    except (ValueError, RecursionError) as error:  # JSON's errors are ValueErrors
+        raise ConfigError(f"{file}: empty, cut off or damaged ({error})") from None
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

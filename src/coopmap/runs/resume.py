@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from coopmap.config import Config, ConfigError
-from coopmap.config.compose import to_yaml
+from coopmap.config.compose import from_yaml, to_yaml
+from coopmap.config.plain_yaml import check_plain_yaml
 from coopmap.runs.find import find_run
-from coopmap.runs.folder import RunFolder, launched_run
+from coopmap.runs.folder import RunFolder, launched_config
 from coopmap.runs.reader import flatten
+from coopmap.runs.stored import open_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +27,14 @@ CONTINUABLE_KEYS = (*VOLATILE_KEYS, "trainer.devices", "trainer.num_nodes")
 
 
 def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, RunFolder]:
-    """Determine a run's folder and the checkpoint it resumes from; creates nothing.
+    """Determine a run's folder and the checkpoint it resumes from; creates nothing and changes nothing.
 
     ``resume=auto`` continues ``run_dir`` if that was given and holds a checkpoint, else the newest unfinished run of
     the experiment that has one and whose configuration equals this one up to :data:`CONTINUABLE_KEYS`; else a new run
     starts. ``resume=latest``, the name of a run and its folder continue that run with its stored configuration.
     ``resume=<checkpoint>`` starts a new run from there.
+
+    A run is continued from its last checkpoint or, if that is damaged, from the newest that is not.
 
     Args:
         config: as composed.
@@ -40,10 +44,10 @@ def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, Run
         The configuration to run with, with resolved ``run_dir`` and ``resume`` (a checkpoint or null), and the folder.
 
     Raises:
-        ConfigError: nothing to resume at the given place, or a new run would overwrite another.
+        ConfigError: nothing to resume at the given place, all of it is damaged, or a new run would overwrite another.
     """
-    if (launched := launched_run()) is not None:
-        return config, replace(launched, resume_from=Path(config.resume) if config.resume else None)
+    if launched_config() is not None:
+        return config, RunFolder(Path(config.run_dir), Path(config.resume) if config.resume else None)
     config, run = _choose_run(config, list(overrides))
     return replace(config, resume=str(run.resume_from) if run.resume_from else None, run_dir=str(run.path)), run
 
@@ -54,51 +58,142 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         given = any(override.startswith("run_dir=") for override in overrides)
         found = _continue_given(config, run) if given else _newest_continuable(config)
         if found is not None:
-            return config, replace(found, resume_from=found.last_checkpoint)
+            return config, found
         log.info("resume=auto: nothing to resume, starting a new run")
     elif config.resume is not None and Path(config.resume).is_file():
+        open_checkpoint(config.resume, whole=True)
+        _refuse_other_weights(overrides)
         run = replace(run, resume_from=Path(config.resume))
     elif config.resume is not None:
-        old = _named_run(config.resume, config.runs_root)
-        kept = [
-            text
-            for text in overrides
-            if not text.startswith(("resume=", "machine=", "preset=", "run_dir=", "runs_root="))
-        ]
-        return old.read_config(kept), replace(old, resume_from=old.last_checkpoint)
+        return _continue_stored(config, overrides)
     if run.last_checkpoint.exists():
         raise ConfigError(f"run_dir={run.path}: already holds a run; resume it with resume=auto or choose another")
     return config, run
 
 
+def _continue_stored(config: Config, overrides: list[str]) -> tuple[Config, RunFolder]:
+    """Continue a run with its stored configuration and the changes that were asked for."""
+    old = _named_run(str(config.resume), config.runs_root)
+    elsewhere = [text for text in overrides if text.startswith("run_dir=")]
+    if elsewhere and Path(config.run_dir).resolve() != old.path.resolve():
+        raise ConfigError(
+            f"resume={config.resume} {elsewhere[-1]}: a run continues in its own folder; copy the folder, or start a "
+            f"new run from its checkpoint: resume={old.last_checkpoint}"
+        )
+    _refuse_other_weights(overrides)
+    old = replace(old, resume_from=newest_whole_checkpoint(old))
+    settled = stored_config(old, applied(overrides))
+    for line in differences(stored_config(old), settled):
+        log.info("resume: from here on %s", line)
+    return settled, old
+
+
+def applied(overrides: Iterable[str]) -> list[str]:
+    """Of the arguments of a command line, those that change the stored configuration of the run that it resumes."""
+    beside = ("resume=", "machine=", "preset=", "run_dir=", "runs_root=")
+    return [text for text in overrides if not text.startswith(beside)]
+
+
+def _refuse_other_weights(overrides: Iterable[str]) -> None:
+    for text in overrides:
+        if text.startswith("model.weights") and not text.endswith("=null"):
+            raise ConfigError(
+                f"{text}: a run that resumes takes its weights from its checkpoint; leave one of both out"
+            )
+
+
 def _named_run(name: str, runs_root: str) -> RunFolder:
     try:
-        old = find_run(name, runs_root, key="resume")
+        return find_run(name, runs_root, key="resume")
     except ConfigError as error:
         raise ConfigError(f"{error} (expected auto, latest, a run's name, a run folder or a checkpoint file)") from None
-    if not old.last_checkpoint.exists():
-        raise ConfigError(f"resume={name}: there is no checkpoints/last.ckpt in {old.path}")
-    return old
 
 
 def _continue_given(config: Config, run: RunFolder) -> RunFolder | None:
-    if not run.last_checkpoint.exists():
+    if not checkpoints_of(run):
         return None
-    for line in differences(run.read_config(), config):
+    run = replace(run, resume_from=newest_whole_checkpoint(run))
+    for line in differences(stored_config(run), config):
         log.warning("resume=auto: the stored configuration differs: %s", line)
     return run
 
 
 def _newest_continuable(config: Config) -> RunFolder | None:
-    folders = Path(config.runs_root, config.experiment).glob("*/checkpoints/last.ckpt")
-    for checkpoint in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
-        run = RunFolder(checkpoint.parents[1])
-        if run.is_finished:
+    runs = [RunFolder(path.parent) for path in Path(config.runs_root, config.experiment).glob("*/checkpoints")]
+    unfinished = {run: files for run in runs if not run.is_finished and (files := checkpoints_of(run))}
+    for run in sorted(unfinished, key=lambda run: max(map(_written, unfinished[run])), reverse=True):
+        try:
+            found = replace(run, resume_from=newest_whole_checkpoint(run))
+            changed = differences(stored_config(found), config)
+        except (ConfigError, OSError) as error:
+            log.warning("resume=auto: passing over %s: %s", run.path, str(error).splitlines()[0])
             continue
-        if not (changed := differences(run.read_config(), config)):
-            return run
+        if not changed:
+            return found
         log.info("resume=auto: not resuming %s, its configuration differs: %s", run.path, "; ".join(changed))
     return None
+
+
+def checkpoints_of(run: RunFolder) -> list[Path]:
+    """All checkpoints of a run, damaged ones included; the one that training left last is first."""
+    if not run.checkpoints.is_dir():
+        return []
+    return sorted(run.checkpoints.glob("*.ckpt"), key=lambda file: (file != run.last_checkpoint, -_written(file)))
+
+
+def _written(file: Path) -> float:
+    return file.lstat().st_mtime
+
+
+def newest_whole_checkpoint(run: RunFolder) -> Path:
+    """The last checkpoint of a run or, with a warning, the one of most steps among those that are not damaged.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    reasons: list[str] = []
+    whole: list[tuple[int, Path]] = []
+    for file in checkpoints_of(run):
+        try:
+            whole.append((open_checkpoint(file, whole=True).step or 0, file))
+        except ConfigError as error:
+            reasons.append(str(error))
+            continue
+        if file == run.last_checkpoint:
+            return file
+    if not whole:
+        raise ConfigError(f"{run.path}: {'; '.join(reasons) or 'there is no checkpoints/last.ckpt in it'}")
+    step, newest = max(whole)
+    reasons = reasons or [f"{run.last_checkpoint}: there is no such checkpoint"]
+    log.warning("resume: %s; continuing from %s, step %d", "; ".join(reasons), newest.name, step)
+    return newest
+
+
+def stored_config(run: RunFolder, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of the run; that in its checkpoint if ``config.yaml`` is missing or damaged.
+
+    Raises:
+        ConfigError: neither can be read, or an override is wrong.
+    """
+    assert run.resume_from is not None
+    copy = str(open_checkpoint(run.resume_from).record["config"])
+    try:
+        text = run.read_config_text()
+        lacking = _keys(copy) - (present := _keys(text))
+        if lacking and present < _keys(copy):
+            raise ConfigError(f"{run.config_file}: cut off, {len(lacking)} keys are missing")
+    except ConfigError as error:
+        log.warning("resume: %s; the configuration is taken from %s", error, run.resume_from.name)
+        text = copy
+    return from_yaml(text, list(overrides))
+
+
+def _keys(text: str) -> set[str]:
+    check_plain_yaml(text)
+    try:
+        return set(flatten(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))))
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise ConfigError(f"not the configuration of a run ({error})") from None
 
 
 def differences(stored: Config, current: Config) -> list[str]:

@@ -63,17 +63,24 @@ class StoredCheckpoint:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def open_checkpoint(path: str | Path) -> StoredCheckpoint:
+def open_checkpoint(path: str | Path, whole: bool = False) -> StoredCheckpoint:
     """Open a checkpoint of a run; executes no code from the file.
 
+    Args:
+        path: of the file.
+        whole: read all of it to see that nothing was cut off or altered, not just its structure.
+
     Raises:
-        ConfigError: it is missing, unreadable, or not one of ours.
+        ConfigError: it is missing, unreadable, damaged, or not one of ours.
     """
     from coopmap.models.sources import read_plain
+    from coopmap.runs.seal import verify
 
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such checkpoint")
+    if whole:
+        verify(path)
     try:
         content = read_plain(path)
     except ValueError as error:

@@ -13,7 +13,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
@@ -25,12 +24,14 @@ from coopmap.data import OPV2VDataModule
 from coopmap.losses import build_loss
 from coopmap.models import build_model, build_model_and_record
 from coopmap.models.sources import read_record
-from coopmap.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from coopmap.runs.checkpoint_io import AtomicCheckpointIO
 from coopmap.runs.folder import RunFolder
 from coopmap.runs.loggers import build_loggers
 from coopmap.runs.provenance import git_revision
+from coopmap.runs.stored import open_checkpoint
 from coopmap.training.adaptation import adapt
 from coopmap.training.callbacks import (
+    BestCheckpoint,
     Description,
     LastCheckpoint,
     ModelFacts,
@@ -109,14 +110,7 @@ def build_callbacks(
 ) -> tuple[ValidationHistory, list[L.Callback]]:
     """All callbacks, and the one among them that holds the validation metrics."""
     history = ValidationHistory()
-    best = ModelCheckpoint(
-        dirpath=run.checkpoints,
-        filename="best",
-        monitor=config.checkpoint.monitor,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,
-    )
+    best = BestCheckpoint(run.best_checkpoint, config.checkpoint.monitor)
     last = LastCheckpoint(run.last_checkpoint, config.checkpoint)  # after `best`, whose state it keeps
     callbacks = [
         *extra,
@@ -134,7 +128,7 @@ def build_callbacks(
 
 def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
     """Lightning's trainer with ``config.trainer`` passed on unchanged."""
-    start_step = 0 if run.resume_from is None else int(read_checkpoint(run.resume_from)["global_step"])
+    start_step = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
     return L.Trainer(
         **trainer_options(config),
         logger=build_loggers(config, run.path, start_step),
@@ -184,7 +178,7 @@ def validate_best(
     """Metrics of the best checkpoint, measured from the file; the module then holds its weights."""
     if trainer.fast_dev_run or not run.best_checkpoint.exists():  # type: ignore[attr-defined]
         return {}
-    step = int(read_checkpoint(run.best_checkpoint)["global_step"])
+    step = open_checkpoint(run.best_checkpoint, whole=True).step
     log.info("measuring the best checkpoint again (step %d)", step)
     loggers, trainer.loggers = trainer.loggers, []
     try:

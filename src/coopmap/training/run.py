@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,16 @@ from coopmap.config import Config
 from coopmap.data import OPV2VDataModule
 from coopmap.models.compilation import compile_blocks
 from coopmap.report.files import write_json
-from coopmap.runs.folder import RunFolder
+from coopmap.runs.folder import RunFolder, hand_over
+from coopmap.runs.lock import held
 from coopmap.runs.loggers import close_loggers
 from coopmap.runs.logs import is_other_rank, log_to
 from coopmap.runs.next_steps import print_next_steps
 from coopmap.runs.provenance import git_revision
 from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves
 from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
+from coopmap.training.callbacks import ValidationHistory
+from coopmap.training.continuing import RecordStart, check_resumable
 from coopmap.training.module import PoseLearner
 from coopmap.training.pictures import write_example
 from coopmap.training.start import failed_start_leaves_nothing, report_start
@@ -62,24 +66,49 @@ def run_training(
         callbacks: further ones, called first.
         started: when the program began, on the monotonic clock.
     """
-    with failed_start_leaves_nothing(run):
-        log_to(run.path / "train.log")
-        if not is_other_rank():
-            run.record(config, overrides)
+    with failed_start_leaves_nothing(run), nullcontext() if is_other_rank() else held(run.path):
+        log_to(run.path / "train.log", hold_back=run.resume_from is not None)
         log.info("%s on machine=%s, run folder %s", config.experiment, config.machine, run.path)
-        report_start(config)
-
-        datamodule = build_datamodule(config)
-        datamodule.check()
-        L.seed_everything(config.seed, verbose=False)
-        module = build_module(config)
-        if config.model.compile:
-            compile_blocks(module)
-        module.teacher = build_teacher(config)
-        history, all_callbacks = build_callbacks(config, run, callbacks)
-        trainer = build_trainer(config, run, all_callbacks)
+        start = RecordStart(run, config, overrides)
+        if not is_other_rank():
+            hand_over(config)
+            if run.resume_from is None:
+                start.record()
+        trainer, module, datamodule, history = build(config, run, [start, *callbacks])
         fit(trainer, module, datamodule, config, run)
+        if not is_other_rank() and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            start.record()  # of a run that had all its steps
+        return finish(config, run, trainer, module, datamodule, history, started)
 
+
+def build(
+    config: Config, run: RunFolder, callbacks: Sequence[L.Callback]
+) -> tuple[L.Trainer, PoseLearner, OPV2VDataModule, ValidationHistory]:
+    """All parts of a run; what cannot work ends it here."""
+    report_start(config)
+    datamodule = build_datamodule(config)
+    datamodule.check()
+    L.seed_everything(config.seed, verbose=False)
+    module = build_module(config)
+    if run.resume_from is not None:
+        check_resumable(run, module, datamodule, config.optim)
+    if config.model.compile:
+        compile_blocks(module)
+    module.teacher = build_teacher(config)
+    history, all_callbacks = build_callbacks(config, run, callbacks)
+    return build_trainer(config, run, all_callbacks), module, datamodule, history
+
+
+def finish(
+    config: Config,
+    run: RunFolder,
+    trainer: L.Trainer,
+    module: PoseLearner,
+    datamodule: OPV2VDataModule,
+    history: ValidationHistory,
+    started: float,
+) -> TrainingResult:
+    """Measure the best checkpoint and write down what came out."""
     validations = list(history.entries)  # loading a checkpoint takes callbacks back as well
     best = validate_best(trainer, module, datamodule, run)
     summary = {

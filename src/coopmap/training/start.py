@@ -11,12 +11,13 @@ from pathlib import Path
 from coopmap.config import Config, ConfigError
 from coopmap.config.machine import check_gpus
 from coopmap.runs.folder import RunFolder
+from coopmap.runs.lock import LOCK_FILE
 from coopmap.runs.logs import is_other_rank, log_to
 
 log = logging.getLogger(__name__)
 
 WEIGHTS_HINT = "model.weights=facebook/map-anything-apache, or a file, or a checkpoint of another run (docs/weights.md)"
-START_FILES = {"config.yaml", "starts.json", "train.log", ".gitignore"}
+START_FILES = {"config.yaml", "starts.json", "train.log", ".gitignore", LOCK_FILE}
 """Files that a run writes before it trains or validates anything."""
 
 

@@ -1,5 +1,6 @@
 """Callbacks of training."""
 
+from coopmap.training.callbacks.best_checkpoint import BestCheckpoint
 from coopmap.training.callbacks.description import Description
 from coopmap.training.callbacks.history import ValidationHistory
 from coopmap.training.callbacks.last_checkpoint import LastCheckpoint
@@ -9,6 +10,7 @@ from coopmap.training.callbacks.stop_signal import StopOnSignal
 from coopmap.training.callbacks.timing import StepTiming
 
 __all__ = [
+    "BestCheckpoint",
     "Description",
     "LastCheckpoint",
     "ModelFacts",
