@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from coopmap.evaluation.confidence import COVERAGES, calibration_error, confidence_summary, reliability, risk_coverage
+from coopmap.evaluation.confidence import (
+    COVERAGES,
+    abstaining,
+    calibration_error,
+    confidence_summary,
+    reliability,
+    risk_coverage,
+)
 
 
 def pairs_of(**columns: list[float]) -> dict[str, np.ndarray]:
@@ -24,6 +31,23 @@ def test_the_least_confident_are_left_out_first() -> None:
     assert [rows[share]["failures"] for share in (0.25, 0.5, 0.75, 1.0)] == pytest.approx([0, 0.5, 2 / 3, 0.75])
     assert rows[0.75]["least_confidence"] == 0.4
     assert rows[1.0]["pairs"] == 4
+
+
+def test_a_model_that_may_abstain_answers_the_confident_pairs() -> None:
+    pairs = pairs_of(
+        confidence=[0.2, 0.95, math.nan, 0.6, 0.4],
+        trans_m=[2.5, 0.5, 99.0, 1.5, 9.0],
+        rot_deg=[1.0, 2.0, 0.0, 6.0, 1.0],
+    )
+    rows = {row["confidence"]: row for row in abstaining(pairs)}
+    assert [row["apply_rate"] for row in rows.values()] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.2])
+    assert [rows[0.0][f"recall_{limit}m_5deg"] for limit in (1, 2, 3)] == pytest.approx([0.25, 0.25, 0.5])
+    assert [rows[0.5][f"recall_{limit}m_5deg"] for limit in (1, 2, 3)] == pytest.approx([0.5, 0.5, 0.5])
+    assert rows[0.5]["trans_m_median"] == pytest.approx(1.0)
+    assert rows[0.0]["trans_m_p95"] == pytest.approx(np.quantile([2.5, 0.5, 1.5, 9.0], 0.95))
+    assert rows[0.9]["pairs"] == 1
+    nobody = {row["confidence"]: row for row in abstaining(pairs_of(confidence=[0.1], trans_m=[1.0]))}[0.9]
+    assert (nobody["apply_rate"], nobody["recall_1m_5deg"], nobody["rot_deg_p90"]) == (0.0, None, None)
 
 
 def test_what_was_expected_and_what_came_true() -> None:

@@ -152,7 +152,8 @@ def test_options_are_read() -> None:
     assert study.overrides == ("data.root=/x", "seed=3")
     assert study_of("a", "b", "split=test")[0].runs == ["a", "b"]
     default = study_of("runs=a")[1]
-    assert [SWEEPS.index(level.sweeps[0]) for level in default.levels] == [0] * 6 + [1] * 5 + [2] * 5
+    assert [SWEEPS.index(level.sweeps[0]) for level in default.levels] == [0] * 7 + [1] * 6 + [2] * 5
+    assert max(level.trans_m for level in default.levels) == max(level.rot_deg for level in default.levels) == 10
 
 
 def run(seed: int = 0, experiment: str = "four_camera") -> Run:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from coopmap.config import ConfigError
@@ -60,6 +61,9 @@ def test_bounds_and_baselines_stand_beside_the_model_for_every_kind_of_pair(chec
     assert "gps_icp" not in result.summary["methods"]
     assert result.summary["methods"]["bound"]["trans_m"]["median"] < 2  # patches of 45 degrees
     assert len(column(pairs, "bound_trans_m")) == 6
+    rates = {method: row["apply_rate"]["mean"] for method, row in result.summary["methods"].items()}
+    assert (rates["model"], rates["gps"]) == (1.0, 1.0)
+    assert rates["matching"] == pytest.approx(sum(column(samples, "matching_answered")) / 2)
     assert set(column(samples, "bound_answered")) == {1.0}
     answered = [row["matching_trans_m"] != "" for row in pairs]
     assert sum(answered) == result.summary["methods"]["matching"]["trans_m"]["count"]
@@ -71,7 +75,21 @@ def test_bounds_and_baselines_stand_beside_the_model_for_every_kind_of_pair(chec
                 sum(answered) if method == "matching" else 6
             )
     headings = column(pairs, "heading_deg")
-    assert [row["pairs"] for row in result.summary["breakdown"]["difference of headings (deg)"]] == [
+    by_heading = result.summary["breakdown"]["difference of headings (deg)"]
+    assert [row["bin"].split(":")[0] for row in by_heading] == ["same", "crossing", "opposite"]
+    for row, (low, high) in zip(by_heading, ((0, 45), (45, 135), (135, 181)), strict=True):
+        errors = [
+            (float(pair["trans_m"]), float(pair["rot_deg"]))
+            for pair in pairs
+            if low <= float(pair["heading_deg"]) < high
+        ]
+        for limit in (1, 2, 3) if errors else ():
+            right = sum(trans_m <= limit and rot_deg <= 5 for trans_m, rot_deg in errors) / len(errors)
+            assert row["methods"]["model"][f"recall_{limit}m_5deg"] == pytest.approx(right)
+            assert row["methods"]["model"]["trans_m_p95"] == pytest.approx(
+                np.quantile([trans_m for trans_m, _ in errors], 0.95), rel=1e-4
+            )
+    assert [row["pairs"] for row in by_heading] == [
         sum(low <= angle < high for angle in headings) for low, high in ((0, 45), (45, 135), (135, 181))
     ]
     page = (tmp_path / "report.html").read_text()

@@ -10,6 +10,7 @@ def test_values_by_hand() -> None:
     assert summary["mean"] == pytest.approx(4.0)
     assert summary["median"] == pytest.approx(3.0)
     assert summary["p90"] == pytest.approx(np.quantile([1, 2, 3, 4, 10], 0.9))
+    assert summary["p95"] == pytest.approx(np.quantile([1, 2, 3, 4, 10], 0.95))
 
 
 def test_interval_of_the_mean_is_that_of_the_normal_approximation() -> None:
@@ -24,7 +25,8 @@ def test_bootstrap_equals_the_plain_one_on_the_same_draws() -> None:
     summary = summarize(values, cluster, seed=3, resamples=300)
     drawn = np.random.default_rng(3).multinomial(3, [1 / 3] * 3, size=300)
     plain = [np.repeat(values, times[cluster]) for times in drawn]
-    for name, function in (("mean", np.mean), ("median", np.median), ("p90", lambda v: np.quantile(v, 0.9))):
+    quantiles = {f"p{share}": lambda v, share=share: np.quantile(v, share / 100) for share in (90, 95)}
+    for name, function in {"mean": np.mean, "median": np.median, **quantiles}.items():
         expected = np.quantile([function(values) for values in plain], [0.025, 0.975])
         assert summary[f"{name}_ci95"] == pytest.approx(expected)
 

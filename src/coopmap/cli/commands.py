@@ -283,6 +283,22 @@ COMMANDS = (
         notes="Pages need nothing else, network included; beside them lie their pictures (PNG). More: docs/preview.md.",
     ),
     Command(
+        "serve",
+        "show the reports of a folder in a browser, also of another machine",
+        "coopmap.serve:serve_command",
+        "coopmap.config.serve:ServeConfig",
+        places="folder",
+        needs="FOLDER",
+        examples=(
+            ("serve runs", "all runs: http://127.0.0.1:8000/"),
+            ("serve runs/cyl_posefix/RUN port=8080", "one run"),
+        ),
+        notes=(
+            "Answers on 127.0.0.1 alone, and shows nothing outside FOLDER, links included, and no hidden file. The "
+            "line that it prints makes the pages reachable through ssh. Details: docs/seeing.md."
+        ),
+    ),
+    Command(
         "synth",
         "render synthetic streets, or a town and drives through it, in the layout of OPV2V",
         "coopmap.synth:synth_command",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coopmap.config.checks import ConfigError, require_choice
+from coopmap.config.formats import EXPORTS
 from coopmap.config.stored import ModelChoice
 
 PROBES = ("other_street",)
@@ -28,6 +29,8 @@ class EvaluateConfig(ModelChoice):
         baselines: what to compare with: ``mean`` (the training set's mean pose), ``gps``, ``icp`` (LiDAR sweeps
             registered from GPS), ``bound`` (true matches through the model's own solver), ``matching`` (SIFT in the
             camera images; seconds per frame). ``[]``: nothing.
+        export: poses for other tools: ``tum``, ``kitti`` (trajectories), ``colmap`` (the cameras, a model per
+            scenario), ``heal`` (pose cache of cooperative perception).
     """
 
     split: str | None = None
@@ -36,6 +39,7 @@ class EvaluateConfig(ModelChoice):
     refine: bool = False
     probe: str | None = None
     baselines: list[str] = field(default_factory=lambda: list(DEFAULT_BASELINES))
+    export: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         require_choice("split", self.split, SPLITS)
@@ -43,5 +47,7 @@ class EvaluateConfig(ModelChoice):
         super().__post_init__()
         for name in self.baselines:
             require_choice("baselines", name, BASELINES)
+        for name in self.export:
+            require_choice("export", name, EXPORTS)
         if self.split is not None and self.frames is not None:
             raise ConfigError(f"split={self.split} and frames={self.frames}: give only one of them")

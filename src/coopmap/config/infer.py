@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coopmap.config.checks import ConfigError, require, require_choice
+from coopmap.config.formats import EXPORTS
 from coopmap.config.groups import group_choices
 from coopmap.config.stored import ModelChoice
 
@@ -60,6 +61,8 @@ class InferConfig(InferenceOptions, ModelChoice):
             high); views of a frame are what the model was trained on in any case.
         size: longest side of the images in pixels; null: 518, or the width of the model's panoramas.
         max_points: points of the point cloud.
+        export: poses for other tools: ``tum``, ``kitti``, ``colmap`` (cameras and points), ``heal`` (pose cache of
+            cooperative perception; of a frame).
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
     """
 
@@ -70,6 +73,7 @@ class InferConfig(InferenceOptions, ModelChoice):
     output: str | None = None
     size: int | None = None
     max_points: int = 500_000
+    export: list[str] = field(default_factory=list)
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -90,3 +94,18 @@ class InferConfig(InferenceOptions, ModelChoice):
         if self.size is not None:
             require(self.size >= PATCH, "size", self.size, f"at least one patch of {PATCH} pixels")
         require(self.max_points >= 1, "max_points", self.max_points, "at least 1")
+        self._check_export()
+
+    def _check_export(self) -> None:
+        for name in self.export:
+            require_choice("export", name, EXPORTS)
+        if self.images is None:
+            return
+        if "heal" in self.export:
+            raise ConfigError(
+                "export=[heal]: images have no cars and no scenario; give frame=ROOT/SPLIT/SCENARIO/FRAME"
+            )
+        if "colmap" in self.export and self.camera_model != "pinhole":
+            raise ConfigError(
+                "export=[colmap]: COLMAP has no panoramas; give frame=..., whose cars have cameras, or leave it out"
+            )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from coopmap.config.checks import ConfigError, require_choice
 from coopmap.config.evaluate import SPLITS
 
-BOTH = ("0/0", "0.5/1", "1/2", "2/4", "3/6", "5/10")
-METERS = ("0.5/0", "1/0", "2/0", "3/0", "5/0")
+BOTH = ("0/0", "0.5/1", "1/2", "2/4", "3/6", "5/10", "10/10")
+METERS = ("0.5/0", "1/0", "2/0", "3/0", "5/0", "10/0")
 DEGREES = ("0/1", "0/2", "0/4", "0/6", "0/10")
 DEFAULT_LEVELS = (*BOTH, *METERS, *DEGREES)
 """Noise as meters/degrees: both together, meters alone, degrees alone."""

@@ -11,9 +11,15 @@ from jaxtyping import Float, Int
 from coopmap.evaluation.probes import PROBE_COLUMNS
 from coopmap.evaluation.statistics import summarize
 from coopmap.losses.matching import SUCCESS_M, SUCCESS_RAD
+from coopmap.metrics.aggregate import QUANTILES
+from coopmap.metrics.pose import recalls
 
+WITHIN = ("recall_1m_5deg", "recall_2m_5deg", "recall_3m_5deg")
+"""Successes as the field reports them."""
 COVERAGES = tuple(round(0.05 * step, 2) for step in range(1, 21))
 """Shares of the pairs, the most confident ones."""
+LEAST_CONFIDENCES = (0.0, 0.25, 0.5, 0.75, 0.9)
+"""Confidences from which on an answer counts as given, if the model may abstain."""
 BIN_EDGES = tuple(round(0.1 * step, 1) for step in range(11))
 CONFIDENCE, COVISIBILITY = "confidence", "co-visibility"
 
@@ -40,6 +46,31 @@ def risk_coverage(pairs: Columns) -> list[dict[str, float]]:
                 "failures": float(1 - success[kept].mean()),
             }
         )
+    return rows
+
+
+def abstaining(pairs: Columns) -> list[dict[str, float | None]]:
+    """Success, errors and the share of pairs with an answer (apply rate), a row per confidence that is asked for.
+
+    Success and errors are of the answers alone; a pair without a confidence has none.
+    """
+    rows = []
+    for least in LEAST_CONFIDENCES:
+        given = pairs["confidence"] >= least
+        trans_m, rot_deg = pairs["trans_m"][given], pairs["rot_deg"][given]
+        row: dict[str, float | None] = {
+            "confidence": least,
+            "pairs": int(given.sum()),
+            "apply_rate": float(given.mean()),
+        }
+        within = recalls(trans_m, rot_deg)
+        row |= {name: float(within[name].mean()) if given.any() else None for name in WITHIN}
+        for error, values in (("trans_m", trans_m), ("rot_deg", rot_deg)):
+            row |= {
+                f"{error}_{name}": float(np.nanquantile(values, share)) if given.any() else None
+                for name, share in QUANTILES.items()
+            }
+        rows.append(row)
     return rows
 
 
@@ -96,6 +127,7 @@ def confidence_summary(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int
     return {
         "covisibility_error": summarize(pairs["covisibility_error"], cluster, seed),
         "calibration_error": {what: calibration_error(rows, what) for what in (CONFIDENCE, COVISIBILITY)},
+        "abstaining": abstaining(pairs),
         "risk_coverage": risk_coverage(pairs),
         "reliability": rows,
         "other_street": _probed(pairs, cluster, seed),

@@ -12,7 +12,14 @@ from coopmap.evaluation.match_pictures import MatchPicture
 from coopmap.evaluation.pictures import inline, panorama_uri, top_down
 from coopmap.evaluation.records import SampleRecord
 from coopmap.evaluation.summary import Conditions
-from coopmap.evaluation.tables import breakdown_tables, figure_tables, methods_table, overall_table, probe_table
+from coopmap.evaluation.tables import (
+    abstaining_table,
+    breakdown_tables,
+    figure_tables,
+    methods_table,
+    overall_table,
+    probe_table,
+)
 from coopmap.report.numbers import error_size, percent
 from coopmap.report.pages import write_page
 from coopmap.types import Sample
@@ -77,6 +84,7 @@ def write_report(
         kinds=breakdown_tables(summary) if has_pairs else [],
         confidence=confidence_charts(summary["confidence"]) if summary["confidence"] else None,
         calibration=summary["confidence"],
+        abstaining=abstaining_table(summary),
         probe=probe_table(summary),
         matches=[(picture.title, inline(picture.image)) for picture in matches],
         sample_groups=samples,

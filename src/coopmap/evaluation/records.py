@@ -50,6 +50,7 @@ class SampleRecord:
         figures: by name, of the sample.
         pairs: by name, one value for each pair of agents ``i < j``.
         poses: ``T_0_j`` of the agents by method, and under ``true``.
+        world: true ``T_world_0``; ``None`` where nothing is known.
     """
 
     meta: SampleMeta
@@ -57,6 +58,7 @@ class SampleRecord:
     figures: dict[str, float]
     pairs: dict[str, list[float]]
     poses: dict[str, Float[Tensor, "n 4 4"]] = field(default_factory=dict)
+    world: Float[Tensor, "4 4"] | None = None
 
     @property
     def order(self) -> tuple[str, int, tuple[str, ...]]:
@@ -275,6 +277,7 @@ def records_of(
         {name: column.tolist() for name, column in columns.items()} for columns in (rows.samples, rows.pairs)
     )
     true = _in_reference(target.pose, target)
+    world = agent_poses(target.pose, target)[:, 0].cpu()
     answers = {"model": _in_reference(predicted_pose(prediction), target), "true": true}
     further = {}
     if refined is not None:
@@ -292,6 +295,7 @@ def records_of(
             {name: values[row] for name, values in figures.items()},
             {name: values[row] for name, values in pairs.items()},
             {name: pose[row].float().cpu() for name, pose in answers.items()},
+            world[row],
         )
         for name, pose in further.items():
             if name != "prior" or has_prior[row]:

@@ -18,6 +18,7 @@ from coopmap.config.machine import check_gpus
 from coopmap.evaluation.baselines import add_baselines
 from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.data import EvaluationData
+from coopmap.evaluation.export import write_exports
 from coopmap.evaluation.frames import FrameList, read_frame_list
 from coopmap.evaluation.records import Recorder, SampleRecord, gathered, write_table
 from coopmap.evaluation.subject import Subject, open_subject
@@ -100,6 +101,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     summary = summarize_records(records, conditions, seed=subject.config.seed)
     if trainer.is_global_zero:
         subject.module.to(trainer.strategy.root_device)  # for pictures
+        write_exports(folder, records, data, asked.export)
         _write(folder, records, summary, figures, conditions, subject, data)
     return EvaluationResult(subject.name, figures, summary, folder, trainer.is_global_zero)
 

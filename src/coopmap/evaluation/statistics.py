@@ -1,4 +1,4 @@
-"""Mean, median, 90th percentile of metrics, with bootstrap intervals that respect the dependence of samples."""
+"""Mean and percentiles of metrics, with bootstrap intervals that respect the dependence of samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHUNK = 100
 LEVEL = 0.95
 MIN_SCENARIOS = 5
 
-STATISTICS = ("mean", "median", "p90")
+STATISTICS = ("mean", "median", "p90", "p95")
 
 
 def clusters(scenarios: Sequence[str], samples: Sequence[object]) -> tuple[Int[np.ndarray, " n"], str]:
@@ -39,7 +39,7 @@ def _numbered(keys: Sequence[object]) -> Int[np.ndarray, " n"]:
 def summarize(
     values: Float[np.ndarray, " n"], cluster: Int[np.ndarray, " n"], seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, float | int | list[float] | None]:
-    """``count``, ``mean``, ``median``, ``p90`` and, as ``mean_ci95`` and so on, their percentile-bootstrap intervals.
+    """``count``, the :data:`STATISTICS` and, as ``mean_ci95`` and so on, their percentile-bootstrap intervals.
 
     Values that are NaN (a metric that a sample does not have) are left out. Infinite ones count: they make the mean
     infinite, and the quantiles that they reach. Intervals are ``None`` with fewer than two clusters and where an end is
@@ -71,8 +71,8 @@ def summarize(
     return result | {f"{name}_ci95": pair for name, pair in zip(STATISTICS, intervals, strict=True)}
 
 
-def _statistics(values: Float[np.ndarray, " n"], times: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r 3"]:
-    """Mean, median and 90th percentile of sorted values, each repeated the given number of times.
+def _statistics(values: Float[np.ndarray, " n"], times: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r 4"]:
+    """The :data:`STATISTICS` of sorted values, each repeated the given number of times.
 
     Quantiles are numpy's default: linear between the two nearest order statistics.
     """
@@ -81,7 +81,7 @@ def _statistics(values: Float[np.ndarray, " n"], times: Float[np.ndarray, "r n"]
     finite = np.isfinite(values)
     means = times @ np.where(finite, values, 0) / count
     columns = [np.where(times @ ~finite > 0, np.inf, means)]
-    for share in (0.5, 0.9):
+    for share in (0.5, 0.9, 0.95):
         place = share * (count - 1)
         below = np.floor(place)
         low, high = (

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from coopmap.evaluation.confidence import confidence_summary
+from coopmap.evaluation.confidence import WITHIN, confidence_summary
 from coopmap.evaluation.frames import FrameList
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS, SampleRecord
 from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarize
-from coopmap.metrics.aggregate import COVISIBLE, GROUPINGS, HEADINGS
+from coopmap.metrics.aggregate import COVISIBLE, GROUPINGS, HEADINGS, QUANTILES
 from coopmap.metrics.pose import recalls
 
-WITHIN = ("recall_1m_5deg", "recall_2m_5deg", "recall_3m_5deg")
-"""Shares that are stated for each kind of pair."""
 SUCCESS = "recall_2m_5deg"
 """The one that is stated for each method as well."""
 INPUT_NAMES = {"rays": "calibrated rays", "depth": "measured depth", "pose": "poses", "rig": "calibrated rig"}
@@ -122,11 +120,14 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
 
 
 def _methods(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> dict[str, dict[str, Any]]:
-    """Errors of each method over the pairs for which it has a pose, and the share of these within common thresholds."""
+    """Errors of each method over the pairs for which it has a pose, the share of all within common thresholds, and the
+    share that have a pose (``apply_rate``).
+    """
     table: dict[str, dict[str, Any]] = {}
     for method, answered in applied_to(records, pairs).items():
         trans_m, rot_deg = (pairs.columns[method_column(method, column)][answered] for column in PAIR_ERRORS)
         values = {"trans_m": trans_m, "rot_deg": rot_deg} | recalls(trans_m, rot_deg)
+        values["apply_rate"] = np.isfinite(trans_m).astype(np.float64)
         table[method] = {name: summarize(column, pairs.cluster[answered], seed) for name, column in values.items()}
     return table
 
@@ -177,16 +178,20 @@ def _kind_of_pair(
 
 
 def _of_method(pairs: PairTable, method: str, members: Bool[np.ndarray, " n"]) -> dict[str, float | int | None]:
-    """Medians over the pairs that have a pose, and the share of all pairs that are right."""
+    """Percentiles over the pairs that have a pose, the share that have one, and the shares of all that are right."""
     trans_m, rot_deg = (pairs.columns[method_column(method, column)][members] for column in PAIR_ERRORS)
     known = np.isfinite(trans_m)
-    right = recalls(trans_m, rot_deg)[SUCCESS]
+    right = recalls(trans_m, rot_deg)
     return {
         "pairs": len(trans_m),
         "count": int(known.sum()),
-        "trans_m_median": float(np.median(trans_m[known])) if known.any() else None,
-        "rot_deg_median": float(np.median(rot_deg[known])) if known.any() else None,
-        SUCCESS: float(right.mean()) if len(right) else None,
+        "apply_rate": float(known.mean()) if len(known) else None,
+        **{
+            f"{column}_{name}": float(np.quantile(values[known], share)) if known.any() else None
+            for column, values in (("trans_m", trans_m), ("rot_deg", rot_deg))
+            for name, share in QUANTILES.items()
+        },
+        **{name: float(right[name].mean()) if len(trans_m) else None for name in WITHIN},
     }
 
 

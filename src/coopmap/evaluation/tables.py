@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from coopmap.evaluation.confidence import WITHIN
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
 from coopmap.evaluation.statistics import STATISTICS
-from coopmap.evaluation.summary import SUCCESS, WITHIN
+from coopmap.evaluation.summary import SUCCESS
+from coopmap.metrics.aggregate import QUANTILES
 from coopmap.metrics.pose import RECALLS_M_DEG
 from coopmap.report.numbers import Format, Interval, error_size, percent
 from coopmap.report.tables import Column, Row, Section, Table, Value, names
@@ -15,7 +17,7 @@ from coopmap.report.terminal import print_table
 
 ERRORS = {"trans_m": "translation (m)", "rot_deg": "rotation (deg)"}
 PROBED = {"confidence": "confidence", "covisibility_pred": "co-visibility"}
-STATISTIC_NAMES = {"mean": "mean", "median": "median", "p90": "90th %"}
+STATISTIC_NAMES = {"mean": "mean", "median": "median", "p90": "90th %", "p95": "95th %"}
 ALIGNED = ("_se3", "_sim3")
 
 
@@ -27,10 +29,13 @@ def print_methods(summary: Mapping[str, Any], title: str) -> None:
 
 
 def print_kinds_of_pairs(summary: Mapping[str, Any]) -> None:
-    """Medians and shares within limits of all pairs and of those that share enough; what a probe found."""
+    """Medians and shares within limits of all pairs and of those that share enough; what is left if the model may
+    abstain; what a probe found.
+    """
     print_table(overall_table(summary))
-    if (probe := probe_table(summary)) is not None:
-        print_table(probe)
+    for table in (abstaining_table(summary), probe_table(summary)):
+        if table is not None:
+            print_table(table)
 
 
 def methods_table(
@@ -61,6 +66,7 @@ def methods_table(
             Column(f"{meters} m, {degrees}°", form=percent, group="share of pairs within")
             for (meters, degrees), _ in zip(RECALLS_M_DEG, recalls, strict=False)
         ),
+        *([Column("answered", form=percent)] if with_recalls else []),
     ]
     rows = []
     for method, label in METHODS.items():
@@ -70,12 +76,15 @@ def methods_table(
                 for error in PAIR_ERRORS
                 for statistic in statistics
             ]
-            rows.append(Row([label, *cells, *(_interval(figures[name], "mean") for name in recalls)], kind=method))
+            answered = [figures["apply_rate"]["mean"]] if with_recalls else []
+            rows.append(
+                Row([label, *cells, *(_interval(figures[name], "mean") for name in recalls), *answered], kind=method)
+            )
     for line in summary["published"]:
         values: list[Value] = [f"published: {line['name']}"]
         for error in PAIR_ERRORS:
             values += [line[error], *[None] * (len(statistics) - 1)]
-        rows.append(Row([*values, *[None] * len(recalls)], kind="published"))
+        rows.append(Row([*values, *[None] * (len(columns) - len(values))], kind="published"))
     bootstrap = summary["bootstrap"]
     conditions = summary.get("published_conditions")
     return Table(
@@ -114,6 +123,36 @@ def overall_table(summary: Mapping[str, Any]) -> Table:
         if row["pairs"]
     ]
     return Table("Medians and successes of the model", columns, [Section(rows)])
+
+
+def abstaining_table(summary: Mapping[str, Any]) -> Table | None:
+    """What is left if the model answers only where it is confident; ``None`` for a model that does not say."""
+    rows = (summary["confidence"] or {}).get("abstaining")
+    if not rows:
+        return None
+    limits = [f"{name.split('_')[1].removesuffix('m')} m, 5°" for name in WITHIN]
+    columns = [
+        names("confidence at least"),
+        Column("apply rate", form=percent),
+        *(Column(limit, form=percent, group="success of the answers within") for limit in limits),
+        *(Column(STATISTIC_NAMES[name], "m", error_size, group="translation") for name in QUANTILES),
+        *(Column(STATISTIC_NAMES[name], "deg", error_size, group="rotation") for name in QUANTILES),
+        Column("answers"),
+    ]
+    body = [
+        Row(
+            [
+                f"{row['confidence']:g}" if row["confidence"] else "0: answers always",
+                row["apply_rate"],
+                *(row[name] for name in WITHIN),
+                *(row[f"{error}_{name}"] for error in PAIR_ERRORS for name in QUANTILES),
+                row["pairs"],
+            ]
+        )
+        for row in rows
+    ]
+    note = "Apply rate: share of the pairs for which the model answers. Success and errors are of these alone."
+    return Table("If the model may abstain", columns, [Section(body)], note)
 
 
 def probe_table(summary: Mapping[str, Any]) -> Table | None:

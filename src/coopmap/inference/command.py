@@ -9,6 +9,7 @@ from pathlib import Path
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.infer import InferConfig, InferenceOptions
+from coopmap.inference.export import check_exports, write_exports
 from coopmap.inference.inputs import Views, read_frame, read_images_of_folder
 from coopmap.inference.loading import choose_device, load_released, load_run
 from coopmap.inference.outputs import write_outputs
@@ -27,7 +28,7 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
         overrides: of the stored or composed configuration.
 
     Returns:
-        The files.
+        The files, and the folders of exports.
 
     Raises:
         ConfigError: something requested does not exist or does not fit.
@@ -41,10 +42,13 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
         origin = str(checkpoint)
         model, config = load_run(checkpoint, overrides)
     views = read_views(asked, config)
+    check_exports(asked.export, views)
     result = infer(model.to(device), views.observation, _options(asked, views.camera_model), views.covered)
     print_result(views, result, origin)
     assert asked.output is not None
-    return write_outputs(asked.output, views, result, asked.max_points, origin)
+    files = write_outputs(asked.output, views, result, asked.max_points, origin)
+    folder = files[0].parent
+    return files + write_exports(folder, views, result, asked.export, asked.images, asked.max_points)
 
 
 def read_views(asked: InferConfig, config: Config) -> Views:

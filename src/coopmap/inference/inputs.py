@@ -35,6 +35,7 @@ from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.geometry.rig import SLOTS
 from coopmap.geometry.se3 import relative_pose
+from coopmap.inference.source import FrameSource
 from coopmap.types import Observation, Sample
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Views:
             stitched from several cameras.
         true_pose: ``T_view0_view`` if it is known, for comparison only.
         covered: pixels of panoramas that some camera shows, a fact of calibration; ``None`` = all.
+        source: the frame that they come from; ``None`` for a folder of images.
     """
 
     observation: Observation
@@ -69,6 +71,7 @@ class Views:
     source_from_view: Float[np.ndarray, "v 3 3"] | None = None
     true_pose: Float[Tensor, "v 4 4"] | None = None
     covered: Bool[Tensor, "v h w"] | None = None
+    source: FrameSource | None = None
 
 
 def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", size: int = 518) -> Views:
@@ -138,6 +141,11 @@ def _read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     if image is None:
         raise CorruptFrameError(path, "the JPEG cannot be decoded", "Replace or remove it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def image_sizes(folder: Path | str, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Height and width of files, as :func:`read_images_of_folder` reads them."""
+    return [_read(Path(folder).expanduser() / name).shape[:2] for name in names]
 
 
 def _jpeg_defect(data: bytes) -> str | None:
@@ -259,6 +267,9 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
         title=f"{meta.scenario}, frame {meta.frame}: agents {', '.join(dict.fromkeys(meta.agents))}",
         true_pose=relative_pose(target.pose[:1], target.pose),
         covered=target.non_ambiguous,
+        source=FrameSource(
+            index, FrameRef(index.split, meta.scenario, meta.frame, tuple(dict.fromkeys(meta.agents))), target
+        ),
     )
 
 

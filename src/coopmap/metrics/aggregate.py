@@ -58,6 +58,7 @@ class Grouping:
         name: of a group in the log; ``{}`` is its range or value.
         bins: ranges [low, high); by default, each value that occurs is a group.
         factor: from the column's unit to that of ``bins``.
+        kinds: what reports call the ranges, if they have names.
     """
 
     title: str
@@ -65,18 +66,26 @@ class Grouping:
     name: str
     bins: tuple[tuple[float, float], ...] = ()
     factor: float = 1.0
+    kinds: tuple[str, ...] = ()
 
     def groups(self, pairs: Columns) -> Iterator[tuple[str, str, Bool[np.ndarray, " n"]]]:
         """Name in the log, name in reports and members of each group, empty ones too."""
         values = self.factor * pairs[self.column]
-        for low, high in self.bins:
+        for number, (low, high) in enumerate(self.bins):
             text = f"over {low:g}" if np.isinf(high) else f"{low:g} to {high:g}"
+            text = f"{self.kinds[number]}: {text}" if self.kinds else text
             yield self.name.format(bin_label(low, high)), text, in_bin(values, low, high)
         for value in () if self.bins else np.unique(values):
             yield self.name.format(f"{value:g}"), f"{value:g}", values == value
 
 
-HEADINGS = Grouping("difference of headings (deg)", "heading_deg", "heading_{}deg", ((0, 45), (45, 135), (135, np.inf)))
+HEADINGS = Grouping(
+    "difference of headings (deg)",
+    "heading_deg",
+    "heading_{}deg",
+    ((0, 45), (45, 135), (135, np.inf)),
+    kinds=("same", "crossing", "opposite"),
+)
 """In evaluations only."""
 GROUPINGS = (
     Grouping("distance (m)", "distance_m", "{}m", ((0, 10), (10, 20), (20, 30), (30, 50), (50, 70), (70, np.inf))),

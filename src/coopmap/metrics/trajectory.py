@@ -1,4 +1,4 @@
-"""Absolute trajectory error: where the agents of a sample are, before and after alignment."""
+"""Absolute trajectory error: of the agents of a sample, or of one agent over time, before and after alignment."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def trajectory_figures(
     pose_pred, pose_true = pose_pred.detach().double(), pose_true.detach().double()
     predicted = relative_pose(pose_pred[:, :1], pose_pred)[..., :3, 3]
     true = relative_pose(pose_true[:, :1], pose_true)[..., :3, 3]
+    return absolute_errors(predicted, true)
+
+
+def absolute_errors(predicted: Float[Tensor, "b v 3"], true: Float[Tensor, "b v 3"]) -> dict[str, Float[Tensor, " b"]]:
+    """Root mean squares of the distances between positions, by the names of :data:`TRAJECTORY_NAMES`."""
     figures = {}
     for alignment, fewest in ALIGNMENTS.items():
         if true.shape[1] < fewest:
