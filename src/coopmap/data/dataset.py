@@ -218,6 +218,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             agent=_agent_numbers(views, num_agents),
             rig_pose=_rig_poses(views),
             ground_height_m=torch.tensor([view.ground_height_m for view in views], dtype=torch.float32),
+            views_per_agent=len(views) // num_agents,
         )
 
 
