@@ -27,6 +27,7 @@ from coopmap.data import SampleRequest, build_split
 from coopmap.data.datamodule import prepare_worker
 from coopmap.data.dataset import PanoramaDataset
 from coopmap.data.layouts import build_views
+from coopmap.data.memory import keep_freed_memory
 from coopmap.data.opv2v import read_agent, read_images, select_depth_source
 from coopmap.data.opv2v.depth import DenseDepth, LidarDepth
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
@@ -60,6 +61,7 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
     """Measure on the data that the overrides name, or on a town rendered for the purpose."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as loader processes do
     with threadpool_limits(1), render_or_find(overrides) as (config, source), tempfile.TemporaryDirectory() as cache:
         config = replace(config, cache_dir=cache)
         dataset = build_split(config, options.split)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 import warnings
-from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -19,6 +17,7 @@ from coopmap.benchmarks.options import EVERY_TERM, LossOptions
 from coopmap.benchmarks.report import Report, table
 from coopmap.config.compose import conf_dir
 from coopmap.config.loss import LossConfig, LossWeights
+from coopmap.data.memory import keep_freed_memory
 from coopmap.geometry import pose_from_quat_trans, transform_points
 from coopmap.geometry.rig import OPV2V_LIDAR_HEIGHT_M
 from coopmap.losses import Criterion
@@ -167,14 +166,6 @@ def _time(criterion: Criterion, prediction: Prediction, target: Target, device: 
     total.backward()
     synchronize(device)
     return between - started, clock() - between
-
-
-def keep_freed_memory() -> None:
-    """Make glibc keep freed memory, so that large maps are not fetched from the system again page by page."""
-    with suppress(OSError, AttributeError):  # another C library
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 def _count(criterion: Criterion, prediction: Prediction, target: Target) -> tuple[int, int, int]:

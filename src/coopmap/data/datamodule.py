@@ -22,6 +22,7 @@ from coopmap.data.budget import BadFrameBudget
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.depth_probe import check_depth
+from coopmap.data.memory import keep_freed_memory
 from coopmap.data.normalization import normalize
 from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
@@ -225,6 +226,8 @@ class OPV2VDataModule(L.LightningDataModule):
         # Loader processes are the parallelism. Set here and inherited: a forked process that resizes the thread pool
         # which OpenCV has built in this one waits forever.
         cv2.setNumThreads(0)
+        if workers == 0:
+            keep_freed_memory()
         return DataLoader(
             dataset,
             batch_sampler=sampler,
@@ -298,7 +301,10 @@ class OPV2VDataModule(L.LightningDataModule):
 
 
 def prepare_worker(worker: int) -> None:
-    """Loader processes use one thread, and outlive a stop signal to their group until the main process ends them."""
+    """Loader processes use one thread, keep freed memory, and outlive a stop signal to their group until the main
+    process ends them.
+    """
+    keep_freed_memory()
     torch.set_num_threads(1)
     threadpool_limits(1)  # numpy's matrix products, which torch knows nothing of
     for number in (signal.SIGINT, signal.SIGTERM):

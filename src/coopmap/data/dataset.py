@@ -225,6 +225,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             agent=_agent_numbers(views, num_agents),
             rig_pose=_rig_poses(views),
             ground_height_m=_ground_heights(views),
+            views_per_agent=len(views) // num_agents,
         )
 
 

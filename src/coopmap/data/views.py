@@ -28,7 +28,7 @@ from coopmap.geometry.densify import densified
 from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up
 from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.stitching import brightness_table, warp_cameras
+from coopmap.geometry.stitching import brighten, warp_cameras
 from coopmap.geometry.targets import SeenPoints, content_geometry, placed_points, scattered
 from coopmap.geometry.warp_cache import WarpCache, rounded_rig
 
@@ -288,5 +288,5 @@ def resized(
 ) -> UInt8[np.ndarray, "k h w 3"]:
     small = [cv2.resize(image, (size.width, size.height), interpolation=cv2.INTER_AREA) for image in images]
     if gains is not None:
-        small = [cv2.LUT(image, brightness_table(gain)) for image, gain in zip(small, gains, strict=True)]
+        small = [brighten(image, gain) for image, gain in zip(small, gains, strict=True)]
     return np.stack(small)

@@ -18,12 +18,12 @@ from coopmap.config.model import ModelConfig
 from coopmap.evaluation.pairs import average_pairs
 from coopmap.geometry.alignment import Alignment
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
-from coopmap.losses.cells import TrueMatches, cell_grid, known_points, true_matches, views_per_agent
-from coopmap.metrics.agents import without_neighboring_ticks
+from coopmap.losses.cells import TrueMatches, cell_grid, known_points, true_matches
 from coopmap.models.addons.matching.cells import SHORTEST_M, CellPoints, cell_points
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import align_pairs
 from coopmap.types import Observation, PairMatches, Prediction, Target
+from coopmap.types.agents import views_per_agent, without_neighboring_ticks
 
 TRUE_RANGE_SIGMA = 0.02
 """Of true points, relative to the range: a match's two points are nearest neighbors on one surface, not the same."""

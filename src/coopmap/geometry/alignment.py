@@ -111,40 +111,49 @@ def align(
         width: of the robust kernel, in standard deviations; ``math.inf``: least squares.
         hypotheses: poses that the search tries, per pair.
     """
-    number, dtype = points_a.shape[-2], points_a.dtype
     given = points_a, points_b, covariance_a, covariance_b, origin_a, origin_b
     usable = _usable(weight, *(value for value in given if value is not None))
     rays_a = _rays(points_a, covariance_a, origin_a, usable, proportional)
     rays_b = _rays(points_b, covariance_b, origin_b, usable, proportional)
-    missing = max(0, MIN_MATCHES - number)
+    missing = max(0, MIN_MATCHES - points_a.shape[-2])
     matches = Matches(rays_a, rays_b, _flat(weight, usable)).map(lambda value: F.pad(value, (0, missing)))
     cost = Cost(tilt_sigma, width, proportional)
-    with torch.no_grad():
-        fixed = matches.map(torch.detach)
-        pose = _start(fixed, cost, hypotheses)
-        for widening in _WIDENING:
-            pose = descend(pose, fixed, cost, widening)
-        for _ in range(_NEWTON_STEPS):
-            pose = descend(pose, fixed, cost, newton=True)
-        degenerate = _is_degenerate(pose, fixed, cost)
-        gone = degenerate[:, None, None]
-        pose = torch.where(gone, torch.eye(4, dtype=pose.dtype, device=pose.device), pose)
-    matches = matches._replace(weight=torch.where(gone[..., 0], 0.0, matches.weight))
+    pose, degenerate = _minimum(matches.map(torch.detach), cost, hypotheses)
+    matches = matches._replace(weight=torch.where(degenerate[:, None], 0.0, matches.weight))
     for _ in range(_NEWTON_STEPS):
         pose = descend(pose, matches, cost, newton=True)
-    residuals = residuals_at(pose, matches, cost)
-    inlier = cost.kernel(residuals.squared) * (matches.weight > 0)
-    agreeing = matches.weight * inlier
-    information = information_at(pose, residuals, efficiency(width) * agreeing, cost)
-    score = agreeing.sum(dim=-1) / matches.weight.sum(dim=-1).clamp(min=1e-300)
-    results = pose, inlier[:, :number], torch.where(gone, 0.0, information), degenerate, score
-    batch = points_a.shape[:-2]
+    aligned = _appraised(pose, matches, cost, degenerate)
+    aligned = aligned._replace(inlier=aligned.inlier[:, : points_a.shape[-2]])
+    batch, dtype = points_a.shape[:-2], points_a.dtype
     return Alignment(
         *(
             (value if value.dtype == torch.bool else value.to(dtype)).reshape(batch + value.shape[1:])
-            for value in results
+            for value in aligned
         )
     )
+
+
+@torch.no_grad()
+def _minimum(matches: Matches, cost: Cost, hypotheses: int) -> tuple[Float[Tensor, "b 4 4"], Bool[Tensor, " b"]]:
+    """Pose of least cost, and whether the matches leave it undetermined; then it is the identity."""
+    pose = _start(matches, cost, hypotheses)
+    for widening in _WIDENING:
+        pose = descend(pose, matches, cost, widening)
+    for _ in range(_NEWTON_STEPS):
+        pose = descend(pose, matches, cost, newton=True)
+    degenerate = _is_degenerate(pose, matches, cost)
+    nothing = torch.eye(4, dtype=pose.dtype, device=pose.device)
+    return torch.where(degenerate[:, None, None], nothing, pose), degenerate
+
+
+def _appraised(pose: Float[Tensor, "b 4 4"], matches: Matches, cost: Cost, degenerate: Bool[Tensor, " b"]) -> Alignment:
+    """A pose with what the matches say of it."""
+    residuals = residuals_at(pose, matches, cost)
+    inlier = cost.kernel(residuals.squared) * (matches.weight > 0)
+    agreeing = matches.weight * inlier
+    information = information_at(pose, residuals, efficiency(cost.width) * agreeing, cost)
+    score = agreeing.sum(dim=-1) / matches.weight.sum(dim=-1).clamp(min=1e-300)
+    return Alignment(pose, inlier, torch.where(degenerate[:, None, None], 0.0, information), degenerate, score)
 
 
 def ray_covariance(

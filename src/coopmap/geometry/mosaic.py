@@ -17,7 +17,7 @@ from coopmap.geometry.cameras import PinholeCamera, pixel_centers
 from coopmap.geometry.panorama import surface_range_from
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH, Rig
 from coopmap.geometry.se3_numpy import rotate
-from coopmap.geometry.stitching import brightness_table
+from coopmap.geometry.stitching import brighten
 from coopmap.geometry.targets import NearestPixels, SeenPoints, ShownPixels, nearest_per_pixel, scattered, shown_pixels
 
 
@@ -134,5 +134,5 @@ def draw_tiles(
         small = cv2.resize(image, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
         cv2.resize(small, (spec.width, spec.height), dst=tiles[slot], interpolation=cv2.INTER_LINEAR)
         if gains is not None:
-            cv2.LUT(tiles[slot], brightness_table(gains[slot]), dst=tiles[slot])
+            brighten(tiles[slot], gains[slot], out=tiles[slot])
     return tiles

@@ -127,17 +127,19 @@ def _atlas(
         return images.reshape(-1, width, 3)
     atlas = np.empty((num_images, *size, 3), np.uint8)
     for slot, image in enumerate(images):
-        small = image if size == (height, width) else cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-        if gains is None:
-            atlas[slot] = small
-        else:
-            cv2.LUT(small, brightness_table(gains[slot]), dst=atlas[slot])
+        small = image
+        if size != (height, width):
+            small = cv2.resize(image, size[::-1], dst=atlas[slot], interpolation=cv2.INTER_AREA)
+        if gains is not None:
+            brighten(small, gains[slot], out=atlas[slot])
     return atlas.reshape(-1, size[1], 3)
 
 
-def brightness_table(gain: float) -> UInt8[np.ndarray, " 256"]:
-    """What every 8-bit level becomes."""
-    return np.clip(np.rint(np.arange(256) * gain), 0, 255).astype(np.uint8)
+def brighten(
+    image: UInt8[np.ndarray, "h w 3"], gain: float, out: UInt8[np.ndarray, "h w 3"] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """An image times its gain, rounded; a third of the time of a table of levels."""
+    return cv2.convertScaleAbs(image, dst=out, alpha=gain)
 
 
 OUTSIDE_ROW = -8.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, Int16, Shaped
 
 from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, surface_range_from
 from coopmap.geometry.rig import Rig
@@ -21,15 +23,23 @@ class ShownPixels:
 
     Attributes:
         place: where in the blocks each panorama pixel stands; ``n`` = no camera sees it.
-        source: flat pixels of all cameras' images, row-major.
-        rays: unit rays of the sources in the frame of their own camera.
+        maps: column and row in its camera's image of each pixel of a block, as a table (OpenCV limits either side of a
+            map), which is padded.
+        rays: unit rays of the pixels in the frame of their own camera.
         start: where each camera's block starts, and the end of the last.
     """
 
     place: Int[np.ndarray, "hp wp"]
-    source: Int[np.ndarray, " n"]
+    maps: tuple[Int16[np.ndarray, "rows columns 2"], ...]
     rays: Float32[np.ndarray, "3 n"]
     start: tuple[int, ...]
+
+    def blocks(self, images: Shaped[np.ndarray, "k h w"]) -> Iterator[tuple[int, slice, Shaped[np.ndarray, " m"]]]:
+        """Each camera that shows something, its block, and the values of the block's pixels."""
+        for camera, (first, last) in enumerate(pairwise(self.start)):
+            if first < last:
+                values = cv2.remap(images[camera], self.maps[camera], None, cv2.INTER_NEAREST)
+                yield camera, slice(first, last), values.reshape(-1)[: last - first]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,20 +98,29 @@ def shown_pixels(
     """
     winner = warp.winner.reshape(-1)
     blocks = [np.flatnonzero(winner == camera) for camera in range(len(intrinsics))]
-    sources = [warp.source.reshape(-1)[block] for block in blocks]
+    sources = [warp.source.reshape(-1).take(block) for block in blocks]
     rays = [unit_rays(source, matrix, size[1]) for source, matrix in zip(sources, intrinsics, strict=True)]
-    pixels_per_image = size[0] * size[1]
     at = np.concatenate(blocks)
     place = np.full(warp.winner.shape, len(at), np.intp)
     place.reshape(-1)[at] = np.arange(len(at))
     return ShownPixels(
         place=place,
-        source=np.concatenate(
-            [source.astype(np.intp) + slot * pixels_per_image for slot, source in enumerate(sources)]
-        ),
+        maps=tuple(_map_table(source, size[1]) for source in sources),
         rays=np.ascontiguousarray(np.concatenate(rays, axis=1)),
         start=tuple(np.cumsum([0, *map(len, blocks)]).tolist()),
     )
+
+
+TABLE_COLUMNS = 1024
+
+
+def _map_table(pixel: Int[np.ndarray, " n"], width: int) -> Int16[np.ndarray, "rows columns 2"]:
+    """Where flat pixels of an image lie in it, for ``cv2.remap``."""
+    table = np.zeros((-(-len(pixel) // TABLE_COLUMNS), TABLE_COLUMNS, 2), np.int16)
+    row, column = np.divmod(pixel, pixel.dtype.type(width))
+    table.reshape(-1, 2)[: len(pixel), 0] = column
+    table.reshape(-1, 2)[: len(pixel), 1] = row
+    return table
 
 
 def unit_rays(
@@ -139,23 +158,40 @@ def content_geometry(
     Returns:
         Unit rays and ranges (0 = unknown).
     """
-    depth = depths.reshape(-1).take(shown.source)
     pose = rig.agent_from_camera.astype(np.float32)
-    table = np.empty((4, len(depth) + 1), np.float32)  # x, y, z and range; the last column is that of the unseen
-    points, ranges = table[:3, :-1], table[3, :-1]
-    for camera, (first, last) in enumerate(zip(shown.start[:-1], shown.start[1:], strict=True)):
-        block = points[:, first:last]
-        np.matmul(pose[camera, :3, :3], shown.rays[:, first:last] * depth[first:last], out=block)
-        block += pose[camera, :3, 3:]
-    np.sqrt(points[0] ** 2 + points[1] ** 2 + points[2] ** 2, out=ranges)
-    points /= np.maximum(ranges, np.float32(1e-12))
-    ranges *= depth > 0
-    table[:, -1] = 0
-    place = np.roll(shown.place, -shift, axis=1) if shift else shown.place
-    *directions, in_view = table.take(place, axis=1)  # four times as fast as writing to the pixels
-    rays = cv2.merge(directions)
-    cv2.copyTo(nominal_rays, (in_view == 0).view(np.uint8), rays)
-    return rays, in_view
+    table = np.empty((shown.start[-1] + 1, 4), np.float32)  # x, y, z and range
+    table[-1] = 0  # of the unseen
+    for camera, block, depth in shown.blocks(depths):
+        points = pose[camera, :3, :3] @ (shown.rays[:, block] * depth)
+        points += pose[camera, :3, 3:]
+        distance = np.sqrt(points[0] ** 2 + points[1] ** 2 + points[2] ** 2)
+        points /= np.maximum(distance, np.float32(1e-12))
+        distance *= depth > 0
+        cv2.merge([*points[:, None], distance[None]], dst=table[None, block])
+    rays, ranges = _laid_out(table, shown.place, shift)
+    cv2.copyTo(nominal_rays, (ranges == 0).view(np.uint8), rays)
+    return rays, ranges
+
+
+ROWS_AT_ONCE = 32
+"""Their intermediate results fit into the processor's cache."""
+
+
+def _laid_out(
+    table: Float32[np.ndarray, "n 4"], place: Int[np.ndarray, "h w"], shift: int
+) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
+    """Rows of a table at their places, after a roll that moves column ``shift`` to column 0: vectors and numbers."""
+    height, width = place.shape
+    vectors, numbers = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
+    turned = [(slice(shift, None), slice(width - shift)), (slice(shift), slice(width - shift, None))]
+    rows = table.view(np.complex128)[:, 0]  # four floats are taken in one go, as a number of that size
+    for first in range(0, height, ROWS_AT_ONCE):
+        band = slice(first, first + ROWS_AT_ONCE)
+        found = rows.take(place[band]).view(np.float32).reshape(-1, width, 4)
+        for here, there in turned if shift else turned[:1]:
+            cv2.cvtColor(found[:, here], cv2.COLOR_BGRA2BGR, dst=vectors[band, there])
+            cv2.extractChannel(found[:, here], 3, dst=numbers[band, there])
+    return vectors, numbers
 
 
 def placed_points(

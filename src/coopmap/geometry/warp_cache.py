@@ -14,6 +14,7 @@ import os
 import tempfile
 import zipfile
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,11 @@ def rounded_rig(rig: Rig) -> Rig:
     )
 
 
+@lru_cache
+def _description(spec: PanoramaSpec, image_size: tuple[int, int]) -> bytes:
+    return json.dumps([FORMAT_VERSION, asdict(spec), image_size], sort_keys=True).encode()
+
+
 class WarpCache:
     """Gives the warp of a rig, computing it once as long as no more than :data:`MAX_WARPS` are in use.
 
@@ -78,8 +84,7 @@ class WarpCache:
 
     def key(self, rig: Rig) -> str:
         """Name of the entry of a rounded rig."""
-        description = json.dumps([FORMAT_VERSION, asdict(self.spec), rig.image_size], sort_keys=True)
-        digest = hashlib.sha256(description.encode())
+        digest = hashlib.sha256(_description(self.spec, rig.image_size))
         for values in (rig.intrinsics, rig.agent_from_camera[:, :3], np.array(rig.ground_height_m)):
             digest.update(np.round(values, 7).astype(np.float32).tobytes())
         return digest.hexdigest()[:16]

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, by_agent, cell_angle
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_looked_at, is_seen, range_images
-from coopmap.geometry.rig import SLOTS
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.types import Target
+from coopmap.types.agents import in_agent_frame, patch_side, true_agent_poses, views_per_agent
 
 TOLERANCE_M = 0.4
 TOLERANCE_CELLS = 0.2
@@ -71,7 +71,7 @@ def true_matches(target: Target, num_cells: int, dense_share: float) -> TrueMatc
         dense_share: views with more known depth than this (share of what cameras cover) show sky where it is unknown.
     """
     views, patch = views_per_agent(target), patch_side(target, num_cells)
-    pose = _agent_poses(target, views)
+    pose = true_agent_poses(target)
     cells = _cells(target, pose, views, patch, dense_share)
     agents = pose.shape[1]
     i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
@@ -91,29 +91,10 @@ def true_matches(target: Target, num_cells: int, dense_share: float) -> TrueMatc
     )
 
 
-def views_per_agent(target: Target) -> int:
-    """Views that follow one another and belong to one agent."""
-    return 1 if target.rig_pose is None else len(SLOTS)
-
-
-def patch_side(target: Target, num_cells: int) -> int:
-    """Side of a cell in pixels, if an agent has ``num_cells``."""
-    height, width = target.depth.shape[-2:]
-    return round((views_per_agent(target) * height * width / num_cells) ** 0.5)
-
-
 def cell_grid(target: Target, num_cells: int) -> tuple[int, int]:
     """Rows and columns of the cells of one view."""
     patch = patch_side(target, num_cells)
     return target.depth.shape[-2] // patch, target.depth.shape[-1] // patch
-
-
-def _agent_poses(target: Target, views: int) -> Float[Tensor, "b a 4 4"]:
-    """Poses of the agents in view 0's frame, double precision."""
-    pose = relative_pose(target.pose[:, :1].double(), target.pose.double())
-    if target.rig_pose is not None:
-        pose = pose @ invert(target.rig_pose.double())
-    return pose[:, ::views]
 
 
 def _cells(target: Target, pose: Float[Tensor, "b a 4 4"], views: int, patch: int, dense_share: float) -> _Cells:
@@ -123,7 +104,7 @@ def _cells(target: Target, pose: Float[Tensor, "b a 4 4"], views: int, patch: in
     covered_share = target.non_ambiguous.sum(dim=(2, 3)).clamp(min=1)
     is_dense = (target.valid & target.non_ambiguous).sum(dim=(2, 3)) / covered_share > dense_share
     empty = ~covered | (~known.unflatten(2, (views, -1)).flatten(1, 2) & is_dense[..., None])
-    everything = _in_agent_frame(target, target.points_view.flatten(2, 3))
+    everything = in_agent_frame(target.points_view.flatten(2, 3), target)
     seen = by_agent(everything, views), by_agent(target.valid.flatten(2, 3), views)
     near, far = range_images(*seen, min(target.depth.shape[-1], MAX_COLUMNS))
     empty = by_agent(empty, views)
@@ -166,13 +147,8 @@ def known_points(target: Target, patch: int, side: int) -> tuple[Float[Tensor, "
     chosen = order[valid.to(torch.uint8).argmax(dim=-1)]
     maps = torch.cat([target.rays, target.depth[..., None]], dim=-1)
     found = _tiles(maps, patch, side).gather(3, chosen[..., None, None].expand(-1, -1, -1, 1, 4))[..., 0, :]
-    points, views = _in_agent_frame(target, found[..., :3] * found[..., 3:]), views_per_agent(target)
+    points, views = in_agent_frame(found[..., :3] * found[..., 3:], target), views_per_agent(target)
     return by_agent(points, views), by_agent(valid.any(dim=-1), views)
-
-
-def _in_agent_frame(target: Target, points: Float[Tensor, "b v n 3"]) -> Float[Tensor, "b v n 3"]:
-    """Points of the frames of the views."""
-    return points if target.rig_pose is None else transform_points(target.rig_pose.to(points), points)
 
 
 class _Found(NamedTuple):

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, neighbors, take
 from coopmap.geometry.se3 import rotation_angle
-from coopmap.losses.cells import TrueMatches, cell_grid, patch_side, views_per_agent
+from coopmap.losses.cells import TrueMatches, cell_grid
 from coopmap.losses.inputs import LossInputs
 from coopmap.losses.reduce import weighted_mean
 from coopmap.types import PairMatches
+from coopmap.types.agents import patch_side, views_per_agent
 
 UNMATCHED_WEIGHT = 0.25
 """Of cells without a match; there are more of them, and they are easier."""

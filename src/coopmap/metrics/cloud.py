@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from coopmap.geometry.rig import OPV2V_LIDAR_HEIGHT_M
-from coopmap.metrics.agents import in_reference_agent
 from coopmap.types import Prediction, Target, truth_in_view0
+from coopmap.types.agents import in_reference_agent
 
 QUERY_POINTS = 4096
 REFERENCE_POINTS = 32768

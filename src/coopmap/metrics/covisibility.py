@@ -11,8 +11,8 @@ from torch import Tensor
 
 from coopmap.geometry import relative_pose, transform_points
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_seen, range_images
-from coopmap.metrics.agents import agent_poses, at_the_tick, in_agent_frame, views_per_agent
 from coopmap.types import Target
+from coopmap.types.agents import agent_poses, at_the_tick, in_agent_frame, views_per_agent
 
 ROWS, COLUMNS = 64, 256
 """Maximum number of rows and columns of each view's pixels that are looked up."""

@@ -9,9 +9,9 @@ from torch import Tensor
 from coopmap.geometry import invert, relative_pose, rotation_angle, transform_points
 from coopmap.geometry.cells import at_centers, by_agent, cell_angle
 from coopmap.geometry.covisibility import is_seen
-from coopmap.metrics.agents import agent_poses, in_agent_frame, views_per_agent
 from coopmap.metrics.covisibility import RangeImages
 from coopmap.types import PairMatches, Prediction, Target
+from coopmap.types.agents import agent_poses, in_agent_frame, patch_side, views_per_agent
 
 MATCH_COLUMNS = (
     "confidence",
@@ -59,17 +59,12 @@ def match_figures(
 
 def cell_range_figures(prediction: Prediction, target: Target, num_cells: int) -> dict[str, Float[Tensor, " b"]]:
     """Medians of the absolute and the relative error of the range at the centers of cells, of which poses are made."""
-    patch = _patch_size(target, num_cells)
+    patch = patch_side(target, num_cells)
     predicted, true, valid = (
         at_centers(values, patch).flatten(1) for values in (prediction.depth.detach(), target.depth, target.valid)
     )
     error = (predicted.double() - true.double()).abs().masked_fill(~valid, torch.nan)
     return {"cell_range_m": error.nanmedian(dim=1).values, "cell_range_abs_rel": (error / true).nanmedian(dim=1).values}
-
-
-def _patch_size(target: Target, num_cells: int) -> int:
-    height, width = target.depth.shape[-2:]
-    return round((views_per_agent(target) * height * width / num_cells) ** 0.5)
 
 
 def _accuracy(
@@ -80,7 +75,7 @@ def _accuracy(
     ends: Int[Tensor, "2 p"],
 ) -> Float[Tensor, "b p"]:
     """Share of the cells whose point the other agent sees that match the right cell; both directions."""
-    patch = _patch_size(target, matches.scores.shape[-1])
+    patch = patch_side(target, matches.scores.shape[-1])
     each = views_per_agent(target)
     points = by_agent(in_agent_frame(at_centers(target.points_view, patch), target), each)
     known = by_agent(at_centers(target.valid, patch), each)

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from coopmap.metrics.agents import agent_poses
 from coopmap.metrics.cloud import cloud_figures
 from coopmap.metrics.covisibility import RangeImages, covisibility
 from coopmap.metrics.dense import dense_figures
@@ -16,6 +15,7 @@ from coopmap.metrics.matching import CELL_NAMES, MATCH_COLUMNS, cell_range_figur
 from coopmap.metrics.pose import pair_errors, pose_figures, predicted_pose
 from coopmap.metrics.trajectory import trajectory_figures
 from coopmap.types import Prediction, Target
+from coopmap.types.agents import agent_poses
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from coopmap.geometry.se3_numpy import relative_pose, rotate
 from coopmap.synthetic import sensors, writer
 from coopmap.synthetic.cars import Car
 from coopmap.synthetic.scenario import SPLITS, Drive, scenario_index
-from coopmap.synthetic.shading import View
-from coopmap.synthetic.street import StreetView
+from coopmap.synthetic.view import View
 from coopmap.synthetic.worlds import view_of, world_of
 
 _NEIGHBOR_M = 70.0
@@ -57,9 +56,7 @@ def render_agent(
     writer.write_yaml(folder / f"{name}.yaml", metadata)
 
 
-def _photograph(
-    cfg: TownConfig, view: View | StreetView, pose: np.ndarray, seed: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+def _photograph(cfg: TownConfig, view: View, pose: np.ndarray, seed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """z-depth (float32, 0 in the sky) and RGB (uint8) of a camera."""
     rays = sensors.camera_rays(cfg.image_scale)
     distance, color = view.look(
@@ -70,7 +67,7 @@ def _photograph(
     return z_depth.reshape(rays.shape[:2]), np.round(image * 255).astype(np.uint8)
 
 
-def _sweep(cfg: TownConfig, view: View | StreetView, pose: np.ndarray) -> Float[np.ndarray, "n 3"]:
+def _sweep(cfg: TownConfig, view: View, pose: np.ndarray) -> Float[np.ndarray, "n 3"]:
     """Points of a LiDAR sweep, LiDAR frame."""
     beams = sensors.lidar_rays(cfg.lidar)
     distance = view.distance(pose[:3, 3], rotate(pose, beams))

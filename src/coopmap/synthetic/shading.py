@@ -16,7 +16,7 @@ _HAZE_COLOR = np.array([0.78, 0.84, 0.90], dtype=np.float32)
 _CAR_SHADOW_M = 70.0
 
 
-class View:
+class TownView:
     """The town and the cars around one observer at one moment.
 
     Args:
@@ -29,20 +29,14 @@ class View:
         self._cars, self._cars_skin = Caster(cars.triangles), Skin.of(cars)
 
     def distance(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-        """Distance to the first surface in lengths of ``direction``, infinite for the sky."""
+        """See :class:`~coopmap.synthetic.view.View`."""
         static = self._town.caster.first_hits(origin, direction)
         return np.minimum(static.distance, self._cars.first_hits(origin, direction).distance)
 
     def look(
         self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "n 3"], pixel: float
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
-        """Distance (as :meth:`distance`) and RGB in [0, 1].
-
-        Args:
-            origin: camera position, CARLA axes.
-            direction: ray of each pixel.
-            pixel: width of a pixel at distance 1 along ``direction``.
-        """
+        """See :class:`~coopmap.synthetic.view.View`; colors are RGB in [0, 1]."""
         static = self._town.caster.first_hits(origin, direction)
         cars = self._cars.first_hits(origin, direction, nearer_than=static.distance)
         distance = np.where(cars.triangle >= 0, cars.distance, static.distance)
@@ -74,7 +68,7 @@ class View:
         return distance, np.clip(color, 0, 1)
 
     def develop(self, color: Float[np.ndarray, "h w 3"], seed: tuple[int, ...]) -> Float[np.ndarray, "h w 3"]:
-        """Pixels in [0, 1] of an image: in the town, cameras neither add noise nor change colors."""
+        """The colors: in the town, cameras neither add noise nor change them."""
         return color
 
     def _shade(

@@ -8,10 +8,11 @@ from coopmap.config.synth import TownConfig
 from coopmap.synthetic.cars import Car
 from coopmap.synthetic.drives import plan_town_drive
 from coopmap.synthetic.scenario import Drive
-from coopmap.synthetic.shading import View
+from coopmap.synthetic.shading import TownView
 from coopmap.synthetic.street import Street, StreetView, plan_street_drive, street_of
 from coopmap.synthetic.surface import merge
 from coopmap.synthetic.town import Town, town_of
+from coopmap.synthetic.view import View
 
 
 def world_of(cfg: TownConfig, split: str, index: int) -> Town | Street:
@@ -28,8 +29,8 @@ def plan_drive(cfg: TownConfig, split: str, index: int) -> Drive:
     return plan_street_drive(cfg, split, index) if cfg.per_scenario else plan_town_drive(cfg, split, index)
 
 
-def view_of(world: Town | Street, cars: Sequence[Car]) -> View | StreetView:
+def view_of(world: Town | Street, cars: Sequence[Car]) -> View:
     """A world and moving cars, as one observer sees them."""
     if isinstance(world, Street):
         return StreetView(world, cars)
-    return View(world, merge([car.surface() for car in cars]))
+    return TownView(world, merge([car.surface() for car in cars]))

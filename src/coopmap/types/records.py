@@ -148,6 +148,8 @@ class Target(TensorRecord):
         rig_pose: calibrated ``T_agent_view``; ``None`` = views are agents.
         ground_height_m: height of the origin of each view's agent, its LiDAR, above the ground under the car, from
             calibration; ``None`` = nothing is known.
+        views_per_agent: how many views each agent has, one after another; ``None`` = as ``agent`` says, which is on the
+            device.
     """
 
     rays: Float[Tensor, "b v h w 3"]
@@ -162,6 +164,7 @@ class Target(TensorRecord):
     agent: Int[Tensor, "b v"] | None = None
     rig_pose: Float[Tensor, "b v 4 4"] | None = None
     ground_height_m: Float[Tensor, "b v"] | None = None
+    views_per_agent: int | None = None
 
     @property
     def points_view(self) -> Float[Tensor, "b v h w 3"]:

@@ -33,7 +33,7 @@ from coopmap.data.views import (
 )
 from coopmap.geometry.mosaic import Mosaic
 from coopmap.geometry.prepared_warp import PreparedWarp
-from coopmap.geometry.stitching import brightness_table
+from coopmap.geometry.stitching import brighten
 from coopmap.geometry.targets import SeenPoints, scattered
 
 
@@ -266,4 +266,4 @@ def _blending(
 
 
 def _brightened(images: UInt8[np.ndarray, "k h w 3"], gains: Float[np.ndarray, " k"]) -> UInt8[np.ndarray, "k h w 3"]:
-    return np.stack([cv2.LUT(image, brightness_table(gain)) for image, gain in zip(images, gains, strict=True)])
+    return np.stack([brighten(image, gain) for image, gain in zip(images, gains, strict=True)])

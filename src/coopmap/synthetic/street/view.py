@@ -86,19 +86,13 @@ class StreetView:
         return hits
 
     def distance(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-        """Distance to the first surface in lengths of ``direction``, infinite for the sky."""
+        """See :class:`~coopmap.synthetic.view.View`."""
         return self._cast(origin, direction).distance
 
     def look(
         self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "n 3"], pixel: float
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
-        """Distance (as :meth:`distance`) and linear color.
-
-        Args:
-            origin: camera position, CARLA axes.
-            direction: ray of each pixel.
-            pixel: width of a pixel at distance 1 along ``direction``.
-        """
+        """See :class:`~coopmap.synthetic.view.View`; colors are linear light."""
         hits = self._cast(origin, direction)
         ray = direction.astype(np.float32)
         color = np.empty((len(ray), 3), dtype=np.float32)
@@ -159,5 +153,5 @@ class StreetView:
         return received
 
     def develop(self, color: Float[np.ndarray, "h w 3"], seed: tuple[int, ...]) -> Float[np.ndarray, "h w 3"]:
-        """Pixels in [0, 1] of an image of linear colors; ``seed`` decides the noise."""
+        """See :class:`~coopmap.synthetic.view.View`."""
         return self._street.film.develop(color, seed)

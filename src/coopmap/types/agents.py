@@ -12,16 +12,20 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from coopmap.geometry import invert, nearest_rotation, transform_points
-from coopmap.types import Target
+from coopmap.geometry import invert, nearest_rotation, relative_pose, transform_points
+from coopmap.types.records import Target
 
 
 def views_per_agent(target: Target) -> int:
     """How many views each agent has; those of one agent follow one another.
 
+    Records of a dataset know it. Of others the agents' numbers are looked at, which waits for the device.
+
     Raises:
         ValueError: if the agents of a batch have different numbers of views.
     """
+    if target.views_per_agent is not None:
+        return target.views_per_agent
     if target.agent is None:
         return 1
     views = target.agent.shape[1]
@@ -43,13 +47,27 @@ def agent_poses(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor,
     if target.rig_pose is None:
         return pose
     each = views_per_agent(target)
-    pose = pose @ invert(target.rig_pose.double())
+    pose = _through_rig(pose, target.rig_pose)
     if each == 1:
         return pose
     batch, views = pose.shape[:2]
     mean = pose.view(batch, views // each, each, 4, 4).mean(dim=2)
     mean[..., :3, :3] = nearest_rotation(mean[..., :3, :3])
     return mean
+
+
+def true_agent_poses(target: Target) -> Float[Tensor, "b n 4 4"]:
+    """True poses of the agents in view 0's frame, double precision.
+
+    Those that their first views give: others give the same, and averaging would wait for the device.
+    """
+    pose = relative_pose(target.pose[:, :1].double(), target.pose.double())
+    return _through_rig(pose, target.rig_pose)[:, :: views_per_agent(target)]
+
+
+def _through_rig(pose: Float[Tensor, "b v 4 4"], rig_pose: Float[Tensor, "b v 4 4"] | None) -> Float[Tensor, "b v 4 4"]:
+    """Poses of the agents that poses of their views give."""
+    return pose if rig_pose is None else pose @ invert(rig_pose.double())
 
 
 def at_the_tick(values: Shaped[Tensor, "b v *rest"], target: Target) -> Shaped[Tensor, "b w *rest"]:
@@ -62,12 +80,12 @@ def without_neighboring_ticks(target: Target) -> Target:
     if target.rig_pose is not None or views_per_agent(target) == 1:
         return target
     own = target.map(lambda values: at_the_tick(values, target) if values.ndim > 1 else values)
-    return replace(own, agent=None)
+    return replace(own, agent=None, views_per_agent=1)
 
 
 def in_agent_frame(points: Float[Tensor, "b v n 3"], target: Target) -> Float[Tensor, "b v n 3"]:
     """Points of the views' frames in those of their agents."""
-    return points if target.rig_pose is None else transform_points(target.rig_pose, points)
+    return points if target.rig_pose is None else transform_points(target.rig_pose.to(points), points)
 
 
 def in_reference_agent(points: Float[Tensor, "b v h w 3"], target: Target) -> Float[Tensor, "b v h w 3"]:
@@ -75,3 +93,9 @@ def in_reference_agent(points: Float[Tensor, "b v h w 3"], target: Target) -> Fl
     if target.rig_pose is None:
         return points
     return transform_points(target.rig_pose[:, :1], points.flatten(2, 3)).view_as(points)
+
+
+def patch_side(target: Target, num_cells: int) -> int:
+    """Side of a cell in pixels, if an agent has ``num_cells``."""
+    height, width = target.depth.shape[-2:]
+    return round((views_per_agent(target) * height * width / num_cells) ** 0.5)
