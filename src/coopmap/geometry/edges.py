@@ -18,6 +18,8 @@ from torch import Tensor
 
 RADIUS = 1
 """Neighborhood of 3 x 3 pixels."""
+TYPICAL = 2.0
+"""A jump spreads over more than so many times what depth spreads over at the median pixel of its view."""
 
 
 def confident(
@@ -32,12 +34,38 @@ def confident(
     return mask & (confidence >= threshold[:, :, None])
 
 
-def surface_edges(
+def flying_pixels(
     points: Float[Tensor, "v h w 3"],
     depth: Float[Tensor, "v h w"],
     mask: Bool[Tensor, "v h w"],
     wraps: bool,
     depth_ratio: float = 0.03,
+    normal_deg: float = 5.0,
+) -> Bool[Tensor, "v h w"]:
+    """:func:`surface_edges` on views of any resolution and quality; never more than half of the pixels of a view.
+
+    On a small panorama, 3 x 3 pixels span ten degrees, over which depth spreads by more than a few percent nearly
+    everywhere, and a rough prediction is noisy in itself: what counts as a jump is at least :data:`TYPICAL` times the
+    median spread of the view.
+    """
+    return surface_edges(points, depth, mask, wraps, jump_ratio(depth, mask, wraps, depth_ratio), normal_deg)
+
+
+def jump_ratio(
+    depth: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], wraps: bool, ratio: float
+) -> Float[Tensor, "v 1 1"]:
+    """Spread of depth, relative to the pixel's own, from which on it counts as a jump: ``ratio`` or more."""
+    relative = torch.where(mask, _spread(depth, mask, wraps) / depth, math.nan)
+    typical = relative.flatten(1).nanmedian(dim=1).values[:, None, None]
+    return (TYPICAL * typical).nan_to_num(nan=ratio).clamp(min=ratio)
+
+
+def surface_edges(
+    points: Float[Tensor, "v h w 3"],
+    depth: Float[Tensor, "v h w"],
+    mask: Bool[Tensor, "v h w"],
+    wraps: bool,
+    depth_ratio: float | Float[Tensor, "v 1 1"] = 0.03,
     normal_deg: float = 5.0,
 ) -> Bool[Tensor, "v h w"]:
     """Pixels at which depth jumps and the surface bends.
@@ -54,12 +82,20 @@ def surface_edges(
 
 
 def depth_edges(
-    depth: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], wraps: bool, ratio: float
+    depth: Float[Tensor, "v h w"],
+    mask: Bool[Tensor, "v h w"],
+    wraps: bool,
+    ratio: float | Float[Tensor, "v 1 1"],
 ) -> Bool[Tensor, "v h w"]:
     """Pixels in whose neighborhood depth spreads over more than ``ratio`` times their own."""
+    return mask & (_spread(depth, mask, wraps) > ratio * depth)
+
+
+def _spread(depth: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], wraps: bool) -> Float[Tensor, "v h w"]:
+    """Largest minus smallest depth of the neighborhood; meaningful in ``mask``."""
     highest = _max_around(depth.masked_fill(~mask, -math.inf), wraps)
     lowest = -_max_around((-depth).masked_fill(~mask, -math.inf), wraps)
-    return mask & (highest - lowest > ratio * depth)
+    return highest - lowest
 
 
 def normal_edges(
