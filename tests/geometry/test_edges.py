@@ -114,7 +114,7 @@ def test_a_scene_is_left_of_panoramas_of_any_size(height, width, noise):
     """The share that is kept; an outline of a box, where depth doubles, still goes where depth is clean."""
     rays, depth, on_box = street(height, width, noise)
     all_pixels = torch.ones(1, height, width, dtype=torch.bool)
-    flying = flying_pixels((rays * depth[..., None])[None], depth[None], all_pixels, wraps=True)[0]
+    flying = flying_pixels(rays[None], depth[None], all_pixels, "cyl")[0]
     assert (~flying).float().mean() > (0.85 if noise == 0 else 0.6)
     inside = torch.nn.functional.max_pool2d((~on_box)[None].float(), 3, 1, 1)[0] == 0
     outline = on_box & ~inside
@@ -129,4 +129,4 @@ def test_what_jumps_is_told_from_the_view_itself():
     rays, depth, _ = street(42, 168, 0.2)
     points, all_pixels = (rays * depth[..., None])[None], torch.ones(1, 42, 168, dtype=torch.bool)
     assert (~surface_edges(points, depth[None], all_pixels, wraps=True)).float().mean() < 0.35
-    assert not flying_pixels(points, depth[None], torch.zeros_like(all_pixels), wraps=True).any()
+    assert not flying_pixels(rays[None], depth[None], torch.zeros_like(all_pixels), "cyl").any()

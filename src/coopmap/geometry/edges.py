@@ -13,9 +13,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from coopmap.geometry.rig import SLOTS
+
+VIEWS_AT_ONCE = 4
+"""The nine neighbors of every pixel are held."""
 RADIUS = 1
 """Neighborhood of 3 x 3 pixels."""
 TYPICAL = 2.0
@@ -35,10 +39,10 @@ def confident(
 
 
 def flying_pixels(
-    points: Float[Tensor, "v h w 3"],
-    depth: Float[Tensor, "v h w"],
+    rays: Float[Tensor, "v h w 3"],
+    ranges: Float[Tensor, "v h w"],
     mask: Bool[Tensor, "v h w"],
-    wraps: bool,
+    camera_model: str,
     depth_ratio: float = 0.03,
     normal_deg: float = 5.0,
 ) -> Bool[Tensor, "v h w"]:
@@ -47,8 +51,32 @@ def flying_pixels(
     On a small panorama, 3 x 3 pixels span ten degrees, over which depth spreads by more than a few percent nearly
     everywhere, and a rough prediction is noisy in itself: what counts as a jump is at least :data:`TYPICAL` times the
     median spread of the view.
+
+    Args:
+        rays: unit rays of the pixels.
+        ranges: along them.
+        mask: pixels to look at.
+        camera_model: ``cyl`` (the last column is next to the first), ``pinhole`` (depth is z), or ``mosaic``, whose
+            cameras are looked at one by one.
+        depth_ratio: see :func:`surface_edges`; at least so much is a jump.
+        normal_deg: likewise.
     """
-    return surface_edges(points, depth, mask, wraps, jump_ratio(depth, mask, wraps, depth_ratio), normal_deg)
+    if camera_model == "mosaic":
+        edges = flying_pixels(_tiles(rays), _tiles(ranges), _tiles(mask), "tile", depth_ratio, normal_deg)
+        return torch.cat(edges.unflatten(0, (-1, len(SLOTS))).unbind(1), dim=2)
+    wraps, found = camera_model == "cyl", []
+    for first in range(0, len(mask), VIEWS_AT_ONCE):
+        part = slice(first, first + VIEWS_AT_ONCE)
+        points = rays[part] * ranges[part][..., None]
+        depth = points[..., 2] if camera_model == "pinhole" else ranges[part]
+        ratio = jump_ratio(depth, mask[part], wraps, depth_ratio)
+        found.append(surface_edges(points, depth, mask[part], wraps, ratio, normal_deg))
+    return torch.cat(found)
+
+
+def _tiles(maps: Shaped[Tensor, "v h w *c"]) -> Shaped[Tensor, "t h wt *c"]:
+    """The tiles of mosaics, from left to right, as views of their own."""
+    return torch.stack(maps.chunk(len(SLOTS), dim=2), dim=1).flatten(0, 1)
 
 
 def jump_ratio(
