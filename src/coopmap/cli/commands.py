@@ -283,6 +283,24 @@ COMMANDS = (
         notes="Pages need nothing else, network included; beside them lie their pictures (PNG). More: docs/preview.md.",
     ),
     Command(
+        "render",
+        "see a prediction: its points in three dimensions, beside the truth, with what to suspect",
+        "coopmap.render:render_command",
+        "coopmap.config.render:RenderConfig",
+        takes_config=True,
+        needs=MODEL,
+        examples=(
+            ("render run=latest", "the first validation frame, best checkpoint"),
+            ("render run=latest split=test index=12 pose_source=gt output=look", "another one, true poses first"),
+            ("render weights=facebook/map-anything data.root=/data/opv2v", "weights alone"),
+        ),
+        notes=(
+            "Writes pointcloud.html, which needs nothing else, network included; pictures and arrays of every agent "
+            "(views/), cloud.ply and cloud.glb for other viewers, and summary.json. The model is given what coopmap "
+            "evaluate gives it. Details: docs/rendering.md."
+        ),
+    ),
+    Command(
         "serve",
         "show the reports of a folder in a browser, also of another machine",
         "coopmap.serve:serve_command",
