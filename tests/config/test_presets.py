@@ -30,8 +30,8 @@ def _without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         (("model=mapanything_v11",), "none", "mapanything_v11", 1008),
         (("preset=none",), "none", "mapanything_v1", 1008),
         (("machine=gpu",), "none", "mapanything_v1", 1008),
-        (("preset=demo", "machine=gpu"), "demo", "mapanything_tiny", 168),
-        (("preset=demo", "model=mapanything_v1", "data=panorama"), "demo", "mapanything_v1", 1008),
+        (("preset=town", "machine=gpu"), "demo", "mapanything_tiny", 168),
+        (("preset=town", "model=mapanything_v1", "data=panorama"), "demo", "mapanything_v1", 1008),
     ],
 )
 def test_demo_is_the_default_without_gpu_data_and_model_of_ones_own(
@@ -45,16 +45,16 @@ def test_a_root_from_the_environment_is_data_of_ones_own(monkeypatch: pytest.Mon
     monkeypatch.setenv("COOPMAP_DATA_ROOT", "/raid/opv2v")
     config = load_config()
     assert (config.preset, config.data.root, config.data.town) == ("none", "/raid/opv2v", None)
-    assert load_config(["preset=demo"]).data.root == "data/town"
+    assert load_config(["preset=town"]).data.root == "data/town"
 
 
 def test_own_root_takes_the_place_of_the_demos_town_at_its_sizes() -> None:
-    town, own = load_config(), load_config(["preset=demo", ROOT_SET])
+    town, own = load_config(), load_config(["preset=town", ROOT_SET])
     assert own.data.town is None
     assert own.data.depth_root is None
     assert not own.data.keep_in_memory  # it may be large
     assert (own.data.panorama, own.model) == (town.data.panorama, town.model)
-    with_depth = load_config(["preset=demo", ROOT_SET, "data.depth_root=/data/depth"])
+    with_depth = load_config(["preset=town", ROOT_SET, "data.depth_root=/data/depth"])
     assert with_depth.data.depth_root == "/data/depth"
 
 
@@ -90,7 +90,7 @@ def test_named_groups_and_keys_win_over_the_demo() -> None:
         (["loss.weights.cam_pts3d=0.2"], 0.1, 0.2),
         (["loss=pose"], 3.0, 1.0),
         (["experiment=cyl_posefix"], 3.0, 1.0),
-        (["preset=demo"], 3.0, 1.0),
+        (["preset=town"], 3.0, 1.0),
     ],
 )
 def test_v11_comes_with_its_own_objective(named: list[str], pose_trans: float, cam_pts3d: float) -> None:
@@ -123,7 +123,7 @@ def test_the_town_on_ten_gpus_stays_the_town(monkeypatch: pytest.MonkeyPatch) ->
     assert (config.data.root, config.data.depth_root) == ("data/town", "data/town_depth")
     assert config.data.steps_per_epoch == 250
     assert (config.trainer.devices, config.data.max_views_per_gpu, config.model.weights) == (10, 4, "/raid/v1.pth")
-    assert load_config(["machine=local3090", "preset=demo"]).model.weights is None
+    assert load_config(["machine=local3090", "preset=town"]).model.weights is None
 
 
 def test_the_town_goes_where_its_root_says() -> None:
