@@ -10,8 +10,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo test test-slow lint format clean
 
-demo: $(READY)  ## render a small town, train the tiny model on it, measure it on other drives through the town
+demo: $(READY)  ## render streets, train a small model on some of them, measure it on the others, which it never saw
 	$(BIN)/python -m coopmap.train experiment=cyl_posefix preset=demo
+	$(BIN)/python -m coopmap.evaluate run=latest split=test 'baselines=[mean,bound]'
 
 test: $(READY)  ## all tests but the slow ones, on all cores; make test WORKERS=2 takes two
 	$(PYTEST) -m "not slow"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from coopmap.config.synth import STYLES, TownConfig
+from coopmap.config.synth import EVERYDAY_STYLES, TownConfig
 from coopmap.geometry import pose_from_carla
 from coopmap.geometry.se3_numpy import rotate
 from coopmap.synthetic import sensors
@@ -43,7 +43,7 @@ def main() -> None:
     """Write the picture."""
     strips = []
     for number in range(COLUMNS * ROWS):
-        style = STYLES[number % len(STYLES)]
+        style = EVERYDAY_STYLES[number % len(EVERYDAY_STYLES)]
         strips.append(strip(TownConfig(towns="per_scenario", style=style), number))
     height, width = strips[0].shape[:2]
     sheet = np.full((ROWS * (height + GAP) - GAP, COLUMNS * (width + GAP) - GAP, 3), 255, dtype=np.uint8)

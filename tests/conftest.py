@@ -102,7 +102,7 @@ def tiny_model() -> tuple[str, ...]:
     """Overrides that make a model of milliseconds, on small panoramas."""
     return (
         "machine=laptop",
-        "preset=demo",
+        "preset=town",
         "data.panorama.height=28",
         "data.panorama.width=112",
         "model.encoder.dim=24",

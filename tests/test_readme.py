@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from coopmap import load_config
-from coopmap.config.synth import ScenarioCounts, TownConfig, tiny_town
+from coopmap.config.synth import ScenarioCounts, tiny_streets, tiny_town
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 NEEDS_THE_FULL_MODEL = "facebook/map-anything"
@@ -77,12 +77,14 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, tiny_model: tuple[str, ...]) -> Path:
-    """Folder with a tiny town and a finished run; read only."""
+    """Folder with a few streets, a tiny town and a finished run; read only."""
     from coopmap.synthetic import render_town
 
     folder = tmp_path_factory.mktemp("demo")
     counts = ScenarioCounts(train=1, validate=1, test=1)
     render_town(tiny_town(str(folder / "data/town"), str(folder / "data/town_depth"), scenarios=counts))
+    market = {"style": "market", "traffic": "uniform", "farthest_m": 30, "scenarios": counts}
+    render_town(tiny_streets(str(folder / "data/market"), str(folder / "data/market_depth"), **market))
     settings = ["logger=csv", "data.steps_per_epoch=2", "data.num_workers=0", "trainer.max_epochs=1", *tiny_model]
     train = shlex.join(["python", "-m", "coopmap.train", "experiment=cyl_posefix", *settings])
     done = run(train, folder)
@@ -117,8 +119,10 @@ def test_what_is_to_be_trained_can_be_composed(command: str) -> None:
 def test_frame_in_the_readme_is_one_of_the_demo() -> None:
     from coopmap.synthetic.worlds import plan_drive
 
-    drive = plan_drive(TownConfig(), "test", 0)
-    assert f"frame={TownConfig().root}/test/{drive.name}/{drive.frames[0]} " in README
+    town = load_config(["preset=demo"]).data.town
+    assert town is not None
+    drive = plan_drive(town, "test", 0)
+    assert f"frame={town.root}/test/{drive.name}/{drive.frames[0]} " in README
 
 
 @pytest.mark.slow

@@ -52,12 +52,12 @@ def test_experiments_say_how_to_run_them() -> None:
             assert lines[1] == f"# python -m coopmap.train {group}={name}"
 
 
-def test_without_gpu_the_town_and_the_tiny_model() -> None:
+def test_without_gpu_synthetic_streets_and_a_small_model() -> None:
     config = load_config()
     assert config.machine == "laptop"
     assert config.data.town is not None
     assert config.data.town.root == config.data.root
-    assert config.model.name == "mapanything_tiny"
+    assert config.model.name == "mapanything_matching"
 
 
 def test_gpu_is_detected_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,8 +109,8 @@ def test_new_parts_may_get_a_learning_rate() -> None:
         ("experiment=cyl_posfix", r"experiment=cyl_posfix: no such choice.*Did you mean experiment=cyl_posefix\?"),
         (
             "data=twon",
-            r"data=twon: no such choice; there are ablation_densified, four_camera, mosaic, panorama, streets, town"
-            r".*Did you mean data=town\?",
+            r"data=twon: no such choice; there are ablation_densified, four_camera, market, mosaic, panorama, "
+            r"streets, town.*Did you mean data=town\?",
         ),
         ("machine=local3900", r"Did you mean machine=local3090\?"),
         ("seed=abc", r"seed: Value 'abc' of type 'str' could not be converted to Integer"),

@@ -79,7 +79,8 @@ REFUSED: dict[frozenset[Choice], str] = {
 
 def choices() -> dict[str, list[str]]:
     found = {group: sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) for group in GROUPS}
-    found["preset"].remove("streets")  # is for one experiment: see test_presets
+    for name in ("streets", "demo"):
+        found["preset"].remove(name)  # of the main road: see test_presets
     assert all(found.values())
     return found
 
@@ -101,6 +102,8 @@ def layout_of(row: Row) -> list[str]:
     if row.get("experiment") == "mosaic_posefix" and row.get("task") == "augmented":
         # what turns the frame needs rays that tell how, and this task does not always give them
         layout = [*layout, "data.augmentation.yaw_roll=false"]
+    if row.get("experiment") == "four_camera" and row.get("data") == "ablation_densified":
+        layout = [*layout, "data.panorama.densify_px=0"]  # single cameras have no panorama to fill
     return layout + ["model.fusion.injection=none"] * unfused
 
 
@@ -121,7 +124,7 @@ def is_refused(row: Row) -> bool:
 
 def objective_of(row: Row) -> str | None:
     """The objective that was named, or that comes with the model where nothing else brings one."""
-    brought = {"loss", "experiment"} & set(row) or row.get("preset") == "demo"
+    brought = {"loss", "experiment"} & set(row) or row.get("preset") == "town"
     return row.get("loss") if brought or row.get("model") != "mapanything_v11" else "v11"
 
 
@@ -182,7 +185,7 @@ def test_composes(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
         group: row[group] for group in row if group in found
     }
     if "data" in row:
-        assert (config.data.town is not None) == (row["data"] in ("town", "streets"))
+        assert (config.data.town is not None) == (row["data"] in ("town", "streets", "market"))
     if "loss/start" in row:
         normal = {"v11": 0.3, "relative": 0.3, "matching": 0.0}.get(objective_of(row) or "", 3.0)
         values = {"scratch": (1.0, 0.0), "released": (0.5, normal)}

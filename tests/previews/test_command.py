@@ -38,14 +38,14 @@ def test_an_unreadable_sample_is_named_on_the_sheet_and_ends_a_single_preview(co
     assert re.findall(r'<a href="([^"]+)">', text) == ["train_1.html"]
     options = ["index=0", f"output={tmp_path / 'one'}", f"data.root={root}", f"data.depth_root={town.depth_root}"]
     with pytest.raises(SystemExit) as ended:
-        main(["preview", "preset=demo", "data.town=null", *options])
+        main(["preview", "preset=town", "data.town=null", *options])
     assert ended.value.code == 2
     assert str(damaged) in capsys.readouterr().err
 
 
 def test_the_command_says_what_it_wrote(town, tmp_path, capsys):
     roots = [f"data.root={town.root}", f"data.depth_root={town.depth_root}", "data.town=null"]
-    main(["preview", "preset=demo", *roots, "split=val", "index=-1", f"output={tmp_path}"])
+    main(["preview", "preset=town", *roots, "split=val", "index=-1", f"output={tmp_path}"])
     assert f"written to {tmp_path / 'val_1.html'}" in capsys.readouterr().out
     assert (tmp_path / "val_1.html").is_file()
 

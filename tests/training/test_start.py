@@ -126,9 +126,9 @@ def test_released_models_are_large(model: str, capsys: pytest.CaptureFixture[str
 
 def test_a_large_model_on_a_cpu_has_to_be_chosen() -> None:
     own = ["data.root=/data/opv2v"]
-    with pytest.raises(ConfigError, match="preset=demo trains the tiny model, on your data too"):
+    with pytest.raises(ConfigError, match="preset=town trains the tiny model, on your data too"):
         check_start(load_config(own), own)
-    for meant in (["model=mapanything_v1"], ["preset=demo"], ["model.weights=a.pth"], ["model.encoder.depth=1"]):
+    for meant in (["model=mapanything_v1"], ["preset=town"], ["model.weights=a.pth"], ["model.encoder.depth=1"]):
         check_start(load_config([*own, *meant]), [*own, *meant])
     check_start(load_config(own), [])  # from Python
 

@@ -93,7 +93,7 @@ def test_curves_need_no_network(finished: TrainingResult) -> None:
 
 
 def test_missing_root_is_one_line_and_status_2_and_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "coopmap.train", "preset=demo", "data.root=/nowhere/opv2v", "logger=csv"]
+    command = [sys.executable, "-m", "coopmap.train", "preset=town", "data.root=/nowhere/opv2v", "logger=csv"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: /nowhere/opv2v: the dataset root does not exist.")

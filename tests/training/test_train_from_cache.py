@@ -25,7 +25,7 @@ def train_twice(tmp_path: Path, town: TownConfig) -> Callable[..., tuple[list[di
     """Rows of ``metrics.csv`` of a run from files and of one from the cache."""
 
     def run(*overrides: str) -> tuple[list[dict], list[dict]]:
-        data = ["experiment=cyl_posefix", "preset=demo", f"data.root={town.root}", *overrides]
+        data = ["experiment=cyl_posefix", "preset=town", f"data.root={town.root}", *overrides]
         cache = tmp_path / "cache"
         main(["cache", *data, f"cache_root={cache}", "workers=1"])
         rows = []

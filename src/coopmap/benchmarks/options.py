@@ -24,7 +24,7 @@ ARCHITECTURES = {"tiny": "mapanything_tiny", "v1": "mapanything_v1", "v11": "map
 EVERY_TERM = "all"
 """The objective with every term switched on."""
 
-FUSION_MODELS = {"tiny": ("machine=laptop", "preset=demo"), "v1": ("machine=gpu", "model=mapanything_v1")}
+FUSION_MODELS = {"tiny": ("machine=laptop", "preset=town"), "v1": ("machine=gpu", "model=mapanything_v1")}
 """Overrides that choose an architecture and the sizes of images that it is meant for."""
 
 

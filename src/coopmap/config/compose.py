@@ -21,6 +21,13 @@ VERSION_BASE = "1.3"
 PUBLISHED_LOSS = {"mapanything_v11": "v11"}
 """What a released architecture was trained with, where that is not what experiments choose."""
 
+MAIN_ROAD = ("cyl_posefix", "cyl_matching")
+"""Experiments that the demo shows."""
+SYNTHETIC_DATA = ("town", "streets", "market")
+DEMO_DATA = "market"
+BESIDE_THE_DEMO = {"data", "debug", "experiment", "logger", "machine", "optim/train", "preset"}
+"""Groups that may be chosen in the demo; any other one says that something else is meant."""
+
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
     """Compose the configuration as ``python -m coopmap.train`` does.
@@ -91,9 +98,13 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     if machine == "auto":
         machine = detect_machine()
         completed.insert(0, f"machine={machine}")
-    if chosen.get("preset", "auto") == "auto":
-        completed.insert(0, f"preset={default_preset(machine, chosen)}")
-    if not chosen.keys() & {"loss", "experiment"} and chosen.get("preset") != "demo":
+    preset, on_main_road = chosen.get("preset", "auto"), chosen.get("experiment", MAIN_ROAD[0]) in MAIN_ROAD
+    if preset == "auto":
+        preset = default_preset(machine, chosen)
+        completed.insert(0, f"preset={preset}")
+    if preset == "demo" and on_main_road and "loss" not in chosen:
+        completed.append("loss=matching")
+    if not chosen.keys() & {"loss", "experiment"} and chosen.get("preset") not in ("demo", "town"):
         completed += [f"loss={loss}" for model, loss in PUBLISHED_LOSS.items() if chosen.get("model") == model]
     if "loss" in chosen and "loss/start" not in chosen:
         completed.append("loss/start=released")
@@ -104,16 +115,21 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def default_preset(machine: str, chosen: Mapping[str, str]) -> str:
-    """What ``preset=auto`` stands for: ``demo`` without a GPU, unless data or a model are chosen.
+    """What ``preset=auto`` stands for without a GPU, unless data or a model are chosen: ``demo`` on the main road, else
+    ``town``.
 
     Args:
         machine: a choice of that group.
         chosen: value of each key and group that was named.
     """
     own_root = "data.root" in chosen or bool(os.environ.get("COOPMAP_DATA_ROOT"))
-    own_data = chosen["data"] not in ("town", "streets") if "data" in chosen else own_root
+    own_data = chosen["data"] not in SYNTHETIC_DATA if "data" in chosen else own_root
     own_model = chosen.get("model", "mapanything_tiny") != "mapanything_tiny"
-    return "none" if machine != "laptop" or own_data or own_model else "demo"
+    if machine != "laptop" or own_data or own_model:
+        return "none"
+    leaves_it = chosen.keys() & (set(config_groups()) - BESIDE_THE_DEMO)
+    on_main_road = not leaves_it and chosen.get("experiment", MAIN_ROAD[0]) in MAIN_ROAD
+    return "demo" if on_main_road and chosen.get("data", DEMO_DATA) == DEMO_DATA else "town"
 
 
 @functools.cache

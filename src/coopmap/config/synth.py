@@ -8,8 +8,12 @@ from typing import Any
 
 from coopmap.config.checks import require, require_choice
 
-STYLES = ("grid", "suburb", "industrial", "oldtown", "highway")
+STYLES = ("grid", "suburb", "industrial", "oldtown", "highway", "market")
 """Styles of streets."""
+
+EVERYDAY_STYLES = STYLES[:-1]
+"""What ``style=all`` draws from. In a ``market`` every house has a bright color of its own, which a model learns to match
+within minutes: for demonstrations."""
 
 ROOM_PER_AGENT_M = 7.5
 """On a street, agents are 7 m apart at least."""
@@ -75,7 +79,8 @@ class TownConfig:
         seed: decides the town or streets, the drives and the GPS noise.
         size_m: edge of the square that holds the town's streets.
         slope_deg: steepest ground within the town; streets draw their own.
-        style: of streets: ``all``, a name, or a list of names: grid, suburb, industrial, oldtown, highway.
+        style: of streets: a name, a list of names (grid, suburb, industrial, oldtown, highway, market), or ``all`` of
+            them but market.
         scenarios: number of scenarios per split; all splits share the town.
         frames: frames per scenario; ``null`` means 3 in the town, 1 on streets.
         frame_interval_s: simulated time between frames, a multiple of the 0.05 s tick that frame names count.
@@ -175,7 +180,7 @@ class TownConfig:
     def styles(self) -> tuple[str, ...]:
         """Styles that streets are drawn from."""
         named = (self.style,) if isinstance(self.style, str) else tuple(map(str, self.style))
-        return STYLES if named == ("all",) else named
+        return EVERYDAY_STYLES if named == ("all",) else named
 
 
 def tiny_town(root: str, depth_root: str | None, **changes: Any) -> TownConfig:

@@ -38,7 +38,7 @@ def check_start(config: Config, overrides: Sequence[str]) -> None:
     if unchosen and config.machine == "laptop" and _is_large(config):
         raise ConfigError(
             f"no GPU is used, and model={config.model.name}, the default, would start from random weights on the "
-            "CPU: preset=demo trains the tiny model, on your data too; "
+            "CPU: preset=demo trains a small model, on your data too; "
             f"model={config.model.name} confirms the large one"
         )
 

@@ -91,7 +91,9 @@ def _footprint(road: Road, along: float, across: float, side: float, width: floa
 def place_buildings(rng: np.random.Generator, site: Site, style: Style, hard: str) -> None:
     """Buildings and landmarks along both sides of all roads."""
     # masonry is warm as a rule; now and then it is any color
-    hue, spread = (rng.random(), 0.4) if rng.random() < 0.3 else (rng.uniform(0.02, 0.13), rng.uniform(0.01, 0.08))
+    hue, spread = (
+        (rng.random(), 0.4) if rng.random() < style.colorful else (rng.uniform(0.02, 0.13), rng.uniform(0.01, 0.08))
+    )
     fixed = plan_building(rng, style, hue, (_uniform(rng, style.front_m), _uniform(rng, style.depth_m)))
     gap, setback = _uniform(rng, style.gap_m), _uniform(rng, style.setback_m)
     landmarks = 0 if hard != "none" else int(rng.integers(0, 4))

@@ -40,6 +40,7 @@ class Style:
         clutter: per 10 m of roadside, by kind, see :mod:`coopmap.synthetic.street.furniture`.
         traffic: fewest and most other moving cars.
         skyline: share of streets with high buildings far off.
+        colorful: share of streets whose walls have all hues, rather than similar ones.
     """
 
     lanes: tuple[int, ...]
@@ -70,6 +71,7 @@ class Style:
     clutter: dict[str, float]
     traffic: tuple[int, int]
     skyline: float
+    colorful: float = 0.3
 
 
 STYLES = {
@@ -117,5 +119,14 @@ STYLES = {
         verge=("grass", "dry", "gravel", "grass"), trees=0.35, yard_trees=0.8, parked=0.1, poles=0.25,
         clutter={"guardrail": 1.0, "noise_wall": 0.25, "gantry": 0.03, "sign": 0.25, "billboard": 0.06, "bush": 0.7},
         traffic=(1, 8), skyline=0.3,
+    ),
+    "market": Style(
+        lanes=(1,), side_lanes=(1,), lane_m=(3.0, 3.4), median_m=(0.0, 0.0), sidewalk_m=(1.5, 3.0),
+        parking=0.2, straight=0.9, bend_radius_m=(60, 120), second_crossing=0.3, crooked_deg=5.0,
+        front_m=(4, 8), depth_m=(6, 10), gap_m=(0.5, 3.0), setback_m=(0.5, 3.0), storeys=(1, 3), storey_m=(2.8, 3.2),
+        facades=("plaster", "blank"), pitched=0.5, saturation=(0.7, 1.0), vacant=0.05,
+        verge=("paving",), trees=0.0, yard_trees=0.0, parked=0.2, poles=0.0,
+        clutter={"kiosk": 0.3, "billboard": 0.15, "awning": 0.3},
+        traffic=(0, 1), skyline=0.0, colorful=1.0,
     ),
 }  # fmt: skip
