@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from coopmap.config.data import AugmentationConfig
-from coopmap.geometry.se3_numpy import rotate
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -80,6 +79,6 @@ def tilt_rotation(pitch: float, roll: float) -> Float[np.ndarray, "4 4"]:
     return pose
 
 
-def rotated(vectors: Float[np.ndarray, "*b 3"], pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "*b 3"]:
+def rotated(vectors: Float[np.ndarray, "h w 3"], pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "h w 3"]:
     """Vectors turned by the rotation of ``T_a_b``, in their own precision."""
-    return rotate(pose.astype(vectors.dtype), vectors)
+    return cv2.transform(vectors, pose[:3, :3].astype(vectors.dtype))

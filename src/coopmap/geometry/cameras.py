@@ -107,17 +107,34 @@ class PanoramaCamera:
 
     def project(self, points: Float[np.ndarray, "*b 3"]) -> tuple[Float[np.ndarray, "*b 2"], Bool[np.ndarray, "*b"]]:
         """See :meth:`Camera.project`; columns wrap, so only the elevation can leave the image."""
-        x, y, z = np.moveaxis(points, -1, 0)
-        azimuth = np.arctan2(x, z)
-        horizontal = np.sqrt(x * x + z * z)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            row = np.arctan2(-y, horizontal) if self.projection == "equirect" else -y / horizontal
+        u, v, inside = self.columns_and_rows(np.moveaxis(points, -1, 0))
+        # in memory the coordinates lie apart: numpy is quick on that
+        return np.moveaxis(np.stack([u, v]), 0, -1), inside
+
+    def columns_and_rows(
+        self, points: Float[np.ndarray, "3 *b"]
+    ) -> tuple[Float[np.ndarray, "*b"], Float[np.ndarray, "*b"], Bool[np.ndarray, "*b"]]:
+        """:meth:`project` of points whose coordinates lie apart: ``u``, ``v``, and whether they are inside."""
+        x, y, z = points
         top, bottom = self._row_range()
-        u = (azimuth / (2 * np.pi) + 0.5) * self.width
-        u = u * (u < self.width)  # the right edge is the left one
-        v = (top - row) / (top - bottom) * self.height
-        pixels = np.moveaxis(np.stack([u, v]), 0, -1)  # in memory the coordinates lie apart: numpy is quick on that
-        return pixels, (v >= 0) & (v < self.height) & (horizontal + np.abs(y) > 0)
+        u = np.arctan2(x, z)
+        horizontal = x * x
+        horizontal += z * z
+        horizontal = np.sqrt(horizontal)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            v = np.arctan2(-y, horizontal) if self.projection == "equirect" else -y / horizontal
+        u /= 2 * np.pi
+        u += 0.5
+        u *= self.width
+        u *= u < self.width  # the right edge is the left one
+        v = top - v
+        v /= top - bottom
+        v *= self.height
+        inside = v >= 0
+        inside &= v < self.height
+        horizontal += np.abs(y)
+        inside &= horizontal > 0
+        return u, v, inside
 
     def unproject(self, pixels: Float[np.ndarray, "*b 2"]) -> Float[np.ndarray, "*b 3"]:
         """See :meth:`Camera.unproject`."""

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int
 
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.targets import unit_rays
+from coopmap.geometry.targets import rows_and_columns, unit_rays
 
 PLANARITY = 0.02
 """Largest second difference of inverse depth, relative to inverse depth, between neighbors on one surface."""
@@ -48,9 +48,10 @@ def central_geometry(
     for slot, view in enumerate(views):
         for part in (slice(first, min(first + BLOCK, size)) for first in range(0, size, BLOCK)):
             chosen = np.flatnonzero(view.on_planes(part) if dense else ranges[slot, part])
+            chosen += part.start
             if len(chosen):
-                points = view.rotation @ (view.rays[:, part] * ranges[slot, part]) + view.offset
-                buffer.splat(points, chosen, slot * size + part.start)
+                points = view.rotation @ (view.rays.take(chosen, axis=1) * ranges[slot].take(chosen)) + view.offset
+                buffer.splat(points, chosen + slot * size)
     if not dense:
         return buffer.ranges()
     hit, source, splatted = buffer.winners()
@@ -76,16 +77,18 @@ class _ZBuffer:
         self.camera = camera
         self.nearest = np.full(camera.height * camera.width, self.EMPTY)
 
-    def splat(self, points: Planes, chosen: Int[np.ndarray, " m"], first: int = 0) -> None:
-        """Add those chosen of some points; ``first`` is the number of the first (all below 2 to the 32)."""
-        place, inside = self.camera.project(points.T)
-        pixel = place[:, 1].astype(np.int32) * np.int32(self.camera.width) + place[:, 0].astype(np.int32)
+    def splat(self, points: Planes, number: Int[np.ndarray, " m"]) -> None:
+        """Add some points, each with a number below 2 to the 32."""
+        column, row, inside = self.camera.columns_and_rows(points)
+        pixel = row.astype(np.int32)
+        pixel *= np.int32(self.camera.width)
+        pixel += column.astype(np.int32)
         key = np.sqrt(_dot(points, points)).view(np.int32).astype(np.int64)
         key <<= 32
-        key += np.arange(first, first + len(key))
+        key += number
         if not inside.all():
-            chosen = chosen[inside.take(chosen)]
-        np.minimum.at(self.nearest, pixel.take(chosen), key.take(chosen))
+            pixel, key = pixel[inside], key[inside]
+        np.minimum.at(self.nearest, pixel, key)
 
     def winners(self) -> tuple[Int[np.ndarray, " h"], Int[np.ndarray, " h"], Float32[np.ndarray, " h"]]:
         """Pixels that are hit, by which source, and its range."""
@@ -163,7 +166,7 @@ class _DepthImage(NamedTuple):
     def carried(self, pixel: Int[np.ndarray, " n"], toward: Planes) -> Float32[np.ndarray, " n"]:
         """Ranges at which rays from the agent's center meet the tangent planes of some pixels on planes."""
         (fx, _, cx), (_, fy, cy), _ = self.intrinsics
-        row, column = np.divmod(pixel.astype(np.int32), np.int32(self.width))
+        row, column = rows_and_columns(pixel.astype(np.int32), self.width)
         x, y = (column + (np.float32(0.5) - cx)) / fx, (row + (np.float32(0.5) - cy)) / fy
         z, ahead, behind, below, above = (self.z.take(pixel + step) for step in (0, 1, -1, self.width, -self.width))
         right = (x * (ahead - behind) + (ahead + behind) / fx, y * (ahead - behind), ahead - behind)

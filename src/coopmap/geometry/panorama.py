@@ -120,20 +120,21 @@ def build_warp(rig: Rig, spec: PanoramaSpec, rays: Float[np.ndarray, "h w 3"] | 
             in a tilted frame. Computed in their precision.
     """
     rays = camera_rays(spec.camera) if rays is None else rays
-    directions = np.ascontiguousarray(np.moveaxis(rays, -1, 0))
-    reach = surface_range(rays, spec.surface, spec.radius_m, rig.ground_height_m)
-    race = _Race.start(reach.shape, rays.dtype)
+    directions = np.empty((3, *rays.shape[:2]), rays.dtype)
+    cv2.split(rays, list(directions))
+    reach = surface_range(np.moveaxis(directions, 0, -1), spec.surface, spec.radius_m, rig.ground_height_m)
+    race = _Race.start(reach.shape, reach.dtype)
     for slot in range(len(rig.intrinsics)):
         for part in _columns_in_sight(rig, slot, spec, directions, reach):
             race.enter(part, slot, *_seen_by(rig, slot, spec, directions[..., part], reach[..., part]))
-    covered: Bool[np.ndarray, "h w"] = race.winner >= 0
-    column = np.clip(np.floor(race.u), 0, rig.image_size[1] - 1)
-    row = np.clip(np.floor(race.v), 0, rig.image_size[0] - 1)
-    source = np.where(covered, row * rig.image_size[1] + column, -1).astype(np.int32)
+    source = race.v.astype(np.int32)
+    source *= rig.image_size[1]
+    source += race.u.astype(np.int32)
+    np.copyto(source, -1, where=race.winner < 0)
 
     contested = np.flatnonzero(race.second >= 0)
-    second = race.second.reshape(-1)[contested]
-    lead = np.arccos(race.second_cosine.reshape(-1)[contested]) - np.arccos(race.cosine.reshape(-1)[contested])
+    second = race.second.take(contested)
+    lead = np.arccos(race.second_cosine.take(contested)) - np.arccos(race.cosine.take(contested))
     blend = np.flatnonzero(lead < spec.feather)
     blend_at, blend_camera = contested[blend], second[blend]
     blend_pixel = np.zeros((len(blend), 2), np.float32)
@@ -146,7 +147,7 @@ def build_warp(rig: Rig, spec: PanoramaSpec, rays: Float[np.ndarray, "h w 3"] | 
     return PanoramaWarp(
         winner=race.winner,
         source=source,
-        pixel=cv2.merge([race.u.astype(np.float32), race.v.astype(np.float32)]),
+        pixel=cv2.merge([each.astype(np.float32, copy=False) for each in (race.u, race.v)]),
         blend_at=blend_at.astype(np.int32),
         blend_camera=blend_camera,
         blend_pixel=blend_pixel,
@@ -193,17 +194,26 @@ def _seen_by(
     dtype, (height, width) = directions.dtype, rig.image_size
     pose = invert(rig.agent_from_camera[slot]).astype(dtype)
     (fx, _, cx), (_, fy, cy), _ = rig.intrinsics[slot].astype(dtype)
-    x, y, z = (pose[:3, :3] @ directions.reshape(3, -1)).reshape(directions.shape)
+    points = (pose[:3, :3] @ directions.reshape(3, -1)).reshape(directions.shape)
     if spec.surface != "infinite":
-        x, y, z = (axis * reach + offset for axis, offset in zip((x, y, z), pose[:3, 3], strict=True))
+        points *= reach
+        points += pose[:3, 3].reshape(3, *[1] * reach.ndim)
+    x, y, z = points
     with np.errstate(divide="ignore", invalid="ignore"):
-        u, v = x / z * fx + cx, y / z * fy + cy
-        seen = (z > 0) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        u, v = x / z, y / z
+        u *= fx
+        u += cx
+        v *= fy
+        v += cy
+        seen = z > 0
+        for bounded in (u >= 0, u < width, v >= 0, v < height):
+            seen &= bounded
         if spec.legacy_crop:
             kept_rows = min(height, width * spec.camera.height / spec.camera.width)
             seen &= np.abs(v - height / 2) <= kept_rows / 2
-        cosine = np.minimum(z / np.sqrt(x * x + y * y + z * z), 1)
-    cosine[~seen] = -2
+        cosine = z / np.sqrt(x * x + y * y + z * z)
+    np.minimum(cosine, 1, out=cosine)
+    np.copyto(cosine, -2, where=~seen)
     return u, v, cosine
 
 

@@ -156,13 +156,15 @@ def _maps(
     Where the camera is -1 they point out of it.
     """
     # cv2.remap counts from pixel centers, hence the 0.5
-    u = np.clip(pixel[..., 0] * np.float32(scale[0]) - np.float32(0.5), 0, size[1] - 1)
-    v = np.clip(pixel[..., 1] * np.float32(scale[1]) - np.float32(0.5), 0, size[0] - 1)
-    rows = np.where(camera >= 0, v + camera.astype(np.float32) * size[0], OUTSIDE_ROW).astype(np.float32)
-    # cv2 limits either side of a map to 32767, so lists of pixels are laid out as tables
-    columns = u.shape[-1] if u.ndim == 2 else 1024
-    shape = -(-u.size // columns), columns
-    map_u, map_v = np.resize(u, shape), np.resize(rows, shape)
+    u, v = pixel[..., 0] * np.float32(scale[0]), pixel[..., 1] * np.float32(scale[1])
+    for place, limit in ((u, size[1] - 1), (v, size[0] - 1)):
+        place -= np.float32(0.5)
+        np.clip(place, 0, limit, out=place)
+    v += camera.astype(np.float32) * np.float32(size[0])
+    np.copyto(v, OUTSIDE_ROW, where=camera < 0)
+    if u.ndim != 2:  # cv2 limits either side of a map to 32767, so lists of pixels are laid out as tables
+        shape = -(-u.size // 1024), 1024
+        u, v = np.resize(u, shape), np.resize(v, shape)
     if not u.size:
-        return map_u, map_v
-    return cv2.convertMaps(map_u, map_v, cv2.CV_16SC2)
+        return u, v
+    return cv2.convertMaps(u, v, cv2.CV_16SC2)
