@@ -30,7 +30,7 @@ def main() -> None:
         dark.evaluate("window.scrollTo(0, document.getElementById('stage').getBoundingClientRect().top + 330)")
         save(dark, "pointcloud_dark")
         phone = opened(browser, scene, viewport={"width": 390, "height": 844}, device_scale_factor=2, has_touch=True)
-        phone.evaluate("document.querySelector('.controls').scrollIntoView()")
+        phone.evaluate("document.getElementById('stage').scrollIntoView()")
         save(phone, "pointcloud_phone")
         run = opened(browser, gallery, viewport={"width": 1100, "height": 760})
         save(run, "gallery")
