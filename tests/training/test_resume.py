@@ -70,7 +70,10 @@ def assert_same_run(path: Path, straight: TrainingResult) -> None:
     histories = [checkpoint["callbacks"]["ValidationHistory"]["entries"] for checkpoint in (ours, theirs)]
     assert histories[0] == histories[1]
     logs = [
-        [{name: value for name, value in row.items() if not name.startswith("time/")} for row in read_metrics(file)]
+        [
+            {name: value for name, value in row.items() if not name.startswith(("time/", "memory/"))}
+            for row in read_metrics(file)
+        ]
         for file in (path / "metrics.csv", straight.run.path / "metrics.csv")
     ]
     assert logs[0] == logs[1]

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from coopmap.inference.outputs import write_ply
-from coopmap.report.files import replacing, write_json
+from coopmap.report.files import write_json
 from coopmap.viz.packing import png
 from coopmap.viz.scene import TRUE, Scene
 from coopmap.viz.scene_cloud import Cloud, placed, predicted_clouds, thinned
@@ -37,6 +37,7 @@ def write_files(folder: Path, scene: Scene, summary: dict[str, Any], source: str
 
 
 def _write_views(folder: Path, scene: Scene, clouds: list[Cloud], source: str, sparse: Tensor | None) -> list[Path]:
+    folder.mkdir(exist_ok=True)
     limits, limit = scene_limits(scene), error_limit(scene)
     files = []
     for number, (view, cloud) in enumerate(zip(scene.views, clouds, strict=True)):
@@ -45,8 +46,7 @@ def _write_views(folder: Path, scene: Scene, clouds: list[Cloud], source: str, s
         pictures["cloud"] = draw_cloud(scene, [cloud], source, view.agent)
         for what, picture in pictures.items():
             files.append(folder / f"{stem}_{what}.png")
-            with replacing(files[-1]) as temporary:
-                temporary.write_bytes(png(picture, effort=3))
+            files[-1].write_bytes(png(picture, effort=3))
         arrays = {"depth": view.depth, "pose": view.pose[source]}
         arrays |= {f"pose_{name}": pose for name, pose in view.pose.items()}
         if view.true_depth is not None:
@@ -55,8 +55,7 @@ def _write_views(folder: Path, scene: Scene, clouds: list[Cloud], source: str, s
             arrays["depth_sparse"] = sparse[number].numpy()
         for what, values in arrays.items():
             files.append(folder / f"{stem}_{what}.npy")
-            with replacing(files[-1]) as temporary, temporary.open("wb") as stream:
-                np.save(stream, values)
+            np.save(files[-1], values)
     return files
 
 
@@ -75,10 +74,8 @@ def _write_clouds(folder: Path, scene: Scene, clouds: list[Cloud], source: str) 
     agent = np.concatenate([np.full(len(cloud.points), scene.views[cloud.view].agent, np.uint8) for cloud in clouds])
     poses = "true" if source == TRUE else "predicted"
     comment = f"points in the frame of agent {scene.agents[0].name}, {poses} poses, meters, x right, y down, z ahead"
-    with replacing(folder / "cloud.ply") as temporary:
-        write_ply(temporary, points, colors, agent, comment)
+    write_ply(folder / "cloud.ply", points, colors, agent, comment)
     upright = points * np.array([1, -1, -1], np.float32)
     opaque = np.column_stack([colors, np.full(len(colors), 255, np.uint8)])
     exported = trimesh.Scene(trimesh.PointCloud(upright, colors=opaque)).export(file_type="glb")
-    with replacing(folder / "cloud.glb") as temporary:
-        temporary.write_bytes(exported)
+    (folder / "cloud.glb").write_bytes(exported)

@@ -14,8 +14,8 @@ POSE = ("right_m", "ahead_m", "yaw_deg")
 def agents_table(summary: Mapping[str, Any]) -> Table:
     """A row per agent, and one for the sample: poses, depth, scale and masks, predicted beside true."""
     columns = [names("agent")]
-    for group, sides in (("right", "m"), ("ahead", "m"), ("heading", "°")):
-        columns += [Column(side, sides, fixed(1), group=group) for side in ("predicted", "true")]
+    for group, unit in (("right", "m"), ("ahead", "m"), ("heading", "°")):
+        columns += [Column(side, unit, _signed, group=group) for side in ("predicted", "true")]
     columns += [
         Column("translation", "m", error_size, group="error of pose", missing="reference"),
         Column("rotation", "°", error_size, group="error of pose", missing="reference"),
@@ -31,6 +31,11 @@ def agents_table(summary: Mapping[str, Any]) -> Table:
         f"from the true ones (Chamfer distance), placed by the true poses {errors['chamfer_m_gt_poses']:.2f} m."
     )
     return Table("Predicted and true", columns, [Section([*rows, _sample_row(summary)])], note)
+
+
+def _signed(value: float) -> str:
+    """With a minus sign, and without one on zero."""
+    return fixed(1)(round(value, 1) + 0.0).replace("-", "\u2212")
 
 
 def _agent_row(summary: Mapping[str, Any], name: str) -> Row:

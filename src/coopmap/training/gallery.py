@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from coopmap.report.files import replacing, write_json
+from coopmap.report.files import write_json
 from coopmap.report.pages import write_page
 from coopmap.viz.frame_picture import draw_frame
 from coopmap.viz.scene import PRED, Scene
@@ -71,6 +71,7 @@ class Gallery:
             The pictures of the frames, RGB.
         """
         folder, pictures = self.folder / stage.folder, []
+        folder.mkdir(parents=True, exist_ok=True)
         figures = "   ".join(f"{label} {value:.4g}" for label, value in stage.figures.items())
         for number, scene in enumerate(scenes):
             pictures.append(draw_frame(scene, f"step {stage.step}   {scene.title}   {figures}"))
@@ -97,5 +98,4 @@ def write_index(file: Path, stages: Sequence[Stage]) -> None:
 def write_jpeg(picture: UInt8[np.ndarray, "h w 3"], file: Path) -> None:
     """Write RGB."""
     _, encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    with replacing(file) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+    file.write_bytes(encoded.tobytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -10,12 +10,14 @@ from jaxtyping import UInt8
 
 from coopmap.viz.from_above import draw_plan, put_text
 from coopmap.viz.overview import WHITE
+from coopmap.viz.preview_page import thumbnail
 from coopmap.viz.scene import PRED, TRUE, Scene, SceneView
 from coopmap.viz.scene_cloud import placed, predicted_clouds
-from coopmap.viz.scene_pictures import draw_panels, flattened, scaled, scene_limits
+from coopmap.viz.scene_pictures import draw_panels, flattened, scene_limits
 
 PANEL_WIDTH, PLAN_SIZE, GAP, LABEL_HEIGHT = 400, 400, 8, 22
 PLAN_POINTS = 20_000
+KINDS = ("image", "depth", "depth_true")
 
 
 def draw_frame(scene: Scene, caption: str) -> UInt8[np.ndarray, "h w 3"]:
@@ -30,7 +32,7 @@ def draw_frame(scene: Scene, caption: str) -> UInt8[np.ndarray, "h w 3"]:
     rows = [_strip(3 * PANEL_WIDTH + 2 * GAP, caption)]
     for number, agent in enumerate(scene.agents):
         views = [view for view in scene.views if view.agent == number]
-        shown = [_side_by_side(views, lambda view, what=what: panels[view].get(what)) for what in _KINDS]  # type: ignore[misc]
+        shown = [_side_by_side(views, [panels[view].get(what) for view in views]) for what in KINDS]
         label = f"{number}: agent {agent.name}: input, predicted range, true range{_error(scene, number)}"
         rows += [_strip(3 * PANEL_WIDTH + 2 * GAP, label), _row(shown)]
     left = np.concatenate(rows)
@@ -39,9 +41,6 @@ def draw_frame(scene: Scene, caption: str) -> UInt8[np.ndarray, "h w 3"]:
     left = cv2.copyMakeBorder(left, 0, len(plan) - len(left), 0, GAP, cv2.BORDER_CONSTANT, value=(WHITE,) * 3)
     both = np.concatenate([left, plan], axis=1)
     return cv2.copyMakeBorder(both, GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=(WHITE,) * 3)
-
-
-_KINDS = ("image", "depth", "depth_true")
 
 
 def _error(scene: Scene, number: int) -> str:
@@ -53,16 +52,15 @@ def _error(scene: Scene, number: int) -> str:
 
 
 def _side_by_side(
-    views: list[SceneView], picture: Callable[[SceneView], UInt8[np.ndarray, "h w 4"] | None]
+    views: Sequence[SceneView], pictures: Sequence[UInt8[np.ndarray, "h w 4"] | None]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The views of an agent, at the width of a panel together."""
-    found = [picture(view) for view in views]
+    """Pictures of the views of an agent, at the width of a panel together; gray where there is none."""
     width = PANEL_WIDTH // len(views)
     parts = [
         np.full((round(width * view.size[0] / view.size[1]), width, 3), 235, np.uint8)
         if shown is None
-        else scaled(flattened(shown, 235), width)
-        for view, shown in zip(views, found, strict=True)
+        else thumbnail(flattened(shown, 235), width)
+        for view, shown in zip(views, pictures, strict=True)
     ]
     joined = np.concatenate(parts, axis=1)
     return cv2.copyMakeBorder(joined, 0, 0, 0, PANEL_WIDTH - joined.shape[1], cv2.BORDER_CONSTANT, value=(WHITE,) * 3)

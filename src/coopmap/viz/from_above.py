@@ -34,7 +34,7 @@ def draw_plan(
     by_source = {source: [agent.pose.get(source) for agent in scene.agents] for source in (TRUE, GPS, PRED)}
     known = [pose for poses in by_source.values() for pose in poses if pose is not None]
     canvas = np.full((*size, 3), WHITE, np.uint8)
-    to_pixel, meter = fit(np.stack(known)[:, :3, 3], points, size)
+    to_pixel, meter = fit(np.stack(known)[:, :3, 3], [], size)  # points far from all agents do not shrink them
     for cloud in points:
         columns, rows = (to_pixel(cloud) >> FINE).T
         inside = (columns >= 0) & (rows >= 0) & (columns < size[1]) & (rows < size[0] - FOOT_HEIGHT)

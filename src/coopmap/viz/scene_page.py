@@ -23,6 +23,7 @@ from coopmap.report.pages import write_page
 from coopmap.report.palette import COLORS
 from coopmap.report.tables import Table
 from coopmap.viz.from_above import rgb
+from coopmap.viz.matches import confidence_colors
 from coopmap.viz.packing import pack, range_levels, range_step
 from coopmap.viz.preview_page import range_legend
 from coopmap.viz.scene import PRED, TRUE, Scene, SceneView
@@ -41,6 +42,7 @@ from coopmap.viz.scene_pictures import (
 PAGE_POINTS = 250_000
 """Predicted points on a page, and as many true ones at most."""
 SWEEP_POINTS = 80_000
+CONFIDENCE_SCALE = confidence_colors(np.linspace(0, 1, 256))
 SOURCES = {PRED: "predicted", TRUE: "true"}
 NOTE = "Frame of the reference agent; boxes are where the vehicles truly are."
 
@@ -89,7 +91,7 @@ def write_scene(file: Path, scene: Scene, page: ScenePage | None = None) -> None
         error_limit=limit,
         error_bar=_bar(error_scale()[1:]),
         confidence_limits=packed["confidence_limits"],
-        confidence_bar=_bar(_confidence_scale()),
+        confidence_bar=_bar(CONFIDENCE_SCALE),
         legend=range_legend(*limits),
         has_truth=scene.has_truth,
         mask_colors=MASK_COLORS if any(view.mask is not None for view in scene.views) else {},
@@ -146,7 +148,7 @@ def _packed_scene(scene: Scene, page: ScenePage, limit: float) -> dict[str, Any]
         "agents": [_agent(scene, number) for number in range(len(scene.agents))],
         "clouds": packed + _packed_sweeps(scene),
         "boxes": [] if scene.boxes is None else np.round(scene.boxes.corners, 3).tolist(),
-        "scales": {"error": error_scale().tolist(), "confidence": _confidence_scale().tolist()},
+        "scales": {"error": error_scale().tolist(), "confidence": CONFIDENCE_SCALE.tolist()},
         "error_limit": limit,
         "confidence_limits": list(confidence),
         "voxel": voxel,
@@ -270,8 +272,3 @@ def _bar(colors: UInt8[np.ndarray, "n 3"]) -> str:
     """A scale as a background of CSS."""
     stops = [f"rgb({r},{g},{b})" for r, g, b in colors[:: max(1, len(colors) // 16)].tolist()]
     return f"linear-gradient(90deg, {', '.join(stops)})"
-
-
-def _confidence_scale() -> UInt8[np.ndarray, "256 3"]:
-    levels = np.arange(256, dtype=np.uint8)[:, None]
-    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_PLASMA), cv2.COLOR_BGR2RGB)[:, 0]

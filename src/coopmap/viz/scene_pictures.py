@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -137,10 +136,3 @@ def flattened(picture: UInt8[np.ndarray, "h w 4"], ground: int = 255) -> UInt8[n
     """RGB on a gray ground."""
     shown = picture[..., 3:] > 0
     return np.where(shown, picture[..., :3], np.uint8(ground))
-
-
-def scaled(picture: UInt8[np.ndarray, "h w c"], width: int) -> UInt8[np.ndarray, "hs ws c"]:
-    """The picture at a width in pixels."""
-    size = width, max(1, round(picture.shape[0] * width / picture.shape[1]))
-    mode = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_NEAREST
-    return cv2.resize(picture, size, interpolation=mode)

@@ -48,6 +48,17 @@ async function load(view) {
   view.ready = true;
 }
 
+function nearest(view, known, column, row) { // the pixel itself, or the known one that is drawn larger over it
+  let best = row * view.width + column, distance = Infinity;
+  if (known[best]) return best;
+  for (let r = Math.max(0, row - view.reach); r <= Math.min(view.height - 1, row + view.reach); r++)
+    for (let c = Math.max(0, column - view.reach); c <= Math.min(view.width - 1, column + view.reach); c++) {
+      const i = r * view.width + c, d = (r - row) ** 2 + (c - column) ** 2;
+      if (known[i] && d < distance) [best, distance] = [i, d];
+    }
+  return best;
+}
+
 function tell(text, event) { // beside the pointer
   readout.textContent = text;
   readout.hidden = false;
