@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from typing import Any
 
@@ -22,7 +23,9 @@ from coopmap.data.budget import BadFrameBudget
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.depth_probe import check_depth
+from coopmap.data.leaks import shared_scenarios
 from coopmap.data.normalization import normalize
+from coopmap.data.opv2v import FrameError, SplitIndex, read_agent
 from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
 from coopmap.data.pairs import PairTable
@@ -32,7 +35,10 @@ from coopmap.data.splits import render_missing_town, split_source, town_is_there
 from coopmap.geometry.se3_numpy import relative_pose
 from coopmap.types import Batch, SkippedBatch
 
+log = logging.getLogger(__name__)
+
 POSES_AT_ONCE = 16384
+MOST_NAMED = 5
 
 
 def build_split(
@@ -49,6 +55,7 @@ def build_split(
         ConfigError: if no root is given, or no frame has ``min_agents`` agents within communication range.
     """
     index, source = split_source(config, split)
+    _mention_calibration(index)
     if isinstance(source, DenseDepth) and config.cache_root is None:
         check_depth(index, source)
     poses = PoseTable.build(index, config.cache_dir)
@@ -72,6 +79,16 @@ def build_split(
             + (f", each in data.neighbor_ticks={config.neighbor_ticks} more frames" if config.neighbor_ticks else "")
         )
     return dataset
+
+
+def _mention_calibration(index: SplitIndex) -> None:
+    """Read the calibration of a frame, whose warnings loader processes would not give."""
+    ref = index.frame(0)
+    for agent in ref.agents:
+        try:
+            read_agent(index.yaml_path(ref, agent), with_vehicles=False)
+        except FrameError:
+            continue  # reported when it is needed
 
 
 class OPV2VDataModule(L.LightningDataModule):
@@ -131,7 +148,14 @@ class OPV2VDataModule(L.LightningDataModule):
             counts = np.bincount(dataset.num_agents)
             groups = ", ".join(f"{number} x {agents} agents" for agents, number in enumerate(counts) if number)
             lines.append(f"{split}: {len(dataset)} of {len(dataset.index)} frames usable ({groups})")
-        return [*lines, self.dataset("train").depth_source.describe()]
+        train, val = self.dataset("train"), self.dataset("val")
+        if shared := shared_scenarios(train.index, train.poses, val.index, val.poses):
+            log.warning(
+                "val holds %d of the scenarios that train holds (%s): its figures are those of streets known by heart",
+                len(shared),
+                ", ".join(shared[:MOST_NAMED]) + (", ..." if len(shared) > MOST_NAMED else ""),
+            )
+        return [*lines, train.depth_source.describe()]
 
     def train_relative_poses(self) -> dict[int, Float[Tensor, "n 4 4"]]:
         """``T_0_j`` of the training split by view ``j`` (for baselines): every ordered pair of agents in range.

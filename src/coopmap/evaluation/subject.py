@@ -15,8 +15,9 @@ from coopmap.config.compose import from_yaml
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.groups import conf_dir, group_choices
 from coopmap.config.task import TaskConfig
+from coopmap.models.finite import require_finite
 from coopmap.runs.find import find_checkpoint
-from coopmap.runs.stored import open_checkpoint
+from coopmap.runs.stored import StoredCheckpoint, open_checkpoint
 from coopmap.training.assembly import build_module
 from coopmap.training.module import PoseLearner
 
@@ -63,6 +64,7 @@ def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
     config = stored_config(stored.record["config"], overrides)
     config.model.weights = None  # the checkpoint holds them all
     module = build_module(config)
+    _require_finite(stored)
     module.load_state_dict(stored.state_dict)
     module.on_load_checkpoint(stored.content)
     origin = {
@@ -75,6 +77,13 @@ def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
     }
     name = f"{config.experiment}, step {stored.step}"
     return Subject(config, module, name, _known(origin), checkpoint.absolute().parents[1])
+
+
+def _require_finite(stored: StoredCheckpoint) -> None:
+    try:
+        require_finite(stored.state_dict, str(stored.path))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def stored_config(text: str, overrides: Sequence[str]) -> Config:

@@ -9,6 +9,7 @@ import torch
 
 from coopmap.config import Config, ConfigError, load_config
 from coopmap.models import MapAnything, build_model, load_weights
+from coopmap.models.sources import architecture
 from coopmap.runs.stored import open_checkpoint
 
 
@@ -33,15 +34,19 @@ def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[Map
     return model, config
 
 
+DEFAULT_MODEL = "mapanything_v1"
+"""Of weights that do not tell their architecture."""
+
+
 def load_released(weights: str, model: str | None = None, overrides: Sequence[str] = ()) -> tuple[MapAnything, Config]:
     """A model of weights alone, and the default configuration with it.
 
     Args:
         weights: hub id, file or folder.
-        model: architecture, a choice of ``conf/model``.
+        model: architecture, a choice of ``conf/model``; by default that of the weights.
         overrides: changes to the default configuration.
     """
-    config = load_config([f"model={model or 'mapanything_v1'}", "data=panorama", *overrides])
+    config = load_config([f"model={model or architecture(weights) or DEFAULT_MODEL}", "data=panorama", *overrides])
     config.model.weights = weights
     return build_model(config), config
 

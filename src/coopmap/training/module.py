@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from coopmap.config.checks import ConfigError
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.config.train import OptimConfig
@@ -26,6 +27,7 @@ from coopmap.metrics import (
     truth_warning,
 )
 from coopmap.metrics.term_means import TermMeans
+from coopmap.models.finite import require_finite
 from coopmap.training.counters import count_batches_anew
 from coopmap.training.inputs import draw_inputs
 from coopmap.training.optim import build_optimizer, warmup_cosine
@@ -214,7 +216,15 @@ class PoseLearner(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the baseline along; count batches anew if an optimizer step has another number of them now."""
+        """Take the baseline along; count batches anew if an optimizer step has another number of them now.
+
+        Raises:
+            ConfigError: there is NaN or infinity in the weights.
+        """
+        try:
+            require_finite(checkpoint.get("state_dict", {}), "the checkpoint")
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         if self._trainer is not None:  # what only measures a checkpoint has none
             count_batches_anew(checkpoint, self._trainer.accumulate_grad_batches)
         if mean_poses := checkpoint["coopmap"]["mean_poses"]:
