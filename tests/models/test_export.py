@@ -367,7 +367,8 @@ def test_a_model_of_mosaics_is_upstreams_without_the_addon_alone(whole, tmp_path
 
 REFUSED = (
     "model.heads.circular=true",
-    "model.encoder.circular=true model.encoder.stem=conv model.encoder.patch_size=16",
+    "model.encoder.circular=true model.encoder.stem=conv model.encoder.patch_size=16 data.panorama.height=256 "
+    "data.panorama.width=1024",
     "model.encoder.patch_size=7",
     "model.rig_constraint=true data.layout=cameras",
     "model.view_embedding=true data.layout=cameras",
@@ -424,3 +425,20 @@ def test_a_mean_of_cameras_is_not_exported_as_another_model(tmp_path):
     with pytest.raises(ConfigError, match=r"model\.fusion\.kind=mean"):
         export(path, tmp_path / "released")
     assert not (tmp_path / "released").exists()
+
+
+def test_an_export_touches_nothing_beside_its_folder(whole, tmp_path):
+    """Neither what has the name of a temporary folder, nor what a stored configuration names."""
+    precious = tmp_path / ".released.tmp"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years of work")
+    config = stand_in("model.inputs={rays: true, depth: true, pose: true}", f"data.cache_dir={tmp_path / 'cache'}")
+    config.experiment, evil = "<script>alert(1)</script> | x", "mit\nbase_model: evil"
+    path = save_checkpoint(tmp_path / "last.ckpt", config, whole, ORIGIN | {"license": evil})
+    folder = export(path, tmp_path / "released")
+    assert (precious / "thesis.tex").read_text() == "years of work"
+    assert {entry.name for entry in tmp_path.iterdir()} == {".released.tmp", "last.ckpt", "released"}
+    card = (folder / "README.md").read_text()
+    assert "<script>" not in card
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; \\| x" in card
+    assert "\nbase_model: evil" not in card

@@ -85,8 +85,8 @@ def _check_images(asked: InferConfig, config: Config) -> None:
         )
     if model.encoder.patch_size != PATCH:
         raise ConfigError(
-            f"{images}: loose images are cut into patches of {PATCH} pixels, and this model has patches of "
-            f"{model.encoder.patch_size} (model.encoder.patch_size); give it frame=ROOT/SPLIT/SCENARIO/FRAME"
+            f"{images}: this model has patches of {model.encoder.patch_size} pixels (model.encoder.patch_size), and "
+            f"loose images are cut into patches of {PATCH}; give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
     kinds = {"pinhole": "perspective images", "cyl": "360-degree panoramas"}
     if asked.weights is None:  # the model of a run, which knows what it was trained on

@@ -24,7 +24,7 @@ def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[Map
         ConfigError: no such checkpoint, a wrong override, or one after which the weights do not fit.
     """
     stored = open_checkpoint(checkpoint)
-    config = stored.config(overrides)
+    config = stored.config_to_read(overrides)
     config.model.weights = None  # the checkpoint holds them all
     model = MapAnything(config.model)
     try:
