@@ -24,6 +24,8 @@ def test_a_scenario_that_is_trained_on_is_named(
     assert f"val holds 1 of the scenarios that train holds ({name or scenario.name})" in caplog.text
 
 
-def test_streets_of_their_own_are_no_news(config_of: Callable[..., DataConfig], caplog: pytest.LogCaptureFixture) -> None:
+def test_streets_of_their_own_are_no_news(
+    config_of: Callable[..., DataConfig], caplog: pytest.LogCaptureFixture
+) -> None:
     OPV2VDataModule(config_of()).describe()
     assert not caplog.records

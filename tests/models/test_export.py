@@ -403,7 +403,9 @@ NEITHER = {"name", "checkpointing", "initialization", "weights", "weights_only_s
 def test_what_changes_the_answer_without_upstreams_knowing_is_refused(overrides):
     config = stand_in(*overrides.split())
     keys = [override.partition("=")[0] for override in overrides.split()]
-    keys = [key.replace("/fusion", ".fusion.kind") for key in keys if not key.startswith(("data.", "model.inputs.pose"))]
+    keys = [
+        key.replace("/fusion", ".fusion.kind") for key in keys if not key.startswith(("data.", "model.inputs.pose"))
+    ]
     with pytest.raises(NotUpstreamError) as error:
         upstream_config(config.model)
     expected = [key for key in keys if key != "model.fusion.directions"]

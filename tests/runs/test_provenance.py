@@ -37,7 +37,11 @@ def installed(folder: Path) -> Path:
 
 def asked(folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", ASK], cwd=folder, env={"PYTHONPATH": str(folder), "PATH": os.environ["PATH"]}, capture_output=True, text=True
+        [sys.executable, "-c", ASK],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

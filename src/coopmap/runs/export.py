@@ -129,7 +129,9 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
     if license is None:
         log.warning("the license is unknown; the model card names none (give license=...)")
     header = {"license": license, "base_model": base["source"] if base.get("revision") else None}
-    lines = [f"{key}: {json.dumps(_line(value)) if _is_odd(value) else value}\n" for key, value in header.items() if value]
+    lines = [
+        f"{key}: {json.dumps(_line(value)) if _is_odd(value) else value}\n" for key, value in header.items() if value
+    ]
     lines.append("library_name: pytorch\ntags:\n- image-to-3d\n- model_hub_mixin\n- pytorch_model_hub_mixin\n")
     rows = {
         "architecture": config.model.name,

@@ -113,7 +113,8 @@ class PoseLearner(L.LightningModule):
             # Lightning's LearningRateMonitor would need a name of its own for each half, decayed or not, of every part.
             rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizers().param_groups}  # type: ignore[union-attr]
             self.log_dict({**figures, **rates}, batch_size=size)
-            self.log("train/loss", total.detach(), batch_size=size, prog_bar=True)
+            # The mean over ranks; terms are those of rank 0, since ranks may have different ones.
+            self.log("train/loss", total.detach(), batch_size=size, prog_bar=True, sync_dist=True)
         return total
 
     def configure_gradient_clipping(

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coopmap.data.opv2v import MetadataError, read_agent
-from coopmap.data.opv2v import claims
+from coopmap.data.opv2v import MetadataError, claims, read_agent
 
 VEHICLES = {
     number: {"angle": [0] * 3, "center": [0] * 3, "extent": [1] * 3, "location": [0, 0, -1.37], "speed": 0}
