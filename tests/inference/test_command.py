@@ -236,7 +236,7 @@ def test_models_that_need_more_than_loose_photographs_say_so(overrides, message)
 
 def test_panoramas_given_to_a_model_of_single_cameras_are_refused():
     asked = InferConfig(run="a", images="photos", output="b", camera_model="cyl")
-    with pytest.raises(ConfigError, match="expects perspective images.*camera_model=pinhole"):
+    with pytest.raises(ConfigError, match=r"expects perspective images.*camera_model=pinhole"):
         read_views(asked, load_config(["machine=laptop", "experiment=four_camera"]))
 
 

@@ -36,12 +36,9 @@ def installed(folder: Path) -> Path:
 
 
 def asked(folder: Path) -> str:
+    environment = {"PYTHONPATH": str(folder), "PATH": os.environ["PATH"]}
     done = subprocess.run(
-        [sys.executable, "-c", ASK],
-        cwd=folder,
-        env={"PYTHONPATH": str(folder), "PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", ASK], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -20,11 +20,11 @@ def shared_scenarios(
     known = {name.decode() for name in train.scenarios[np.unique(train.frame_scenario)]}
     is_copied = np.isin(_as_numbers(held_out_poses), _as_numbers(train_poses)) & _is_readable(held_out_poses)
     scenario = np.repeat(held_out.frame_scenario, held_out.num_agents)
-    shared = []
-    for number in np.unique(held_out.frame_scenario):
-        if names[number] in known or is_copied[scenario == number].mean() > SAME_PLACES:
-            shared.append(names[number])
-    return shared
+    return [
+        names[number]
+        for number in np.unique(held_out.frame_scenario)
+        if names[number] in known or is_copied[scenario == number].mean() > SAME_PLACES
+    ]
 
 
 def _is_readable(poses: PoseTable) -> np.ndarray:

@@ -129,9 +129,7 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
     if license is None:
         log.warning("the license is unknown; the model card names none (give license=...)")
     header = {"license": license, "base_model": base["source"] if base.get("revision") else None}
-    lines = [
-        f"{key}: {json.dumps(_line(value)) if _is_odd(value) else value}\n" for key, value in header.items() if value
-    ]
+    lines = [f"{key}: {_word(value)}\n" for key, value in header.items() if value]
     lines.append("library_name: pytorch\ntags:\n- image-to-3d\n- model_hub_mixin\n- pytorch_model_hub_mixin\n")
     rows = {
         "architecture": config.model.name,
@@ -156,9 +154,9 @@ def _line(value: object) -> str:
     return " ".join(str(value).split())
 
 
-def _is_odd(value: object) -> bool:
-    """Whether a value is more than a word in the card's header."""
-    return re.fullmatch(r"[\w.@/+-]+", str(value)) is None
+def _word(value: str) -> str:
+    """A value in the card's header, quoted if it is more than a word."""
+    return value if re.fullmatch(r"[\w.@/+-]+", value) else json.dumps(_line(value))
 
 
 def _cell(value: object) -> str:
