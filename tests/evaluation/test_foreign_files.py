@@ -57,7 +57,7 @@ def precious(tmp_path: Path) -> Path:
 def render_over(precious: Path) -> Change:
     def change(stored: dict) -> None:
         root, depth = str(precious), str(precious / "depth")
-        stored["data"]["town"] = {"root": root, "depth_root": depth, "overwrite": True, "per_scenario": True}
+        stored["data"]["town"] = {"root": root, "depth_root": depth, "overwrite": True, "towns": "per_scenario"}
         stored["data"] |= {"root": root, "depth_root": depth, "cache_dir": str(precious / "cache")}
         stored["trainer"]["profiler"] = "pytorch"
 

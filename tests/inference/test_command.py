@@ -225,7 +225,7 @@ def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
         (["experiment=mosaic_posefix"], "the four cameras of a car side by side"),
         (["experiment=cyl_panorama_aware"], "360-degree panoramas"),
         (["experiment=cyl_posefix"], "expects 360-degree panoramas, which it was trained on"),
-        (["model=mapanything_matching", "model.matching.enabled=false"], "patches of 8"),
+        (["model=mapanything_matching", "data.panorama.height=256", "data.panorama.width=1024"], "patches of 8"),
     ],
 )
 def test_models_that_need_more_than_loose_photographs_say_so(overrides, message):

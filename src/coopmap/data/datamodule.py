@@ -47,17 +47,20 @@ def build_split(
     seed: int = 0,
     task: TaskConfig | None = None,
     priors: PriorsConfig | None = None,
+    refuse_depth: bool = True,
 ) -> PanoramaDataset:
     """The dataset of one split (``train``, ``val``, ``test`` or ``test_culvercity``).
 
+    Depth that holds something else than meters is refused, or else warned of (``refuse_depth=False``, to look at it).
+
     Raises:
-        DatasetLayoutError: if a folder or all depth is missing, or the split is empty.
+        DatasetLayoutError: if a folder or all depth is missing or no depth, or the split is empty.
         ConfigError: if no root is given, or no frame has ``min_agents`` agents within communication range.
     """
     index, source = split_source(config, split)
     _mention_calibration(index)
     if isinstance(source, DenseDepth) and config.cache_root is None:
-        check_depth(index, source)
+        check_depth(index, source, refuse_depth)
     poses = PoseTable.build(index, config.cache_dir)
     is_training = split == "train"
     covisibility = None
