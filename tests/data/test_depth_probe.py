@@ -116,6 +116,11 @@ def test_depth_that_is_nowhere_known_is_refused_with_the_figure(rewritten: Confi
         build_split(rewritten(NPY, lambda z: 0 * z), "val")
 
 
+def test_what_is_refused_can_be_looked_at(rewritten: Config, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(build_split(rewritten(NPY, NUMBERS["millimeters"][0]), "val", refuse_depth=False))
+    assert "in millimeters" in caplog.text
+
+
 def test_noise_is_warned_of(rewritten: Config, caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(0)
     build_split(rewritten(NPY, lambda z: rng.uniform(1, 150, z.shape).astype(np.float32)), "val")

@@ -20,9 +20,11 @@ from coopmap.config.infer import InferConfig
 from coopmap.config.model import InputsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
+from coopmap.inference import loading
 from coopmap.inference.command import read_views
 from coopmap.inference.outputs import write_ply
 from coopmap.models import MapAnything
+from coopmap.models.sources import architecture
 from coopmap.types import Observation, Prediction
 
 
@@ -47,6 +49,7 @@ def test_folder_of_images(
 ):
     output = tmp_path / "out"
     own = [f"run={checkpoint.parents[1]}", f"images={folder}", f"output={output}", "size=84", "edges=false"]
+    own.append("data.layout=cameras")  # as if trained on single cameras
     run(monkeypatch, *own, "max_points=2000")
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -221,12 +224,70 @@ def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
         (["experiment=four_camera_rig"], "agents with calibrated rigs"),
         (["experiment=mosaic_posefix"], "the four cameras of a car side by side"),
         (["experiment=cyl_panorama_aware"], "360-degree panoramas"),
+        (["experiment=cyl_posefix"], "expects 360-degree panoramas, which it was trained on"),
+        (["model=mapanything_matching", "data.panorama.height=256", "data.panorama.width=1024"], "patches of 8"),
     ],
 )
 def test_models_that_need_more_than_loose_photographs_say_so(overrides, message):
     asked = InferConfig(run="a", images="photos", output="b")
     with pytest.raises(ConfigError, match=f"images=photos: this model .*{message}"):
         read_views(asked, load_config(["machine=laptop", *overrides]))
+
+
+def test_panoramas_given_to_a_model_of_single_cameras_are_refused():
+    asked = InferConfig(run="a", images="photos", output="b", camera_model="cyl")
+    with pytest.raises(ConfigError, match=r"expects perspective images.*camera_model=pinhole"):
+        read_views(asked, load_config(["machine=laptop", "experiment=four_camera"]))
+
+
+def test_released_weights_take_photographs():
+    asked = InferConfig(weights="facebook/map-anything", images="/nowhere", output="b")
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        read_views(asked, load_config(["machine=laptop"]))
+
+
+@pytest.mark.parametrize(
+    ("weights", "choice"),
+    [
+        ("facebook/map-anything", "mapanything_v11"),
+        ("facebook/map-anything-apache", "mapanything_v11"),
+        ("facebook/map-anything-v1", "mapanything_v1"),
+        ("facebook/map-anything-apache-v1", "mapanything_v1"),
+    ],
+)
+def test_the_architecture_is_that_of_the_release(weights: str, choice: str, monkeypatch: pytest.MonkeyPatch):
+    built: list[str] = []
+    monkeypatch.setattr(loading, "build_model", lambda config: built.append(config.model.name))
+    loading.load_released(weights)
+    assert built == [choice]
+
+
+def test_the_architecture_of_a_folder_is_what_its_configuration_says(tmp_path: Path):
+    assert architecture(tmp_path) is None
+    for size, kept, choice in (("large", None, "mapanything_v1"), ("giant", 24, "mapanything_v11")):
+        encoder = {"size": size} | ({} if kept is None else {"keep_first_n_layers": kept})
+        (tmp_path / "config.json").write_text(json.dumps({"encoder_config": encoder}))
+        assert architecture(tmp_path) == choice
+        assert architecture(tmp_path / "config.json") == choice  # beside a file of weights
+    assert architecture("/nowhere/model.safetensors") is None
+
+
+def test_nan_in_the_weights_is_named_on_loading(
+    checkpoint: Path, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    content = torch.load(checkpoint, weights_only=True)
+    name = next(name for name in content["state_dict"] if name.endswith("pose_head.proj.weight") or "pose_head" in name)
+    content["state_dict"][name].view(-1)[0] = float("nan")
+    broken = tmp_path / "checkpoints" / "broken.ckpt"
+    broken.parent.mkdir()
+    torch.save(content, broken)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, f"checkpoint={broken}", f"frame={frame}", f"output={tmp_path / 'out'}")
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert "NaN or infinity in 1 of" in message
+    assert name.removeprefix("model.") in message
+    assert str(broken) in message
 
 
 def test_help_names_every_key(monkeypatch, capsys):

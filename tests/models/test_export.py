@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -362,3 +363,81 @@ def test_a_model_of_mosaics_is_upstreams_without_the_addon_alone(whole, tmp_path
     path = save_checkpoint(tmp_path / "told.ckpt", told, MapAnything(told.model), ORIGIN)
     with pytest.raises(ConfigError, match=r"model\.plucker=true: upstream has no such part"):
         export(path, tmp_path / "refused")
+
+
+REFUSED = (
+    "model.heads.circular=true",
+    "model.encoder.circular=true model.encoder.stem=conv model.encoder.patch_size=16 data.panorama.height=256 "
+    "data.panorama.width=1024",
+    "model.encoder.patch_size=7",
+    "model.rig_constraint=true data.layout=cameras",
+    "model.view_embedding=true data.layout=cameras",
+    "model.spherical_encoding=true",
+    "model.matching.enabled=true",
+    "model.matching.enabled=true model.pose_from=alignment",
+    "model.inputs.rig=true",
+    "model.inputs.pose=true model.pose_correction=true",
+    "model.inputs.pose=true model.pose_update=true",
+    "model/fusion=mean data.layout=grouped model.fusion.directions=false",
+    "model/fusion=concat data.layout=warped",
+)
+"""Whatever changes the answer and upstream lacks, with and without parameters of its own."""
+
+CARRIED = {
+    "encoder": {"dim", "depth", "num_heads", "mlp", "final_norm", "layer_scale", "mlp_ratio", "patch_size"}
+    | {"pos_embed_grid", "num_registers"},  # named, or fixed to what upstream has
+    "info_sharing": {"dim", "depth", "num_heads", "mlp_ratio", "mlp", "layer_scale", "intermediate_layers"}
+    | {"encoder_tokens", "mark_reference"},
+    "heads": {"layer_dims", "feature_dim", "pose_dim", "scale_dim"},
+    "inputs": {"rays", "depth", "pose"},
+}
+"""Keys that ``config.json`` says, or that are refused unless upstream has the same value."""
+OTHER_PARTS = {"encoder": {"stem", "circular"}, "heads": {"circular"}, "inputs": {"rig"}}
+WITHOUT_INFLUENCE = {"heads": {"initial_scale_m"}}  # the start of a weight
+WHOLE = {"fusion", "matching", "rig_constraint", "view_embedding", "pose_correction", "pose_update"}
+WHOLE |= {"spherical_encoding", "plucker", "pose_from"}
+NEITHER = {"name", "checkpointing", "initialization", "weights", "weights_only_submodules", "compile"}
+
+
+@pytest.mark.parametrize("overrides", REFUSED)
+def test_what_changes_the_answer_without_upstreams_knowing_is_refused(overrides):
+    config = stand_in(*overrides.split())
+    keys = [override.partition("=")[0] for override in overrides.split()]
+    keys = [key for key in keys if not key.startswith(("data.", "model.inputs.pose", "model.fusion."))]
+    with pytest.raises(NotUpstreamError) as error:
+        upstream_config(config.model)
+    assert all(f"{key.replace('/fusion', '.fusion.kind')}=" in str(error.value) for key in keys)
+
+
+def test_every_key_of_the_model_is_exported_refused_or_without_influence():
+    """A key that is added has to be sorted in here, and refused or written by the export."""
+    defaults = stand_in().model
+    assert {field.name for field in fields(defaults)} == {*CARRIED} | WHOLE | NEITHER
+    for part, known in CARRIED.items():
+        names = {field.name for field in fields(getattr(defaults, part))}
+        assert names == known | OTHER_PARTS.get(part, set()) | WITHOUT_INFLUENCE.get(part, set()), part
+
+
+def test_a_mean_of_cameras_is_not_exported_as_another_model(tmp_path):
+    config = stand_in("model/fusion=mean", "data.layout=grouped", "model.fusion.directions=false")
+    path = save_checkpoint(tmp_path / "last.ckpt", config, MapAnything(config.model))
+    with pytest.raises(ConfigError, match=r"model\.fusion\.kind=mean"):
+        export(path, tmp_path / "released")
+    assert not (tmp_path / "released").exists()
+
+
+def test_an_export_touches_nothing_beside_its_folder(whole, tmp_path):
+    """Neither what has the name of a temporary folder, nor what a stored configuration names."""
+    precious = tmp_path / ".released.tmp"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years of work")
+    config = stand_in("model.inputs={rays: true, depth: true, pose: true}", f"data.cache_dir={tmp_path / 'cache'}")
+    config.experiment, evil = "<script>alert(1)</script> | x", "mit\nbase_model: evil"
+    path = save_checkpoint(tmp_path / "last.ckpt", config, whole, ORIGIN | {"license": evil})
+    folder = export(path, tmp_path / "released")
+    assert (precious / "thesis.tex").read_text() == "years of work"
+    assert {entry.name for entry in tmp_path.iterdir()} == {".released.tmp", "last.ckpt", "released"}
+    card = (folder / "README.md").read_text()
+    assert "<script>" not in card
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; \\| x" in card
+    assert "\nbase_model: evil" not in card

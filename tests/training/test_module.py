@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import MagicMock
 
 import lightning as L
 import pytest
@@ -179,6 +180,18 @@ def test_a_headline_without_ground_truth_is_nan_and_said_so(
     assert figures["val/trans_m_mean"] > 0  # poses are known without depth
     assert "val/pose_trans_avg is NaN" in caplog.text
     assert "data.depth" in caplog.text
+
+
+def test_the_logged_loss_is_that_of_all_ranks() -> None:
+    """Lightning reduces it; single terms are rank 0's, as docs/measures.md says."""
+    learner = MagicMock(teacher=None)
+    learner.criterion.return_value = torch.tensor(3.0), {"scale": torch.tensor(1.0)}
+    learner.optimizers.return_value.param_groups = []
+    assert PoseLearner.training_step(learner, MagicMock(metas=("a", "b")), 0) == 3
+    ((name, value), options), *further = learner.log.call_args_list
+    assert (name, value) == ("train/loss", 3)
+    assert options["sync_dist"] is True
+    assert not further
 
 
 def test_unreadable_validation_batch_is_passed_over(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:

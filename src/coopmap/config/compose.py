@@ -13,9 +13,9 @@ from coopmap.config.errors import as_shown, config_keys
 from coopmap.config.groups import conf_dir, config_groups
 from coopmap.config.machine import detect_machine
 from coopmap.config.overrides import apply_overrides, parse_override
-from coopmap.config.plain_yaml import check_plain_yaml
 from coopmap.config.run_id import register_resolvers
 from coopmap.config.schema import Config
+from coopmap.config.stored_text import stored_mapping
 
 VERSION_BASE = "1.3"
 PUBLISHED_LOSS = {"mapanything_v11": "v11"}
@@ -66,11 +66,11 @@ def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
     """Read a stored configuration, with ``key=value`` overrides on top.
 
     Raises:
-        ConfigError: a key or value is wrong, or an override names a config group: the stored configuration has none.
+        ConfigError: a key or value is wrong, the text is none of ours (:func:`stored_mapping`), or an override names a
+            config group: the stored configuration has none.
     """
     try:
-        check_plain_yaml(text)
-        config = OmegaConf.merge(empty_config(), OmegaConf.create(text))
+        config = OmegaConf.merge(empty_config(), OmegaConf.create(stored_mapping(text)))
         assert isinstance(config, DictConfig)
         OmegaConf.set_struct(config, True)
         parsed = [parse_override(override) for override in overrides]

@@ -53,7 +53,7 @@ class InferConfig(InferenceOptions, ModelChoice):
     """Keys of ``coopmap infer`` besides those of the configuration.
 
     Attributes:
-        model: architecture of ``weights``, a choice of conf/model; null: mapanything_v1.
+        model: architecture of ``weights``, a choice of conf/model; null: what the weights say, or mapanything_v1.
         images: folder of JPEG and PNG images, the reference view first in natural order.
         frame: frame of an OPV2V-layout dataset, ``ROOT/test/SCENARIO/FRAME``.
         agents: agents of the frame, as in ``agents=641,650``, the reference first; without, as in evaluation.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from typing import Any
 
@@ -22,8 +23,10 @@ from coopmap.data.budget import BadFrameBudget
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.depth_probe import check_depth
+from coopmap.data.leaks import shared_scenarios
 from coopmap.data.memory import keep_freed_memory
 from coopmap.data.normalization import normalize
+from coopmap.data.opv2v import FrameError, SplitIndex, read_agent
 from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
 from coopmap.data.pairs import PairTable
@@ -33,7 +36,10 @@ from coopmap.data.splits import render_missing_town, split_source, town_is_there
 from coopmap.geometry.se3_numpy import relative_pose
 from coopmap.types import Batch, SkippedBatch
 
+log = logging.getLogger(__name__)
+
 POSES_AT_ONCE = 16384
+MOST_NAMED = 5
 
 
 def build_split(
@@ -42,16 +48,20 @@ def build_split(
     seed: int = 0,
     task: TaskConfig | None = None,
     priors: PriorsConfig | None = None,
+    refuse_depth: bool = True,
 ) -> PanoramaDataset:
     """The dataset of one split (``train``, ``val``, ``test`` or ``test_culvercity``).
 
+    Depth that holds something else than meters is refused, or else warned of (``refuse_depth=False``, to look at it).
+
     Raises:
-        DatasetLayoutError: if a folder or all depth is missing, or the split is empty.
+        DatasetLayoutError: if a folder or all depth is missing or no depth, or the split is empty.
         ConfigError: if no root is given, or no frame has ``min_agents`` agents within communication range.
     """
     index, source = split_source(config, split)
+    _mention_calibration(index)
     if isinstance(source, DenseDepth) and config.cache_root is None:
-        check_depth(index, source)
+        check_depth(index, source, refuse_depth)
     poses = PoseTable.build(index, config.cache_dir)
     is_training = split == "train"
     covisibility = None
@@ -73,6 +83,16 @@ def build_split(
             + (f", each in data.neighbor_ticks={config.neighbor_ticks} more frames" if config.neighbor_ticks else "")
         )
     return dataset
+
+
+def _mention_calibration(index: SplitIndex) -> None:
+    """Read the calibration of a frame, whose warnings loader processes would not give."""
+    ref = index.frame(0)
+    for agent in ref.agents:
+        try:
+            read_agent(index.yaml_path(ref, agent), with_vehicles=False)
+        except FrameError:
+            continue  # reported when it is needed
 
 
 class OPV2VDataModule(L.LightningDataModule):
@@ -132,7 +152,14 @@ class OPV2VDataModule(L.LightningDataModule):
             counts = np.bincount(dataset.num_agents)
             groups = ", ".join(f"{number} x {agents} agents" for agents, number in enumerate(counts) if number)
             lines.append(f"{split}: {len(dataset)} of {len(dataset.index)} frames usable ({groups})")
-        return [*lines, self.dataset("train").depth_source.describe()]
+        train, val = self.dataset("train"), self.dataset("val")
+        if shared := shared_scenarios(train.index, train.poses, val.index, val.poses):
+            log.warning(
+                "val holds %d of the scenarios that train holds (%s): its figures are those of streets known by heart",
+                len(shared),
+                ", ".join(shared[:MOST_NAMED]) + (", ..." if len(shared) > MOST_NAMED else ""),
+            )
+        return [*lines, train.depth_source.describe()]
 
     def train_relative_poses(self) -> dict[int, Float[Tensor, "n 4 4"]]:
         """``T_0_j`` of the training split by view ``j`` (for baselines): every ordered pair of agents in range.

@@ -79,16 +79,16 @@ class _Look:
     gray: GrayDepthError | None
 
 
-def check_depth(index: SplitIndex, source: DenseDepth) -> None:
+def check_depth(index: SplitIndex, source: DenseDepth, refuse: bool = True) -> None:
     """Warn of depth files that hardly hold meters.
 
     Raises:
-        DatasetLayoutError: they certainly hold something else; the message says what.
+        DatasetLayoutError: they certainly hold something else, unless that is only warned of; the message says what.
     """
     suspicion = suspect_depth(index, source)
     if suspicion is None:
         return
-    if suspicion.is_certain:
+    if suspicion.is_certain and refuse:
         raise DatasetLayoutError(suspicion.path, suspicion.reason, suspicion.remedy)
     log.warning("%s: %s. %s", suspicion.path, suspicion.reason, suspicion.remedy)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -123,7 +124,7 @@ def _default_folder(subject: Subject, split: str, frames: FrameList | None) -> P
         parts.append(config.task.name)
     if config.priors.gives_pose:
         parts.append(config.priors.agent_pose)
-    return subject.folder / "_".join(parts)
+    return subject.folder / re.sub(r"[^\w.-]", "-", "_".join(parts))  # names of a stored task may be anything
 
 
 def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:

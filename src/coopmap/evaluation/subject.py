@@ -14,9 +14,11 @@ from coopmap.config.checks import require_choice
 from coopmap.config.compose import from_yaml
 from coopmap.config.groups import conf_dir, group_choices
 from coopmap.config.stored import ModelChoice
+from coopmap.config.stored_text import stored_mapping
 from coopmap.config.task import TaskConfig
+from coopmap.models.finite import require_finite
 from coopmap.runs.find import find_checkpoint
-from coopmap.runs.stored import open_checkpoint
+from coopmap.runs.stored import StoredCheckpoint, open_checkpoint, without_writing
 from coopmap.training.assembly import build_module
 from coopmap.training.module import PoseLearner
 
@@ -63,6 +65,7 @@ def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
     config = stored_config(stored.record["config"], overrides)
     config.model.weights = None  # the checkpoint holds them all
     module = build_module(config)
+    _require_finite(stored)
     module.load_state_dict(stored.state_dict)
     module.on_load_checkpoint(stored.content)
     origin = {
@@ -77,6 +80,13 @@ def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
     return Subject(config, module, name, _known(origin), checkpoint.absolute().parents[1])
 
 
+def _require_finite(stored: StoredCheckpoint) -> None:
+    try:
+        require_finite(stored.state_dict, str(stored.path))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def stored_config(text: str, overrides: Sequence[str]) -> Config:
     """A stored configuration, images only unless ``task`` or ``priors`` is named, with overrides on top.
 
@@ -86,7 +96,7 @@ def stored_config(text: str, overrides: Sequence[str]) -> Config:
     come from; the model and the shape of its views stay as in training.
     """
     keys = dict(override.partition("=")[::2] for override in overrides)
-    stored = OmegaConf.create(text)
+    stored = OmegaConf.create(stored_mapping(text))
     assert isinstance(stored, DictConfig)
     needs_rays = stored.data.layout == "mosaic" and TaskConfig(**stored.task).always_gives("rays")
     for group, choice in (IMAGES_ONLY | ({"task": "calibrated"} if needs_rays else {})).items():
@@ -97,9 +107,7 @@ def stored_config(text: str, overrides: Sequence[str]) -> Config:
         shape = {key: stored.data[key] for key in SHAPE_OF_VIEWS if key in stored.data}
         stored.data = OmegaConf.merge(OmegaConf.structured(composed.data), shape)
     single = [override for override in overrides if override.partition("=")[0] not in ("data", *IMAGES_ONLY)]
-    if "data.root" in keys and not {"data", "data.town"} & set(keys):
-        single.append("data.town=null")  # never render the training run's town into a folder that was given
-    return from_yaml(OmegaConf.to_yaml(stored), single)
+    return without_writing(from_yaml(OmegaConf.to_yaml(stored), single), overrides)
 
 
 def _is_named(group: str, keys: Iterable[str]) -> bool:

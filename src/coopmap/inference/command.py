@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from coopmap.config import Config, ConfigError
-from coopmap.config.infer import InferConfig, InferenceOptions
+from coopmap.config.infer import PATCH, InferConfig, InferenceOptions
 from coopmap.inference.export import check_exports, write_exports
 from coopmap.inference.inputs import Views, read_frame, read_images_of_folder
 from coopmap.inference.loading import choose_device, load_released, load_run
@@ -87,10 +87,21 @@ def _check_images(asked: InferConfig, config: Config) -> None:
             f"{images}: this model was trained on agents with calibrated rigs (model.rig_constraint, "
             "model.view_embedding); give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
-    if (model.heads.circular or model.spherical_encoding) and asked.camera_model == "pinhole":
+    if model.encoder.patch_size != PATCH:
         raise ConfigError(
-            f"{images}: this model expects 360-degree panoramas (model.heads.circular, "
-            "model.spherical_encoding); give it panoramas and camera_model=cyl"
+            f"{images}: this model has patches of {model.encoder.patch_size} pixels (model.encoder.patch_size), and "
+            f"loose images are cut into patches of {PATCH}; give it frame=ROOT/SPLIT/SCENARIO/FRAME"
+        )
+    kinds = {"pinhole": "perspective images", "cyl": "360-degree panoramas"}
+    if asked.weights is None:  # the model of a run, which knows what it was trained on
+        trained_on = "pinhole" if config.data.layout == "cameras" else "cyl"
+    else:
+        trained_on = "cyl" if model.heads.circular or model.spherical_encoding else asked.camera_model
+    if asked.camera_model != trained_on:
+        raise ConfigError(
+            f"{images}: this model expects {kinds[trained_on]}, which it was trained on (data.layout="
+            f"{config.data.layout}), and camera_model={asked.camera_model} says that these are "
+            f"{kinds[asked.camera_model]}; give it {kinds[trained_on]} and camera_model={trained_on}"
         )
 
 

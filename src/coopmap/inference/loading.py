@@ -9,6 +9,7 @@ import torch
 
 from coopmap.config import Config, ConfigError, load_config
 from coopmap.models import MapAnything, build_model, load_weights
+from coopmap.models.sources import architecture
 from coopmap.runs.stored import open_checkpoint
 
 
@@ -23,7 +24,7 @@ def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[Map
         ConfigError: no such checkpoint, a wrong override, or one after which the weights do not fit.
     """
     stored = open_checkpoint(checkpoint)
-    config = stored.config(overrides)
+    config = stored.config_to_read(overrides)
     config.model.weights = None  # the checkpoint holds them all
     model = MapAnything(config.model)
     try:
@@ -33,15 +34,19 @@ def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[Map
     return model, config
 
 
+DEFAULT_MODEL = "mapanything_v1"
+"""Of weights that do not tell their architecture."""
+
+
 def load_released(weights: str, model: str | None = None, overrides: Sequence[str] = ()) -> tuple[MapAnything, Config]:
     """A model of weights alone, and the default configuration with it.
 
     Args:
         weights: hub id, file or folder.
-        model: architecture, a choice of ``conf/model``.
+        model: architecture, a choice of ``conf/model``; by default that of the weights.
         overrides: changes to the default configuration.
     """
-    config = load_config([f"model={model or 'mapanything_v1'}", "data=panorama", *overrides])
+    config = load_config([f"model={model or architecture(weights) or DEFAULT_MODEL}", "data=panorama", *overrides])
     config.model.weights = weights
     return build_model(config), config
 

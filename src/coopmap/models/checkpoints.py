@@ -15,6 +15,7 @@ from torch import Tensor
 
 from coopmap.config.checks import require_choice
 from coopmap.config.model import SUBMODULES
+from coopmap.models.finite import require_finite
 from coopmap.models.hub import DINOV2_SIZES, EncoderKind, WeightsMismatchError, different_encoder
 from coopmap.models.mapanything import MapAnything
 from coopmap.models.naming import canonical_names
@@ -111,7 +112,7 @@ def load_weights(
 
     Raises:
         FileNotFoundError: if there is no such source.
-        ValueError: if the source cannot be read.
+        ValueError: if the source cannot be read, or holds NaN or infinity.
         WeightsMismatchError: see ``strict``; also if two names of a shared tensor hold different values.
     """
     for name in submodules:
@@ -130,6 +131,7 @@ def load_weights(
         for name, tensor in match.given.items()
         if name in match.own and name not in match.mismatch.misshaped
     }
+    require_finite(loaded, weights.source)
     _copy(model, loaded, canonical)
     if not (weights.is_backbone or submodules):
         _silence_encoders(model, match.new)

@@ -140,6 +140,15 @@ def fetch(repo: str, revision: str | None, expected: EncoderKind | None) -> Snap
     return Snapshot(commit, weights, config, license, sha256)
 
 
+def encoder_of(repo: str, revision: str | None = None) -> EncoderKind | None:
+    """The encoder of a repository's weights: as known of the pinned release, else as its configuration names it."""
+    release = RELEASES.get(repo)
+    if release and revision in (None, release.revision):
+        return release.encoder
+    file = _optional(repo, CONFIG_FILE, revision)
+    return EncoderKind.of_upstream_config(read_config(file)) if file else None
+
+
 def different_encoder(kind: EncoderKind, expected: EncoderKind) -> str:
     """Says which encoders differ and which model to choose."""
     hint = f"choose model={MODELS[kind]}" if kind in MODELS else "choose another model=...?"

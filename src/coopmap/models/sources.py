@@ -13,7 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from coopmap.models.hub import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, EncoderKind, fetch, read_config, read_license
+from coopmap.models.hub import (
+    CARD_FILE,
+    CONFIG_FILE,
+    MODELS,
+    WEIGHTS_FILE,
+    EncoderKind,
+    encoder_of,
+    fetch,
+    read_config,
+    read_license,
+)
 from coopmap.models.lora import merged_state
 from coopmap.models.torchfile import TorchFile
 from coopmap.models.unpickling import TensorRef
@@ -78,6 +88,22 @@ def read_weights(source: str | Path | Mapping[str, Tensor], expected: EncoderKin
     if (match := HUB_ID.fullmatch(str(source))) and path.suffix.lower() not in {".ckpt", ".pt", ".pth", ".safetensors"}:
         return _read_hub(match["repo"], match["revision"], expected)
     raise FileNotFoundError(f"model.weights={source}: no such file or folder, and not a hub id owner/name[@revision]")
+
+
+def architecture(source: str | Path) -> str | None:
+    """Choice of ``model`` that weights are for, as far as their ``config.json`` or their release tells; else ``None``.
+
+    Of a hub id this may download the ``config.json``, never the weights.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        folder = path if path.is_dir() else path.parent
+        kind = EncoderKind.of_upstream_config(read_config(folder / CONFIG_FILE))
+    elif match := HUB_ID.fullmatch(str(source)):
+        kind = encoder_of(match["repo"], match["revision"])
+    else:
+        return None
+    return MODELS.get(kind) if kind else None
 
 
 def _read_hub(repo: str, revision: str | None, expected: EncoderKind | None) -> Weights:

@@ -81,11 +81,34 @@ def _obstacles(cfg: ModelConfig) -> Iterator[str]:
         yield "model.encoder.layer_scale=null: DINOv2 has LayerScale"
     if encoder.num_registers:
         yield f"model.encoder.num_registers={encoder.num_registers}: such models resize position embeddings otherwise"
-    for key in ("pose_correction", "pose_update", "plucker", "ground_range"):
-        if getattr(cfg, key):
-            yield f"model.{key}=true: upstream has no such part"
+    yield from _beyond_upstream(cfg)
     if cfg.heads.pose_dim != 4 * encoder.patch_size**2:
         yield f"model.heads.pose_dim={cfg.heads.pose_dim}: upstream has four times the squared patch size"
+
+
+def _beyond_upstream(cfg: ModelConfig) -> Iterator[str]:
+    """Settings that change the answer and that upstream lacks, whether they have parameters of their own or not.
+
+    Without this, what has none would be exported as another model.
+    """
+    parts = ("pose_correction", "pose_update", "plucker", "ground_range", "spherical_encoding", "view_embedding", "rig_constraint")
+    for key in parts:
+        if getattr(cfg, key):
+            yield f"model.{key}=true: upstream has no such part"
+    if cfg.heads.circular:
+        yield "model.heads.circular=true: upstream's dense head does not join left and right"
+    if cfg.encoder.circular:
+        yield "model.encoder.circular=true: upstream's encoder does not join left and right"
+    if cfg.encoder.stem != "patch":
+        yield f"model.encoder.stem={cfg.encoder.stem}: DINOv2 has patch"
+    if cfg.fusion.kind != "none":
+        yield f"model.fusion.kind={cfg.fusion.kind}: upstream's views are single images, not the cameras of a car"
+    if cfg.inputs.rig:
+        yield "model.inputs.rig=true: upstream has no encoder for the rig"
+    if cfg.matching.enabled:
+        yield "model.matching.enabled=true: upstream does not match"
+    if cfg.pose_from != "head":
+        yield f"model.pose_from={cfg.pose_from}: upstream's poses are those of the head"
 
 
 def _dinov2_size(width: int) -> str | None:

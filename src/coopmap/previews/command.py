@@ -35,7 +35,7 @@ def write_previews(asked: PreviewConfig, config: Config) -> Path:
     render_missing_town(config.data)
     # moving vehicles can be shown; a frame is one tick
     data = replace(config.data, vehicle_masks=True, neighbor_ticks=0)
-    dataset = build_split(data, asked.split, config.seed)
+    dataset = build_split(data, asked.split, config.seed, refuse_depth=False)
     positions = asked.positions(len(dataset))
     assert asked.output is not None
     folder = Path(asked.output).expanduser()

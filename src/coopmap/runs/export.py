@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from html import escape
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -67,9 +71,8 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
     except (OSError, ValueError) as error:
         raise ConfigError(f"{checkpoint}: {error}") from error
 
-    temporary = output.with_name(f".{output.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))  # a name that nobody has
     try:
         tensors, aliases = released_tensors(model)
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -80,10 +83,17 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
         (temporary / "README.md").write_text(_card(source, license, lender))
         if output.exists():
             output.rmdir()
+        temporary.chmod(0o777 & ~_umask())
         temporary.rename(output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return output
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapAnything, dict[str, Any] | None]:
@@ -119,7 +129,7 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
     if license is None:
         log.warning("the license is unknown; the model card names none (give license=...)")
     header = {"license": license, "base_model": base["source"] if base.get("revision") else None}
-    lines = [f"{key}: {value}\n" for key, value in header.items() if value]
+    lines = [f"{key}: {_word(value)}\n" for key, value in header.items() if value]
     lines.append("library_name: pytorch\ntags:\n- image-to-3d\n- model_hub_mixin\n- pytorch_model_hub_mixin\n")
     rows = {
         "architecture": config.model.name,
@@ -132,11 +142,26 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
     }
     return CARD.format(
         header="".join(lines),
-        title=f"{config.model.name}, {config.experiment}",
-        rows="\n".join(f"| {label} | {value} |" for label, value in rows.items() if value),
+        title=_cell(f"{config.model.name}, {config.experiment}"),
+        rows="\n".join(f"| {label} | {_cell(value)} |" for label, value in rows.items() if value),
         camera=_views(config.data),
         notes="\nThe lent encoders were not trained with this model: use it with images alone.\n" if lender else "",
     )
+
+
+def _line(value: object) -> str:
+    """Text of a checkpoint, which may be anybody's, on one line."""
+    return " ".join(str(value).split())
+
+
+def _word(value: str) -> str:
+    """A value in the card's header, quoted if it is more than a word."""
+    return value if re.fullmatch(r"[\w.@/+-]+", value) else json.dumps(_line(value))
+
+
+def _cell(value: object) -> str:
+    """Text of a checkpoint as text in Markdown, without a table's bars and without HTML."""
+    return escape(_line(value), quote=False).replace("|", "\\|")
 
 
 def _views(data: DataConfig) -> str:

@@ -8,8 +8,11 @@ from typing import Any
 
 
 def git_revision() -> dict[str, Any]:
-    """Revision of the source tree and whether it has uncommitted changes; ``None`` outside a checkout."""
-    source = Path(__file__).parent
+    """Revision of the source tree and whether it has uncommitted changes; ``None`` outside a checkout of it.
+
+    A wheel may be installed below somebody else's repository, whose revision says nothing about this package.
+    """
+    source = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str | None:
         try:
@@ -18,5 +21,8 @@ def git_revision() -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    revision = git("rev-parse", "HEAD")
+    top = git("rev-parse", "--show-toplevel")
+    is_ours = top is not None and Path(top).resolve() / "src" / source.name == source
+    is_ours = is_ours and git("ls-files", "--error-unmatch", "__init__.py") is not None
+    revision = git("rev-parse", "HEAD") if is_ours else None
     return {"git_revision": revision, "git_dirty": bool(git("status", "--porcelain")) if revision else None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,10 @@ class StoredCheckpoint:
         """
         return from_yaml(self.record["config"], overrides)
 
+    def config_to_read(self, overrides: Sequence[str] = ()) -> Config:
+        """:meth:`config` for a program that only reads; see :func:`without_writing`."""
+        return without_writing(self.config(overrides), overrides)
+
     @property
     def weights(self) -> Mapping[str, Any]:
         """Source, revision, sha256 and license of the weights that the run started from; empty if it had none."""
@@ -61,6 +65,25 @@ class StoredCheckpoint:
         """Of the file."""
         with self.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def without_writing(config: Config, overrides: Sequence[str]) -> Config:
+    """A stored configuration without what would write outside the folder of results.
+
+    It may be somebody else's, and say where to render a town, over what is there, or where to keep a cache; such
+    folders count only where the overrides name them, and so do profilers, which leave files where a program is started.
+    """
+    named = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    town = any(name in ("data", "data.town") or name.startswith("data.town.") for name in named)
+    return replace(
+        config,
+        data=replace(
+            config.data,
+            town=config.data.town if town else None,
+            cache_dir=config.data.cache_dir if named & {"data", "data.cache_dir"} else None,
+        ),
+        trainer=replace(config.trainer, profiler=config.trainer.profiler if "trainer.profiler" in named else None),
+    )
 
 
 def open_checkpoint(path: str | Path, whole: bool = False) -> StoredCheckpoint:

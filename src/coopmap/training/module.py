@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from coopmap.config.checks import ConfigError
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.config.train import OptimConfig
@@ -26,6 +27,7 @@ from coopmap.metrics import (
     truth_warning,
 )
 from coopmap.metrics.term_means import TermMeans
+from coopmap.models.finite import require_finite
 from coopmap.training.counters import count_batches_anew
 from coopmap.training.inputs import draw_inputs
 from coopmap.training.optim import build_optimizer, gradient_norms, warmup_cosine
@@ -111,7 +113,8 @@ class PoseLearner(L.LightningModule):
             # Lightning's LearningRateMonitor would need a name of its own for each half, decayed or not, of every part.
             rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizers().param_groups}  # type: ignore[union-attr]
             self.log_dict({**figures, **rates}, batch_size=size)
-            self.log("train/loss", total.detach(), batch_size=size, prog_bar=True)
+            # The mean over ranks; terms are those of rank 0, since ranks may have different ones.
+            self.log("train/loss", total.detach(), batch_size=size, prog_bar=True, sync_dist=True)
         return total
 
     def configure_gradient_clipping(
@@ -216,7 +219,15 @@ class PoseLearner(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the baseline along; count batches anew if an optimizer step has another number of them now."""
+        """Take the baseline along; count batches anew if an optimizer step has another number of them now.
+
+        Raises:
+            ConfigError: there is NaN or infinity in the weights.
+        """
+        try:
+            require_finite(checkpoint.get("state_dict", {}), "the checkpoint")
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         if self._trainer is not None:  # what only measures a checkpoint has none
             count_batches_anew(checkpoint, self._trainer.accumulate_grad_batches)
         if mean_poses := checkpoint["coopmap"]["mean_poses"]:

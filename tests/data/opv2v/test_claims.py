@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coopmap.data.opv2v import MetadataError, read_agent
-from coopmap.data.opv2v import claims
+from coopmap.data.opv2v import MetadataError, claims, read_agent
 
 VEHICLES = {
     number: {"angle": [0] * 3, "center": [0] * 3, "extent": [1] * 3, "location": [0, 0, -1.37], "speed": 0}
@@ -37,7 +36,7 @@ def written(path: Path, line: str) -> Path:
 @pytest.mark.parametrize("claim", ["'false'", "1", "'True'", "0", "[]", "yes please"])
 def test_a_claim_to_be_a_roadside_unit_is_a_boolean(claim: str, writer) -> None:
     path = written(writer.agent("s", "641", "000001", vehicles=VEHICLES), f"RSU: {claim}")
-    with pytest.raises(MetadataError, match="key 'RSU' is .*Expected true or false"):
+    with pytest.raises(MetadataError, match=r"key 'RSU' is .*Expected true or false"):
         read_agent(path)
 
 
@@ -45,7 +44,7 @@ def test_a_claim_to_be_a_roadside_unit_is_a_boolean(claim: str, writer) -> None:
 def test_a_claim_that_the_id_denies_is_refused(agent: str, claim: str, writer) -> None:
     """A car that is taken for a road-side unit has its LiDAR at another height: that above the cars around."""
     path = written(writer.agent("s", agent, "000001", vehicles=VEHICLES), f"RSU: {claim}")
-    with pytest.raises(MetadataError, match="'RSU' is (true|false), but the id of the agent"):
+    with pytest.raises(MetadataError, match=r"'RSU' is (true|false), but the id of the agent"):
         read_agent(path)
 
 
@@ -77,7 +76,7 @@ def test_a_rig_that_starts_elsewhere_is_refused(writer) -> None:
         for number in range(4):
             content[f"camera{number}"] = old[f"camera{(number + 1) % 4}"]
 
-    with pytest.raises(MetadataError, match="camera0 .*front expected"):
+    with pytest.raises(MetadataError, match=r"camera0 .*front expected"):
         read_agent(edited(writer.agent("s", "641", "000001"), turn))
 
 

@@ -8,7 +8,9 @@ from coopmap.config.cache import SPLITS, CacheConfig
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.writing import Split, Written, fill
+from coopmap.data.depth_probe import check_depth
 from coopmap.data.opv2v import SPLIT_FOLDERS
+from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.splits import render_missing_town, split_source
 
 MOST_SHOWN = 5
@@ -30,7 +32,12 @@ def fill_cache(asked: CacheConfig, config: DataConfig) -> str:
     names = asked.splits or [name for name in SPLITS if (Path(config.root).expanduser() / SPLIT_FOLDERS[name]).is_dir()]
     if not names:
         raise ConfigError(f"data.root={config.root}: none of the folders {', '.join(SPLIT_FOLDERS.values())} is there")
-    splits = {name: Split(*split_source(config, name)) for name in names}
+    splits = {}
+    for name in names:
+        index, source = split_source(config, name)
+        if isinstance(source, DenseDepth):
+            check_depth(index, source)
+        splits[name] = Split(index, source)
     return _summary(root, fill(root, config, splits, asked.workers))
 
 

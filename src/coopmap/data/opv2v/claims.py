@@ -78,7 +78,9 @@ def check_calibration_is_used(path: Path, content: Mapping[Any, Any]) -> None:
     further = {key for key in content if isinstance(key, str) and _CAMERA.fullmatch(key) and key not in used}
     for camera in used:
         section = content.get(camera)
-        for key in section if isinstance(section, Mapping) else ():
+        if not isinstance(section, Mapping):
+            continue
+        for key in section:
             if not isinstance(key, str) or key in _CAMERA_KEYS:
                 continue
             if _DISTORTION.search(key):
