@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 import cv2
@@ -10,7 +9,6 @@ import lightning as L
 import numpy as np
 import torch
 from jaxtyping import Float
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,6 +19,7 @@ from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
+from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.normalization import normalize
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
 from coopmap.data.pairs import PairTable
@@ -291,14 +290,6 @@ class OPV2VDataModule(L.LightningDataModule):
                 "cannot resume: the checkpoint was written before batches were numbered over all ranks (its data state "
                 "has no micro_batch); start a new run from its weights: model.weights=<checkpoint>"
             )
-
-
-def prepare_worker(worker: int) -> None:
-    """Loader processes use one thread, and outlive a stop signal to their group until the main process ends them."""
-    torch.set_num_threads(1)
-    threadpool_limits(1)  # numpy's matrix products, which torch knows nothing of
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def build_dataset(cfg: Config, split: str = "train") -> PanoramaDataset:

@@ -35,6 +35,7 @@ from coopmap.training.callbacks import (
     Description,
     LastCheckpoint,
     ModelFacts,
+    NoSignals,
     StepTiming,
     StopOnSignal,
     ValidationHistory,
@@ -129,7 +130,7 @@ def build_callbacks(
 def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
     """Lightning's trainer with ``config.trainer`` passed on unchanged."""
     start_step = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
-    return L.Trainer(
+    trainer = L.Trainer(
         **trainer_options(config),
         logger=build_loggers(config, run.path, start_step),
         callbacks=callbacks,
@@ -138,6 +139,8 @@ def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -
         use_distributed_sampler=False,  # the datamodule's samplers are distributed already
         enable_progress_bar=False,  # Lightning's; callbacks.progress replaces it
     )
+    trainer._signal_connector = NoSignals(trainer)
+    return trainer
 
 
 def trainer_options(config: Config) -> dict[str, Any]:

@@ -6,14 +6,16 @@ from coopmap.training.callbacks.history import ValidationHistory
 from coopmap.training.callbacks.last_checkpoint import LastCheckpoint
 from coopmap.training.callbacks.model_facts import ModelFacts
 from coopmap.training.callbacks.progress import ProgressLines, RunProgressBar, progress_callback
-from coopmap.training.callbacks.stop_signal import StopOnSignal
+from coopmap.training.callbacks.stop_signal import LoaderError, NoSignals, StopOnSignal
 from coopmap.training.callbacks.timing import StepTiming
 
 __all__ = [
     "BestCheckpoint",
     "Description",
     "LastCheckpoint",
+    "LoaderError",
     "ModelFacts",
+    "NoSignals",
     "ProgressLines",
     "RunProgressBar",
     "StepTiming",
