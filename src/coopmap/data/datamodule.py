@@ -17,6 +17,7 @@ from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
+from coopmap.data.cache_folder import with_usable_cache
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.loader_processes import prepare_worker
@@ -101,6 +102,7 @@ class OPV2VDataModule(L.LightningDataModule):
     def dataset(self, split: str) -> PanoramaDataset:
         """The dataset of a split, built once."""
         if split not in self._datasets:
+            self.config = with_usable_cache(self.config)
             dataset = build_split(self.config, split, self.seed, self.task, self.priors)
             self._budgets[split] = BadFrameBudget(split, len(dataset.index), self.config.bad_frame_budget)
             self._budgets[split].report(dataset.poses.skipped)
