@@ -5,8 +5,11 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +158,57 @@ def test_figures_that_are_no_numbers_end_with_an_error(overrides: Overrides, mon
     chosen = overrides("trainer.max_epochs=1", "callbacks.validate_at_start=false")
     with pytest.raises(NonFiniteError, match=r"figures that are no numbers: val/loss of the last validation"):
         train_command(load_config(chosen), chosen)
+
+
+ONE_BATCH = """
+import sys
+from coopmap import load_config
+from coopmap.data import OPV2VDataModule
+config = load_config(sys.argv[1:])
+data = OPV2VDataModule(config.data)
+batches = iter(data.train_dataloader())
+batch = next(batches)
+print("got", len(batch.metas), flush=True)
+"""
+
+
+def test_a_script_that_takes_one_batch_ends(overrides: Overrides) -> None:
+    command = [sys.executable, "-c", ONE_BATCH, *overrides("data.num_workers=2")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            output, _ = process.communicate(timeout=300)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert output.startswith("got ")
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_in_training(overrides: Overrides, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting takes a privilege")
+    try:
+        chosen = overrides("checkpoint.every_n_steps=1", "trainer.max_epochs=1000", f"run_dir={disk}/run")
+        chosen += ["callbacks.validate_at_start=false", "model.info_sharing.dim=48", "model.encoder.dim=48"]
+        command = [sys.executable, "-m", "coopmap.train", *chosen]
+        filler = disk / "filler"
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        last = disk / "run" / "checkpoints" / "last.ckpt"
+        while not last.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        with suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 2, errors
+        assert errors.splitlines()[-1].startswith(f"error: no space left on {disk} for {disk}/run"), errors
+        filler.unlink()
+        assert read_checkpoint(last)["global_step"] >= 1
+        assert not list(disk.rglob(".*.tmp"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)

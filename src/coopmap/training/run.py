@@ -25,7 +25,7 @@ from coopmap.runs.next_steps import print_next_steps
 from coopmap.runs.provenance import git_revision
 from coopmap.runs.summary import HEADLINES, print_summary, summarize, warn_if_worse_than_at_first, write_curves
 from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
-from coopmap.training.callbacks import LoaderError, ValidationHistory
+from coopmap.training.callbacks import LoaderError, StopOnSignal, ValidationHistory
 from coopmap.training.callbacks.stop_signal import explained, is_loader_failure
 from coopmap.training.continuing import RecordStart, check_resumable
 from coopmap.training.module import NonFiniteError, PoseLearner
@@ -107,6 +107,10 @@ def ranks_end_together(trainer: L.Trainer) -> Iterator[None]:
         if is_loader_failure(error) and not isinstance(error, LoaderError):
             raise LoaderError(explained(str(error))) from None
         raise
+    finally:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, StopOnSignal):
+                callback.close()
 
 
 def build(

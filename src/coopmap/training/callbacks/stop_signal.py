@@ -103,7 +103,6 @@ class StopOnSignal(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Have the other ranks leave too if a loader process died; they wait at the place of agreement."""
-        self._stop_hearing_of_loaders()
         _stop_observing_children()
         if isinstance(exception, Stopped | LoaderError) or not is_loader_failure(exception):
             return
@@ -113,9 +112,15 @@ class StopOnSignal(L.Callback):
             exception.at_step_boundary = True  # type: ignore[attr-defined]
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Leave the signals of the system as they were."""
-        self._stop_hearing_of_loaders()
+        """Nothing is measured any more."""
+        self.close()
         self._is_measuring = False
+
+    def close(self) -> None:
+        """Leave the signals of the system as they were."""
+        if self._sigchld_before is not None:
+            signal.signal(signal.SIGCHLD, self._sigchld_before)
+            self._sigchld_before = None
 
     # Agreement
 
@@ -164,11 +169,6 @@ class StopOnSignal(L.Callback):
         except ValueError:  # not in the main thread
             return
         self._sigchld_before = before
-
-    def _stop_hearing_of_loaders(self) -> None:
-        if self._sigchld_before is not None:
-            signal.signal(signal.SIGCHLD, self._sigchld_before)
-            self._sigchld_before = None
 
 
 def is_loader_failure(exception: BaseException) -> bool:
