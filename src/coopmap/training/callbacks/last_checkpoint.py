@@ -71,4 +71,4 @@ def _begin_validation_again(trainer: L.Trainer) -> None:
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     progress.current.reset()
     progress.total.reset()
-    progress.total.ready = progress.total.started = 1  # by which Lightning knows a validation that was interrupted
+    progress.total.load_state_dict({"ready": 1, "started": 1, "processed": 0, "completed": 0})  # as if interrupted

@@ -191,7 +191,7 @@ def _take_back_batch(trainer: L.Trainer) -> None:
     unfinished = progress.current.completed % trainer.accumulate_grad_batches
     for counters in (progress.total, progress.current):
         done = counters.completed - unfinished
-        counters.ready = counters.started = counters.processed = counters.completed = done
+        counters.load_state_dict(dict.fromkeys(("ready", "started", "processed", "completed"), done))
 
 
 class NoSignals(_SignalConnector):
