@@ -61,7 +61,7 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
             return config, found
         log.info("resume=auto: nothing to resume, starting a new run")
     elif config.resume is not None and Path(config.resume).is_file():
-        open_checkpoint(config.resume, whole=True)
+        open_checkpoint(config.resume)
         _refuse_other_weights(overrides)
         run = replace(run, resume_from=Path(config.resume))
     elif config.resume is not None:
@@ -155,7 +155,7 @@ def newest_whole_checkpoint(run: RunFolder) -> Path:
     whole: list[tuple[int, Path]] = []
     for file in checkpoints_of(run):
         try:
-            whole.append((open_checkpoint(file, whole=True).step or 0, file))
+            whole.append((open_checkpoint(file).step or 0, file))
         except ConfigError as error:
             reasons.append(str(error))
             continue

@@ -181,7 +181,7 @@ def validate_best(
     """Metrics of the best checkpoint, measured from the file; the module then holds its weights."""
     if trainer.fast_dev_run or not run.best_checkpoint.exists():  # type: ignore[attr-defined]
         return {}
-    step = open_checkpoint(run.best_checkpoint, whole=True).step or 0
+    step = open_checkpoint(run.best_checkpoint).step or 0
     log.info("measuring the best checkpoint again (step %d)", step)
     loggers, trainer.loggers = trainer.loggers, []
     try:
