@@ -10,6 +10,7 @@ from coopmap.runs.signals import Stopped, current, stop_signals
 
 BLOCKED = """
 import ctypes, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 from coopmap.runs.signals import stop_signals
 with stop_signals() as signals:
     signals.deferred = True
@@ -42,14 +43,15 @@ def test_a_second_ctrl_c_ends_what_waits_with_a_line() -> None:
     [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)],
 )
 def test_a_signal_before_there_is_anything_to_save_ends_on_the_spot(number: signal.Signals, code: int) -> None:
-    before = signal.getsignal(number)
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, default)
     with stop_signals(), pytest.raises(Stopped) as caught:
         os.kill(os.getpid(), number)
     assert (caught.value.code, caught.value.reason) == (
         code,
         f"{number.name}: stopped before the first step; nothing was trained",
     )
-    assert signal.getsignal(number) is before
+    assert signal.signal(number, before) is default
 
 
 def test_a_deferred_signal_waits_and_an_inner_block_listens_to_the_outer() -> None:
