@@ -179,8 +179,10 @@ def stored_config(run: RunFolder, overrides: Sequence[str] = ()) -> Config:
     copy = str(open_checkpoint(run.resume_from).record["config"])
     try:
         text = run.read_config_text()
-        lacking = _keys(copy) - (present := _keys(text))
-        if lacking and present < _keys(copy):
+        expected, present = _keys(copy), _keys(text)
+        lacking = expected - present
+        # a section whose keys were cut off is a key of its own
+        if lacking and all(any(key.startswith(f"{other}.") for key in expected) for other in present - expected):
             raise ConfigError(f"{run.config_file}: cut off, {len(lacking)} keys are missing")
     except ConfigError as error:
         log.warning("resume: %s; the configuration is taken from %s", error, run.resume_from.name)
