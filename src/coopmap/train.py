@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -32,31 +31,30 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
     """
     from coopmap.runs.logs import log_to
     from coopmap.runs.resume import open_run
+    from coopmap.runs.signals import stop_signals
     from coopmap.training.start import check_start
 
     started = time.monotonic()
     log_to(None)
-    config, run = open_run(config, overrides)
-    check_start(config, overrides)  # before anything heavy is imported
-    from coopmap.training.run import run_training
+    with stop_signals():
+        config, run = open_run(config, overrides)
+        check_start(config, overrides)  # before anything heavy is imported
+        from coopmap.training.run import run_training
 
-    return run_training(config, run, overrides, callbacks, started)
+        return run_training(config, run, overrides, callbacks, started)
 
 
 def train_command(config: Config, overrides: list[str]) -> float | None:
-    """Train; the best ``pose_trans_avg`` is what a sweep minimizes."""
-    try:
-        result = train(config, overrides)
-    except _stop_signals():
-        log.warning("stopped on a signal; the same command with resume=auto continues")
-        raise SystemExit(143) from None
+    """Train; the best ``pose_trans_avg`` is what a sweep minimizes.
+
+    Raises:
+        NonFiniteError: the figures of the last or the best validation have a NaN.
+    """
+    result = train(config, overrides)
+    from coopmap.training.run import check_figures
+
+    check_figures(result)
     return result.summary.get("pose_trans_avg", {}).get("best")
-
-
-def _stop_signals() -> tuple[type[BaseException], ...]:
-    """What Lightning raises on SIGTERM; nothing while it is not loaded, so that no mistake waits for it to load."""
-    exceptions = sys.modules.get("lightning.pytorch.utilities.exceptions")
-    return () if exceptions is None else (exceptions.SIGTERMException,)
 
 
 def main() -> None:

@@ -144,3 +144,17 @@ def test_log_goes_to_the_run_folder(tmp_path: Path) -> None:
     log_to(None)
     logging.getLogger("coopmap.anything").info("not in the file")
     assert (tmp_path / "train.log").read_text().split("  ")[1:] == ["hello\n"]
+
+
+def test_log_is_held_back_until_it_is_released(tmp_path: Path) -> None:
+    from coopmap.runs.logs import log_to, release_log
+
+    for is_released in (False, True):
+        log_to(tmp_path / "train.log", hold_back=True)
+        logging.getLogger("coopmap.anything").info("hello")
+        assert not (tmp_path / "train.log").exists()
+        if is_released:
+            release_log()
+            logging.getLogger("coopmap.anything").info("there")
+        log_to(None)
+    assert (tmp_path / "train.log").read_text().count("\n") == 2

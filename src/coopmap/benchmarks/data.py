@@ -24,9 +24,9 @@ from coopmap.benchmarks.rendered import AGENTS, render_or_find
 from coopmap.benchmarks.report import Report, table
 from coopmap.config.data import DataConfig
 from coopmap.data import SampleRequest, build_split
-from coopmap.data.datamodule import prepare_worker
 from coopmap.data.dataset import PanoramaDataset
 from coopmap.data.layouts import build_views
+from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.memory import keep_freed_memory
 from coopmap.data.opv2v import read_agent, read_images, select_depth_source
 from coopmap.data.opv2v.depth import DenseDepth, LidarDepth

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from coopmap.config.data import DataConfig
 from coopmap.data import SampleRequest
-from coopmap.data.datamodule import OPV2VDataModule, prepare_worker
+from coopmap.data.datamodule import OPV2VDataModule
 from coopmap.data.dataset import PanoramaDataset
 from coopmap.data.kept_index import index_path, keep
+from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.opv2v import SplitIndex
 from coopmap.data.pose_table import table_path
 

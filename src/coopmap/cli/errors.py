@@ -7,8 +7,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from coopmap.config.checks import ConfigError
+from coopmap.runs.lock import FULL_DISK
+from coopmap.runs.signals import INTERRUPTED, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +19,7 @@ USER_ERRORS = (
     ("coopmap.data.opv2v.errors", "DataError"),
     ("coopmap.data.budget", "BadFrameBudgetError"),
     ("coopmap.training.module", "NonFiniteError"),
+    ("coopmap.training.callbacks.stop_signal", "LoaderError"),
     ("lightning.fabric.utilities.exceptions", "MisconfigurationException"),
 )
 
@@ -28,12 +32,35 @@ def user_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def user_errors_end_quietly() -> Iterator[None]:
-    """Exit with only the message if the user can fix the error: configuration, data, weights."""
+    """Exit with only the message if the user can fix the error: configuration, data, weights, a full disk.
+
+    The same after a stop signal, which has a status of its own.
+    """
     try:
         yield
+    except Stopped as stop:
+        print(stop.reason, file=sys.stderr)
+        raise SystemExit(stop.code) from None
+    except KeyboardInterrupt:
+        print("Ctrl-C: stopped", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except OSError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or error.errno not in FULL_DISK:
+            raise
+        print(f"error: {no_space(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" or not isinstance(error, user_errors()):
             raise
         log.debug("cause", exc_info=error)
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def no_space(error: OSError) -> str:
+    """A full disk in one line, with the device or, where that has no name, the place where it is mounted."""
+    if not error.filename:
+        return "no space left on the device"
+    place = Path(str(error.filename)).absolute()
+    mount = next(path for path in (place, *place.parents) if path.is_mount() or path.parent == path)
+    return f"no space left on {mount} for {place}; files that were complete, the last checkpoint among them, stay"

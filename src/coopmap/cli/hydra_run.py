@@ -15,6 +15,7 @@ from coopmap.cli.errors import user_errors
 from coopmap.config import Config, conf_dir, load_config
 from coopmap.config.compose import VERSION_BASE, complete_overrides, explained, register_schema, to_config
 from coopmap.runs.folder import launched_config
+from coopmap.runs.signals import stop_signals
 
 Task = Callable[[Config, list[str]], float | None]
 
@@ -25,13 +26,14 @@ def run_composed(task: Task, found: Arguments) -> None:
     Raises:
         ConfigError: the configuration cannot work.
     """
-    if (config := launched_config()) is not None:
-        task(config, [])
-    elif found.flags:
-        _run_hydra(task, found)
-    else:
-        overrides = [override for override in found.overrides if not override.startswith("hydra.")]
-        task(load_config(found.overrides), complete_overrides(overrides))
+    with stop_signals():
+        if (config := launched_config()) is not None:
+            task(config, [])
+        elif found.flags:
+            _run_hydra(task, found)
+        else:
+            overrides = [override for override in found.overrides if not override.startswith("hydra.")]
+            task(load_config(found.overrides), complete_overrides(overrides))
 
 
 def _run_hydra(task: Task, found: Arguments) -> None:

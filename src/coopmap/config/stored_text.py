@@ -25,6 +25,8 @@ def stored_mapping(text: str) -> dict[str, Any]:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if not text.strip():
+        raise ConfigError("the stored configuration is empty")
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"the stored configuration has {len(text)} characters, more than {MAX_CHARACTERS}")
     try:

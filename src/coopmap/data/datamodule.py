@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from typing import Any
 
 import cv2
@@ -11,7 +10,6 @@ import lightning as L
 import numpy as np
 import torch
 from jaxtyping import Float
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,10 +18,12 @@ from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget
+from coopmap.data.cache_folder import with_usable_cache
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
 from coopmap.data.depth_probe import check_depth
 from coopmap.data.leaks import shared_scenarios
+from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.memory import keep_freed_memory
 from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import FrameError, SplitIndex, read_agent
@@ -127,6 +127,7 @@ class OPV2VDataModule(L.LightningDataModule):
     def dataset(self, split: str) -> PanoramaDataset:
         """The dataset of a split, built once."""
         if split not in self._datasets:
+            self.config = with_usable_cache(self.config)
             dataset = build_split(self.config, split, self.seed, self.task, self.priors)
             self._budgets[split] = BadFrameBudget(split, len(dataset.index), self.config.bad_frame_budget)
             self._budgets[split].report(dataset.poses.skipped)
@@ -325,17 +326,6 @@ class OPV2VDataModule(L.LightningDataModule):
                 "cannot resume: the checkpoint was written before batches were numbered over all ranks (its data state "
                 "has no micro_batch); start a new run from its weights: model.weights=<checkpoint>"
             )
-
-
-def prepare_worker(worker: int) -> None:
-    """Loader processes use one thread, keep freed memory, and outlive a stop signal to their group until the main
-    process ends them.
-    """
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    threadpool_limits(1)  # numpy's matrix products, which torch knows nothing of
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def build_dataset(cfg: Config, split: str = "train") -> PanoramaDataset:

@@ -17,7 +17,7 @@ from typing import Any
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
-from coopmap.config.plain_yaml import check_plain_yaml
+from coopmap.config.stored_text import stored_mapping
 from coopmap.report.files import write_json, write_text
 from coopmap.runs.outputs import make_output_folder
 from coopmap.runs.provenance import git_revision
@@ -99,7 +99,7 @@ class RunFolder:
             raise ConfigError(f"{self.path}: not a run folder, it has no config.yaml")
         try:
             text = file.read_text(encoding="utf-8")
-            check_plain_yaml(text)
+            stored_mapping(text)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file}: cannot be read as the configuration of a run ({error})") from None
         return text

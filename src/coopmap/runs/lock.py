@@ -86,7 +86,7 @@ def _self() -> dict[str, Any]:
         "host": platform.node(),
         "pid": os.getpid(),
         "since": datetime.now().isoformat(sep=" ", timespec="seconds"),
-        "command": shlex.join(sys.orig_argv)[:1000],
+        "command": " ".join(shlex.join(sys.orig_argv).split())[:300],
     }
 
 

@@ -54,7 +54,7 @@ def release_log() -> None:
     """Write what the log of a run has held back, and from now on every line at once."""
     for handler in logging.getLogger("coopmap").handlers:
         if isinstance(handler, _LogFile):
-            handler.release()
+            handler.write_through()
 
 
 class _LogFile(logging.FileHandler):
@@ -72,7 +72,7 @@ class _LogFile(logging.FileHandler):
         else:
             self._held_back.append(record)
 
-    def release(self) -> None:
+    def write_through(self) -> None:
         """Stop holding back."""
         records, self._held_back = self._held_back or [], None
         for record in records:

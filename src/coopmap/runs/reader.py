@@ -12,10 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from coopmap.config import ConfigError
-from coopmap.config.plain_yaml import check_plain_yaml
+from coopmap.config.stored_text import stored_mapping
 from coopmap.runs.find import find_run
 from coopmap.runs.metrics_file import read_metrics
 
@@ -170,10 +168,8 @@ def read_settings(file: Path) -> dict[str, Any]:
         ConfigError: the file is empty, cut off or damaged.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-        check_plain_yaml(text)
-        return flatten(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        return flatten(stored_mapping(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{file}: empty, cut off or damaged ({error})") from None
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
-from coopmap.config.plain_yaml import check_plain_yaml
+from coopmap.config.stored_text import stored_mapping
 from coopmap.runs.find import find_run
 from coopmap.runs.folder import RunFolder, launched_config
 from coopmap.runs.reader import flatten
@@ -61,7 +61,7 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
             return config, found
         log.info("resume=auto: nothing to resume, starting a new run")
     elif config.resume is not None and Path(config.resume).is_file():
-        open_checkpoint(config.resume, whole=True)
+        open_checkpoint(config.resume)
         _refuse_other_weights(overrides)
         run = replace(run, resume_from=Path(config.resume))
     elif config.resume is not None:
@@ -155,7 +155,7 @@ def newest_whole_checkpoint(run: RunFolder) -> Path:
     whole: list[tuple[int, Path]] = []
     for file in checkpoints_of(run):
         try:
-            whole.append((open_checkpoint(file, whole=True).step or 0, file))
+            whole.append((open_checkpoint(file).step or 0, file))
         except ConfigError as error:
             reasons.append(str(error))
             continue
@@ -179,8 +179,10 @@ def stored_config(run: RunFolder, overrides: Sequence[str] = ()) -> Config:
     copy = str(open_checkpoint(run.resume_from).record["config"])
     try:
         text = run.read_config_text()
-        lacking = _keys(copy) - (present := _keys(text))
-        if lacking and present < _keys(copy):
+        expected, present = _keys(copy), _keys(text)
+        lacking = expected - present
+        # a section whose keys were cut off is a key of its own
+        if lacking and all(any(key.startswith(f"{other}.") for key in expected) for other in present - expected):
             raise ConfigError(f"{run.config_file}: cut off, {len(lacking)} keys are missing")
     except ConfigError as error:
         log.warning("resume: %s; the configuration is taken from %s", error, run.resume_from.name)
@@ -189,10 +191,9 @@ def stored_config(run: RunFolder, overrides: Sequence[str] = ()) -> Config:
 
 
 def _keys(text: str) -> set[str]:
-    check_plain_yaml(text)
     try:
-        return set(flatten(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))))
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+        return set(flatten(stored_mapping(text)))
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"not the configuration of a run ({error})") from None
 
 

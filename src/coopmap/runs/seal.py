@@ -62,11 +62,14 @@ class SealedStream:
 
     def _put(self, data: bytes | memoryview) -> None:
         try:
-            self._stream.write(data)
+            self._put_all(data)
         except OSError as error:
             self.error = error
             raise
         self._sum = zlib.crc32(data, self._sum)
+
+    def _put_all(self, data: bytes | memoryview) -> None:
+        self._stream.write(data)
 
 
 def damage(path: Path) -> str | None:

@@ -86,12 +86,8 @@ def without_writing(config: Config, overrides: Sequence[str]) -> Config:
     )
 
 
-def open_checkpoint(path: str | Path, whole: bool = False) -> StoredCheckpoint:
-    """Open a checkpoint of a run; executes no code from the file.
-
-    Args:
-        path: of the file.
-        whole: read all of it to see that nothing was cut off or altered, not just its structure.
+def open_checkpoint(path: str | Path) -> StoredCheckpoint:
+    """Open a checkpoint of a run, after all of it was read once to see that it is whole; executes no code from it.
 
     Raises:
         ConfigError: it is missing, unreadable, damaged, or not one of ours.
@@ -102,8 +98,7 @@ def open_checkpoint(path: str | Path, whole: bool = False) -> StoredCheckpoint:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such checkpoint")
-    if whole:
-        verify(path)
+    verify(path)
     try:
         content = read_plain(path)
     except ValueError as error:

@@ -37,6 +37,7 @@ from coopmap.training.callbacks import (
     LivePictures,
     Memory,
     ModelFacts,
+    NoSignals,
     StepTiming,
     StopOnSignal,
     ValidationHistory,
@@ -133,7 +134,7 @@ def build_callbacks(
 def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
     """Lightning's trainer with ``config.trainer`` passed on unchanged."""
     start_step = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
-    return L.Trainer(
+    trainer = L.Trainer(
         **trainer_options(config),
         logger=build_loggers(config, run.path, start_step),
         callbacks=callbacks,
@@ -142,6 +143,8 @@ def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -
         use_distributed_sampler=False,  # the datamodule's samplers are distributed already
         enable_progress_bar=False,  # Lightning's; callbacks.progress replaces it
     )
+    trainer._signal_connector = NoSignals(trainer)
+    return trainer
 
 
 def trainer_options(config: Config) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def validate_best(
     """Metrics of the best checkpoint, measured from the file; the module then holds its weights."""
     if trainer.fast_dev_run or not run.best_checkpoint.exists():  # type: ignore[attr-defined]
         return {}
-    step = open_checkpoint(run.best_checkpoint, whole=True).step
+    step = open_checkpoint(run.best_checkpoint).step or 0
     log.info("measuring the best checkpoint again (step %d)", step)
     loggers, trainer.loggers = trainer.loggers, []
     try:

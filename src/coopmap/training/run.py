@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +24,21 @@ from coopmap.runs.logs import is_other_rank, log_to
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.runs.next_steps import print_next_steps
 from coopmap.runs.provenance import git_revision
-from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first
+from coopmap.runs.summary import HEADLINES, print_summary, summarize, warn_if_worse_than_at_first
 from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
-from coopmap.training.callbacks import ValidationHistory
+from coopmap.training.callbacks import LoaderError, StopOnSignal, ValidationHistory
+from coopmap.training.callbacks.stop_signal import explained, is_loader_failure
 from coopmap.training.continuing import RecordStart, check_resumable
-from coopmap.training.module import PoseLearner
+from coopmap.training.module import NonFiniteError, PoseLearner
 from coopmap.training.pictures import write_example
 from coopmap.training.start import failed_start_leaves_nothing, report_start
 from coopmap.training.teacher import build_teacher
 from coopmap.viz.run_curves import write_run_curves
 
 log = logging.getLogger("coopmap.train")
+
+CHILD_SECONDS = 20
+"""Time that other ranks have to end by themselves."""
 
 
 @dataclass
@@ -77,10 +83,36 @@ def run_training(
             if run.resume_from is None:
                 start.record()
         trainer, module, datamodule, history = build(config, run, [start, *callbacks])
-        fit(trainer, module, datamodule, config, run)
-        if not is_other_rank() and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            start.record()  # of a run that had all its steps
-        return finish(config, run, trainer, module, datamodule, history, started)
+        with ranks_end_together(trainer):
+            fit(trainer, module, datamodule, config, run)
+            if not is_other_rank() and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                start.record()  # of a run that had all its steps
+            return finish(config, run, trainer, module, datamodule, history, started)
+
+
+@contextmanager
+def ranks_end_together(trainer: L.Trainer) -> Iterator[None]:
+    """When this process ends early, so do those that it started; and a dead loader process is named in one line."""
+    try:
+        yield
+    except BaseException as error:
+        children: Sequence[subprocess.Popen] = getattr(trainer.strategy.launcher, "procs", ())
+        agreed = getattr(error, "at_step_boundary", False)
+        for child in children:
+            if not agreed:
+                child.terminate()
+        for child in children:
+            try:
+                child.wait(CHILD_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        if is_loader_failure(error) and not isinstance(error, LoaderError):
+            raise LoaderError(explained(str(error))) from None
+        raise
+    finally:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, StopOnSignal):
+                callback.close()
 
 
 def build(
@@ -146,3 +178,25 @@ def write_down(summary: dict[str, Any], config: Config, run: RunFolder) -> None:
     warn_if_worse_than_at_first(summary)
     town = config.data.town
     print_next_steps(run.path, config.data.root, is_town=town is not None and not town.per_scenario)
+
+
+def check_figures(result: TrainingResult) -> None:
+    """See that the run ended with numbers.
+
+    Raises:
+        NonFiniteError: a headline of the last or the best validation is NaN or infinite.
+    """
+    names = {"val/loss", result.config.checkpoint.monitor}
+    names |= {name for _, name, _ in HEADLINES if "covisible" not in name}  # of pairs that not every split has
+    stages = result.summary.get("validations", {})
+    bad = [
+        f"{name} of the {stage} validation"
+        for stage in ("last", "best")
+        for name, value in stages.get(stage, {}).items()
+        if name in names and not math.isfinite(value)
+    ]
+    if bad:
+        raise NonFiniteError(
+            f"{result.run.path}: the run ended with figures that are no numbers: {', '.join(bad)}; look at curves.html "
+            "and the data, or lower optim.lr"
+        )

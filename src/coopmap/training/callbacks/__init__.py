@@ -8,7 +8,7 @@ from coopmap.training.callbacks.live import LivePictures
 from coopmap.training.callbacks.memory import Memory
 from coopmap.training.callbacks.model_facts import ModelFacts
 from coopmap.training.callbacks.progress import ProgressLines, RunProgressBar, progress_callback
-from coopmap.training.callbacks.stop_signal import StopOnSignal
+from coopmap.training.callbacks.stop_signal import LoaderError, NoSignals, StopOnSignal
 from coopmap.training.callbacks.timing import StepTiming
 
 __all__ = [
@@ -16,8 +16,10 @@ __all__ = [
     "Description",
     "LastCheckpoint",
     "LivePictures",
+    "LoaderError",
     "Memory",
     "ModelFacts",
+    "NoSignals",
     "ProgressLines",
     "RunProgressBar",
     "StepTiming",

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from coopmap.config.train import CheckpointConfig
 
@@ -47,8 +46,11 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save on a stop signal; it arrives between two steps."""
-        if isinstance(exception, SIGTERMException) and trainer.global_step > self._saved_step:
+        """Save when ranks agreed to stop, which they do between two steps."""
+        agreed = getattr(exception, "at_step_boundary", False) and trainer.state.fn == "fit"
+        if agreed and trainer.global_step > self._saved_step:
+            if trainer.validating:
+                _begin_validation_again(trainer)
             self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
@@ -62,3 +64,11 @@ def _validation_comes_next(trainer: L.Trainer) -> bool:
     loop = trainer.fit_loop
     assert loop._data_fetcher is not None
     return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
+def _begin_validation_again(trainer: L.Trainer) -> None:
+    """Have a run that is resumed from here measure all batches: figures of a part are worth nothing."""
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    progress.current.reset()
+    progress.total.reset()
+    progress.total.load_state_dict({"ready": 1, "started": 1, "processed": 0, "completed": 0})  # as if interrupted

@@ -1,0 +1,214 @@
+"""Signals, dead loader processes and full disks: the run ends with a line, and what was trained is saved."""
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from coopmap import load_config
+from coopmap.cli.errors import user_errors_end_quietly
+from coopmap.runs.checkpoint_io import read_checkpoint
+from coopmap.runs.metrics_file import read_metrics
+from coopmap.runs.signals import Stopped
+from coopmap.train import train, train_command
+from coopmap.training.callbacks import LoaderError
+from coopmap.training.run import TrainingResult
+
+Overrides = Callable[..., list[str]]
+
+
+class Event(L.Callback):
+    """Does something once, in a hook at a step, while ``fn`` runs."""
+
+    def __init__(self, action: Callable[[], None], hook: str, step: int, fn: str = "fit") -> None:
+        self.action, self.step, self.fn, self.done = action, step, fn, False
+        setattr(self, hook, self._maybe)
+
+    def _maybe(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
+        if not self.done and trainer.global_step == self.step and trainer.state.fn == self.fn:
+            self.done = True
+            self.action()
+
+
+def signals(number: signal.Signals) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def run(overrides: list[str], *callbacks: L.Callback) -> TrainingResult:
+    return train(load_config(overrides), overrides, callbacks)
+
+
+def assert_same_run(path: Path, straight: TrainingResult) -> None:
+    """Weights, schedule, validations and rows of metrics equal those of the run that nothing interrupted."""
+    ours, theirs = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (path, straight.run.path))
+    assert ours["global_step"] == theirs["global_step"]
+    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
+    assert all(torch.equal(ours["state_dict"][name], weight) for name, weight in theirs["state_dict"].items())
+    entries = [content["callbacks"]["ValidationHistory"]["entries"] for content in (ours, theirs)]
+    assert entries[0] == entries[1]
+    logs = [
+        [{name: value for name, value in row.items() if not name.startswith("time/")} for row in read_metrics(file)]
+        for file in (path / "metrics.csv", straight.run.path / "metrics.csv")
+    ]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "hook", "step"),
+    [
+        (signal.SIGTERM, "on_train_batch_end", 2),
+        (signal.SIGUSR1, "on_train_batch_end", 3),  # a validation comes next, and is measured when the run goes on
+        pytest.param(signal.SIGHUP, "on_validation_batch_end", 6, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "on_train_batch_start", 3, marks=pytest.mark.slow),  # first of an epoch
+    ],
+)
+def test_a_signal_stops_between_two_steps_and_the_run_goes_on_exactly(
+    number: signal.Signals, hook: str, step: int, overrides: Overrides, tmp_path: Path, finished: TrainingResult
+) -> None:
+    chosen = overrides("checkpoint.every_n_steps=2", f"run_dir={tmp_path}/run")
+    with pytest.raises(Stopped, match="143") as caught:
+        run(chosen, Event(signals(number), hook, step))
+    assert caught.value.reason == "stopped on a signal; the same command with resume=auto continues"
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert checkpoint["global_step"] == step + (hook == "on_train_batch_start")
+    run([*chosen, "resume=auto"])
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_a_signal_before_the_first_step_leaves_nothing(overrides: Overrides, tmp_path: Path) -> None:
+    event = Event(signals(signal.SIGTERM), "on_validation_batch_end", 0, "validate")
+    with pytest.raises(Stopped) as caught:
+        run(overrides(f"run_dir={tmp_path}/run"), event)
+    assert (caught.value.code, caught.value.reason) == (
+        143,
+        "SIGTERM: stopped before the first step; nothing was trained",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_in_the_last_measurement_says_what_is_left(
+    overrides: Overrides, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = overrides("trainer.max_epochs=1", "callbacks.validate_at_start=false", f"run_dir={tmp_path}/run")
+    event = Event(signals(signal.SIGINT), "on_validation_batch_end", 3, "validate")
+    with pytest.raises(SystemExit) as caught, user_errors_end_quietly():
+        run(chosen, event)
+    assert caught.value.code == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "SIGINT: stopped when training was complete; resume=auto measures the best checkpoint again"
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    run([*chosen, "resume=auto"])
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 3
+
+
+def test_a_killed_loader_process_is_named_and_the_step_saved(overrides: Overrides, tmp_path: Path) -> None:
+    def kill() -> None:
+        victim = multiprocessing.active_children()[0]
+        os.kill(victim.pid, signal.SIGKILL)  # type: ignore[arg-type]
+
+    settings = ("data.num_workers=1", "data.steps_per_epoch=50", "callbacks.validate_at_start=false")
+    chosen = overrides(*settings, f"run_dir={tmp_path}/run")
+    began = time.monotonic()
+    with pytest.raises(LoaderError, match=r"^DataLoader worker .*out of memory\? Fewer data\.num_workers need less"):
+        run(chosen, Event(kill, "on_train_batch_end", 2))
+    assert time.monotonic() - began < 60
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.csv") if "train/loss" in row]
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert checkpoint["global_step"] == len(rows) >= 2
+
+
+def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(
+    overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill() -> None:
+        def no_space(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("coopmap.runs.seal.SealedStream._put_all", no_space, raising=True)
+
+    chosen = overrides("checkpoint.every_n_steps=1", "callbacks.validate_at_start=false", f"run_dir={tmp_path}/run")
+    with pytest.raises(SystemExit) as caught, user_errors_end_quietly():
+        run(chosen, Event(fill, "on_train_batch_start", 1))
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: no space left on /")
+    assert "last.ckpt" in last
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 1
+    assert not list((tmp_path / "run").rglob(".*.tmp"))
+
+
+def test_figures_that_are_no_numbers_end_with_an_error(overrides: Overrides, monkeypatch: pytest.MonkeyPatch) -> None:
+    from coopmap.metrics.term_means import TermMeans
+    from coopmap.training.module import NonFiniteError
+
+    compute = TermMeans.compute
+    monkeypatch.setattr(TermMeans, "compute", lambda self, device: {**compute(self, device), "loss": float("nan")})
+    chosen = overrides("trainer.max_epochs=1", "callbacks.validate_at_start=false")
+    with pytest.raises(NonFiniteError, match=r"figures that are no numbers: val/loss of the last validation"):
+        train_command(load_config(chosen), chosen)
+
+
+ONE_BATCH = """
+import sys
+from coopmap import load_config
+from coopmap.data import OPV2VDataModule
+config = load_config(sys.argv[1:])
+data = OPV2VDataModule(config.data)
+batches = iter(data.train_dataloader())
+batch = next(batches)
+print("got", len(batch.metas), flush=True)
+"""
+
+
+def test_a_script_that_takes_one_batch_ends(overrides: Overrides) -> None:
+    command = [sys.executable, "-c", ONE_BATCH, *overrides("data.num_workers=2")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            output, _ = process.communicate(timeout=300)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert output.startswith("got ")
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_in_training(overrides: Overrides, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting takes a privilege")
+    try:
+        chosen = overrides("checkpoint.every_n_steps=1", "trainer.max_epochs=1000", f"run_dir={disk}/run")
+        chosen += ["callbacks.validate_at_start=false", "model.info_sharing.dim=48", "model.encoder.dim=48"]
+        command = [sys.executable, "-m", "coopmap.train", *chosen]
+        filler = disk / "filler"
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        last = disk / "run" / "checkpoints" / "last.ckpt"
+        while not last.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        with suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 2, errors
+        assert errors.splitlines()[-1].startswith(f"error: no space left on {disk} for {disk}/run"), errors
+        filler.unlink()
+        assert read_checkpoint(last)["global_step"] >= 1
+        assert not list(disk.rglob(".*.tmp"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
