@@ -91,8 +91,8 @@ def _beyond_upstream(cfg: ModelConfig) -> Iterator[str]:
 
     Without this, what has none would be exported as another model.
     """
-    parts = ("pose_correction", "pose_update", "plucker", "ground_range", "spherical_encoding", "view_embedding", "rig_constraint")
-    for key in parts:
+    inputs = ("pose_correction", "pose_update", "plucker", "ground_range", "spherical_encoding")
+    for key in (*inputs, "view_embedding", "rig_constraint"):
         if getattr(cfg, key):
             yield f"model.{key}=true: upstream has no such part"
     if cfg.heads.circular:
