@@ -283,6 +283,24 @@ COMMANDS = (
         notes="Pages need nothing else, network included; beside them lie their pictures (PNG). More: docs/preview.md.",
     ),
     Command(
+        "dashboard",
+        "runs at a glance: a static page, or a W&B workspace",
+        "coopmap.dashboard:dashboard_command",
+        "coopmap.config.dashboard:DashboardConfig",
+        places="runs",
+        needs="run=RUN | RUNS... | wandb=ENTITY/PROJECT",
+        examples=(
+            ("dashboard run=latest", "a page in the run's folder"),
+            ("dashboard 'runs/fusion_*'", "several runs on one page"),
+            ("dashboard wandb=ENTITY/PROJECT", "the same panels at W&B, and a report on fusion"),
+        ),
+        notes=(
+            "The page is made of the runs' metrics.csv, needs no server and asks for nothing; start the command again "
+            "to renew it. wandb= needs pip install coopmap[dashboard]; with upload=false output=FOLDER it only writes "
+            "the specifications. Details: docs/seeing.md."
+        ),
+    ),
+    Command(
         "serve",
         "show the reports of a folder in a browser, also of another machine",
         "coopmap.serve:serve_command",
