@@ -163,7 +163,6 @@ def test_the_workspace_of_wandb_is_built_without_network(tmp_path: Path, monkeyp
         "val/trans_m_mean",
         "val/baseline_trans_m_mean",
         "zero_shot/trans_m_mean",
-        "gps/trans_m_mean",
     ]
     assert {panel["config"]["metricRegex"] for panel in parts[3]["panels"] if "metricRegex" in panel["config"]} == {
         "train/.*_avg",

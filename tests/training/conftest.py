@@ -18,6 +18,7 @@ def tiny_run(tiny_model: tuple[str, ...], town: TownConfig) -> tuple[str, ...]:
         *tiny_model,
         "logger=csv",
         "callbacks.progress=none",
+        "callbacks.live_frames=0",
         "data.steps_per_epoch=3",
         "data.num_workers=0",
         "data.max_views_per_gpu=4",
@@ -37,8 +38,9 @@ def overrides(tiny_run: tuple[str, ...], tmp_path: Path) -> Callable[..., list[s
 
 @pytest.fixture(scope="session")
 def finished(tiny_run: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    """A run that went to its end: nine steps, three epochs, checkpoints at every second step."""
-    chosen = [*tiny_run, f"runs_root={tmp_path_factory.mktemp('runs')}", "checkpoint.every_n_steps=2"]
+    """A run that went to its end: nine steps, three epochs, checkpoints at every second step, with pictures."""
+    live = ("callbacks.live_frames=1", "checkpoint.every_n_steps=2")
+    chosen = [*tiny_run, f"runs_root={tmp_path_factory.mktemp('runs')}", *live]
     return train(load_config(chosen), chosen)
 
 

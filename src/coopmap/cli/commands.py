@@ -317,6 +317,40 @@ COMMANDS = (
         ),
     ),
     Command(
+        "view",
+        "browse predictions of a split in three dimensions, in a browser",
+        "coopmap.view:view_command",
+        "coopmap.config.view:ViewConfig",
+        takes_config=True,
+        needs=MODEL,
+        examples=(
+            ("view run=latest", "validation frames, best checkpoint: http://127.0.0.1:8080/"),
+            ("view run=latest split=test index=12 port=9000", "begin at another frame"),
+        ),
+        notes=(
+            "Needs pip install coopmap[view]. Each frame is predicted when it is asked for, given what coopmap "
+            "evaluate gives. Answers on 127.0.0.1 alone, like coopmap serve. Details: docs/seeing.md."
+        ),
+    ),
+    Command(
+        "render",
+        "see a prediction: its points in three dimensions, beside the truth, with what to suspect",
+        "coopmap.render:render_command",
+        "coopmap.config.render:RenderConfig",
+        takes_config=True,
+        needs=MODEL,
+        examples=(
+            ("render run=latest", "the first validation frame, best checkpoint"),
+            ("render run=latest split=test index=12 pose_source=gt output=look", "another one, true poses first"),
+            ("render weights=facebook/map-anything data.root=/data/opv2v", "weights alone"),
+        ),
+        notes=(
+            "Writes pointcloud.html, which needs nothing else, network included; pictures and arrays of every agent "
+            "(views/), cloud.ply and cloud.glb for other viewers, and summary.json. The model is given what coopmap "
+            "evaluate gives it. Details: docs/rendering.md."
+        ),
+    ),
+    Command(
         "synth",
         "render synthetic streets, or a town and drives through it, in the layout of OPV2V",
         "coopmap.synth:synth_command",

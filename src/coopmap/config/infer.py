@@ -25,7 +25,8 @@ class InferenceOptions:
             car side by side).
         precision: ``fp32``, ``bf16`` (autocast; heads stay in float32) or ``auto``: bf16 on a GPU that has it.
         edges: leave out flying pixels between foreground and background.
-        edge_depth_ratio: relative spread of depth within 3 x 3 pixels that counts as an edge, if the normals agree.
+        edge_depth_ratio: relative spread of depth within 3 x 3 pixels that counts as an edge, if the normals agree; in
+            a view where it is more nearly everywhere, twice the median.
         edge_normal_deg: angle between neighboring normals that counts as an edge, if depth agrees.
         confidence_percentile: leave out this share of each view's pixels, the least confident; 0 = none.
     """

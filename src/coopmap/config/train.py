@@ -210,12 +210,19 @@ class CallbacksConfig:
             lines elsewhere.
         progress_seconds: time between two lines.
         validate_at_start: validate before the first step, so that every metric has a zero-shot value.
+        live_frames: so many frames of the validation are drawn at every validation, into the run's ``gallery`` and to
+            W&B; 0 = no pictures and no curves before the end.
+        live_clouds_every: validations between two pictures of points; new best checkpoints have them in any case.
     """
 
     progress: str = "auto"
     progress_seconds: float = 30.0
     validate_at_start: bool = True
+    live_frames: int = 3
+    live_clouds_every: int = 5
 
     def __post_init__(self) -> None:
+        require(self.live_frames >= 0, "callbacks.live_frames", self.live_frames, "0 or more")
+        require(self.live_clouds_every >= 1, "callbacks.live_clouds_every", self.live_clouds_every, "at least 1")
         require_choice("callbacks.progress", self.progress, PROGRESS_MODES)
         require(self.progress_seconds > 0, "callbacks.progress_seconds", self.progress_seconds, "a positive time")

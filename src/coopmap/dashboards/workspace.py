@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 STEP = "trainer/global_step"
 """The clock that Lightning logs to W&B."""
-REFERENCES = {MAIN: "zero_shot/pose_trans_avg"}
+ZERO_SHOT = {f"val/{name}": f"zero_shot/{name}" for name in ("pose_trans_avg", "trans_m_mean", "rot_deg_mean")}
+"""What training logs to W&B again and again: the value before the first step."""
 EXPECTED = (
     *(name for _, name, _ in HEADLINES),
     *(baseline for _, _, baseline in HEADLINES if baseline is not None),
@@ -74,7 +75,7 @@ def _line_plot(panel: Panel) -> wr.LinePlot:
     import wandb_workspaces.reports.v2 as wr
 
     keys = [*panel.keys.values(), *([panel.baseline] if panel.baseline is not None else [])]
-    zero_shot = [REFERENCES[key] for key in keys if key in REFERENCES]
+    zero_shot = [ZERO_SHOT[key] for key in keys if key in ZERO_SHOT]
     return wr.LinePlot(
         title=panel.title,
         x=STEP,

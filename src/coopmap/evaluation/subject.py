@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from coopmap.config import Config, ConfigError, load_config
 from coopmap.config.checks import require_choice
 from coopmap.config.compose import from_yaml
-from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.groups import conf_dir, group_choices
+from coopmap.config.stored import ModelChoice
 from coopmap.config.task import TaskConfig
 from coopmap.runs.find import find_checkpoint
 from coopmap.runs.stored import open_checkpoint
@@ -46,7 +46,7 @@ class Subject:
     folder: Path
 
 
-def open_subject(asked: EvaluateConfig, overrides: Sequence[str]) -> Subject:
+def open_subject(asked: ModelChoice, overrides: Sequence[str]) -> Subject:
     """Build the model to evaluate.
 
     Raises:

@@ -15,10 +15,11 @@ from coopmap.inference.runner import Inference
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import make_output_folder
 from coopmap.viz.overview import draw_overview
-from coopmap.viz.scene import draw_scene, write_scene
+from coopmap.viz.scene import PRED, TRUE, Scene, SceneAgent, SceneView
+from coopmap.viz.scene_page import ScenePage, write_scene
 
-PAGE_POINTS = 60_000
-"""Number of points on the interactive page."""
+PAGE_POINTS = 150_000
+"""Points on the interactive page at most."""
 
 
 def write_outputs(
@@ -45,17 +46,35 @@ def write_outputs(
     write_json(describe_cameras(views, result, origin), files[2])
     overview = draw_overview(views.images, result.depth.numpy(), mask, views.names)
     cv2.imwrite(str(files[3]), cv2.cvtColor(overview, cv2.COLOR_RGB2BGR))
-    shown = thin_out(np.arange(len(kept)), PAGE_POINTS)
-    figure = draw_scene(
-        points[shown],
-        colors[shown],
-        result.pose.numpy(),
-        views.names,
-        corners=result.rays.numpy()[:, [0, 0, -1, -1], [0, -1, -1, 0]] if views.camera_model == "pinhole" else None,
-        true_pose=None if views.true_pose is None else views.true_pose.numpy(),
+    write_scene(
+        files[4], scene_of_views(views, result), ScenePage("coopmap infer", points=PAGE_POINTS, with_panels=False)
     )
-    write_scene(figure, views.title, files[4])
     return files
+
+
+def scene_of_views(views: Views, result: Inference) -> Scene:
+    """The views, each an agent of its own, in the frame of the first."""
+    corners = result.rays.double().numpy()[:, [0, 0, -1, -1], [0, -1, -1, 0]]
+    agents, shown = [], []
+    for number, name in enumerate(views.names):
+        pose = {PRED: result.pose[number].double().numpy()}
+        if views.true_pose is not None:
+            pose[TRUE] = views.true_pose[number].double().numpy()
+        frusta = np.concatenate([np.zeros((1, 3)), corners[number]])[None] if views.camera_model == "pinhole" else None
+        agents.append(SceneAgent(name, pose, frusta))
+        shown.append(
+            SceneView(
+                agent=number,
+                name="",
+                pose=pose,
+                image=views.images[number],
+                rays=result.rays[number].numpy(),
+                depth=result.depth[number].numpy(),
+                kept=result.mask[number].numpy(),
+                confidence=result.confidence[number].numpy(),
+            )
+        )
+    return Scene(views.title, agents, shown)
 
 
 def arrays(views: Views, result: Inference) -> dict[str, np.ndarray]:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.config.infer import InferenceOptions
 from coopmap.geometry.calibration import PanoramaCalibration, PinholeCalibration, fit_panorama, fit_pinhole
-from coopmap.geometry.rig import SLOTS
+from coopmap.geometry.edges import confident, flying_pixels
 from coopmap.geometry.se3 import invert, pose_from_quat_trans, transform_points
-from coopmap.inference.postprocess import confident, surface_edges
 from coopmap.types import Observation, Prediction
-
-log = logging.getLogger(__name__)
-
-MANY_EDGES = 0.3
-"""In a clean prediction, more than this share of pixels passes the edge filter."""
-EDGE_VIEWS = 4
-"""Views per pass of the edge filter, which holds nine neighbors of every pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +99,8 @@ def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Boo
     shown = non_ambiguous if covered is None else non_ambiguous & covered.cpu()
     mask = confident(single.confidence, shown, options.confidence_percentile)
     if options.edges:
-        candidates = int(mask.sum())
-        mask = mask & ~_edges(single, mask, options)
-        if (kept := int(mask.sum())) < MANY_EDGES * candidates:
-            log.warning(
-                "the edge filter keeps %.0f %% of the pixels, so depth is noisy; edges=false keeps all, larger "
-                "edge_depth_ratio and edge_normal_deg more of them",
-                100 * kept / candidates,
-            )
+        limits = options.edge_depth_ratio, options.edge_normal_deg
+        mask = mask & ~flying_pixels(single.rays, single.depth, mask, options.camera_model, *limits)
     rays, usable = single.rays.numpy(), _enough(non_ambiguous).numpy()
     return Inference(
         prediction=prediction,
@@ -128,23 +113,6 @@ def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Boo
         non_ambiguous=non_ambiguous,
         camera=_fit_camera(options.camera_model, rays, usable),
     )
-
-
-def _edges(single: Prediction, mask: Bool[Tensor, "v h w"], options: InferenceOptions) -> Bool[Tensor, "v h w"]:
-    """Pixels of ``mask`` that float between two surfaces; the cameras of a mosaic are looked at one by one."""
-    kind, limits = options.camera_model, (options.edge_depth_ratio, options.edge_normal_deg)
-    points, wraps = single.points_view, kind == "cyl"
-    depth = points[..., 2] if kind == "pinhole" else single.depth
-    if kind == "mosaic":
-        points, depth, mask = (_tiles(maps) for maps in (points, depth, mask))
-    groups = [slice(start, start + EDGE_VIEWS) for start in range(0, len(mask), EDGE_VIEWS)]
-    edges = torch.cat([surface_edges(points[g], depth[g], mask[g], wraps, *limits) for g in groups])
-    return torch.cat(edges.unflatten(0, (-1, len(SLOTS))).unbind(1), dim=2) if kind == "mosaic" else edges
-
-
-def _tiles(maps: Shaped[Tensor, "v h w *c"]) -> Shaped[Tensor, "t h wt *c"]:
-    """The tiles of mosaics, from left to right, as views of their own."""
-    return torch.stack(maps.chunk(len(SLOTS), dim=2), dim=1).flatten(0, 1)
 
 
 def _fit_camera(

@@ -33,6 +33,8 @@ from coopmap.training.adaptation import adapt
 from coopmap.training.callbacks import (
     Description,
     LastCheckpoint,
+    LivePictures,
+    Memory,
     ModelFacts,
     StepTiming,
     StopOnSignal,
@@ -124,6 +126,8 @@ def build_callbacks(
         Description(),
         ModelFacts(run.path / "model.json"),
         StepTiming(),
+        Memory(),
+        LivePictures(run.path, config.callbacks, config.checkpoint.monitor),
         StopOnSignal(),
         progress_callback(config.callbacks),
         best,

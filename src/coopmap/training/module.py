@@ -27,7 +27,7 @@ from coopmap.metrics import (
 from coopmap.metrics.term_means import TermMeans
 from coopmap.training.counters import count_batches_anew
 from coopmap.training.inputs import draw_inputs
-from coopmap.training.optim import build_optimizer, warmup_cosine
+from coopmap.training.optim import build_optimizer, gradient_norms, warmup_cosine
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,8 @@ class PoseLearner(L.LightningModule):
     ) -> None:
         """Clip the norm over all parameters; have the optimizer skip the step if it is not finite (no host sync)."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if self._logs_this_step():
+            self.log_dict({f"grad_norm/{part}": norm for part, norm in gradient_norms(optimizer).items()})
         norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
         nonfinite = ~norm.isfinite()
         self.nonfinite_steps = torch.where(nonfinite, self.nonfinite_steps + 1, 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from coopmap.config.checks import require_choice
 from coopmap.config.train import OptimConfig
@@ -60,6 +60,15 @@ def has_weight_decay(name: str, parameter: nn.Parameter) -> bool:
     """Weight matrices and kernels only: no norms, biases, scales, tokens, position embeddings."""
     leaf = name.rpartition(".")[2]
     return parameter.ndim > 1 and not any(word in leaf for word in UNDECAYED_NAMES)
+
+
+def gradient_norms(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Norm of the gradient of each part of :func:`parameter_groups`, decayed or not."""
+    gradients: dict[str, list[Tensor]] = {}
+    for group in optimizer.param_groups:
+        found = [parameter.grad for parameter in group["params"] if parameter.grad is not None]
+        gradients.setdefault(group["name"], []).extend(found)
+    return {part: nn.utils.get_total_norm(each) for part, each in gradients.items() if each}
 
 
 def warmup_cosine(total_steps: int, cfg: OptimConfig) -> Callable[[int], float]:

@@ -17,14 +17,16 @@ from coopmap.report.files import write_json
 from coopmap.runs.folder import RunFolder
 from coopmap.runs.loggers import close_loggers
 from coopmap.runs.logs import is_other_rank, log_to
+from coopmap.runs.metrics_file import read_metrics
 from coopmap.runs.next_steps import print_next_steps
 from coopmap.runs.provenance import git_revision
-from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first, write_curves
+from coopmap.runs.summary import print_summary, summarize, warn_if_worse_than_at_first
 from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
 from coopmap.training.module import PoseLearner
 from coopmap.training.pictures import write_example
 from coopmap.training.start import failed_start_leaves_nothing, report_start
 from coopmap.training.teacher import build_teacher
+from coopmap.viz.run_curves import write_run_curves
 
 log = logging.getLogger("coopmap.train")
 
@@ -110,7 +112,7 @@ def fit(trainer: L.Trainer, module: PoseLearner, datamodule: OPV2VDataModule, co
 def write_down(summary: dict[str, Any], config: Config, run: RunFolder) -> None:
     """Figures for scripts, curves and a table for people."""
     write_json(summary, run.metrics_file)
-    write_curves(run.path / "metrics.csv", run.path / "curves.html", f"{config.experiment} ({run.path})")
+    write_run_curves(read_metrics(run.path / "metrics.csv"), run.path / "curves.html", run.path.name)
     print_summary(summary, f"{config.experiment}, {summary['steps']} steps, {run.path}")
     warn_if_worse_than_at_first(summary)
     town = config.data.town

@@ -11,19 +11,15 @@ from jaxtyping import Float, UInt8
 
 from coopmap.geometry.se3_numpy import transform_points
 from coopmap.report.palette import BLUE, GREEN, VERMILLION
+from coopmap.viz.from_above import FINE, FOOT_HEIGHT, PALE, draw_arrow, draw_grid, fit, put_text, rgb
 from coopmap.viz.overview import INK, WHITE
 
 WIDTH, PICTURE_WIDTH, GAP, MARGIN = 1200, 790, 56, 8
-LABEL_HEIGHT, LEGEND_HEIGHT, FOOT_HEIGHT = 26, 34, 64
+LABEL_HEIGHT, LEGEND_HEIGHT = 26, 34
 DRAWN_MATCHES = 60
-SMALLEST_SPAN_M = 24.0
-GRID_M = (5.0, 10.0, 20.0, 50.0, 100.0)
-PALE = (226, 226, 226)
 GRAY = (120, 120, 120)
 BETWEEN = 150
 """Gray of the gap that lines cross, on which both ends of their scale are visible."""
-FINE = 4
-"""Bits of a pixel's fraction in coordinates that OpenCV draws at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +80,8 @@ def _pictures(pair: PairPicture, names: Sequence[str]) -> UInt8[np.ndarray, "h w
         canvas[top : top + len(picture)] = picture
     canvas[tops[0] + len(scaled[0]) : tops[1]] = BETWEEN
     number = [f"{end}: agent {names[end]}" for end in pair.ends]
-    _put(canvas, number[0], 0, LABEL_HEIGHT - 9)
-    _put(canvas, number[1], 0, bottom + 19)
+    put_text(canvas, number[0], 0, LABEL_HEIGHT - 9)
+    put_text(canvas, number[1], 0, bottom + 19)
     order = np.argsort(pair.confidence, kind="stable")[-DRAWN_MATCHES:]
     scale = [PICTURE_WIDTH / picture.shape[1] for picture in pair.pictures]
     shift = np.array([[0, top] for top in tops])
@@ -93,7 +89,7 @@ def _pictures(pair: PairPicture, names: Sequence[str]) -> UInt8[np.ndarray, "h w
     highest = max(float(pair.confidence.max(initial=0.0)), 0.01)
     _draw_lines(canvas, ends, confidence_colors(pair.confidence[order] / highest))
     _legend(canvas, len(order), highest, bottom + LABEL_HEIGHT)
-    _put(canvas, pair.caption, 0, len(canvas) - 8)
+    put_text(canvas, pair.caption, 0, len(canvas) - 8)
     return canvas
 
 
@@ -111,9 +107,9 @@ def _draw_lines(
 
 def _legend(canvas: UInt8[np.ndarray, "h w 3"], number: int, highest: float, top: int) -> None:
     what = "the match that agrees" if number == 1 else f"the best {number} matches that agree"
-    end = _put(canvas, f"{what}; confidence 0", 0, top + 21) + 8
+    end = put_text(canvas, f"{what}; confidence 0", 0, top + 21) + 8
     canvas[top + 10 : top + 22, end : end + 200] = confidence_colors(np.linspace(0, 1, 200))
-    _put(canvas, f"{highest:.2g}", end + 208, top + 21)
+    put_text(canvas, f"{highest:.2g}", end + 208, top + 21)
 
 
 def _from_above(pair: PairPicture, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
@@ -123,82 +119,21 @@ def _from_above(pair: PairPicture, size: tuple[int, int]) -> UInt8[np.ndarray, "
     clouds = [pair.points[0], transform_points(answer[j], pair.points[1])]
     clouds = [cloud[np.isfinite(cloud).all(axis=1)] for cloud in clouds]
     canvas = np.full((*size, 3), WHITE, np.uint8)
-    to_pixel, meter = _scale(np.concatenate([true[:, :3, 3], answer[:, :3, 3]]), clouds, size)
-    _grid(canvas, to_pixel, meter)
+    to_pixel, meter = fit(np.concatenate([true[:, :3, 3], answer[:, :3, 3]]), clouds, size)
+    draw_grid(canvas, to_pixel, meter)
     for cloud, color in zip(clouds, (BLUE, VERMILLION), strict=True):
         for place in to_pixel(cloud).tolist():
-            cv2.circle(canvas, place, 3 << FINE, _rgb(color), -1, cv2.LINE_AA, FINE)
+            cv2.circle(canvas, place, 3 << FINE, rgb(color), -1, cv2.LINE_AA, FINE)
     for number in range(len(true)):
         if number != i and np.isfinite(answer[number]).all():
             start, end = (to_pixel(pose[number, :3, 3]).tolist() for pose in (true, answer))
-            cv2.line(canvas, start, end, _rgb(GREEN), 1, cv2.LINE_AA, FINE)
-            _arrow(canvas, to_pixel, answer[number], meter, _rgb(GREEN), filled=True)
-        _arrow(canvas, to_pixel, true[number], meter, INK if number in pair.ends else GRAY, filled=False)
+            cv2.line(canvas, start, end, rgb(GREEN), 1, cv2.LINE_AA, FINE)
+            draw_arrow(canvas, to_pixel, answer[number], meter, rgb(GREEN), filled=True)
+        draw_arrow(canvas, to_pixel, true[number], meter, INK if number in pair.ends else GRAY, filled=False)
         x, y = (to_pixel(true[number, :3, 3]) >> FINE).tolist()
-        _put(canvas, str(number), x + 12, y - 8)
+        put_text(canvas, str(number), x + 12, y - 8)
     _key(canvas, pair.ends)
     return cv2.copyMakeBorder(canvas[1:-1, 1:-1], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=PALE)
-
-
-class _ToPixel:
-    """From points to places in the picture, in OpenCV's fractions of pixels."""
-
-    def __init__(self, center: Float[np.ndarray, " 2"], meter: float, middle: Float[np.ndarray, " 2"]) -> None:
-        self.center, self.meter, self.middle = center, meter, middle
-
-    def __call__(self, points: Float[np.ndarray, "*n 3"]) -> np.ndarray:
-        ground = (points[..., [0, 2]] - self.center) * self.meter * np.array([1, -1])
-        return np.rint(np.clip(ground + self.middle, -1e4, 1e4) * 2**FINE).astype(int)
-
-
-def _scale(
-    agents: Float[np.ndarray, "n 3"], clouds: Sequence[Float[np.ndarray, "m 3"]], size: tuple[int, int]
-) -> tuple[_ToPixel, float]:
-    """Shows all agents and nearly all points; pixels per meter."""
-    extent = [agents[np.isfinite(agents).all(axis=1)][:, [0, 2]]]
-    points = np.concatenate(list(clouds))[:, [0, 2]]
-    if len(points):
-        extent.append(np.percentile(points, [5, 95], axis=0))
-    stacked = np.concatenate(extent)
-    low, high = stacked.min(axis=0), stacked.max(axis=0)
-    room = np.array([size[1], size[0] - FOOT_HEIGHT - 16])
-    meter = float((0.84 * room / np.maximum(high - low, SMALLEST_SPAN_M)).min())
-    return _ToPixel((low + high) / 2, meter, room / 2), meter
-
-
-def _grid(canvas: UInt8[np.ndarray, "h w 3"], to_pixel: _ToPixel, meter: float) -> None:
-    """Lines at round distances from agent ``i``, with their distance from one another."""
-    step = next((step for step in GRID_M if step * meter > 45), GRID_M[-1])
-    height, width = canvas.shape[0] - FOOT_HEIGHT, canvas.shape[1]
-    origin = to_pixel(np.zeros(3)) / 2**FINE
-    for axis, length in enumerate((width, height)):
-        first = origin[axis] % (step * meter)
-        for at in np.arange(first, length, step * meter).astype(int):
-            if axis == 0:
-                canvas[:height, at] = PALE
-            else:
-                canvas[at] = PALE
-    start = (10, height - 12)
-    cv2.line(canvas, start, (start[0] + round(step * meter), start[1]), INK, 2)
-    _put(canvas, f"{step:g} m", start[0], start[1] - 6)
-
-
-def _arrow(
-    canvas: UInt8[np.ndarray, "h w 3"],
-    to_pixel: _ToPixel,
-    pose: Float[np.ndarray, "4 4"],
-    meter: float,
-    color: tuple[int, int, int],
-    filled: bool,
-) -> None:
-    """An agent as an arrowhead in its direction, of a fixed size."""
-    size = 13 / meter
-    shape = size * np.array([[0, 0, 1.0], [0.62, 0, -0.7], [0, 0, -0.35], [-0.62, 0, -0.7]])
-    corners = to_pixel(transform_points(pose, shape))
-    if filled:
-        cv2.fillPoly(canvas, [corners], color, cv2.LINE_AA, FINE)
-    else:
-        cv2.polylines(canvas, [corners], True, color, 2, cv2.LINE_AA, FINE)
 
 
 def _key(canvas: UInt8[np.ndarray, "h w 3"], ends: tuple[int, int]) -> None:
@@ -208,16 +143,16 @@ def _key(canvas: UInt8[np.ndarray, "h w 3"], ends: tuple[int, int]) -> None:
     canvas[top] = PALE
     rows = ((BLUE, f"points of {ends[0]}"), (VERMILLION, f"points of {ends[1]}, by the answer"))
     for row, (color, text) in enumerate(rows):
-        cv2.circle(canvas, (16, top + 20 + 26 * row), 4, _rgb(color), -1, cv2.LINE_AA)
-        _put(canvas, text, 28, top + 25 + 26 * row)
+        cv2.circle(canvas, (16, top + 20 + 26 * row), 4, rgb(color), -1, cv2.LINE_AA)
+        put_text(canvas, text, 28, top + 25 + 26 * row)
     for row, (filled, text) in enumerate(((True, "answered"), (False, "true"))):
         place = np.array([[canvas.shape[1] - 112.0, top + 20 + 26 * row]])
         corners = np.rint(place + 8 * np.array([[0, -1.0], [0.62, 0.7], [0, 0.35], [-0.62, 0.7]])).astype(int)
         if filled:
-            cv2.fillPoly(canvas, [corners], _rgb(GREEN), cv2.LINE_AA)
+            cv2.fillPoly(canvas, [corners], rgb(GREEN), cv2.LINE_AA)
         else:
             cv2.polylines(canvas, [corners], True, INK, 2, cv2.LINE_AA)
-        _put(canvas, text, canvas.shape[1] - 98, top + 25 + 26 * row)
+        put_text(canvas, text, canvas.shape[1] - 98, top + 25 + 26 * row)
 
 
 def _scaled(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hp wp 3"]:
@@ -225,15 +160,3 @@ def _scaled(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hp wp 3"]
     scale = PICTURE_WIDTH / width
     mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return cv2.resize(picture, (PICTURE_WIDTH, max(1, round(height * scale))), interpolation=mode)
-
-
-def _put(canvas: UInt8[np.ndarray, "h w 3"], text: str, left: int, baseline: int) -> int:
-    """Write and return where the text ends; OpenCV's font has ASCII only."""
-    plain, font = text.encode("ascii", "replace").decode(), cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(canvas, plain, (left, baseline), font, 0.45, INK, 1, cv2.LINE_AA)
-    return left + int(cv2.getTextSize(plain, font, 0.45, 1)[0][0])
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(color.removeprefix("#"))
-    return red, green, blue

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int8, UInt8
 
 from coopmap.report.palette import BLUE, COLORS, GRAY, ORANGE, PINK, VERMILLION
+from coopmap.viz.from_above import rgb
 from coopmap.viz.overview import color_depth
 
 MASK_COLORS = {
@@ -125,7 +126,7 @@ def _mask(view: ShownView) -> UInt8[np.ndarray, "h w 4"]:
         pixels = np.zeros(view.size, bool) if vehicles is None else vehicles
         grown = cv2.dilate(pixels.astype(np.uint8), np.ones((2 * view.reach + 1,) * 2, np.uint8))
         kinds.append(view.seen & (grown > 0))
-    colors = np.array([[0, 0, 0, 0], *([*_rgb(color), 255] for color in MASK_COLORS.values())], np.uint8)
+    colors = np.array([[0, 0, 0, 0], *([*rgb(color), 255] for color in MASK_COLORS.values())], np.uint8)
     label = np.zeros(view.size, np.uint8)
     for number, pixels in enumerate(kinds, start=1):
         label[pixels] = number
@@ -136,7 +137,7 @@ def _cameras(view: ShownView) -> UInt8[np.ndarray, "h w 4"]:
     """The image in gray, tinted with the color of its camera; paler where two are blended, white on seams."""
     assert view.camera is not None
     gray = np.full(view.size, 128, np.uint8) if view.image is None else cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY)
-    colors = np.array([_rgb(color) for color in CAMERA_COLORS], np.float32)
+    colors = np.array([rgb(color) for color in CAMERA_COLORS], np.float32)
     tint = colors[view.camera % len(colors)]
     picture = (1 - TINT) * gray[..., None] + TINT * tint
     if view.blended is not None:
@@ -150,8 +151,3 @@ def _with_alpha(picture: UInt8[np.ndarray, "h w 3"], shown: Bool[np.ndarray, "h 
     rgba = np.dstack([picture, np.full(shown.shape, 255, np.uint8)])
     rgba[~shown] = 0
     return rgba
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(color.removeprefix("#"))
-    return red, green, blue

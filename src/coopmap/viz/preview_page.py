@@ -82,7 +82,7 @@ def write_preview(file: Path, preview: Preview) -> list[Path]:
         cameras=SLOTS,
         range_error_mm=_range_error_mm(numbers),
         angle_error_deg=ANGLE_STEP_DEG / 2,
-        legend=_legend(near, far) if any(view.depth is not None for view in preview.views) else None,
+        legend=range_legend(near, far) if any(view.depth is not None for view in preview.views) else None,
         mask_colors=MASK_COLORS,
         camera_colors=dict(zip(SLOTS, CAMERA_COLORS, strict=True)),
         has_seams=any(view.has_seams for view in preview.views),
@@ -134,7 +134,7 @@ def _range_error_mm(numbers: Sequence[Mapping[str, Any]]) -> float:
     return max((1000 * view["range_step"] / 2 for view in numbers if view["has_range"]), default=0.0)
 
 
-def _legend(near: float, far: float) -> dict[str, Any]:
+def range_legend(near: float, far: float) -> dict[str, Any]:
     """The bar of colors, and its ticks by place in percent."""
     bar = color_depth(np.geomspace(near, far, LEGEND_PIXELS)[None], near, far)
     ticks = [(100 * float(np.log(tick / near) / np.log(far / near)), f"{tick:g}") for tick in round_numbers(near, far)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from coopmap.geometry.cameras import PanoramaCamera, PinholeCamera, camera_rays
-from coopmap.inference.postprocess import confident, depth_edges, point_normals, surface_edges
+from coopmap.geometry.edges import confident, depth_edges, flying_pixels, point_normals, surface_edges
 
 HEIGHT, WIDTH = 24, 96
 PANORAMA = torch.from_numpy(camera_rays(PanoramaCamera(HEIGHT, WIDTH, np.deg2rad(90)))).float()
@@ -86,3 +86,47 @@ def test_confidence_percentile_counts_within_the_mask_of_each_view():
     assert torch.equal(confident(confidence, mask, 0), mask)
     nothing = torch.zeros_like(mask)
     assert not confident(confidence, nothing, 20).any()
+
+
+SIZES = ((42, 168), (84, 336), (126, 504), (252, 1008))
+
+
+def street(height: int, width: int, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Road, walls 10 m to either side and boxes before them, as a panorama sees it from 1.9 m up.
+
+    Returns:
+        Rays, ranges with relative noise as smooth as upsampled predictions are, and where boxes are.
+    """
+    rays = torch.from_numpy(camera_rays(PanoramaCamera(height, width, np.deg2rad(90)))).float()
+    ground = torch.where(rays[..., 1] > 0, 1.9 / rays[..., 1].clamp(min=1e-6), 80.0)
+    depth = torch.minimum(ground, 10 / rays[..., 0].abs().clamp(min=0.125))
+    azimuth, elevation = torch.atan2(rays[..., 0], rays[..., 2]), torch.asin(-rays[..., 1])
+    on_box = ((azimuth.abs() - 0.9).abs() < 0.25) & (elevation.abs() < 0.15)
+    depth = torch.where(on_box, 5.0, depth)
+    small = torch.randn(1, 1, height // 7, width // 7, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.interpolate(small, (height, width), mode="bicubic")[0, 0]
+    return rays, depth * (1 + noise * smooth), on_box
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_a_scene_is_left_of_panoramas_of_any_size(height, width, noise):
+    """The share that is kept; an outline of a box, where depth doubles, still goes where depth is clean."""
+    rays, depth, on_box = street(height, width, noise)
+    all_pixels = torch.ones(1, height, width, dtype=torch.bool)
+    flying = flying_pixels(rays[None], depth[None], all_pixels, "cyl")[0]
+    assert (~flying).float().mean() > (0.85 if noise == 0 else 0.6)
+    inside = torch.nn.functional.max_pool2d((~on_box)[None].float(), 3, 1, 1)[0] == 0
+    outline = on_box & ~inside
+    assert outline.sum() > 20
+    if noise == 0:
+        assert flying[outline].float().mean() > 0.95
+        assert not flying[inside].any()
+
+
+def test_what_jumps_is_told_from_the_view_itself():
+    """Noise that is everywhere is no edge; a fixed limit would leave a quarter of it."""
+    rays, depth, _ = street(42, 168, 0.2)
+    points, all_pixels = (rays * depth[..., None])[None], torch.ones(1, 42, 168, dtype=torch.bool)
+    assert (~surface_edges(points, depth[None], all_pixels, wraps=True)).float().mean() < 0.35
+    assert not flying_pixels(rays[None], depth[None], torch.zeros_like(all_pixels), "cyl").any()

@@ -13,11 +13,17 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from coopmap.geometry.rig import SLOTS
+
+VIEWS_AT_ONCE = 4
+"""The nine neighbors of every pixel are held."""
 RADIUS = 1
 """Neighborhood of 3 x 3 pixels."""
+TYPICAL = 2.0
+"""A jump spreads over more than so many times what depth spreads over at the median pixel of its view."""
 
 
 def confident(
@@ -32,12 +38,62 @@ def confident(
     return mask & (confidence >= threshold[:, :, None])
 
 
+def flying_pixels(
+    rays: Float[Tensor, "v h w 3"],
+    ranges: Float[Tensor, "v h w"],
+    mask: Bool[Tensor, "v h w"],
+    camera_model: str,
+    depth_ratio: float = 0.03,
+    normal_deg: float = 5.0,
+) -> Bool[Tensor, "v h w"]:
+    """:func:`surface_edges` on views of any resolution and quality; never more than half of the pixels of a view.
+
+    On a small panorama, 3 x 3 pixels span ten degrees, over which depth spreads by more than a few percent nearly
+    everywhere, and a rough prediction is noisy in itself: what counts as a jump is at least :data:`TYPICAL` times the
+    median spread of the view.
+
+    Args:
+        rays: unit rays of the pixels.
+        ranges: along them.
+        mask: pixels to look at.
+        camera_model: ``cyl`` (the last column is next to the first), ``pinhole`` (depth is z), or ``mosaic``, whose
+            cameras are looked at one by one.
+        depth_ratio: see :func:`surface_edges`; at least so much is a jump.
+        normal_deg: likewise.
+    """
+    if camera_model == "mosaic":
+        edges = flying_pixels(_tiles(rays), _tiles(ranges), _tiles(mask), "tile", depth_ratio, normal_deg)
+        return torch.cat(edges.unflatten(0, (-1, len(SLOTS))).unbind(1), dim=2)
+    wraps, found = camera_model == "cyl", []
+    for first in range(0, len(mask), VIEWS_AT_ONCE):
+        part = slice(first, first + VIEWS_AT_ONCE)
+        points = rays[part] * ranges[part][..., None]
+        depth = points[..., 2] if camera_model == "pinhole" else ranges[part]
+        ratio = jump_ratio(depth, mask[part], wraps, depth_ratio)
+        found.append(surface_edges(points, depth, mask[part], wraps, ratio, normal_deg))
+    return torch.cat(found)
+
+
+def _tiles(maps: Shaped[Tensor, "v h w *c"]) -> Shaped[Tensor, "t h wt *c"]:
+    """The tiles of mosaics, from left to right, as views of their own."""
+    return torch.stack(maps.chunk(len(SLOTS), dim=2), dim=1).flatten(0, 1)
+
+
+def jump_ratio(
+    depth: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], wraps: bool, ratio: float
+) -> Float[Tensor, "v 1 1"]:
+    """Spread of depth, relative to the pixel's own, from which on it counts as a jump: ``ratio`` or more."""
+    relative = torch.where(mask, _spread(depth, mask, wraps) / depth, math.nan)
+    typical = relative.flatten(1).nanmedian(dim=1).values[:, None, None]
+    return (TYPICAL * typical).nan_to_num(nan=ratio).clamp(min=ratio)
+
+
 def surface_edges(
     points: Float[Tensor, "v h w 3"],
     depth: Float[Tensor, "v h w"],
     mask: Bool[Tensor, "v h w"],
     wraps: bool,
-    depth_ratio: float = 0.03,
+    depth_ratio: float | Float[Tensor, "v 1 1"] = 0.03,
     normal_deg: float = 5.0,
 ) -> Bool[Tensor, "v h w"]:
     """Pixels at which depth jumps and the surface bends.
@@ -54,12 +110,20 @@ def surface_edges(
 
 
 def depth_edges(
-    depth: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], wraps: bool, ratio: float
+    depth: Float[Tensor, "v h w"],
+    mask: Bool[Tensor, "v h w"],
+    wraps: bool,
+    ratio: float | Float[Tensor, "v 1 1"],
 ) -> Bool[Tensor, "v h w"]:
     """Pixels in whose neighborhood depth spreads over more than ``ratio`` times their own."""
+    return mask & (_spread(depth, mask, wraps) > ratio * depth)
+
+
+def _spread(depth: Float[Tensor, "v h w"], mask: Bool[Tensor, "v h w"], wraps: bool) -> Float[Tensor, "v h w"]:
+    """Largest minus smallest depth of the neighborhood; meaningful in ``mask``."""
     highest = _max_around(depth.masked_fill(~mask, -math.inf), wraps)
     lowest = -_max_around((-depth).masked_fill(~mask, -math.inf), wraps)
-    return mask & (highest - lowest > ratio * depth)
+    return highest - lowest
 
 
 def normal_edges(

@@ -1,0 +1,29 @@
+"""``coopmap render``: a sample as a model sees it, in three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coopmap.cli.main import run_entry_point
+from coopmap.config.render import RenderConfig
+
+
+def render_command(asked: RenderConfig, overrides: Sequence[str]) -> None:
+    """Write the files, say where they are and what to suspect."""
+    from coopmap.rendering.command import render
+    from coopmap.runs.logs import log_to
+
+    log_to(None)
+    result = render(asked, overrides)
+    for line in result.summary["suspect"]:
+        print(f"- {line}")
+    print(f"written to {result.folder}: pointcloud.html, views/, cloud.ply, cloud.glb, summary.json")
+
+
+def main() -> None:
+    """Command line."""
+    run_entry_point("render")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A sample as a model sees it: page, pictures, point clouds, numbers."""

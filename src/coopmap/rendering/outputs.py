@@ -1,0 +1,81 @@
+"""The files of a rendering beside its page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from coopmap.inference.outputs import write_ply
+from coopmap.report.files import write_json
+from coopmap.viz.packing import png
+from coopmap.viz.scene import TRUE, Scene
+from coopmap.viz.scene_cloud import Cloud, placed, predicted_clouds, thinned
+from coopmap.viz.scene_pictures import draw_cloud, draw_panels, error_limit, scene_limits
+
+FILE_POINTS = 2_000_000
+
+
+def write_files(folder: Path, scene: Scene, summary: dict[str, Any], source: str, sparse: Tensor | None) -> list[Path]:
+    """Write ``views/``, ``cloud.ply``, ``cloud.glb`` and ``summary.json``; returns the files in ``views``.
+
+    Args:
+        folder: that exists.
+        scene: to write.
+        summary: content of ``summary.json``.
+        source: of the poses that place points.
+        sparse: ranges of LiDAR points per view, 0 = none.
+    """
+    clouds, _ = thinned(predicted_clouds(scene), FILE_POINTS)
+    files = _write_views(folder / "views", scene, clouds, source, sparse)
+    _write_clouds(folder, scene, clouds, source)
+    write_json(summary, folder / "summary.json")
+    return files
+
+
+def _write_views(folder: Path, scene: Scene, clouds: list[Cloud], source: str, sparse: Tensor | None) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    limits, limit = scene_limits(scene), error_limit(scene)
+    files = []
+    for number, (view, cloud) in enumerate(zip(scene.views, clouds, strict=True)):
+        stem = file_stem(scene, number)
+        pictures = draw_panels(view, limits, limit)
+        pictures["cloud"] = draw_cloud(scene, [cloud], source, view.agent)
+        for what, picture in pictures.items():
+            files.append(folder / f"{stem}_{what}.png")
+            files[-1].write_bytes(png(picture, effort=3))
+        arrays = {"depth": view.depth, "pose": view.pose[source]}
+        arrays |= {f"pose_{name}": pose for name, pose in view.pose.items()}
+        if view.true_depth is not None:
+            arrays["depth_true"] = view.true_depth
+        if sparse is not None:
+            arrays["depth_sparse"] = sparse[number].numpy()
+        for what, values in arrays.items():
+            files.append(folder / f"{stem}_{what}.npy")
+            np.save(files[-1], values)
+    return files
+
+
+def file_stem(scene: Scene, number: int) -> str:
+    """Start of the file names of a view: agent, and camera where views are cameras."""
+    view = scene.views[number]
+    return "_".join(filter(None, [re.sub(r"[^\w.-]", "-", scene.agents[view.agent].name), view.name]))
+
+
+def _write_clouds(folder: Path, scene: Scene, clouds: list[Cloud], source: str) -> None:
+    """For other viewers: PLY in OpenCV axes, glTF with the axes that its viewers expect, y up."""
+    import trimesh
+
+    points = placed(scene, clouds, source)
+    colors = np.concatenate([cloud.colors for cloud in clouds])
+    agent = np.concatenate([np.full(len(cloud.points), scene.views[cloud.view].agent, np.uint8) for cloud in clouds])
+    poses = "true" if source == TRUE else "predicted"
+    comment = f"points in the frame of agent {scene.agents[0].name}, {poses} poses, meters, x right, y down, z ahead"
+    write_ply(folder / "cloud.ply", points, colors, agent, comment)
+    upright = points * np.array([1, -1, -1], np.float32)
+    opaque = np.column_stack([colors, np.full(len(colors), 255, np.uint8)])
+    exported = trimesh.Scene(trimesh.PointCloud(upright, colors=opaque)).export(file_type="glb")
+    (folder / "cloud.glb").write_bytes(exported)
