@@ -172,5 +172,5 @@ def test_the_workspace_of_wandb_is_built_without_network(tmp_path: Path, monkeyp
     (grid,) = (block for block in report["spec"]["blocks"] if block["type"] == "panel-grid")
     panels = grid["metadata"]["panelBankSectionConfig"]["panels"]
     assert len(panels) == 8
-    assert {panel["config"]["groupBy"] for panel in panels} == {"experiment"}
+    assert {panel["config"]["groupBy"] for panel in panels} == {"experiment.value"}
     assert grid["metadata"]["runSets"][0]["grouping"] == [{"section": "config", "name": "experiment.value"}]
