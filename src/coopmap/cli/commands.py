@@ -324,7 +324,7 @@ COMMANDS = (
         takes_config=True,
         needs=MODEL,
         examples=(
-            ("view run=latest", "validation frames, best checkpoint: http://127.0.0.1:8080/"),
+            ("view run=latest", "validation frames: http://127.0.0.1:8080/"),
             ("view run=latest split=test index=12 port=9000", "begin at another frame"),
         ),
         notes=(
