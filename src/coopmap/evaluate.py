@@ -54,6 +54,8 @@ def evaluate_command(asked: EvaluateConfig, overrides: Sequence[str]) -> None:
         print(f"written to {result.folder}: report.html, samples.csv, pairs.csv, summary.json, metrics.json")
         if result.summary["confidence"]:
             print("                 risk_coverage.csv, reliability.csv, matches_*.png")
+        if asked.export:
+            print(f"                 {', '.join(f'{name}/' for name in asked.export)}")
 
 
 def main() -> None:

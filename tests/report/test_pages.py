@@ -54,6 +54,7 @@ def evil_pages() -> dict[str, str]:
             kinds=[table],
             confidence=figure(EVIL),
             calibration={"calibration_error": {"confidence": 0.1, "co-visibility": 0.2}},
+            abstaining=table,
             probe=table,
             matches=[(EVIL, "data:,")],
             sample_groups={EVIL: [sample]},
@@ -61,10 +62,21 @@ def evil_pages() -> dict[str, str]:
             all_figures={EVIL: [table]},
             **figures,
         ),
+        "dashboard": render(
+            "dashboard.html",
+            title=EVIL,
+            heading=EVIL,
+            has_figures=True,
+            written=EVIL,
+            state=table,
+            headlines=table,
+            sections=[(type("Section", (), {"title": EVIL, "lead": EVIL, "panels": [EVIL]}), figure(EVIL))],
+            has_gps=True,
+        ),
     }
 
 
-@pytest.mark.parametrize("name", ["figure", "noise", "comparison", "evaluation"])
+@pytest.mark.parametrize("name", ["figure", "noise", "comparison", "evaluation", "dashboard"])
 def test_data_does_not_become_markup_and_nothing_is_fetched(name: str) -> None:
     page = evil_pages()[name]
     elements = Elements(page).found

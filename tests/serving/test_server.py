@@ -82,6 +82,7 @@ def test_reports_are_listed_and_served(get: Get) -> None:
     assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert get("/favicon.ico")[0] == 204  # nothing for the browser to complain about
     assert get("/in.csv")[2] == "step\n1\n"  # a link that stays inside
     status, headers, text = get("/a/metrics.csv", "HEAD")
     assert (status, headers["Content-Length"], text) == (200, "7", "")

@@ -283,21 +283,21 @@ COMMANDS = (
         notes="Pages need nothing else, network included; beside them lie their pictures (PNG). More: docs/preview.md.",
     ),
     Command(
-        "render",
-        "see a prediction: its points in three dimensions, beside the truth, with what to suspect",
-        "coopmap.render:render_command",
-        "coopmap.config.render:RenderConfig",
-        takes_config=True,
-        needs=MODEL,
+        "dashboard",
+        "runs at a glance: a static page, or a W&B workspace",
+        "coopmap.dashboard:dashboard_command",
+        "coopmap.config.dashboard:DashboardConfig",
+        places="runs",
+        needs="run=RUN | RUNS... | wandb=ENTITY/PROJECT",
         examples=(
-            ("render run=latest", "the first validation frame, best checkpoint"),
-            ("render run=latest split=test index=12 pose_source=gt output=look", "another one, true poses first"),
-            ("render weights=facebook/map-anything data.root=/data/opv2v", "weights alone"),
+            ("dashboard run=latest", "a page in the run's folder"),
+            ("dashboard 'runs/fusion_*'", "several runs on one page"),
+            ("dashboard wandb=ENTITY/PROJECT", "the same panels at W&B, and a report on fusion"),
         ),
         notes=(
-            "Writes pointcloud.html, which needs nothing else, network included; pictures and arrays of every agent "
-            "(views/), cloud.ply and cloud.glb for other viewers, and summary.json. The model is given what coopmap "
-            "evaluate gives it. Details: docs/rendering.md."
+            "The page is made of the runs' metrics.csv, needs no server and asks for nothing; start the command again "
+            "to renew it. wandb= needs pip install coopmap[dashboard]; with upload=false output=FOLDER it only writes "
+            "the specifications. Details: docs/seeing.md."
         ),
     ),
     Command(
@@ -314,6 +314,40 @@ COMMANDS = (
         notes=(
             "Answers on 127.0.0.1 alone, and shows nothing outside FOLDER, links included, and no hidden file. The "
             "line that it prints makes the pages reachable through ssh. Details: docs/seeing.md."
+        ),
+    ),
+    Command(
+        "view",
+        "browse predictions of a split in three dimensions, in a browser",
+        "coopmap.view:view_command",
+        "coopmap.config.view:ViewConfig",
+        takes_config=True,
+        needs=MODEL,
+        examples=(
+            ("view run=latest", "validation frames: http://127.0.0.1:8080/"),
+            ("view run=latest split=test index=12 port=9000", "begin at another frame"),
+        ),
+        notes=(
+            "Needs pip install coopmap[view]. Each frame is predicted when it is asked for, given what coopmap "
+            "evaluate gives. Answers on 127.0.0.1 alone, like coopmap serve. Details: docs/seeing.md."
+        ),
+    ),
+    Command(
+        "render",
+        "see a prediction: its points in three dimensions, beside the truth, with what to suspect",
+        "coopmap.render:render_command",
+        "coopmap.config.render:RenderConfig",
+        takes_config=True,
+        needs=MODEL,
+        examples=(
+            ("render run=latest", "the first validation frame, best checkpoint"),
+            ("render run=latest split=test index=12 pose_source=gt output=look", "another one, true poses first"),
+            ("render weights=facebook/map-anything data.root=/data/opv2v", "weights alone"),
+        ),
+        notes=(
+            "Writes pointcloud.html, which needs nothing else, network included; pictures and arrays of every agent "
+            "(views/), cloud.ply and cloud.glb for other viewers, and summary.json. The model is given what coopmap "
+            "evaluate gives it. Details: docs/rendering.md."
         ),
     ),
     Command(

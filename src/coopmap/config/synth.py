@@ -12,8 +12,8 @@ STYLES = ("grid", "suburb", "industrial", "oldtown", "highway", "market")
 """Styles of streets."""
 
 EVERYDAY_STYLES = STYLES[:-1]
-"""What ``style=all`` draws from. In a ``market`` every house has a bright color of its own, which a model learns to match
-within minutes: for demonstrations."""
+"""What ``style=all`` draws from. In a ``market`` every house has a bright color of its own, which a model learns to
+match within minutes: for demonstrations."""
 
 ROOM_PER_AGENT_M = 7.5
 """On a street, agents are 7 m apart at least."""

@@ -75,6 +75,9 @@ class ReportHandler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN, "This server answers on localhost only")
             return
         found = find_inside(self.root, self.path)
+        if found is None and self.path == "/favicon.ico":  # browsers ask; a 404 would be a complaint in every console
+            self._send_head(HTTPStatus.NO_CONTENT, {}, 0)
+            return
         if found is None:
             self.send_error(HTTPStatus.NOT_FOUND, "No such report")
             return

@@ -4,11 +4,13 @@ import io
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -72,6 +74,32 @@ def test_history_keeps_training_validations_and_the_first_of_all() -> None:
     fresh = ValidationHistory()
     fresh.load_state_dict(history.state_dict())
     assert fresh.entries == history.entries
+
+
+def test_history_gives_wandb_the_level_before_training_with_every_validation() -> None:
+    logged: list[tuple[dict[str, float], int]] = []
+
+    class Remembering(WandbLogger):
+        def __init__(self) -> None:
+            pass
+
+        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+            logged.append((metrics, step or 0))
+
+    history, module = ValidationHistory(), Regression()
+    for step, value in ((0, 9.0), (5, 4.0)):
+        figures = {"val/pose_trans_avg": torch.tensor(value), "val/loss": torch.tensor(1.0)}
+        state = SimpleNamespace(fn="fit")
+        trainer = SimpleNamespace(
+            sanity_checking=False,
+            state=state,
+            callback_metrics=figures,
+            global_step=step,
+            is_global_zero=True,
+            loggers=[Remembering()],
+        )
+        history.on_validation_end(trainer, module)  # type: ignore[arg-type]
+    assert logged == [({"zero_shot/pose_trans_avg": 9.0}, 0), ({"zero_shot/pose_trans_avg": 9.0}, 5)]
 
 
 class Saves(L.Callback):

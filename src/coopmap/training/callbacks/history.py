@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,8 @@ SHOWN = (
     ("medians of co-visible pairs (m)", "val/covisible_trans_m_median"),
     ("(deg)", "val/covisible_rot_deg_median"),
 )
+ZERO_SHOT = ("pose_trans_avg", "trans_m_mean", "rot_deg_mean")
+"""Metrics whose value before training W&B gets again with every validation, to be drawn as a level."""
 
 
 class ValidationHistory(L.Callback):
@@ -35,9 +38,20 @@ class ValidationHistory(L.Callback):
             return
         figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         self.entries.append({"step": trainer.global_step, **figures})
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger) and (levels := self.zero_shot):
+                logger.log_metrics(levels, trainer.global_step)
         if trainer.is_global_zero:
             shown = [f"{label} {figures[name]:.4g}" for label, name in SHOWN if name in figures]
             log.info("validation at step %d: %s", trainer.global_step, "  ".join(shown))
+
+    @property
+    def zero_shot(self) -> dict[str, float]:
+        """Metrics before the first step, as ``zero_shot/NAME``; empty if they were not measured."""
+        first = self.entries[0]
+        if first["step"] != 0:
+            return {}
+        return {f"zero_shot/{name}": first[f"val/{name}"] for name in ZERO_SHOT if f"val/{name}" in first}
 
     def state_dict(self) -> dict[str, Any]:
         return {"entries": self.entries}

@@ -1,0 +1,58 @@
+"""From the options of a dashboard to its files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from coopmap.config import ConfigError
+from coopmap.config.dashboard import DashboardConfig
+from coopmap.dashboards.logs import read_logs
+from coopmap.dashboards.page import write_dashboard
+from coopmap.report.files import write_json
+from coopmap.runs.outputs import make_output_folder
+from coopmap.runs.reader import find_runs, read_run
+
+PAGE = "dashboard.html"
+
+
+def build_page(asked: DashboardConfig) -> list[Path]:
+    """Write the page of one or several runs.
+
+    Raises:
+        ConfigError: there is no run, or none has logged anything yet.
+    """
+    places = [asked.run] if asked.run is not None else asked.runs
+    folders, empty = find_runs(places, asked.runs_root)
+    if not folders:
+        raise ConfigError(f"{empty[0]}: this run has logged nothing yet")
+    if asked.output is not None:
+        folder = make_output_folder(asked.output)
+    else:
+        folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath([path.parent for path in folders]))
+    write_dashboard(read_logs([read_run(folder) for folder in folders]), folder / PAGE)
+    return [folder / PAGE]
+
+
+def build_workspace(asked: DashboardConfig) -> list[Path | str]:
+    """Build the W&B workspace and the report on fusion; save them, and write their specifications if asked to.
+
+    Raises:
+        ConfigError: wandb-workspaces is not installed, or W&B refuses.
+    """
+    from coopmap.dashboards.workspace import fusion_report, is_available, save, specification, workspace
+
+    if not is_available():
+        raise ConfigError("wandb=...: not installed: pip install coopmap[dashboard]")
+    assert asked.wandb is not None
+    entity, project = asked.wandb.split("/")
+    built = {"workspace": workspace(entity, project), "fusion_report": fusion_report(entity, project)}
+    written: list[Path | str] = []
+    if asked.output is not None:
+        folder = make_output_folder(asked.output)
+        for name, each in built.items():
+            write_json(specification(each), folder / f"{name}.json")
+            written.append(folder / f"{name}.json")
+    if asked.upload:
+        written += [save(each) for each in built.values()]
+    return written

@@ -1,0 +1,62 @@
+"""What a run's folder holds for a dashboard."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coopmap.dashboards.panels import GPS_OF
+from coopmap.runs.metrics_file import read_metrics
+from coopmap.runs.reader import STEPS, Run
+
+GPS_METHODS = ("prior", "gps")
+"""Methods of an evaluation that stand for GPS: the priors that the model was given, or the recorded ones."""
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """A run with all of its rows.
+
+    Attributes:
+        run: settings and validations.
+        label: its name on the page.
+        rows: of ``metrics.csv``.
+        gps: error of GPS by metric, from an evaluation of the run on the validation split; empty without one.
+    """
+
+    run: Run
+    label: str
+    rows: Sequence[Mapping[str, float]]
+    gps: Mapping[str, float]
+
+    def points(self, key: str) -> list[tuple[float, float]]:
+        """Step and value of a metric, finite ones, ascending."""
+        found = [(row.get(STEPS, row["step"]), row[key]) for row in self.rows if key in row]
+        return sorted((step, value) for step, value in found if math.isfinite(value))
+
+    @property
+    def last_step(self) -> float:
+        """The last one that was logged."""
+        return max((row.get(STEPS, row["step"]) for row in self.rows), default=0.0)
+
+
+def read_logs(runs: Sequence[Run]) -> list[RunLog]:
+    """All that was logged; runs of one name are told apart by their folders' names."""
+    return [RunLog(run, run.name, read_metrics(run.path / "metrics.csv"), gps_errors(run.path)) for run in runs]
+
+
+def gps_errors(folder: Path) -> dict[str, float]:
+    """Errors of GPS by metric; of the newest evaluation on the validation split that measured it."""
+    files = sorted(folder.glob("evaluation*/summary.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        summary: Mapping[str, Any] = json.loads(file.read_text())
+        methods = summary.get("methods", {}) if summary.get("split") == "val" else {}
+        for method in GPS_METHODS:
+            if method in methods:
+                errors = {metric: methods[method][error][name] for metric, (error, name) in GPS_OF.items()}
+                return {metric: value for metric, value in errors.items() if value is not None}
+    return {}

@@ -1,0 +1,1 @@
+"""Frames of a split in three dimensions, interactively (viser, optional extra ``view``)."""
