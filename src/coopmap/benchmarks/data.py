@@ -29,7 +29,8 @@ from coopmap.data.dataset import PanoramaDataset
 from coopmap.data.layouts import build_views
 from coopmap.data.opv2v import read_agent, read_images, select_depth_source
 from coopmap.data.opv2v.depth import DenseDepth, LidarDepth
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT

@@ -26,7 +26,7 @@ from coopmap.data.opv2v import (
     read_image,
 )
 from coopmap.data.opv2v.depth import DenseDepth
-from coopmap.data.opv2v.lidar import read_sweep
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.geometry.se3_numpy import invert, relative_pose
 

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from jaxtyping import Bool, Float, Int
 
-from coopmap.data.opv2v import CorruptFrameError, DataError, MetadataError, MissingFileError, SplitIndex
+from coopmap.data.opv2v import DataError, FrameError, SplitIndex
+from coopmap.data.opv2v.metadata import LARGEST_POSE, read_cords
+from coopmap.data.opv2v.yaml_file import parse, read_text
 from coopmap.geometry import pose_cv_from_ue, pose_from_carla
 
 log = logging.getLogger(__name__)
 
 _KEY = b"lidar_pose:"
+_LONGEST_ENTRY = 1024
 _THREADS = 8
 _AT_ONCE = 4096
 
@@ -137,23 +139,19 @@ def read_lidar_pose(path: Path) -> Float[np.ndarray, " 6"]:
         CorruptFrameError: if the entry cannot be parsed.
         MetadataError: if there is no such entry, or it is not six finite numbers.
     """
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise MissingFileError(path, "no such file", "Unpack the missing part of the dataset") from None
+    text = read_text(path)
     begin = 0 if text.startswith(_KEY) else text.find(b"\n" + _KEY) + 1
-    if begin == 0 and not text.startswith(_KEY):
-        raise MetadataError(path, "no key lidar_pose", "Copy or unpack the file again")
-    lines = text[begin:].split(b"\n", maxsplit=8)
-    entry = [lines[0]]
-    for line in lines[1:8]:
-        if line[:1] not in (b"-", b" "):  # the next top-level key
-            break
-        entry.append(line)
-    try:
-        values = np.array(yaml.load(b"\n".join(entry), Loader=yaml.CSafeLoader)["lidar_pose"], dtype=np.float64)
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise CorruptFrameError(path, f"lidar_pose cannot be parsed ({error})", "Copy or unpack it again") from None
-    if values.shape != (6,) or not np.isfinite(values).all():
-        raise MetadataError(path, f"lidar_pose is {values.tolist()}, expected six numbers", "Copy or unpack it again")
-    return values
+    if begin or text.startswith(_KEY):
+        lines = text[begin : begin + _LONGEST_ENTRY].split(b"\n", maxsplit=8)
+        entry = [lines[0]]
+        for line in lines[1:8]:
+            if line[:1] not in (b"-", b" "):  # the next top-level key
+                break
+            entry.append(line)
+        try:
+            values = np.array(parse(path, b"\n".join(entry))["lidar_pose"])
+        except (FrameError, TypeError, ValueError, KeyError, OverflowError):
+            values = np.empty(0)
+        if values.shape == (6,) and values.dtype == np.float64 and (np.abs(values) <= LARGEST_POSE).all():
+            return values
+    return read_cords(path, "lidar_pose")  # in another form, or with something to tell

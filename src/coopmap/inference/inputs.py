@@ -90,7 +90,7 @@ def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", siz
     require(size >= PATCH, "size", size, f"at least one patch of {PATCH} pixels")
     folder = Path(folder).expanduser()
     paths = _list_images(folder)
-    images = [_read(path) for path in paths]
+    images = [read_image(path) for path in paths]
     height, width = _common_size(paths, images, camera_model, size)
     fitted = [fit_image(image, height, width, crop=camera_model == "pinhole") for image in images]
     shown = np.stack([image for image, _ in fitted])
@@ -125,39 +125,6 @@ def _list_images(folder: Path) -> list[Path]:
         kinds = ", ".join(sorted({path.suffix or path.name for path in files})) or "nothing"
         raise ConfigError(f"images={folder}: no image ({', '.join(SUFFIXES)}) in this folder; it holds {kinds}")
     return paths
-
-
-def _read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB; JPEGs are turned as their EXIF orientation says."""
-    if path.suffix.lower() == ".png":
-        return read_image(path)
-    data = path.read_bytes()
-    if defect := _jpeg_defect(data):
-        raise CorruptFrameError(path, defect, "Replace or remove it")
-    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise CorruptFrameError(path, "the JPEG cannot be decoded", "Replace or remove it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _jpeg_defect(data: bytes) -> str | None:
-    """What is wrong with the segments of a JPEG, or ``None``; OpenCV fills missing parts with gray."""
-    if not data:
-        return "the file is empty"
-    if not data.startswith(b"\xff\xd8"):
-        return "not a JPEG file"
-    position = 2
-    while data[position : position + 2] != b"\xff\xda":  # start of the scan
-        while data[position + 1 : position + 2] == b"\xff":  # padding
-            position += 1
-        length = int.from_bytes(data[position + 2 : position + 4])
-        if data[position : position + 1] != b"\xff" or length < 2:
-            break
-        position += 2 + length
-    else:
-        if data.find(b"\xff\xd9", position) >= 0:  # end of image; within a scan 0xff is followed by 0x00 or a restart
-            return None
-    return f"the JPEG is truncated after {len(data)} bytes"
 
 
 def _common_size(paths: Sequence[Path], images: Sequence[np.ndarray], camera_model: str, size: int) -> tuple[int, int]:

@@ -16,11 +16,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError, MissingFileError
+from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError
 from coopmap.data.opv2v.images import check_size, decode_png
 from coopmap.data.opv2v.index import FrameRef, SplitIndex
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
 from coopmap.data.opv2v.metadata import AgentMetadata, read_agent
+from coopmap.data.opv2v.npy import read_npy
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 from coopmap.geometry.se3_numpy import relative_pose, transform_points
 from coopmap.geometry.targets import SeenPoints
@@ -162,7 +164,7 @@ class DenseDepth:
         Raises:
             FrameError: if it is missing or damaged.
         """
-        read: Callable[[Path], np.ndarray] = _read_npy if self.pattern.endswith(".npy") else _read_carla_png
+        read: Callable[[Path], np.ndarray] = read_npy if self.pattern.endswith(".npy") else _read_carla_png
         return read(self.path(ref, agent, camera))
 
     def _read_agent(self, ref: FrameRef, agent: str, rig: Rig) -> Float32[np.ndarray, "k h w"]:
@@ -269,18 +271,6 @@ def _length_of_rays(intrinsics: bytes, size: tuple[int, int]) -> Float32[np.ndar
         y = (np.arange(size[0]) + 0.5 - cy) / fy
         lengths.append(np.sqrt(1 + x * x + (y * y)[:, None]).astype(np.float32))
     return np.stack(lengths)
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        depth = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise MissingFileError(path, "no such depth file", "Complete the depth root, or use LiDAR") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise CorruptFrameError(path, f"not a readable .npy file ({error})", "Write the file again") from error
-    if not np.issubdtype(depth.dtype, np.floating):
-        raise CorruptFrameError(path, f"holds {depth.dtype}, expected meters as floats", "Write the file again")
-    return depth
 
 
 def _read_carla_png(path: Path) -> Float32[np.ndarray, "h w"]:
