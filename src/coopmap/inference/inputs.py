@@ -30,6 +30,7 @@ from coopmap.data.opv2v import (
     SplitIndex,
     read_image,
 )
+from coopmap.data.opv2v.index import OTHER_FOLDERS
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
@@ -253,7 +254,8 @@ def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> 
     frame = frame.absolute()
     name = frame.name.removesuffix(".yaml")
     scenario, split_folder = frame.parent, frame.parent.parent
-    splits = {folder: split for split, folder in SPLIT_FOLDERS.items()}
+    splits = {name: split for split, names in OTHER_FOLDERS.items() for name in names}
+    splits = {folder: split for split, folder in SPLIT_FOLDERS.items()} | splits
     layout = f"Expected frame=ROOT/{{{','.join(splits)}}}/SCENARIO/FRAME"
     if split_folder.name not in splits:
         raise DatasetLayoutError(frame, f"'{split_folder.name}' is not the folder of a split", layout)
@@ -282,6 +284,7 @@ def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> 
     return SplitIndex(
         root=split_folder.parent,
         split=splits[split_folder.name],
+        folder=split_folder.name,
         scenarios=np.char.encode(np.array([scenario.name]), "utf-8"),
         agents=np.array(chosen, dtype=np.bytes_),
         frame_names=np.array([name], dtype=np.bytes_),

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 
 from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError
 from coopmap.data.opv2v.images import check_size, decode_png
-from coopmap.data.opv2v.index import FrameRef, SplitIndex
+from coopmap.data.opv2v.index import FrameRef, SplitIndex, find_split_folder
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
 from coopmap.data.opv2v.metadata import AgentMetadata, read_agent
 from coopmap.data.opv2v.npy import read_npy
@@ -98,9 +98,11 @@ def select_depth_source(
     root = index.root if depth_root is None else Path(depth_root).expanduser()
     if not root.is_dir():
         raise DatasetLayoutError(root, "the depth root does not exist", "Correct data.depth_root, or leave it out")
+    # the second root may have another of the usual names for the split
+    folder = index.folder if (root / index.folder).is_dir() else find_split_folder(root, index.split) or ""
     sources: dict[str, DepthSource] = {
-        "npy": DenseDepth(index, root, "{frame}_camera{camera}_depth.npy", kind, max_depth_m),
-        "png": DenseDepth(index, root, "{frame}_depth{camera}.png", "z", max_depth_m),
+        "npy": DenseDepth(index, root, "{frame}_camera{camera}_depth.npy", kind, max_depth_m, folder),
+        "png": DenseDepth(index, root, "{frame}_depth{camera}.png", "z", max_depth_m, folder),
         "lidar": LidarDepth(index, max_depth_m, merge_agents),
     }
     wanted = [source] if source != "auto" else ["png", "lidar"] if depth_root is None else ["npy", "png"]
@@ -128,6 +130,7 @@ class DenseDepth:
         pattern: file name in terms of ``frame`` and ``camera`` (OPV2V number).
         kind: ``z`` or ``ray``.
         max_depth_m: longer ranges count as unknown.
+        folder: of the split below ``root``; by default that of the dataset.
     """
 
     index: SplitIndex
@@ -135,6 +138,7 @@ class DenseDepth:
     pattern: str
     kind: str
     max_depth_m: float
+    folder: str = ""
     is_dense = True
 
     def first_path(self, ref: FrameRef, agent: str) -> Path:
@@ -156,7 +160,8 @@ class DenseDepth:
 
     def path(self, ref: FrameRef, agent: str, camera: int) -> Path:
         """File of OPV2V camera number ``camera``."""
-        return self.root / self.index.relative_folder(ref, agent) / self.pattern.format(frame=ref.frame, camera=camera)
+        folder = Path(self.folder or self.index.folder, ref.scenario, agent)
+        return self.root / folder / self.pattern.format(frame=ref.frame, camera=camera)
 
     def stored(self, ref: FrameRef, agent: str, camera: int) -> np.ndarray:
         """What the file of a camera holds, whatever that means.
