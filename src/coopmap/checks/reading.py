@@ -97,7 +97,7 @@ class AgentReader:
         facts.ground = tuple(content["true_ego_pos"][:3])
         facts.others = {
             str(name): tuple(vehicle["location"])
-            for name, vehicle in content["vehicles"].items()
+            for name, vehicle in (content.get("vehicles") or {}).items()
             if str(name) in self.ref.agents
         }
         offset = relative_pose(metadata.pose, metadata.pose_prior)
