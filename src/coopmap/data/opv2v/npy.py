@@ -46,8 +46,8 @@ def read_npy(path: Path) -> Float[np.ndarray, "..."]:
         raise MissingFileError(path, "no such depth file", "Complete the depth root, or use LiDAR") from None
     if not data.startswith(_MAGIC):
         kind = next((name for start, name in _KINDS if data.startswith(start)), None)
-        found = f"it is {kind}" if kind else f"it begins with {data[:8]!r}" if data else "it is empty"
-        raise CorruptFrameError(path, f"not a readable .npy file ({found})", _SAVE_AGAIN if kind else COPY_AGAIN)
+        what = f"it is {kind}" if kind else f"it begins with {data[:8]!r}" if data else "it is empty"
+        raise CorruptFrameError(path, f"not a readable .npy file ({what})", _SAVE_AGAIN if kind else COPY_AGAIN)
     descr, in_fortran_order, shape, begin = _header(path, data)
     if not _FLOATS.fullmatch(descr):
         what = "Python objects" if b"O" in descr else descr.decode("ascii", "replace")[:60]
