@@ -14,7 +14,8 @@ from coopmap.config.data import AugmentationConfig, DataConfig, DepthConfig, Mos
 from coopmap.data import SampleRequest, build_split
 from coopmap.data.layouts import build_views
 from coopmap.data.opv2v import read_agent
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.data.views import Record
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.metrics.covisibility import covisibility

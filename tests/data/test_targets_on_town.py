@@ -7,7 +7,8 @@ import trimesh
 
 from coopmap.config.data import DepthConfig
 from coopmap.data import build_split
-from coopmap.data.opv2v.lidar import drop_own_body, read_sweep
+from coopmap.data.opv2v.lidar import drop_own_body
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry import carla_from_pose, pose_ue_from_cv
 from coopmap.synthetic import build_scene, read_config
 

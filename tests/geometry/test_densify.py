@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from coopmap.data.opv2v import read_agent
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.cameras import PanoramaCamera
 from coopmap.geometry.densify import densified
 from coopmap.geometry.panorama import PanoramaSpec, build_warp

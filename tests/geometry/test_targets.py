@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from coopmap.data.augmentation import rotated, tilt_rotation
 from coopmap.data.opv2v import read_agent
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.geometry.panorama import PanoramaSpec, build_warp, surface_range
 from coopmap.geometry.poses import rotation_about_y

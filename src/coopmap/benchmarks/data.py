@@ -30,7 +30,8 @@ from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.memory import keep_freed_memory
 from coopmap.data.opv2v import read_agent, read_images, select_depth_source
 from coopmap.data.opv2v.depth import DenseDepth, LidarDepth
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT

@@ -22,7 +22,8 @@ from coopmap.data.dataset import PanoramaDataset
 from coopmap.data.kept_index import index_path, keep
 from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.opv2v import SplitIndex
-from coopmap.data.pose_table import table_path
+from coopmap.data.pose_table import file_stamps, table_path
+from coopmap.data.pose_table import keep as keep_poses
 
 FRAMES_PER_SCENARIO = 150
 SPACING_M = 20.0
@@ -60,7 +61,7 @@ def made_up_split(folder: Path, frames: int, agents: int) -> DataConfig:
     cords = np.zeros((number * agents, 6))
     cords[:, 0] = SPACING_M * index.frame_agents
     keep(index, index_path(root, "train", False, (), cache)[0])
-    np.save(table_path(index, cache), cords)
+    keep_poses(table_path(index, cache), file_stamps(index), cords)
     return _config(folder, agents)
 
 

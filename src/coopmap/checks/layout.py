@@ -7,11 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from coopmap.checks.problems import FrameKey, Problem
-from coopmap.data.opv2v import SPLIT_FOLDERS, DatasetLayoutError, SplitIndex
+from coopmap.data.opv2v import SPLIT_FOLDERS, DatasetLayoutError, SplitIndex, find_split_folder
 
 NEEDED = ("train", "val")
-OTHER_NAMES = {"test_culver_city": "test_culvercity"}
-"""Folder names in OPV2V's archives that differ from its documentation, which is followed here."""
 
 
 def find_splits(root: Path, asked: str) -> tuple[list[str], list[Problem]]:
@@ -23,18 +21,12 @@ def find_splits(root: Path, asked: str) -> tuple[list[str], list[Problem]]:
     if not root.is_dir():
         raise DatasetLayoutError(root, "the dataset root does not exist", "Set data.root to the folder with the splits")
     wanted = list(SPLIT_FOLDERS) if asked == "all" else [asked]
-    wanted_folders = [SPLIT_FOLDERS[split] for split in wanted]
-    present = [split for split in wanted if (root / SPLIT_FOLDERS[split]).is_dir()]
+    present = [split for split in wanted if find_split_folder(root, split) is not None]
     needed = NEEDED if asked == "all" else (asked,)
     problems = [
         Problem("missing_split", str(root / SPLIT_FOLDERS[split]), "no such folder")
         for split in needed
         if split not in present
-    ]
-    problems += [
-        Problem("split_name", str(root / name), f"ignored under this name: call it {right}")
-        for name, right in OTHER_NAMES.items()
-        if (root / name).is_dir() and right in wanted_folders
     ]
     return present, problems
 
@@ -61,7 +53,7 @@ def shared_scenarios(indices: Mapping[str, SplitIndex]) -> Iterator[Problem]:
     for split, index in indices.items():
         for name in _scenarios(index):
             if name in home:
-                path = index.root / SPLIT_FOLDERS[split] / name
+                path = index.root / index.folder / name
                 detail = f"stands in {SPLIT_FOLDERS[home[name]]} too"
                 yield Problem("scenario_in_two_splits", str(path), detail, tuple(keys_of(index, name)))
             home.setdefault(name, split)
@@ -77,7 +69,7 @@ def keys_of(index: SplitIndex, scenario: str) -> Iterator[FrameKey]:
 
 def unclear_labels(index: SplitIndex) -> Iterator[Problem]:
     """Names that differ in letters' case or leading zeros alone: one label for two things."""
-    folder = index.root / SPLIT_FOLDERS[index.split]
+    folder = index.root / index.folder
     yield from _clashes([(name.casefold(), folder / name) for name in _scenarios(index)])
     agents: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for number in range(len(index)):

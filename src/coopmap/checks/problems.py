@@ -11,7 +11,6 @@ from coopmap.data.opv2v import SPLIT_FOLDERS
 
 KINDS = {
     "missing_split": "a split that training needs is not there",
-    "split_name": "a folder that would be a split under another name",
     "empty_split": "a split without frames",
     "too_few_agents": "no frame has enough agents within communication range",
     "scenario_in_two_splits": "a scenario, or its content, stands in two splits",

@@ -26,7 +26,7 @@ from coopmap.data.opv2v import (
     read_image,
 )
 from coopmap.data.opv2v.depth import DenseDepth
-from coopmap.data.opv2v.lidar import read_sweep
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.geometry.se3_numpy import invert, relative_pose
 
@@ -97,7 +97,7 @@ class AgentReader:
         facts.ground = tuple(content["true_ego_pos"][:3])
         facts.others = {
             str(name): tuple(vehicle["location"])
-            for name, vehicle in content["vehicles"].items()
+            for name, vehicle in (content.get("vehicles") or {}).items()
             if str(name) in self.ref.agents
         }
         offset = relative_pose(metadata.pose, metadata.pose_prior)

@@ -207,7 +207,7 @@ def _without_copies(
     for (split, scenario), keys in by_scenario.items():
         everything = set(keys_of(indices[split], scenario))
         if len(keys) > len(everything) / 2:
-            path = indices[split].root / SPLIT_FOLDERS[split] / scenario
+            path = indices[split].root / indices[split].folder / scenario
             detail = "holds the images of a scenario in another split"
             yield Problem("scenario_in_two_splits", str(path), detail, tuple(sorted(everything)))
             copied |= everything

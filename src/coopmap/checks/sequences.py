@@ -11,7 +11,7 @@ import numpy as np
 
 from coopmap.checks.facts import AgentFacts
 from coopmap.checks.problems import FrameKey, Problem
-from coopmap.data.opv2v import SPLIT_FOLDERS, SplitIndex
+from coopmap.data.opv2v import SplitIndex
 
 TICK_S = 0.05
 """Frame names count simulation ticks, in OPV2V as in the town."""
@@ -35,7 +35,7 @@ def missing_agents(index: SplitIndex, excluded: Collection[str]) -> Iterator[Pro
             for agent in everyone:
                 key = FrameKey(index.split, scenario, agent, frame)
                 if agent not in agents and key.entry not in excluded:
-                    path = index.root / SPLIT_FOLDERS[index.split] / scenario / agent / f"{frame}.yaml"
+                    path = index.root / index.folder / scenario / agent / f"{frame}.yaml"
                     yield Problem("missing_agent", str(path), f"agents {', '.join(agents)} have this frame")
 
 
@@ -57,7 +57,7 @@ def time_gaps(indices: Iterable[SplitIndex]) -> Iterator[Problem]:
     for (index, scenario), found in steps.items():
         own = Counter(step for _, step in found).most_common(1)
         expected = own[0][0] if own and own[0][1] > len(found) / 2 and len(found) > 2 else usual
-        folder = index.root / SPLIT_FOLDERS[index.split] / scenario
+        folder = index.root / index.folder / scenario
         for frame, step in found:
             if step != expected:
                 yield Problem(

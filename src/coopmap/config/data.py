@@ -167,6 +167,9 @@ class AugmentationConfig:
         require(0 <= self.tilt_deg <= 45, "data.augmentation.tilt_deg", self.tilt_deg, "between 0 and 45")
 
 
+SPLITS = ("train", "val", "test", "test_culvercity")
+
+
 @dataclass
 class DataConfig:
     """An OPV2V-layout dataset and how batches are drawn from it.
@@ -180,6 +183,7 @@ class DataConfig:
         town: when set and ``root`` is missing, this synthetic town is rendered there first.
         is_synthetic: ground truth is dense and exact (rendered), which upstream's loss trusts more.
         include_rsu: use road-side units (negative agent ids) as agents.
+        splits: folder of a split below ``root``, where it is none of the usual, such as ``data.splits.val=val``.
         exclude: file that lists agents in frames to leave out, one ``SPLIT_FOLDER/SCENARIO/AGENT/FRAME`` a line, as
             ``coopmap check fix_list=FILE`` writes it.
         communication_range_m: agents farther from the reference agent are not heard.
@@ -204,6 +208,7 @@ class DataConfig:
     town: TownConfig | None = None
     is_synthetic: bool = True
     include_rsu: bool = False
+    splits: dict[str, str] = field(default_factory=dict)
     exclude: str | None = None
     communication_range_m: float = 70.0
     min_agents: int = 2
@@ -239,6 +244,10 @@ class DataConfig:
             self.panorama.densify_px,
             f"0 with data.layout={self.layout}, which has no panorama",
         )
+        for split, folder in self.splits.items():
+            require_choice("data.splits", split, SPLITS)
+            is_below = bool(folder) and not folder.startswith(("/", "~")) and ".." not in folder.split("/")
+            require(is_below, f"data.splits.{split}", folder, "a folder below data.root")
         require(self.min_agents >= 1, "data.min_agents", self.min_agents, "at least 1")
         require(self.max_agents >= self.min_agents, "data.max_agents", self.max_agents, f"at least {self.min_agents=}")
         require(

@@ -17,7 +17,7 @@ from coopmap.config import Config, ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
-from coopmap.data.budget import BadFrameBudget
+from coopmap.data.budget import BadFrameBudget, BadFrameBudgetError
 from coopmap.data.cache_folder import with_usable_cache
 from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
@@ -31,6 +31,7 @@ from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
 from coopmap.data.pairs import PairTable
 from coopmap.data.pose_table import PoseTable
+from coopmap.data.probing import unreadable_cars, why_no_frame
 from coopmap.data.sampling import EvalBatchSampler, Position, TrainBatchSampler, continued
 from coopmap.data.splits import render_missing_town, split_source, town_is_there
 from coopmap.geometry.se3_numpy import relative_pose
@@ -49,14 +50,17 @@ def build_split(
     task: TaskConfig | None = None,
     priors: PriorsConfig | None = None,
     refuse_depth: bool = True,
+    probe: bool = False,
 ) -> PanoramaDataset:
     """The dataset of one split (``train``, ``val``, ``test`` or ``test_culvercity``).
 
     Depth that holds something else than meters is refused, or else warned of (``refuse_depth=False``, to look at it).
+    With ``probe`` a few files of each car are read; cars that can never be read are left out of their frames.
 
     Raises:
         DatasetLayoutError: if a folder or all depth is missing or no depth, or the split is empty.
-        ConfigError: if no root is given, or no frame has ``min_agents`` agents within communication range.
+        ConfigError: if no root is given, no frame has ``min_agents`` agents within communication range, or most cars
+            cannot be read.
     """
     index, source = split_source(config, split)
     _mention_calibration(index)
@@ -71,6 +75,11 @@ def build_split(
         )
     pairs = PairTable(poses, config.communication_range_m, covisibility)
     dataset = PanoramaDataset(index, poses, source, config, is_training, seed, task, priors, pairs)
+    if probe and config.cache_root is None and (unreadable := unreadable_cars(dataset)).any():
+        cords = np.where(unreadable[:, None], np.nan, poses.cords)
+        poses = PoseTable(cords, poses.start, poses.skipped)
+        pairs = PairTable(poses, config.communication_range_m, covisibility)
+        dataset = PanoramaDataset(index, poses, source, config, is_training, seed, task, priors, pairs)
     if len(dataset) == 0:
         raise ConfigError(
             f"{config.root}: no frame of split {split!r} has data.min_agents={config.min_agents} agents within "
@@ -81,6 +90,7 @@ def build_split(
                 else ""
             )
             + (f", each in data.neighbor_ticks={config.neighbor_ticks} more frames" if config.neighbor_ticks else "")
+            + why_no_frame(index, poses, config.min_agents)
         )
     return dataset
 
@@ -117,6 +127,7 @@ class OPV2VDataModule(L.LightningDataModule):
         self._budgets: dict[str, BadFrameBudget] = {}
         self._position = Position()
         self._group: int | None = None
+        self._probes = False
 
     def prepare_data(self) -> None:
         """Render the town if it is missing, and measure co-visibility if it is asked for: once, for all ranks."""
@@ -128,20 +139,23 @@ class OPV2VDataModule(L.LightningDataModule):
         """The dataset of a split, built once."""
         if split not in self._datasets:
             self.config = with_usable_cache(self.config)
-            dataset = build_split(self.config, split, self.seed, self.task, self.priors)
+            dataset = build_split(
+                self.config, split, self.seed, self.task, self.priors, probe=self._probes
+            )
             self._budgets[split] = BadFrameBudget(split, len(dataset.index), self.config.bad_frame_budget)
             self._budgets[split].report(dataset.poses.skipped)
             self._datasets[split] = dataset
         return self._datasets[split]
 
     def check(self) -> None:
-        """Index both splits of data that are there already, so that what is missing ends a run before it starts.
+        """Index and probe both splits of data that are there already: what is missing ends a run before it starts.
 
         Raises:
             DatasetLayoutError: a folder or all depth is missing, or a split is empty.
             ConfigError: no frame has enough agents within communication range.
         """
         if self.config.town is None or town_is_there(self.config):
+            self._probes = True
             for split in ("train", "val"):
                 self.dataset(split)
 
@@ -272,8 +286,17 @@ class OPV2VDataModule(L.LightningDataModule):
     def on_before_batch_transfer(self, batch: Batch | SkippedBatch, dataloader_idx: int) -> Batch | SkippedBatch:
         """Report the frames that the loader skipped."""
         if batch.skipped:
-            self._budgets[self._current_split()].report(batch.skipped)
+            budget = self._budgets[self._current_split()]
+            budget.report(batch.skipped)
+            if isinstance(batch, SkippedBatch) and self._current_split() == "train":
+                raise BadFrameBudgetError(
+                    f"no sample of a training batch can be read, after {len(batch.skipped)} tries; {batch.skipped[0]}"
+                )
         return batch
+
+    def skipped_files(self) -> dict[str, list[str]]:
+        """Path and reason of each file that was skipped so far, by split."""
+        return {split: list(budget.culprits) for split, budget in self._budgets.items() if budget.culprits}
 
     def on_after_batch_transfer(self, batch: Batch | SkippedBatch, dataloader_idx: int) -> Batch | SkippedBatch:
         """Normalize the images on the device: loaders give bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -33,7 +34,7 @@ MAX_ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class SkippedSample:
-    """An evaluation sample that could not be read."""
+    """A sample that could not be read."""
 
     skipped: tuple[str, ...]
 
@@ -46,8 +47,9 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
     Indexed by a number: ``dataset[i]`` is the ``i``-th frame that has enough agents, on ``train`` with augmentation.
     Or by a :class:`SampleRequest` (what the batch samplers yield): then images are bytes, normalized on the device.
 
-    An unreadable frame is skipped: in training another is drawn from the request's own random stream and the sample
-    reports the culprit; in evaluation a :class:`SkippedSample` takes its place.
+    An unreadable file is skipped: in training its agent is left out of the frame, or another frame is drawn from the
+    request's own random stream if too few are left, and the sample reports the culprit; in evaluation, and after
+    :data:`MAX_ATTEMPTS`, a :class:`SkippedSample` takes its place.
 
     Args:
         index: the split.
@@ -114,29 +116,46 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         except FrameError as error:
             return SkippedSample((str(error),))
 
-    def _training_sample(self, request: SampleRequest) -> Sample:
+    def _training_sample(self, request: SampleRequest) -> Sample | SkippedSample:
         rng = np.random.default_rng(request.seed)
         frame, skipped = request.frame, []
+        unreadable: set[str] = set()
         for _ in range(MAX_ATTEMPTS):
             try:
-                sample = self._read(frame, self._choose_agents(request, frame, rng), rng)
+                sample = self._read(frame, self._choose_agents(request, frame, rng, unreadable), rng)
             except FrameError as error:
                 skipped.append(str(error))
-                frame = int(rng.choice(np.flatnonzero(self.pairs.group_sizes(request.limits) >= request.num_agents)))
+                unreadable.add(error.path.parent.name)  # files lie in the folder of their agent
+                if not self._has_enough(request, frame, unreadable):
+                    unreadable.clear()
+                    frame = int(
+                        rng.choice(np.flatnonzero(self.pairs.group_sizes(request.limits) >= request.num_agents))
+                    )
             else:
                 return Sample(sample.observation, sample.target, sample.meta, tuple(skipped))
-        culprits = "\n  ".join(skipped)
-        raise RuntimeError(f"{MAX_ATTEMPTS} frames in a row could not be read:\n  {culprits}")
+        return SkippedSample(tuple(skipped))
+
+    def _partners(self, request: SampleRequest, frame: int, unreadable: Collection[str]) -> Bool[np.ndarray, "a a"]:
+        """Which agents of a frame may be put together, but for those whose files cannot be read."""
+        partners = self.pairs.partners(frame, request.limits)
+        if unreadable:
+            left_out = np.isin(self.index.frame(frame).agents, list(unreadable))
+            partners = partners & ~left_out & ~left_out[:, None]
+        return partners
+
+    def _has_enough(self, request: SampleRequest, frame: int, unreadable: Collection[str]) -> bool:
+        """Whether a frame has enough agents without some."""
+        return bool((self._partners(request, frame, unreadable).sum(axis=1) >= request.num_agents).any())
 
     def _choose_agents(
-        self, request: SampleRequest, frame: int, rng: np.random.Generator | None
+        self, request: SampleRequest, frame: int, rng: np.random.Generator | None, unreadable: Collection[str] = ()
     ) -> Int[np.ndarray, " n"]:
         """Rows of the frame's agents, the reference first.
 
         In training any partners of a reference that ``data.sampling.reference`` decides on; in evaluation the first
         agent that hears enough others, and its nearest.
         """
-        partners, number = self.pairs.partners(frame, request.limits), request.num_agents
+        partners, number = self._partners(request, frame, unreadable), request.num_agents
         references = np.flatnonzero(partners.sum(axis=1) >= number)
         reference = references[0] if rng is None else self._choose_reference(references, partners, frame, rng)
         others = np.flatnonzero(partners[reference])
@@ -288,5 +307,8 @@ def collate(samples: list[Sample | SkippedSample]) -> Batch | SkippedBatch:
     read = [sample for sample in samples if isinstance(sample, Sample)]
     if not read:
         return SkippedBatch(skipped)
+    for name in ("moving", "own_body"):  # not every file lists vehicles
+        if any(getattr(sample.target, name) is None for sample in read):
+            read = [replace(sample, target=replace(sample.target, **{name: None})) for sample in read]
     batch = Batch.collate(read)
     return Batch(batch.observation, batch.target, batch.metas, skipped)

@@ -7,19 +7,14 @@ folders are those that it was made from.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import time
-import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from coopmap.data.opv2v import SplitIndex
-from coopmap.data.opv2v.index import agent_folders
-
-log = logging.getLogger(__name__)
+from coopmap.data.opv2v.index import agent_folders, split_folder
+from coopmap.geometry.stored_arrays import load_arrays, store_arrays
 
 ARRAYS = ("scenarios", "agents", "frame_names", "frame_scenario", "agent_start", "frame_agents")
 
@@ -33,6 +28,7 @@ def kept_index(
     include_rsu: bool = False,
     exclude: Collection[str] = (),
     cache_dir: Path | str | None = None,
+    folders: Mapping[str, str] | None = None,
 ) -> SplitIndex:
     """:meth:`SplitIndex.build`, or what it gave before; see there for errors.
 
@@ -42,16 +38,17 @@ def kept_index(
         include_rsu: see there.
         exclude: see there.
         cache_dir: folder that the index is kept in; ``None`` = scan the files.
+        folders: see there.
     """
     if cache_dir is None:
-        return SplitIndex.build(root, split, include_rsu, exclude)
+        return SplitIndex.build(root, split, include_rsu, exclude, folders)
     root = Path(root).expanduser()
-    path, newest = index_path(root, split, include_rsu, exclude, cache_dir)
-    if (kept := _load(path, root, split)) is not None:
+    path, newest = index_path(root, split, include_rsu, exclude, cache_dir, folders)
+    if (kept := _load(path, root, split, split_folder(root, split, folders))) is not None:
         return kept
     started = time.time()
-    index = SplitIndex.build(root, split, include_rsu, exclude)
-    unchanged = index_path(root, split, include_rsu, exclude, cache_dir)[0] == path
+    index = SplitIndex.build(root, split, include_rsu, exclude, folders)
+    unchanged = index_path(root, split, include_rsu, exclude, cache_dir, folders)[0] == path
     if unchanged and newest < started - SETTLED_S:
         keep(index, path)
     return index
@@ -59,30 +56,26 @@ def kept_index(
 
 def keep(index: SplitIndex, path: Path) -> None:
     """Write an index, so that other processes never see half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez(temporary, **{name: getattr(index, name) for name in ARRAYS})
-    os.replace(temporary, path)
+    store_arrays(path, {name: getattr(index, name) for name in ARRAYS})
 
 
-def _load(path: Path, root: Path, split: str) -> SplitIndex | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return SplitIndex(root, split, **{name: stored[name] for name in ARRAYS})
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        log.warning("%s is unreadable (%s): looking at the files again", path, error)
-        return None
+def _load(path: Path, root: Path, split: str, folder: str) -> SplitIndex | None:
+    arrays = load_arrays(path, ARRAYS)
+    return SplitIndex(root, split, **arrays, folder=folder) if arrays is not None else None
 
 
 def index_path(
-    root: Path, split: str, include_rsu: bool, exclude: Collection[str], cache_dir: Path | str
+    root: Path,
+    split: str,
+    include_rsu: bool,
+    exclude: Collection[str],
+    cache_dir: Path | str,
+    folders: Mapping[str, str] | None = None,
 ) -> tuple[Path, float]:
     """File named after everything that decides the index, and when an agent folder changed last (seconds)."""
     digest = hashlib.sha256(repr((str(root.resolve()), split, include_rsu, sorted(exclude), ARRAYS)).encode())
     newest = 0
-    for scenario, agent, folder in agent_folders(root, split, include_rsu):
+    for scenario, agent, folder in agent_folders(root, split, include_rsu, folders):
         changed = os.stat(folder).st_mtime_ns
         newest = max(newest, changed)
         digest.update(f"{scenario}/{agent} {changed}\n".encode())

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from coopmap.config.priors import PriorsConfig
-from coopmap.data.opv2v import AgentMetadata
+from coopmap.data.opv2v import AgentMetadata, MetadataError
 from coopmap.geometry.poses import rotation_about_y
 
 
@@ -25,6 +25,8 @@ def rough_pose(
     """
     right, forward, turn = rng.standard_normal(3) * noise_level
     if priors.agent_pose == "gps":
+        if np.isnan(metadata.pose_prior).any():
+            raise MetadataError(metadata.path, "no key 'predicted_ego_pos'", "priors.agent_pose=gps needs it")
         return metadata.pose_prior
     if priors.agent_pose == "truth":
         return metadata.pose

@@ -1,31 +1,40 @@
 """The pose of every agent in every frame of a split: who hears whom, without opening a frame.
 
 Only the ``lidar_pose`` of each YAML file is parsed, which is some thirty times faster than the whole file; the table is
-kept in ``data.cache_dir``.
+kept in ``data.cache_dir``, and each row of it holds as long as size and time of its file are those it was read from.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import logging
 import os
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from jaxtyping import Bool, Float, Int
 
-from coopmap.data.opv2v import CorruptFrameError, DataError, MetadataError, MissingFileError, SplitIndex
+from coopmap.data.opv2v import DataError, FrameError, MissingFileError, SplitIndex
+from coopmap.data.opv2v.files import read_bytes
+from coopmap.data.opv2v.metadata import LARGEST_POSE, read_cords
+from coopmap.data.opv2v.yaml_file import parse, read_text
 from coopmap.geometry import pose_cv_from_ue, pose_from_carla
 
 log = logging.getLogger(__name__)
 
 _KEY = b"lidar_pose:"
+_LONGEST_ENTRY = 1024
 _THREADS = 8
 _AT_ONCE = 4096
+
+
+STAMP = np.dtype([("size", np.int64), ("mtime_ns", np.int64)])
+ROW = np.dtype([("cords", np.float64, 6), *STAMP.descr])
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,19 +54,18 @@ class PoseTable:
     @classmethod
     def build(cls, index: SplitIndex, cache_dir: Path | str | None = None) -> PoseTable:
         """Read the poses of a split, or take them from the cache."""
-        path = None
-        if cache_dir is not None:
-            path = table_path(index, cache_dir)
-        if path is not None and path.is_file():
-            cords = np.load(path, allow_pickle=False)
-            if cords.shape == (len(index.frame_agents), 6):
-                return cls(cords, index.agent_start)
-        cords, skipped = _read_all(index)
-        if path is not None and not skipped:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-            np.save(temporary, cords)
-            os.replace(temporary, path)
+        path = table_path(index, cache_dir) if cache_dir is not None else None
+        stamps = file_stamps(index) if path is not None else None
+        table = _load(path, stamps) if path is not None and stamps is not None else None
+        cords = np.full((len(index.frame_agents), 6), np.nan) if table is None else table["cords"].copy()
+        # what is unreadable is read again each time: its reason is to be told, or it has been repaired
+        rows = np.flatnonzero(np.isnan(cords).any(axis=1))
+        if table is not None and stamps is not None:
+            changed = np.flatnonzero((table["size"] != stamps["size"]) | (table["mtime_ns"] != stamps["mtime_ns"]))
+            rows = np.union1d(rows, changed)
+        skipped = _read_rows(index, rows, cords)
+        if path is not None and stamps is not None and (table is None or len(rows)):
+            keep(path, stamps, cords)
         return cls(cords, index.agent_start, skipped)
 
     def __len__(self) -> int:
@@ -90,6 +98,70 @@ def table_path(index: SplitIndex, cache_dir: Path | str) -> Path:
     return Path(cache_dir).expanduser() / f"poses_{index.split}_{fingerprint(index)}.npy"
 
 
+def file_stamps(index: SplitIndex) -> np.ndarray:
+    """Size and time of the YAML file of each row; -1 where there is none."""
+    folder_of = index.frame_scenario[np.repeat(np.arange(len(index)), index.num_agents)].astype(np.int64)
+    folder_of = folder_of * len(index.agents) + index.frame_agents
+    frame_of = np.repeat(np.arange(len(index)), index.num_agents)
+    stamps = np.full(len(folder_of), -1, STAMP)
+    order = np.argsort(folder_of, kind="stable")
+    borders = np.flatnonzero(np.diff(folder_of[order], prepend=-1, append=-1))
+
+    def look(part: slice) -> None:
+        rows = order[part]
+        scenario, agent = divmod(int(folder_of[rows[0]]), len(index.agents))
+        folder = index.root / index.folder / index.scenarios[scenario].decode() / index.agents[agent].decode()
+        try:
+            place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return
+        try:
+            for row in rows.tolist():
+                try:
+                    found = os.stat(index.frame_names[frame_of[row]] + b".yaml", dir_fd=place)
+                except OSError:
+                    continue
+                stamps[row] = found.st_size, found.st_mtime_ns
+        finally:
+            os.close(place)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(look, itertools.starmap(slice, itertools.pairwise(borders.tolist()))))
+    return stamps
+
+
+def keep(path: Path, stamps: np.ndarray, cords: Float[np.ndarray, "n 6"]) -> None:
+    """Write a table of poses with what tells whether it still holds."""
+    rows = np.empty(len(cords), ROW)
+    rows["cords"], rows["size"], rows["mtime_ns"] = cords, stamps["size"], stamps["mtime_ns"]
+    buffer = io.BytesIO()
+    np.save(buffer, rows)
+    content = buffer.getvalue()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
+        temporary.write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))
+        os.replace(temporary, path)
+    except OSError as error:
+        log.warning("%s cannot be written (%s): poses are read again in each run", path, error.strerror)
+
+
+def _load(path: Path, stamps: np.ndarray) -> np.ndarray | None:
+    """Rows of a table; ``None`` if there is none, or it is damaged or of another split."""
+    try:
+        content = read_bytes(path, 2**31)
+    except MissingFileError:
+        return None
+    except FrameError as error:
+        log.warning("%s: reading all poses again", error)
+        return None
+    if zlib.crc32(content[:-4]).to_bytes(4, "little") != content[-4:]:
+        log.warning("%s is damaged: reading all poses again", path)
+        return None
+    rows = np.load(io.BytesIO(content[:-4]), allow_pickle=False)
+    return rows if rows.dtype == ROW and rows.shape == stamps.shape else None
+
+
 def fingerprint(index: SplitIndex) -> str:
     """Short digest of where a split lies and which frames and agents it has."""
     digest = hashlib.sha256(str(index.root.resolve()).encode())
@@ -99,27 +171,30 @@ def fingerprint(index: SplitIndex) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read_all(index: SplitIndex) -> tuple[Float[np.ndarray, "n 6"], tuple[str, ...]]:
+def _read_rows(index: SplitIndex, rows: Int[np.ndarray, " r"], cords: Float[np.ndarray, "n 6"]) -> tuple[str, ...]:
+    """Read the poses of some rows into ``cords``, NaN where unreadable; path and reason of each of these."""
     from rich.progress import track
 
-    refs = (index.frame(i) for i in range(len(index)))
-    paths = (index.yaml_path(ref, agent) for ref in refs for agent in ref.agents)
-    number = len(index.frame_agents)
-    cords = np.full((number, 6), np.nan)
+    frames = np.searchsorted(index.agent_start, rows, side="right") - 1
+    paths = (_path_of(index, frame, row) for frame, row in zip(frames.tolist(), rows.tolist(), strict=True))
     skipped = []
     with ThreadPoolExecutor(_THREADS) as pool:
         # some at a time: a pool remembers everything that it is given at once
         batches = iter(lambda: list(itertools.islice(paths, _AT_ONCE)), [])
         results = itertools.chain.from_iterable(pool.map(_try_read, batch) for batch in batches)
         shown = track(
-            results, description=f"poses of {index.split}", total=number, transient=True, disable=number < 2000
+            results, description=f"poses of {index.split}", total=len(rows), transient=True, disable=len(rows) < 2000
         )
-        for row, result in enumerate(shown):
+        for row, result in zip(rows.tolist(), shown, strict=True):
             if isinstance(result, DataError):
                 skipped.append(str(result))
-            else:
-                cords[row] = result
-    return cords, tuple(skipped)
+            cords[row] = np.nan if isinstance(result, DataError) else result
+    return tuple(skipped)
+
+
+def _path_of(index: SplitIndex, frame: int, row: int) -> Path:
+    ref = index.frame(frame)
+    return index.yaml_path(ref, ref.agents[row - int(index.agent_start[frame])])
 
 
 def _try_read(path: Path) -> Float[np.ndarray, " 6"] | DataError:
@@ -137,23 +212,19 @@ def read_lidar_pose(path: Path) -> Float[np.ndarray, " 6"]:
         CorruptFrameError: if the entry cannot be parsed.
         MetadataError: if there is no such entry, or it is not six finite numbers.
     """
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise MissingFileError(path, "no such file", "Unpack the missing part of the dataset") from None
+    text = read_text(path)
     begin = 0 if text.startswith(_KEY) else text.find(b"\n" + _KEY) + 1
-    if begin == 0 and not text.startswith(_KEY):
-        raise MetadataError(path, "no key lidar_pose", "Copy or unpack the file again")
-    lines = text[begin:].split(b"\n", maxsplit=8)
-    entry = [lines[0]]
-    for line in lines[1:8]:
-        if line[:1] not in (b"-", b" "):  # the next top-level key
-            break
-        entry.append(line)
-    try:
-        values = np.array(yaml.load(b"\n".join(entry), Loader=yaml.CSafeLoader)["lidar_pose"], dtype=np.float64)
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise CorruptFrameError(path, f"lidar_pose cannot be parsed ({error})", "Copy or unpack it again") from None
-    if values.shape != (6,) or not np.isfinite(values).all():
-        raise MetadataError(path, f"lidar_pose is {values.tolist()}, expected six numbers", "Copy or unpack it again")
-    return values
+    if begin or text.startswith(_KEY):
+        lines = text[begin : begin + _LONGEST_ENTRY].split(b"\n", maxsplit=8)
+        entry = [lines[0]]
+        for line in lines[1:8]:
+            if line[:1] not in (b"-", b" "):  # the next top-level key
+                break
+            entry.append(line)
+        try:
+            values = np.array(parse(path, b"\n".join(entry))["lidar_pose"])
+        except (FrameError, TypeError, ValueError, KeyError, OverflowError):
+            values = np.empty(0)
+        if values.shape == (6,) and values.dtype == np.float64 and (np.abs(values) <= LARGEST_POSE).all():
+            return values
+    return read_cords(path, "lidar_pose")  # in another form, or with something to tell

@@ -22,7 +22,8 @@ def split_source(config: DataConfig, split: str) -> tuple[SplitIndex, DepthSourc
     """
     if not config.root:
         raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
-    index = kept_index(config.root, split, config.include_rsu, read_exclusions(config.exclude), config.cache_dir)
+    excluded = read_exclusions(config.exclude)
+    index = kept_index(config.root, split, config.include_rsu, excluded, config.cache_dir, config.splits)
     depth = config.depth
     return index, select_depth_source(
         index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from coopmap.data.opv2v import AgentMetadata, FrameError, FrameRef, SplitIndex, read_agent, read_images
 from coopmap.data.opv2v.depth import LidarDepth
-from coopmap.data.opv2v.lidar import read_sweep
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.evaluation import classical, icp
 from coopmap.evaluation.classical import ClassicalPoses, PairPose, classical_poses, find_keypoints
 from coopmap.evaluation.data import EvaluationData

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from coopmap.config import ConfigError
 from coopmap.data.dataset import PanoramaDataset, SkippedSample
-from coopmap.data.opv2v.index import SPLIT_FOLDERS
+from coopmap.data.opv2v.index import SPLIT_FOLDERS, find_split_folder
 from coopmap.data.requests import SampleRequest
 from coopmap.types import Sample, SampleMeta
 
@@ -109,8 +109,9 @@ def splits_of(frames: FrameList, root: Path | str) -> dict[str, str]:
     """
     root = Path(root).expanduser()
     found = {}
+    present = {split: find_split_folder(root, split) for split in SPLIT_FOLDERS}
     for frame in frames.frames:
-        holding = [split for split, folder in SPLIT_FOLDERS.items() if (root / folder / frame.scenario).is_dir()]
+        holding = [split for split, folder in present.items() if folder and (root / folder / frame.scenario).is_dir()]
         if not holding:
             raise ConfigError(
                 f"frames={frames.file}: scenario {frame.scenario} is in none of the folders "

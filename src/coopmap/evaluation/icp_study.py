@@ -16,7 +16,7 @@ from jaxtyping import Float
 from coopmap.config.checks import ConfigError
 from coopmap.config.icp import IcpStudyConfig
 from coopmap.data.opv2v import DataError, read_agent
-from coopmap.data.opv2v.lidar import read_sweep
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.evaluation import icp
 from coopmap.evaluation.noise import Level
 from coopmap.geometry.se3_numpy import relative_pose, rotation_angle

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
-import tempfile
-import zipfile
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +18,7 @@ import numpy as np
 from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, build_warp
 from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
-
-log = logging.getLogger(__name__)
+from coopmap.geometry.stored_arrays import load_arrays, store_arrays
 
 GRID_M, GRID_ROTATION, GRID_GROUND_M = 1e-3, 1e-4, 5e-2
 FORMAT_VERSION = 1
@@ -93,21 +88,26 @@ class WarpCache:
         if self.directory is None:
             return build_warp(rig, self.spec)
         path = self.directory / f"warp_{key}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return PanoramaWarp(**{name: stored[name] for name in PanoramaWarp._fields})
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            log.warning("%s is unreadable (%s); computing it again", path, error)
+        stored = load_arrays(path, PanoramaWarp._fields)
+        if stored is not None and (warp := _checked(stored, rig, self.spec)) is not None:
+            return warp
         warp = build_warp(rig, self.spec)
-        self._store(path, warp)
+        store_arrays(path, warp._asdict())
         return warp
 
-    def _store(self, path: Path, warp: PanoramaWarp) -> None:
-        """Write atomically, so that other loader processes never see half a file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **warp._asdict())
-        os.replace(temporary, path)
+
+def _checked(stored: dict[str, np.ndarray], rig: Rig, spec: PanoramaSpec) -> PanoramaWarp | None:
+    """The stored map, unless it is of another shape or leads out of the images."""
+    warp = PanoramaWarp(**stored)
+    size, number = (spec.camera.height, spec.camera.width), len(warp.blend_at)
+    shapes = [size, size, (*size, 2), (number,), (number,), (number, 2), (number,)]
+    if [values.shape for values in warp] != shapes or any(values.dtype.kind not in "if" for values in warp):
+        return None
+    limits = (
+        (warp.winner, len(rig.intrinsics)),
+        (warp.source, rig.image_size[0] * rig.image_size[1]),
+        (warp.blend_at, size[0] * size[1]),
+        (warp.blend_camera, len(rig.intrinsics)),
+    )
+    fits = all(values.dtype.kind == "i" and (values >= -1).all() and (values < limit).all() for values, limit in limits)
+    return warp if fits else None

@@ -30,6 +30,7 @@ from coopmap.data.opv2v import (
     SplitIndex,
     read_image,
 )
+from coopmap.data.opv2v.index import OTHER_FOLDERS
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
@@ -93,7 +94,7 @@ def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", siz
     require(size >= PATCH, "size", size, f"at least one patch of {PATCH} pixels")
     folder = Path(folder).expanduser()
     paths = _list_images(folder)
-    images = [_read(path) for path in paths]
+    images = [read_image(path) for path in paths]
     height, width = _common_size(paths, images, camera_model, size)
     fitted = [fit_image(image, height, width, crop=camera_model == "pinhole") for image in images]
     shown = np.stack([image for image, _ in fitted])
@@ -130,42 +131,9 @@ def _list_images(folder: Path) -> list[Path]:
     return paths
 
 
-def _read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB; JPEGs are turned as their EXIF orientation says."""
-    if path.suffix.lower() == ".png":
-        return read_image(path)
-    data = path.read_bytes()
-    if defect := _jpeg_defect(data):
-        raise CorruptFrameError(path, defect, "Replace or remove it")
-    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise CorruptFrameError(path, "the JPEG cannot be decoded", "Replace or remove it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
 def image_sizes(folder: Path | str, names: Sequence[str]) -> list[tuple[int, int]]:
     """Height and width of files, as :func:`read_images_of_folder` reads them."""
-    return [_read(Path(folder).expanduser() / name).shape[:2] for name in names]
-
-
-def _jpeg_defect(data: bytes) -> str | None:
-    """What is wrong with the segments of a JPEG, or ``None``; OpenCV fills missing parts with gray."""
-    if not data:
-        return "the file is empty"
-    if not data.startswith(b"\xff\xd8"):
-        return "not a JPEG file"
-    position = 2
-    while data[position : position + 2] != b"\xff\xda":  # start of the scan
-        while data[position + 1 : position + 2] == b"\xff":  # padding
-            position += 1
-        length = int.from_bytes(data[position + 2 : position + 4])
-        if data[position : position + 1] != b"\xff" or length < 2:
-            break
-        position += 2 + length
-    else:
-        if data.find(b"\xff\xd9", position) >= 0:  # end of image; within a scan 0xff is followed by 0x00 or a restart
-            return None
-    return f"the JPEG is truncated after {len(data)} bytes"
+    return [read_image(Path(folder).expanduser() / name).shape[:2] for name in names]
 
 
 def _common_size(paths: Sequence[Path], images: Sequence[np.ndarray], camera_model: str, size: int) -> tuple[int, int]:
@@ -297,7 +265,8 @@ def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> 
     frame = frame.absolute()
     name = frame.name.removesuffix(".yaml")
     scenario, split_folder = frame.parent, frame.parent.parent
-    splits = {folder: split for split, folder in SPLIT_FOLDERS.items()}
+    splits = {name: split for split, names in OTHER_FOLDERS.items() for name in names}
+    splits = {folder: split for split, folder in SPLIT_FOLDERS.items()} | splits
     layout = f"Expected frame=ROOT/{{{','.join(splits)}}}/SCENARIO/FRAME"
     if split_folder.name not in splits:
         raise DatasetLayoutError(frame, f"'{split_folder.name}' is not the folder of a split", layout)
@@ -326,6 +295,7 @@ def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> 
     return SplitIndex(
         root=split_folder.parent,
         split=splits[split_folder.name],
+        folder=split_folder.name,
         scenarios=np.char.encode(np.array([scenario.name]), "utf-8"),
         agents=np.array(chosen, dtype=np.bytes_),
         frame_names=np.array([name], dtype=np.bytes_),

@@ -1,8 +1,9 @@
+import os
 import pickle
 
 import pytest
 
-from coopmap.data.opv2v import DatasetLayoutError, SplitIndex
+from coopmap.data.opv2v import DatasetLayoutError, SplitIndex, read_agent
 
 
 def test_only_agents_with_a_yaml_of_the_frame_are_present(writer):
@@ -91,3 +92,54 @@ class TestErrors:
     def test_unknown_split(self, writer):
         with pytest.raises(ValueError, match="unknown split 'validate'; choose one of train, val, test"):
             SplitIndex.build(writer.root, "validate")
+
+
+class TestOtherNames:
+    def test_the_last_split_under_either_name(self, writer):
+        writer.touch("s", "1", "000001", split="test_culver_city")
+        index = SplitIndex.build(writer.root, "test_culvercity")
+        path = index.yaml_path(index.frame(0), "1")
+        assert path == writer.root / "test_culver_city" / "s" / "1" / "000001.yaml"
+        assert path.is_file()
+
+    @pytest.mark.parametrize("name", ["test", "validate"])
+    def test_archives_that_unpack_into_a_folder_of_their_own_name(self, writer, name):
+        split = {"validate": "val"}.get(name, name)
+        writer.touch("s", "1", "000001", split=f"{name}/{name}")
+        index = SplitIndex.build(writer.root, split)
+        assert index.yaml_path(index.frame(0), "1").is_file()
+
+    def test_a_scenario_may_be_called_as_its_split(self, writer):
+        writer.touch("test", "1", "000001", split="test")
+        index = SplitIndex.build(writer.root, "test")
+        assert index.frame(0).scenario == "test"
+
+    def test_folders_that_are_named(self, writer):
+        writer.touch("s", "1", "000001", "000002", split="mine/val")
+        with pytest.raises(DatasetLayoutError, match=r"data\.splits\.val=mine"):
+            SplitIndex.build(writer.root, "val")
+        excluded = ["validate/s/1/000002"]
+        index = SplitIndex.build(writer.root, "val", exclude=excluded, folders={"val": "mine/val"})
+        assert len(index) == 1
+        assert index.yaml_path(index.frame(0), "1").is_file()
+
+    def test_names_that_are_no_text_or_no_number_are_left_out(self, writer, caplog):
+        writer.touch("s", "1", "000001")
+        writer.touch("s", "\u0661", "000001")  # a digit of another script
+        writer.touch("s", "2", "\u0661")
+        (writer.root / "validate" / "s" / "3").symlink_to("3")
+        os.makedirs(os.fsencode(writer.root / "validate") + b"/\xff/1")
+        index = SplitIndex.build(writer.root, "val")
+        assert (len(index), index.frame(0).agents) == (1, ("1",))
+        assert "not UTF-8" in caplog.text
+
+
+def test_the_recorded_split_indexes_and_every_file_reads(pytestconfig):
+    root = pytestconfig.rootpath.parent / "shared" / "real" / "opv2v_culver"
+    if not root.is_dir():
+        pytest.skip("the recorded split is not there")
+    index = SplitIndex.build(root, "test_culvercity")
+    agents = [(index.frame(i), agent) for i in range(len(index)) for agent in index.frame(i).agents]
+    assert len(agents) == 63
+    for ref, agent in agents:
+        assert read_agent(index.yaml_path(ref, agent)).rig.image_size == (600, 800)

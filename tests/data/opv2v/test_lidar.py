@@ -5,7 +5,8 @@ import pytest
 from pypcd4 import Encoding, PointCloud
 
 from coopmap.data.opv2v import CorruptFrameError, MissingFileError, read_agent
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.targets import SeenPoints
 
 

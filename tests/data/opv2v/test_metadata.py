@@ -130,7 +130,6 @@ def put(section, key, value):
     ("change", "message"),
     [
         (remove("lidar_pose"), "key 'lidar_pose' is missing"),
-        (remove("vehicles"), "key 'vehicles' is missing"),
         (remove("camera2"), "key 'camera2' is missing"),
         (lambda content: content["camera3"].pop("cords"), "key 'camera3.cords' is missing"),
         (put("camera1", "cords", [1, 2, 3]), "key 'camera1.cords' must hold finite numbers of shape"),

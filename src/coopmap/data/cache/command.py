@@ -9,7 +9,7 @@ from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.writing import Split, Written, fill
 from coopmap.data.depth_probe import check_depth
-from coopmap.data.opv2v import SPLIT_FOLDERS
+from coopmap.data.opv2v import SPLIT_FOLDERS, find_split_folder
 from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.splits import render_missing_town, split_source
 
@@ -29,7 +29,9 @@ def fill_cache(asked: CacheConfig, config: DataConfig) -> str:
     assert asked.cache_root is not None
     root = Path(asked.cache_root).expanduser()
     render_missing_town(config)
-    names = asked.splits or [name for name in SPLITS if (Path(config.root).expanduser() / SPLIT_FOLDERS[name]).is_dir()]
+    names = asked.splits or [
+        name for name in SPLITS if find_split_folder(Path(config.root).expanduser(), name, config.splits)
+    ]
     if not names:
         raise ConfigError(f"data.root={config.root}: none of the folders {', '.join(SPLIT_FOLDERS.values())} is there")
     splits = {}

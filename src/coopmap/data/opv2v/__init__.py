@@ -11,7 +11,7 @@ from coopmap.data.opv2v.errors import (
 )
 from coopmap.data.opv2v.exclusion import read_exclusions
 from coopmap.data.opv2v.images import read_image, read_images
-from coopmap.data.opv2v.index import SPLIT_FOLDERS, FrameRef, SplitIndex
+from coopmap.data.opv2v.index import SPLIT_FOLDERS, FrameRef, SplitIndex, find_split_folder
 from coopmap.data.opv2v.metadata import AgentMetadata, VehicleBoxes, read_agent
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "MissingFileError",
     "SplitIndex",
     "VehicleBoxes",
+    "find_split_folder",
     "read_agent",
     "read_exclusions",
     "read_image",

@@ -16,12 +16,14 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError, MissingFileError
+from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError
 from coopmap.data.opv2v.gray_depth import GRAY_REMEDY, GrayDepthError, is_gray, read_gray_png
 from coopmap.data.opv2v.images import check_size, decode_png
-from coopmap.data.opv2v.index import FrameRef, SplitIndex
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.opv2v.index import FrameRef, SplitIndex, find_split_folder
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
 from coopmap.data.opv2v.metadata import AgentMetadata, read_agent
+from coopmap.data.opv2v.npy import read_npy
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 from coopmap.geometry.se3_numpy import relative_pose, transform_points
 from coopmap.geometry.targets import SeenPoints
@@ -97,10 +99,12 @@ def select_depth_source(
     root = index.root if depth_root is None else Path(depth_root).expanduser()
     if not root.is_dir():
         raise DatasetLayoutError(root, "the depth root does not exist", "Correct data.depth_root, or leave it out")
+    # the second root may have another of the usual names for the split
+    folder = index.folder if (root / index.folder).is_dir() else find_split_folder(root, index.split) or ""
     sources: dict[str, DepthSource] = {
-        "npy": DenseDepth(index, root, "{frame}_camera{camera}_depth.npy", kind, max_depth_m),
-        "png": DenseDepth(index, root, "{frame}_depth{camera}.png", "z", max_depth_m),
-        "gray": DenseDepth(index, root, "{frame}_depth{camera}.png", "z", max_depth_m, is_gray=True),
+        "npy": DenseDepth(index, root, "{frame}_camera{camera}_depth.npy", kind, max_depth_m, folder),
+        "png": DenseDepth(index, root, "{frame}_depth{camera}.png", "z", max_depth_m, folder),
+        "gray": DenseDepth(index, root, "{frame}_depth{camera}.png", "z", max_depth_m, folder, is_gray=True),
         "lidar": LidarDepth(index, max_depth_m, merge_agents),
     }
     wanted = [source] if source != "auto" else ["png", "lidar"] if depth_root is None else ["npy", "png"]
@@ -128,6 +132,7 @@ class DenseDepth:
         pattern: file name in terms of ``frame`` and ``camera`` (OPV2V number).
         kind: ``z`` or ``ray``.
         max_depth_m: longer ranges count as unknown.
+        folder: of the split below ``root``; by default that of the dataset.
         is_gray: PNG files are 8-bit gray, whole meters, as OPV2V-H has them.
     """
 
@@ -136,6 +141,7 @@ class DenseDepth:
     pattern: str
     kind: str
     max_depth_m: float
+    folder: str = ""
     is_gray: bool = False
     is_dense = True
 
@@ -169,7 +175,8 @@ class DenseDepth:
 
     def path(self, ref: FrameRef, agent: str, camera: int) -> Path:
         """File of OPV2V camera number ``camera``."""
-        return self.root / self.index.relative_folder(ref, agent) / self.pattern.format(frame=ref.frame, camera=camera)
+        folder = Path(self.folder or self.index.folder, ref.scenario, agent)
+        return self.root / folder / self.pattern.format(frame=ref.frame, camera=camera)
 
     def stored(self, ref: FrameRef, agent: str, camera: int) -> np.ndarray:
         """What the file of a camera holds, whatever that means.
@@ -177,7 +184,7 @@ class DenseDepth:
         Raises:
             FrameError: if it is missing or damaged.
         """
-        read: Callable[[Path], np.ndarray] = _read_carla_png if self.is_png else _read_npy
+        read: Callable[[Path], np.ndarray] = read_npy if self.pattern.endswith(".npy") else _read_carla_png
         return (read_gray_png if self.is_gray else read)(self.path(ref, agent, camera))
 
     def _read_agent(self, ref: FrameRef, agent: str, rig: Rig) -> Float32[np.ndarray, "k h w"]:
@@ -284,18 +291,6 @@ def _length_of_rays(intrinsics: bytes, size: tuple[int, int]) -> Float32[np.ndar
         y = (np.arange(size[0]) + 0.5 - cy) / fy
         lengths.append(np.sqrt(1 + x * x + (y * y)[:, None]).astype(np.float32))
     return np.stack(lengths)
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        depth = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise MissingFileError(path, "no such depth file", "Complete the depth root, or use LiDAR") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise CorruptFrameError(path, f"not a readable .npy file ({error})", "Write the file again") from error
-    if not np.issubdtype(depth.dtype, np.floating):
-        raise CorruptFrameError(path, f"holds {depth.dtype}, expected meters as floats", "Write the file again")
-    return depth
 
 
 def _read_carla_png(path: Path) -> Float32[np.ndarray, "h w"]:

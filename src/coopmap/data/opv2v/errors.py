@@ -21,7 +21,16 @@ class DataError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}" + (f". {self.remedy}" if self.remedy else "")
+        text = f"{self.path}: {self.reason}" + (f". {self.remedy}" if self.remedy else "")
+        return printable(text)
+
+
+def printable(text: str) -> str:
+    """Text that any terminal and log takes: names that are not UTF-8 and control characters are escaped."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text
+    )
 
 
 class DatasetLayoutError(DataError):

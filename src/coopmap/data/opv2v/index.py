@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from coopmap.data.opv2v.errors import DatasetLayoutError
+from coopmap.data.opv2v.errors import DatasetLayoutError, printable
+
+log = logging.getLogger(__name__)
 
 SPLIT_FOLDERS = {"train": "train", "val": "validate", "test": "test", "test_culvercity": "test_culvercity"}
 """Folder of each split."""
 
-_AGENT = re.compile(r"-?\d+")
-_FRAME = re.compile(r"(\d+)\.yaml")
+OTHER_FOLDERS = {"test_culvercity": ("test_culver_city",)}
+"""Names in the dataset's archives that differ from its documentation."""
+
+_AGENT = re.compile(r"-?[0-9]+")
+_FRAME = re.compile(r"([0-9]+)\.yaml")
 _LAYOUT = "ROOT/{train,validate,test,test_culvercity}/SCENARIO/AGENT/FRAME.yaml"
 _SCAN_THREADS = 16  # the scan waits for directory reads, which matters on network storage
 
@@ -48,6 +54,7 @@ class SplitIndex:
         frame_scenario: index into ``scenarios``.
         agent_start: frame ``i`` has the entries ``agent_start[i] : agent_start[i + 1]`` of ``frame_agents``.
         frame_agents: indices into ``agents``.
+        folder: of the split below the root; by default that of :data:`SPLIT_FOLDERS`.
     """
 
     root: Path
@@ -58,10 +65,20 @@ class SplitIndex:
     frame_scenario: Int[np.ndarray, " f"]
     agent_start: Int[np.ndarray, " f+1"]
     frame_agents: Int[np.ndarray, " n"]
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.folder:
+            object.__setattr__(self, "folder", SPLIT_FOLDERS[self.split])
 
     @classmethod
     def build(
-        cls, root: Path | str, split: str, include_rsu: bool = False, exclude: Collection[str] = ()
+        cls,
+        root: Path | str,
+        split: str,
+        include_rsu: bool = False,
+        exclude: Collection[str] = (),
+        folders: Mapping[str, str] | None = None,
     ) -> SplitIndex:
         """Scan a split; opens no file.
 
@@ -70,14 +87,16 @@ class SplitIndex:
             split: a key of :data:`SPLIT_FOLDERS`.
             include_rsu: also count V2XSet's road-side units (negative agent ids).
             exclude: entries ``SPLIT_FOLDER/SCENARIO/AGENT/FRAME`` to treat as absent.
+            folders: folder of a split below the root, where it is none of the usual.
 
         Raises:
             ValueError: if ``split`` is unknown.
             DatasetLayoutError: if the root or split folder is missing, or holds no frame.
         """
         root = Path(root).expanduser()
-        folder = _split_folder(root, split)
-        found = agent_folders(root, split, include_rsu)
+        relative = split_folder(root, split, folders)
+        folder = root / relative
+        found = agent_folders(root, split, include_rsu, folders)
         with ThreadPoolExecutor(_SCAN_THREADS) as pool:
             frames = list(pool.map(lambda place: _frames(place[2]), found))
         if not any(map(len, frames)):
@@ -87,17 +106,24 @@ class SplitIndex:
                 f"Expected {_LAYOUT}" + ("" if include_rsu else " (negative AGENT ids count with include_rsu only)"),
             )
         if exclude:
+            heads = (f"{folder.name}/", f"{SPLIT_FOLDERS[split]}/")  # lists may have either name of the split
+            unwanted = {entry.removeprefix(head) for entry in exclude for head in heads if entry.startswith(head)}
             frames = [
-                names[[f"{folder.name}/{scenario}/{agent}/{name.decode()}" not in exclude for name in names]]
+                names[[f"{scenario}/{agent}/{name.decode()}" not in unwanted for name in names]]
                 for (scenario, agent, _), names in zip(found, frames, strict=True)
             ]
         if not any(map(len, frames)):
             raise DatasetLayoutError(folder, "every frame of the split is excluded", "Change data.exclude")
-        return cls._from_folders(root, split, found, frames)
+        return cls._from_folders(root, split, found, frames, relative)
 
     @classmethod
     def _from_folders(
-        cls, root: Path, split: str, found: list[tuple[str, str, Path]], frames: list[Shaped[np.ndarray, " _"]]
+        cls,
+        root: Path,
+        split: str,
+        found: list[tuple[str, str, Path]],
+        frames: list[Shaped[np.ndarray, " _"]],
+        relative: str,
     ) -> SplitIndex:
         """Sort the frames of agent folders, a row for each YAML file, by scenario, number and the order of agents."""
         scenarios, folder_scenario = np.unique([scenario for scenario, *_ in found], return_inverse=True)
@@ -119,6 +145,7 @@ class SplitIndex:
             frame_scenario=row_scenario[start],
             agent_start=np.append(start, np.int32(len(order))),
             frame_agents=folder_agent[folder][order].astype(np.int32),
+            folder=relative,
         )
 
     def __len__(self) -> int:
@@ -142,7 +169,7 @@ class SplitIndex:
 
     def relative_folder(self, ref: FrameRef, agent: str) -> Path:
         """Folder of an agent below the dataset root, and below a depth root."""
-        return Path(SPLIT_FOLDERS[ref.split], ref.scenario, agent)
+        return Path(self.folder, ref.scenario, agent)
 
     def yaml_path(self, ref: FrameRef, agent: str) -> Path:
         """Metadata of an agent in a frame."""
@@ -157,35 +184,63 @@ class SplitIndex:
         return self.root / self.relative_folder(ref, agent) / f"{ref.frame}.pcd"
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    """The split's folder, or an error that tells what is there instead."""
+def split_folder(root: Path, split: str, folders: Mapping[str, str] | None = None) -> str:
+    """The folder below the root that holds the scenarios of a split.
+
+    That of ``folders``, or one of the usual names; archives that unpack to ``test/test`` may stay so.
+
+    Raises:
+        ValueError: if ``split`` is unknown.
+        DatasetLayoutError: if the root or the folder is missing; tells what is there instead.
+    """
     if split not in SPLIT_FOLDERS:
         raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLIT_FOLDERS)}")
     if not root.is_dir():
         raise DatasetLayoutError(
             root, "the dataset root does not exist", f"Set data.root to a folder laid out as {_LAYOUT}"
         )
-    folder = root / SPLIT_FOLDERS[split]
-    if folder.is_dir():
-        return folder
+    if (found := find_split_folder(root, split, folders)) is not None:
+        return found
+    folder = root / (folders or {}).get(split, SPLIT_FOLDERS[split])
     present = [name for name in SPLIT_FOLDERS.values() if (root / name).is_dir()]
+    others = [name for name in _folders(root) if name not in present and not name.startswith(".")]
     if present:
         remedy = f"Present are: {', '.join(present)}. Unpack the missing part there"
     elif root.name in SPLIT_FOLDERS.values():
         remedy = f"data.root is itself a split folder; set it to {root.parent}"
     else:
         remedy = f"None of {', '.join(SPLIT_FOLDERS.values())} is in {root}; set data.root to the folder that has them"
+    if others and root.name not in SPLIT_FOLDERS.values():
+        remedy += f", or say which folder it is: data.splits.{split}={others[0]}"
     raise DatasetLayoutError(folder, f"no folder for split {split!r}", remedy)
 
 
-def agent_folders(root: Path, split: str, include_rsu: bool) -> list[tuple[str, str, Path]]:
+def find_split_folder(root: Path, split: str, folders: Mapping[str, str] | None = None) -> str | None:
+    """As :func:`split_folder`, ``None`` if there is none."""
+    names = (SPLIT_FOLDERS[split], *OTHER_FOLDERS.get(split, ()))
+    if folders and split in folders:
+        names = (folders[split],)
+    name = next((name for name in names if (root / name).is_dir()), None)
+    if name is None:
+        return None
+    scenarios = _scenarios(root / name)
+    if len(scenarios) == 1 and scenarios[0] in {Path(each).name for each in names}:
+        inner = root / name / scenarios[0]
+        if not any(_AGENT.fullmatch(folder) for folder in _folders(inner)):  # else it is a scenario of that name
+            return f"{name}/{scenarios[0]}"
+    return name
+
+
+def agent_folders(
+    root: Path, split: str, include_rsu: bool, folders: Mapping[str, str] | None = None
+) -> list[tuple[str, str, Path]]:
     """Scenario, agent and path of each agent folder of a split: scenarios by name, vehicles before road-side units.
 
     Raises:
         ValueError: if ``split`` is unknown.
         DatasetLayoutError: if the root or split folder is missing.
     """
-    folder = _split_folder(root, split)
+    folder = root / split_folder(root, split, folders)
     return [
         (scenario, agent, folder / scenario / agent)
         for scenario in _scenarios(folder)
@@ -198,8 +253,24 @@ def _scenarios(folder: Path) -> list[str]:
 
 
 def _folders(path: Path) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
+    """Names of folders in a folder; what cannot be listed or named is said and left out."""
+    try:
+        with os.scandir(path) as entries:
+            names = sorted(entry.name for entry in entries if _is_folder(entry))
+    except OSError as error:
+        log.warning("%s: cannot be listed (%s): left out", printable(str(path)), error.strerror)
+        return []
+    named = [name for name in names if name == name.encode("utf-8", "ignore").decode()]
+    for name in sorted(set(names) - set(named)):
+        log.warning("%s: its name is not UTF-8: left out; rename it", printable(str(path / name)))
+    return named
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 def _agents_by_number(scenario: Path, include_rsu: bool) -> list[str]:
@@ -209,6 +280,10 @@ def _agents_by_number(scenario: Path, include_rsu: bool) -> list[str]:
 
 
 def _frames(agent_folder: Path) -> Shaped[np.ndarray, " _"]:
-    with os.scandir(agent_folder) as entries:
-        names = [match.group(1) for entry in entries if (match := _FRAME.fullmatch(entry.name))]
+    try:
+        with os.scandir(agent_folder) as entries:
+            names = [match.group(1) for entry in entries if (match := _FRAME.fullmatch(entry.name))]
+    except OSError as error:
+        log.warning("%s: cannot be listed (%s): left out", agent_folder, error.strerror)
+        names = []
     return np.array(names, np.bytes_)

@@ -1,19 +1,14 @@
-"""LiDAR sweeps as sparse depth: read, project into the cameras, drop what the cameras cannot see."""
+"""LiDAR sweeps as sparse depth: projected into the cameras, without what the cameras cannot see."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
-from pypcd4 import Encoding, MetaData, PointCloud
 
-from coopmap.data.opv2v.errors import CorruptFrameError, MissingFileError
-from coopmap.geometry.carla import points_cv_from_ue
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.se3_numpy import invert
 from coopmap.geometry.targets import SeenPoints, nearest_per_pixel
@@ -31,67 +26,6 @@ _SECTORS_ENCLOSING = 6
 _RADIUS_SAMPLES = 5
 _NEARER_RELATIVE = 0.05
 _NEARER_ABSOLUTE_M = 0.3
-
-
-def read_sweep(path: Path) -> Float32[np.ndarray, "n 3"]:
-    """Points of a ``.pcd`` file (ASCII or binary) in the agent frame, OpenCV axes.
-
-    Raises:
-        MissingFileError: if there is no such file.
-        CorruptFrameError: if it cannot be parsed or holds fewer points than it announces.
-    """
-    remedy = "Copy or unpack the file again"
-    try:
-        points, announced = _read_pcd(path)
-    except FileNotFoundError:
-        raise MissingFileError(path, "no such file", "Unpack the missing part of the dataset") from None
-    except Exception as error:  # pypcd4 lets whatever its parsers meet pass through
-        raise CorruptFrameError(path, f"not a readable PCD file, perhaps cut off ({error})"[:300], remedy) from error
-    if len(points) != announced:
-        raise CorruptFrameError(
-            path, f"truncated: {len(points)} of the {announced} points announced in the header", remedy
-        )
-    finite = np.isfinite(points)
-    if not finite.all():
-        points = points[finite.all(axis=1)]
-    return points_cv_from_ue(points).astype(np.float32, copy=False)
-
-
-def _read_pcd(path: Path) -> tuple[Float32[np.ndarray, "n 3"], int]:
-    """Coordinates as stored, and the number of points that the header announces.
-
-    ASCII, OPV2V's format, is parsed by numpy itself: told to leave ``rgb`` out, it takes 0.6 of pypcd4's time.
-    """
-    header: list[str] = []
-    with path.open("rb") as file:
-        while len(header) < _MAX_HEADER_LINES and not (header and header[-1].startswith("DATA")):
-            header.append(file.readline().decode("utf-8").strip())
-    metadata = MetaData.parse_header(header)
-    if metadata.data is Encoding.ASCII:
-        if set(metadata.count) != {1}:
-            raise ValueError(f"COUNT {metadata.count}: expected one value per field")
-        columns = [metadata.fields.index(axis) for axis in "xyz"]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an empty file is told by its number of points
-            # by name: numpy takes blocks of a file that it opens itself, and lines of one that it is given
-            points = np.loadtxt(
-                path, np.float32, comments=None, skiprows=len(header), usecols=columns, ndmin=2, encoding="ascii"
-            )
-        if len(_last_line(path).split()) != len(metadata.fields):
-            raise ValueError("the last line is incomplete")
-        return points, metadata.points
-    cloud = PointCloud.from_path(path)
-    return cloud.numpy(("x", "y", "z")), cloud.metadata.points
-
-
-def _last_line(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _LONGEST_LINE))
-        return file.read().rstrip().rpartition(b"\n")[2]
-
-
-_MAX_HEADER_LINES = 32
-_LONGEST_LINE = 4096
 
 
 def sample_spacing(points: Float[np.ndarray, "n 3"]) -> float:

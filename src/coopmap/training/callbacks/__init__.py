@@ -8,6 +8,7 @@ from coopmap.training.callbacks.live import LivePictures
 from coopmap.training.callbacks.memory import Memory
 from coopmap.training.callbacks.model_facts import ModelFacts
 from coopmap.training.callbacks.progress import ProgressLines, RunProgressBar, progress_callback
+from coopmap.training.callbacks.skipped_files import SkippedFiles
 from coopmap.training.callbacks.stop_signal import LoaderError, NoSignals, StopOnSignal
 from coopmap.training.callbacks.timing import StepTiming
 
@@ -22,6 +23,7 @@ __all__ = [
     "NoSignals",
     "ProgressLines",
     "RunProgressBar",
+    "SkippedFiles",
     "StepTiming",
     "StopOnSignal",
     "ValidationHistory",

@@ -1,0 +1,78 @@
+"""Faults of a whole car or a whole split, found before a run begins by reading a few frames of each car."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Bool
+
+from coopmap.config.checks import ConfigError
+from coopmap.data.dataset import PanoramaDataset
+from coopmap.data.opv2v import FrameError, SplitIndex
+from coopmap.data.pose_table import PoseTable
+
+log = logging.getLogger(__name__)
+
+_THREADS = 8
+
+
+def unreadable_cars(dataset: PanoramaDataset) -> Bool[np.ndarray, " n"]:
+    """Rows of the index whose car, in its scenario, could be read in none of its first, middle and last frame.
+
+    Raises:
+        ConfigError: if these are most of the cars: a fault of the data as a whole.
+    """
+    index = dataset.index
+    frame_of = np.repeat(np.arange(len(index)), index.num_agents)
+    car_of = index.frame_scenario[frame_of].astype(np.int64) * len(index.agents) + index.frame_agents
+    readable = np.isfinite(dataset.poses.cords).all(axis=1)
+    cars = np.unique(car_of[readable])
+
+    def fault(car: int) -> FrameError | None:
+        rows = np.flatnonzero((car_of == car) & readable)
+        error = None
+        for row in dict.fromkeys(rows[[0, len(rows) // 2, -1]].tolist()):
+            frame = int(frame_of[row])
+            agent = index.agents[index.frame_agents[row]].decode()
+            try:
+                dataset.ready.read(frame, index.frame(frame), [agent])
+                return None
+            except FrameError as unreadable:
+                error = error or unreadable
+        return error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        faults = dict(zip(cars.tolist(), pool.map(fault, cars.tolist()), strict=True))
+    broken = {car: error for car, error in faults.items() if error is not None}
+    if 2 * len(broken) > len(cars):
+        raise ConfigError(
+            f"split {index.split!r}: {len(broken)} of {len(cars)} cars cannot be read, for instance "
+            f"{next(iter(broken.values()))}"
+        )
+    for car, error in broken.items():
+        scenario, agent = divmod(car, len(index.agents))
+        log.warning(
+            "%s: car %s of %s can never be read, its frames go on without it: %s",
+            index.split, index.agents[agent].decode(), index.scenarios[scenario].decode(), error,
+        )  # fmt: skip
+    return np.isin(car_of, list(broken)) if broken else np.zeros(len(car_of), bool)
+
+
+def why_no_frame(index: SplitIndex, poses: PoseTable, min_agents: int) -> str:
+    """What else there is to say of a split of which no frame can be used; empty if it is a matter of distance."""
+    if poses.skipped:
+        return f"; {len(poses.skipped)} metadata files cannot be read, for instance {poses.skipped[0]}"
+    if index.num_agents.max() >= min_agents:
+        return ""
+    for scenario, name in enumerate(index.scenarios):
+        frames = np.flatnonzero(index.frame_scenario == scenario)
+        first = {index.frame(int(frame)).agents[0]: index.frame(int(frame)).frame for frame in frames[::-1]}
+        if len(first) > 1:
+            (one, tick), (other, other_tick) = list(first.items())[:2]
+            return (
+                f"; frames never coincide: in {name.decode()} car {one} has {tick} and car {other} has {other_tick}; "
+                "files of one tick need one name"
+            )
+    return "; each scenario has one car only"

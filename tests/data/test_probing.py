@@ -1,0 +1,74 @@
+"""Cars that can never be read cost themselves; a fault of all of them ends a run before it begins."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from coopmap.config import ConfigError
+from coopmap.data import OPV2VDataModule, SampleRequest
+from coopmap.data.dataset import SkippedSample
+from coopmap.training.callbacks import SkippedFiles
+from coopmap.types import Sample
+
+
+def folders(root, split="train"):
+    return sorted(path for path in (root / split).glob("*/*") if path.is_dir())
+
+
+def test_a_car_without_cameras_costs_itself_and_not_its_frames(config_of, copied_town, caplog):
+    car = folders(copied_town)[0]
+    for image in car.glob("*_camera*.png"):
+        image.unlink()
+    module = OPV2VDataModule(config_of(root=str(copied_town), min_agents=2))
+    module.check()
+    dataset = module.dataset("train")
+    assert len(dataset)
+    assert f"car {car.name} of {car.parent.name} can never be read" in caplog.text
+    for number in range(len(dataset)):
+        sample = dataset[number]
+        assert isinstance(sample, Sample)
+        assert not sample.skipped
+        assert sample.meta.scenario != car.parent.name or car.name not in sample.meta.agents
+
+
+def test_a_fault_of_all_cars_is_one_line(config_of, copied_town):
+    for path in copied_town.glob("train/*/*/*.yaml"):
+        content = yaml.safe_load(path.read_text())
+        del content["camera2"], content["camera3"]
+        path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"cars cannot be read, for instance .*'camera2' is missing") as caught:
+        OPV2VDataModule(config_of(root=str(copied_town))).check()
+    assert "\n" not in str(caught.value)
+
+
+def test_agents_on_different_ticks(config_of, copied_town):
+    for number, folder in enumerate(folders(copied_town)):
+        for path in list(folder.iterdir()):
+            path.rename(folder / f"{int(path.name[:6]) + number:06d}{path.name[6:]}")
+    with pytest.raises(ConfigError, match=r"frames never coincide: in .* car \d+ has \d+ and car \d+ has \d+"):
+        OPV2VDataModule(config_of(root=str(copied_town), depth_root=None)).dataset("train")
+
+
+def test_a_damaged_file_costs_its_agent_or_another_frame_and_at_last_the_sample(config_of, copied_town):
+    dataset = OPV2VDataModule(config_of(root=str(copied_town))).dataset("train")
+    ref = dataset.index.frame(int(dataset.frames[0]))
+    for folder in folders(copied_town):
+        for image in folder.glob("*_camera1.png"):
+            image.write_bytes(image.read_bytes()[:200])
+    sample = dataset[SampleRequest(int(dataset.frames[0]), 2, seed=0)]
+    assert isinstance(sample, SkippedSample)
+    assert f"{ref.frame}_camera1.png" in sample.skipped[0]
+
+
+def test_the_list_at_the_end_of_an_epoch(caplog):
+    files = {"train": ["b.png: is truncated"], "val": ["a.yaml: is a folder"]}
+    module = SimpleNamespace(skipped_files=lambda: files)
+    trainer = SimpleNamespace(datamodule=module, world_size=1, is_global_zero=True, global_step=7)
+    callback = SkippedFiles()
+    with caplog.at_level(logging.WARNING):
+        callback.on_train_epoch_end(trainer, None)
+        callback.on_train_epoch_end(trainer, None)
+    assert caplog.text.count("2 files could not be read and were skipped up to step 7") == 1
+    assert "train: b.png: is truncated" in caplog.text
