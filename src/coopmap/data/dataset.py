@@ -307,8 +307,10 @@ def collate(samples: list[Sample | SkippedSample]) -> Batch | SkippedBatch:
     read = [sample for sample in samples if isinstance(sample, Sample)]
     if not read:
         return SkippedBatch(skipped)
-    for name in ("moving", "own_body"):  # not every file lists vehicles
-        if any(getattr(sample.target, name) is None for sample in read):
-            read = [replace(sample, target=replace(sample.target, **{name: None})) for sample in read]
+    # not every file lists vehicles
+    if any(sample.target.moving is None for sample in read):
+        read = [replace(sample, target=replace(sample.target, moving=None)) for sample in read]
+    if any(sample.target.own_body is None for sample in read):
+        read = [replace(sample, target=replace(sample.target, own_body=None)) for sample in read]
     batch = Batch.collate(read)
     return Batch(batch.observation, batch.target, batch.metas, skipped)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from coopmap.data.opv2v import FrameError, FrameRef, SplitIndex, VehicleBoxes, read_agent
-from coopmap.data.opv2v.lidar import read_sweep
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.data.vehicles import vehicles_around
 from coopmap.geometry.rig import Rig
 from coopmap.types import SampleMeta

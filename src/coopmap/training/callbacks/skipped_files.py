@@ -18,8 +18,8 @@ class SkippedFiles(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gather and log the list."""
-        skipped = getattr(trainer, "datamodule", None)
-        mine: dict[str, list[str]] = skipped.skipped_files() if hasattr(skipped, "skipped_files") else {}
+        data = getattr(trainer, "datamodule", None)
+        mine: dict[str, list[str]] = data.skipped_files() if data is not None and hasattr(data, "skipped_files") else {}
         everyone: list[dict[str, list[str]]] = [mine]
         if trainer.world_size > 1:
             everyone = [{} for _ in range(trainer.world_size)]
