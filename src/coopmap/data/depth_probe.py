@@ -20,7 +20,8 @@ from coopmap.data.opv2v import DatasetLayoutError, FrameError, SplitIndex, read_
 from coopmap.data.opv2v.depth import DenseDepth, z_to_range
 from coopmap.data.opv2v.gray_depth import GRAY_REMEDY, GrayDepthError
 from coopmap.data.opv2v.images import decode_png
-from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, read_sweep, sample_spacing, see
+from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.cameras import PinholeCamera, camera_rays
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 from coopmap.geometry.se3_numpy import rotate

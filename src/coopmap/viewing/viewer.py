@@ -115,8 +115,13 @@ class FrameViewer:
             if source not in agent.pose:
                 continue
             pose = agent.pose[source]
-            frame = {"position": pose[:3, 3], "wxyz": quaternion_wxyz(pose)}
-            self.server.scene.add_frame(f"/agents/{number}", axes_length=2.0, axes_radius=0.08, **frame)
+            self.server.scene.add_frame(
+                f"/agents/{number}",
+                axes_length=2.0,
+                axes_radius=0.08,
+                position=pose[:3, 3],
+                wxyz=quaternion_wxyz(pose),
+            )
             self.server.scene.add_label(f"/agents/{number}/name", agent.name, position=(0.0, -2.0, 0.0))
             if TRUE in agent.pose and source != TRUE:
                 ends = np.stack([pose[:3, 3], agent.pose[TRUE][:3, 3]])[None]
