@@ -134,8 +134,8 @@ def test_what_cannot_be_read_is_shown_quoted_so_that_it_can(
         ("train optim.lrr=3", "optim.lrr: no such key. Did you mean optim.lr?"),
         (
             "train data=twon",
-            "data=twon: no such choice; there are ablation_densified, four_camera, mosaic, panorama, streets, town. "
-            "Did you mean data=town?",
+            "data=twon: no such choice; there are ablation_densified, four_camera, market, mosaic, panorama, streets, "
+            "town. Did you mean data=town?",
         ),
     ],
 )

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from coopmap.data.datamodule import prepare_worker
+from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.memory import keep_freed_memory
 
 
@@ -35,8 +35,11 @@ def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
 def test_loader_processes_do(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
-    monkeypatch.setattr("coopmap.data.datamodule.threadpool_limits", lambda limit: None)
-    monkeypatch.setattr("coopmap.data.datamodule.torch.set_num_threads", lambda number: None)
-    monkeypatch.setattr("coopmap.data.datamodule.signal.signal", lambda number, handler: None)
+    room = "coopmap.data.loader_processes"
+    monkeypatch.setattr(f"{room}.threadpool_limits", lambda limit: None)
+    monkeypatch.setattr(f"{room}.torch.set_num_threads", lambda number: None)
+    monkeypatch.setattr(f"{room}.signal.signal", lambda number, handler: None)
+    monkeypatch.setattr(f"{room}.signal.pthread_sigmask", lambda how, mask: None)
+    monkeypatch.setattr(f"{room}.threading.Thread.start", lambda thread: None)
     prepare_worker(0)
     assert library.options

@@ -224,7 +224,7 @@ def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
         (["experiment=four_camera_rig"], "agents with calibrated rigs"),
         (["experiment=mosaic_posefix"], "the four cameras of a car side by side"),
         (["experiment=cyl_panorama_aware"], "360-degree panoramas"),
-        (["experiment=cyl_posefix"], "expects 360-degree panoramas, which it was trained on"),
+        (["preset=town"], "expects 360-degree panoramas, which it was trained on"),
         (["model=mapanything_matching", "data.panorama.height=256", "data.panorama.width=1024"], "patches of 8"),
     ],
 )
@@ -243,7 +243,7 @@ def test_panoramas_given_to_a_model_of_single_cameras_are_refused():
 def test_released_weights_take_photographs():
     asked = InferConfig(weights="facebook/map-anything", images="/nowhere", output="b")
     with pytest.raises(ConfigError, match="there is no such folder"):
-        read_views(asked, load_config(["machine=laptop"]))
+        read_views(asked, load_config(["machine=laptop", "preset=town"]))
 
 
 @pytest.mark.parametrize(

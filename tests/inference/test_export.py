@@ -107,7 +107,7 @@ def test_photographs_become_cameras_with_the_recovered_intrinsics(
     checkpoint: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    own = (f"run={checkpoint.parents[1]}", f"images={folder}", f"output={output}", "size=84", "edges=false")
+    own = (f"run={checkpoint.parents[1]}", f"images={folder}", f"output={output}", "size=84", "edges=false", "data.layout=cameras")
     monkeypatch.setattr(sys, "argv", ["infer", *own, "export=[tum,colmap]", "max_points=100"])
     program.main()
     assert f"written to {output}/colmap" in capsys.readouterr().out
@@ -173,7 +173,7 @@ def test_a_file_name_with_white_space_is_refused_for_colmap(
     checkpoint: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "2.png").rename(folder / "2 b.png")
-    own = (f"run={checkpoint.parents[1]}", f"images={folder}", f"output={tmp_path / 'out'}", "size=84")
+    own = (f"run={checkpoint.parents[1]}", f"images={folder}", f"output={tmp_path / 'out'}", "size=84", "data.layout=cameras")
     monkeypatch.setattr(sys, "argv", ["infer", *own, "export=[colmap]"])
     with pytest.raises(SystemExit):
         program.main()

@@ -394,7 +394,7 @@ CARRIED = {
 """Keys that ``config.json`` says, or that are refused unless upstream has the same value."""
 OTHER_PARTS = {"encoder": {"stem", "circular"}, "heads": {"circular"}, "inputs": {"rig"}}
 WITHOUT_INFLUENCE = {"heads": {"initial_scale_m"}}  # the start of a weight
-WHOLE = {"fusion", "matching", "rig_constraint", "view_embedding", "pose_correction", "pose_update"}
+WHOLE = {"fusion", "ground_range", "matching", "rig_constraint", "view_embedding", "pose_correction", "pose_update"}
 WHOLE |= {"spherical_encoding", "plucker", "pose_from"}
 NEITHER = {"name", "checkpointing", "initialization", "weights", "weights_only_submodules", "compile"}
 

@@ -65,7 +65,7 @@ def test_auto_continues_on_another_number_of_devices(config: Config) -> None:
     fewer = replace(config, resume="auto", trainer=replace(config.trainer, devices=7))
     settled, found = open_run(fewer)
     assert (found.path, settled.trainer.devices) == (run.path, 7)
-    assert open_run(replace(fewer, trainer=replace(fewer.trainer, precision="bf16-mixed")))[1].resume_from is None
+    assert open_run(replace(fewer, trainer=replace(fewer.trainer, precision="16-mixed")))[1].resume_from is None
 
 
 def test_auto_starts_anew_when_there_is_nothing(config: Config) -> None:

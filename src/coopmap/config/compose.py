@@ -127,7 +127,7 @@ def default_preset(machine: str, chosen: Mapping[str, str]) -> str:
     own_model = chosen.get("model", "mapanything_tiny") != "mapanything_tiny"
     if machine != "laptop" or own_data or own_model:
         return "none"
-    leaves_it = chosen.keys() & (set(config_groups()) - BESIDE_THE_DEMO)
+    leaves_it = chosen.keys() & ({"data.layout", *config_groups()} - BESIDE_THE_DEMO)
     on_main_road = not leaves_it and chosen.get("experiment", MAIN_ROAD[0]) in MAIN_ROAD
     return "demo" if on_main_road and chosen.get("data", DEMO_DATA) == DEMO_DATA else "town"
 

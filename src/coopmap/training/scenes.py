@@ -16,8 +16,8 @@ from coopmap.geometry.edges import flying_pixels
 from coopmap.geometry.rig import SLOTS, Rig
 from coopmap.geometry.se3_numpy import invert
 from coopmap.metrics import agent_poses, predicted_pose
-from coopmap.metrics.agents import views_per_agent
 from coopmap.types import Observation, Prediction, SampleMeta, Target
+from coopmap.types.agents import views_per_agent
 from coopmap.viz.scene import GPS, PRED, TRUE, Scene, SceneAgent, SceneBoxes, SceneView
 
 Record = TypeVar("Record", Prediction, Observation, Target)

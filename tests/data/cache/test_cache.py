@@ -18,7 +18,7 @@ from coopmap.data import OPV2VDataModule, SampleRequest, build_split
 from coopmap.data.cache import shards
 from coopmap.data.cache.command import fill_cache
 from coopmap.data.cache.shards import plan
-from coopmap.data.opv2v import CorruptFrameError
+from coopmap.data.opv2v import CorruptFrameError, DatasetLayoutError
 from coopmap.data.vehicles import VehiclePixels
 
 ConfigOf = Callable[..., DataConfig]
@@ -185,7 +185,6 @@ def test_loader_processes_read_the_cache(cached, config_of):
         ({"layout": "cameras"}, "data.layout=panorama"),
         ({"layout": "mosaic"}, "data.layout=panorama"),
         ({"depth": DepthConfig(max_m=100.0)}, "data.depth.max_m=200.0"),
-        ({"depth": DepthConfig(kind="ray")}, "data.depth.kind=z"),
         ({"depth_root": None}, "data.depth.source=DenseDepth"),
     ],
 )
@@ -196,6 +195,15 @@ def test_a_cache_made_with_other_settings_is_refused(cached, config_of, changes,
         build_split(other, "val")
     with pytest.raises(ConfigError, match=key):
         fill_cache(CacheConfig(cache_root=config.cache_root, workers=1), other)
+
+
+def test_a_cache_of_another_kind_of_depth_is_refused_and_a_wrong_kind_makes_none(cached, config_of):
+    _, config = cached()
+    wrong = config_of(depth=DepthConfig(kind="ray"), cache_root=config.cache_root)
+    with pytest.raises(ConfigError, match=r"data\.depth\.kind=z"):
+        build_split(wrong, "val")
+    with pytest.raises(DatasetLayoutError, match=r"depth along the optical axis \(z\)"):
+        fill_cache(CacheConfig(cache_root=config.cache_root, workers=1), wrong)
 
 
 def test_a_mosaic_of_another_size_is_refused_and_the_size_of_panoramas_is_nothing_to_it(cached, config_of):
