@@ -154,7 +154,7 @@ BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
         ("a: !!python/object/apply:os.system ['touch ran']", "no YAML"),
         ("a: [1", "no YAML"),
         ("- 1", "no mapping"),
-        ("", "no mapping"),
+        ("", "is empty"),
         ("a: " + "9" * 5000, "no YAML"),
     ],
 )

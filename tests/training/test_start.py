@@ -80,7 +80,7 @@ HEADS = "dense_head, pose_head, scale_head"
 @pytest.mark.parametrize(
     ("overrides", "lines"),
     [
-        ([], ["mapanything_tiny starts from random weights"]),
+        ([], ["mapanything_matching starts from random weights"]),
         (["model.weights=a.pth", LORA], ["starting from the weights a.pth"]),
         (
             [V1, "model.weights=a.pth", "model.weights_only_submodules=[encoder]"],
@@ -126,9 +126,9 @@ def test_released_models_are_large(model: str, capsys: pytest.CaptureFixture[str
 
 def test_a_large_model_on_a_cpu_has_to_be_chosen() -> None:
     own = ["data.root=/data/opv2v"]
-    with pytest.raises(ConfigError, match="preset=town trains the tiny model, on your data too"):
+    with pytest.raises(ConfigError, match="preset=demo trains a small model, on your data too"):
         check_start(load_config(own), own)
-    for meant in (["model=mapanything_v1"], ["preset=town"], ["model.weights=a.pth"], ["model.encoder.depth=1"]):
+    for meant in (["model=mapanything_v1"], ["preset=town"], ["preset=demo"], ["model.weights=a.pth"], ["model.encoder.depth=1"]):
         check_start(load_config([*own, *meant]), [*own, *meant])
     check_start(load_config(own), [])  # from Python
 
