@@ -107,8 +107,9 @@ def test_photographs_become_cameras_with_the_recovered_intrinsics(
     checkpoint: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    own = (f"run={checkpoint.parents[1]}", f"images={folder}", f"output={output}", "size=84", "edges=false", "data.layout=cameras")
-    monkeypatch.setattr(sys, "argv", ["infer", *own, "export=[tum,colmap]", "max_points=100"])
+    own = (f"run={checkpoint.parents[1]}", f"images={folder}", f"output={output}", "data.layout=cameras")
+    small = ("size=84", "edges=false", "max_points=100")
+    monkeypatch.setattr(sys, "argv", ["infer", *own, *small, "export=[tum,colmap]"])
     program.main()
     assert f"written to {output}/colmap" in capsys.readouterr().out
     cameras = json.loads((output / "cameras.json").read_text())["views"]
@@ -173,8 +174,8 @@ def test_a_file_name_with_white_space_is_refused_for_colmap(
     checkpoint: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "2.png").rename(folder / "2 b.png")
-    own = (f"run={checkpoint.parents[1]}", f"images={folder}", f"output={tmp_path / 'out'}", "size=84", "data.layout=cameras")
-    monkeypatch.setattr(sys, "argv", ["infer", *own, "export=[colmap]"])
+    own = (f"run={checkpoint.parents[1]}", f"images={folder}", f"output={tmp_path / 'out'}", "data.layout=cameras")
+    monkeypatch.setattr(sys, "argv", ["infer", *own, "size=84", "export=[colmap]"])
     with pytest.raises(SystemExit):
         program.main()
     assert "'2 b.png' has white space" in capsys.readouterr().err

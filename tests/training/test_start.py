@@ -128,7 +128,8 @@ def test_a_large_model_on_a_cpu_has_to_be_chosen() -> None:
     own = ["data.root=/data/opv2v"]
     with pytest.raises(ConfigError, match="preset=demo trains a small model, on your data too"):
         check_start(load_config(own), own)
-    for meant in (["model=mapanything_v1"], ["preset=town"], ["preset=demo"], ["model.weights=a.pth"], ["model.encoder.depth=1"]):
+    presets = ["preset=town"], ["preset=demo"]
+    for meant in (*presets, ["model=mapanything_v1"], ["model.weights=a.pth"], ["model.encoder.depth=1"]):
         check_start(load_config([*own, *meant]), [*own, *meant])
     check_start(load_config(own), [])  # from Python
 

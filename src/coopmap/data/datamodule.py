@@ -139,9 +139,7 @@ class OPV2VDataModule(L.LightningDataModule):
         """The dataset of a split, built once."""
         if split not in self._datasets:
             self.config = with_usable_cache(self.config)
-            dataset = build_split(
-                self.config, split, self.seed, self.task, self.priors, probe=self._probes
-            )
+            dataset = build_split(self.config, split, self.seed, self.task, self.priors, probe=self._probes)
             self._budgets[split] = BadFrameBudget(split, len(dataset.index), self.config.bad_frame_budget)
             self._budgets[split].report(dataset.poses.skipped)
             self._datasets[split] = dataset
