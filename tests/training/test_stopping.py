@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from coopmap import load_config
 from coopmap.cli.errors import user_errors_end_quietly
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.runs.metrics_file import read_metrics
-from coopmap.runs.signals import Stopped
+from coopmap.runs.signals import SIGNALS, Stopped
 from coopmap.train import train, train_command
 from coopmap.training.callbacks import LoaderError
 from coopmap.training.run import TrainingResult
@@ -42,6 +42,17 @@ class Event(L.Callback):
             self.action()
 
 
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Tests that a shell started in the background ignore Ctrl-C from the start, and so would the runs in them."""
+    numbers = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def signals(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
@@ -59,7 +70,10 @@ def assert_same_run(path: Path, straight: TrainingResult) -> None:
     entries = [content["callbacks"]["ValidationHistory"]["entries"] for content in (ours, theirs)]
     assert entries[0] == entries[1]
     logs = [
-        [{name: value for name, value in row.items() if not name.startswith(("time/", "memory/"))} for row in read_metrics(file)]
+        [
+            {name: value for name, value in row.items() if not name.startswith(("time/", "memory/"))}
+            for row in read_metrics(file)
+        ]
         for file in (path / "metrics.csv", straight.run.path / "metrics.csv")
     ]
     assert logs[0] == logs[1]
