@@ -3,6 +3,7 @@
 import errno
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from coopmap.runs.metrics_file import read_metrics
 from coopmap.runs.signals import SIGNALS, Stopped
 from coopmap.train import train, train_command
 from coopmap.training.callbacks import LoaderError
+from coopmap.training.callbacks.stop_signal import explained, is_loader_failure
 from coopmap.training.run import TrainingResult
 
 Overrides = Callable[..., list[str]]
@@ -141,6 +143,24 @@ def test_a_killed_loader_process_is_named_and_the_step_saved(overrides: Override
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.csv") if "train/loss" in row]
     checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert checkpoint["global_step"] == len(rows) >= 2
+
+
+def connect(path: Path) -> None:
+    multiprocessing.connection.Client(str(path))
+
+
+@pytest.mark.parametrize(("read", "is_failure"), [(connect, True), (Path.read_bytes, False)])
+def test_a_lost_connection_to_a_loader_is_told_from_a_missing_file(
+    read: Callable[[Path], Any], is_failure: bool, tmp_path: Path
+) -> None:
+    class Reader(torch.utils.data.Dataset):
+        def __getitem__(self, index: int) -> Any:
+            return read(tmp_path / "nothing")
+
+    with pytest.raises(FileNotFoundError) as caught:
+        next(iter(torch.utils.data.DataLoader(Reader(), sampler=[0])))
+    assert is_loader_failure(caught.value) is is_failure
+    assert explained(str(caught.value)).startswith("DataLoader worker ended unexpectedly ([Errno 2]")
 
 
 def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(
