@@ -69,8 +69,9 @@ def test_a_moved_run_keeps_its_best_and_does_what_it_records(
     train(load_config(["machine=laptop", f"resume={copied}"]), chosen, [rates])
     assert (copied / "checkpoints" / "best.ckpt").read_bytes() == best
     assert open_checkpoint(copied / "checkpoints" / "last.ckpt").step == 12
-    assert {group["initial_lr"] for group in rates.groups} == {5.0}
-    assert all(0.05 < group["lr"] < 5.0 for group in rates.groups)
+    head = RunFolder(copied).read_config().optim.lr_of["dense_head"]  # recorded, and not asked to change
+    assert {group["initial_lr"] for group in rates.groups} == {5.0, head}
+    assert all(0.01 < group["lr"] / group["initial_lr"] < 1 for group in rates.groups)
     assert {group["weight_decay"] for group in rates.groups} == {0.0, 0.3}
     assert {tuple(group["betas"]) for group in rates.groups} == {(0.5, 0.6)}
     stored = RunFolder(copied).read_config()

@@ -3,12 +3,13 @@
 import errno
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from coopmap import load_config
 from coopmap.cli.errors import user_errors_end_quietly
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.runs.metrics_file import read_metrics
-from coopmap.runs.signals import Stopped
+from coopmap.runs.signals import SIGNALS, Stopped
 from coopmap.train import train, train_command
 from coopmap.training.callbacks import LoaderError
+from coopmap.training.callbacks.stop_signal import explained, is_loader_failure
 from coopmap.training.run import TrainingResult
 
 Overrides = Callable[..., list[str]]
@@ -40,6 +42,17 @@ class Event(L.Callback):
         if not self.done and trainer.global_step == self.step and trainer.state.fn == self.fn:
             self.done = True
             self.action()
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Tests that a shell started in the background ignore Ctrl-C from the start, and so would the runs in them."""
+    numbers = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def signals(number: signal.Signals) -> Callable[[], None]:
@@ -59,7 +72,10 @@ def assert_same_run(path: Path, straight: TrainingResult) -> None:
     entries = [content["callbacks"]["ValidationHistory"]["entries"] for content in (ours, theirs)]
     assert entries[0] == entries[1]
     logs = [
-        [{name: value for name, value in row.items() if not name.startswith(("time/", "memory/"))} for row in read_metrics(file)]
+        [
+            {name: value for name, value in row.items() if not name.startswith(("time/", "memory/"))}
+            for row in read_metrics(file)
+        ]
         for file in (path / "metrics.csv", straight.run.path / "metrics.csv")
     ]
     assert logs[0] == logs[1]
@@ -127,6 +143,24 @@ def test_a_killed_loader_process_is_named_and_the_step_saved(overrides: Override
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.csv") if "train/loss" in row]
     checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert checkpoint["global_step"] == len(rows) >= 2
+
+
+def connect(path: Path) -> None:
+    multiprocessing.connection.Client(str(path))
+
+
+@pytest.mark.parametrize(("read", "is_failure"), [(connect, True), (Path.read_bytes, False)])
+def test_a_lost_connection_to_a_loader_is_told_from_a_missing_file(
+    read: Callable[[Path], Any], is_failure: bool, tmp_path: Path
+) -> None:
+    class Reader(torch.utils.data.Dataset):
+        def __getitem__(self, index: int) -> Any:
+            return read(tmp_path / "nothing")
+
+    with pytest.raises(FileNotFoundError) as caught:
+        next(iter(torch.utils.data.DataLoader(Reader(), sampler=[0])))
+    assert is_loader_failure(caught.value) is is_failure
+    assert explained(str(caught.value)).startswith("DataLoader worker ended unexpectedly ([Errno 2]")
 
 
 def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(

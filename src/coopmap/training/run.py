@@ -107,7 +107,7 @@ def ranks_end_together(trainer: L.Trainer) -> Iterator[None]:
             except subprocess.TimeoutExpired:
                 child.kill()
         if is_loader_failure(error) and not isinstance(error, LoaderError):
-            raise LoaderError(explained(str(error))) from None
+            raise LoaderError(explained(str(error) or type(error).__name__)) from None
         raise
     finally:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

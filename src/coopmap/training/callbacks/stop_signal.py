@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import traceback
 from types import FrameType
 from typing import Any
 
@@ -106,7 +107,7 @@ class StopOnSignal(L.Callback):
         _stop_observing_children()
         if isinstance(exception, Stopped | LoaderError) or not is_loader_failure(exception):
             return
-        self._loader_error = self._loader_error or str(exception)
+        self._loader_error = self._loader_error or str(exception) or type(exception).__name__
         if self._is_fetching or (self._is_measuring and not self._has_agreed):
             self._agree()
             exception.at_step_boundary = True  # type: ignore[attr-defined]
@@ -173,12 +174,26 @@ class StopOnSignal(L.Callback):
 
 def is_loader_failure(exception: BaseException) -> bool:
     """Whether a loader process was killed or had no memory left."""
-    return isinstance(exception, MemoryError | RuntimeError) and LOADER_DIED in str(exception)
+    if isinstance(exception, MemoryError | RuntimeError):
+        return LOADER_DIED in str(exception)
+    return _is_broken_connection(exception)
+
+
+def _is_broken_connection(exception: BaseException) -> bool:
+    """Whether a batch's memory could not be had from the process that made it, before its death was noticed."""
+    if not isinstance(exception, ConnectionError | EOFError | FileNotFoundError):
+        return False
+    frames = list(traceback.walk_tb(exception.__traceback__))
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in frames]
+    # What a loader process raises itself, about a file say, is raised again elsewhere.
+    return bool(modules) and modules[-1].startswith("multiprocessing.") and "torch.utils.data.dataloader" in modules
 
 
 def explained(message: str) -> str:
     """A death of a loader process in one line."""
     line = message.strip().splitlines()[0].rstrip(". ")
+    if LOADER_DIED not in line:
+        line = f"{LOADER_DIED} ended unexpectedly ({line})"
     return (
         f"{line}: out of memory? Fewer data.num_workers need less (the kernel's log, dmesg, names what it killed); "
         "the last step is saved, and the same command with resume=auto continues"
