@@ -163,6 +163,18 @@ def test_a_lost_connection_to_a_loader_is_told_from_a_missing_file(
     assert explained(str(caught.value)).startswith("DataLoader worker ended unexpectedly ([Errno 2]")
 
 
+@pytest.mark.parametrize(
+    ("error", "is_failure"),
+    [
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), True),
+        (MemoryError("Caught MemoryError in DataLoader worker process 0.\nOriginal Traceback ..."), True),
+        (RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback ..."), False),
+    ],
+)
+def test_what_a_living_loader_raises_is_no_death_of_it(error: Exception, is_failure: bool) -> None:
+    assert is_loader_failure(error) is is_failure
+
+
 def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(
     overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,8 +174,10 @@ class StopOnSignal(L.Callback):
 
 def is_loader_failure(exception: BaseException) -> bool:
     """Whether a loader process was killed or had no memory left."""
-    if isinstance(exception, MemoryError | RuntimeError):
+    if isinstance(exception, MemoryError):
         return LOADER_DIED in str(exception)
+    if isinstance(exception, RuntimeError):  # what a living process raises begins with "Caught RuntimeError in"
+        return str(exception).startswith(LOADER_DIED)
     return _is_broken_connection(exception)
 
 
