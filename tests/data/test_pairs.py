@@ -225,7 +225,8 @@ def test_errors_name_the_key(make, message):
 
 
 def test_settings_come_from_the_command_line_and_back_from_a_stored_run():
-    overrides = ["machine=laptop", "data.sampling.agents={2: 0.25, 3: 0.75}", "data.sampling.curriculum.over_steps=5"]
+    overrides = ["machine=laptop", "data.min_agents=2", "data.sampling.agents={2: 0.25, 3: 0.75}"]
+    overrides = [*overrides, "data.sampling.curriculum.over_steps=5"]
     config = load_config([*overrides, "data.sampling.curriculum.distance_m=[20,60]"])
     assert config.data.sampling.agents == {2: 0.25, 3: 0.75}
     assert config.data.sampling.curriculum == CurriculumConfig(distance_m=[20.0, 60.0], over_steps=5)
