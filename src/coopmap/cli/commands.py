@@ -356,7 +356,7 @@ COMMANDS = (
         "coopmap.synth:synth_command",
         "coopmap.config.synth:TownConfig",
         examples=(
-            ("synth root=data/town depth_root=data/town_depth", "the town of the demo"),
+            ("synth root=data/town depth_root=data/town_depth", "the town of preset=town"),
             ("synth scenarios.train=100 image_scale=0.5 seed=3", "larger, another town"),
             ("synth towns=per_scenario root=streets depth_root=depth", "a street per scenario"),
         ),
