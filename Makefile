@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= auto
+# Packages are installed without bytecode: what a first process compiles, the next ones find.
+unexport PYTHONDONTWRITEBYTECODE
 # Workers take neighboring tests, which share a module's fixtures, and from one another what is left at the end.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
