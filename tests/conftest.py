@@ -4,6 +4,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import settings
 
 from coopmap.config.synth import TownConfig, tiny_town
 
-settings.register_profile("coopmap", deadline=None, max_examples=40, derandomize=True)
+settings.register_profile("coopmap", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("coopmap")
 # Small tensors: on a busy machine, waiting for a second thread costs more than it gives.
 THREADS = os.environ.get("COOPMAP_TEST_THREADS", "1")
@@ -95,6 +96,19 @@ def narrow_encoders() -> Iterator[None]:
         narrow = functools.partial(mapanything.DenseEncoder, hidden_dims=(24, 32, 48))
         patch.setattr(mapanything, "DenseEncoder", narrow)
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by Playwright; of a module, since Playwright's event loop stays in the way of others."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

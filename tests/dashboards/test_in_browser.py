@@ -1,6 +1,5 @@
 """The dashboard and the listing of reports in a real browser: curves, linked zoom, no request, no complaint."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,18 +12,6 @@ from coopmap.runs.reader import read_run
 from coopmap.serving.server import build_server
 
 from .conftest import ODD, MakeRun
-
-playwright = pytest.importorskip("playwright.sync_api")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=BROWSER)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

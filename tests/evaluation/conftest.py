@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from coopmap import load_config
 from coopmap.config.synth import ScenarioCounts, tiny_town
 from coopmap.synthetic import render_town
-from coopmap.training.assembly import build_module
+
+from ..untrained import write_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -34,14 +34,7 @@ def make_checkpoint(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -
     """Writes the checkpoint of an untrained model, as a run of so configured would have it."""
 
     def make(*overrides: str) -> Path:
-        torch.manual_seed(0)
-        module = build_module(load_config([*tiny, *overrides]))
-        file = tmp_path_factory.mktemp("run") / "checkpoints" / "best.ckpt"
-        file.parent.mkdir()
-        content = {"state_dict": module.state_dict(), "global_step": 3}
-        module.on_save_checkpoint(content)
-        torch.save(content, file)
-        return file
+        return write_checkpoint(tmp_path_factory.mktemp("run"), load_config([*tiny, *overrides]))
 
     return make
 

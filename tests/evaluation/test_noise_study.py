@@ -6,7 +6,6 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-import torch
 
 from coopmap import bench, load_config
 from coopmap.cli.arguments import options_of, read
@@ -21,7 +20,8 @@ from coopmap.report.numbers import DASH
 from coopmap.report.pages import render
 from coopmap.runs.groups import Group
 from coopmap.runs.reader import Run
-from coopmap.training.assembly import build_module
+
+from ..untrained import write_checkpoint
 
 MakeRun = Callable[..., Path]
 
@@ -33,13 +33,7 @@ def make_run(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> MakeR
 
     def make(name: str, *overrides: str) -> Path:
         config = load_config([*tiny, *overrides])
-        torch.manual_seed(config.seed)
-        module = build_module(config)
-        checkpoints = runs / name / "checkpoints"
-        checkpoints.mkdir(parents=True)
-        content = {"state_dict": module.state_dict(), "global_step": 3}
-        module.on_save_checkpoint(content)
-        torch.save(content, checkpoints / "best.ckpt")
+        write_checkpoint(runs / name, config)
         (runs / name / "config.yaml").write_text(to_yaml(config))
         (runs / name / "metrics.csv").write_text("step\n")
         return runs / name

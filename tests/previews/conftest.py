@@ -46,7 +46,7 @@ def read_page(file: Path) -> Page:
     return Page(file, text, views)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config_of(town: TownConfig, tiny_model: tuple[str, ...]) -> Callable[..., Config]:
     """Configuration on the tiny town, with further overrides."""
 
@@ -56,6 +56,13 @@ def config_of(town: TownConfig, tiny_model: tuple[str, ...]) -> Callable[..., Co
         return load_config([*tiny_model, *roots, *size, *overrides])
 
     return make
+
+
+@pytest.fixture(scope="module")
+def written(config_of: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page as it is by default; read only."""
+    options = PreviewConfig(output=str(tmp_path_factory.mktemp("look")))
+    return read_page(write_previews(options, config_of()))
 
 
 @pytest.fixture

@@ -1,32 +1,18 @@
 """The page in a real browser: it draws, zooms everywhere at once, and says under the pointer what the target says."""
 
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-
-
 SCREEN_PIXEL = 0.02
 """Share of a panel's height; the browser rounds the pointer's place."""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=BROWSER)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def opened(browser, preview) -> Iterator:
+def opened(browser, written) -> Iterator:
     """A page of the tiny town as written and as shown; what the browser complains about or asks for fails the test."""
-    written, complaints, requests = preview(), [], []
+    complaints, requests = [], []
     shown = browser.new_page(viewport={"width": 1400, "height": 1000})
     shown.on("console", lambda message: complaints.append(message.text))
     shown.on("pageerror", lambda error: complaints.append(str(error)))
@@ -132,16 +118,14 @@ def test_plain_scrolling_moves_the_page(opened):
     assert transforms(shown)[0] == [1, 0, 0]
 
 
-def test_the_page_fits_a_phone(browser, preview):
-    written = preview()
+def test_the_page_fits_a_phone(browser, written):
     shown = browser.new_page(viewport={"width": 390, "height": 844})
     shown.goto(written.file.as_uri())
     assert shown.evaluate("document.documentElement.scrollWidth") == 390
     shown.close()
 
 
-def test_two_fingers_zoom_all_panels_and_a_tap_says_what_it_is_on(browser, preview):
-    written = preview()
+def test_two_fingers_zoom_all_panels_and_a_tap_says_what_it_is_on(browser, written):
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
     shown = context.new_page()
     shown.goto(written.file.as_uri())

@@ -60,8 +60,8 @@ def pictures(page):
             yield cv2.imdecode(np.frombuffer(base64.b64decode(attributes["src"].split(",")[1]), np.uint8), -1).shape
 
 
-def test_a_page_shows_every_agent_and_fetches_nothing(preview, config_of):
-    page = preview()
+def test_a_page_shows_every_agent_and_fetches_nothing(written, config_of):
+    page = written
     sample = all_agents(dataset_of(config_of()))
     assert len(sample.meta.agents) >= 2
     for number, agent in enumerate(sample.meta.agents):
@@ -95,8 +95,8 @@ def test_numbers_are_those_of_the_target(preview, config_of, depth):
     assert "2 mm" in page.text
 
 
-def test_the_header_says_where_the_agents_are(preview, config_of):
-    page, dataset = preview(), dataset_of(config_of())
+def test_the_header_says_where_the_agents_are(written, config_of):
+    page, dataset = written, dataset_of(config_of())
     sample = all_agents(dataset)
     reference, other = sample.target.pose[0].double(), sample.target.pose[1].double()
     relative = torch.linalg.inv(reference) @ other

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from coopmap import load_config
 from coopmap.config.synth import TownConfig
-from coopmap.training.assembly import build_module
+
+from ..untrained import write_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -18,16 +18,10 @@ def make_checkpoint(
     """Writes the checkpoint of an untrained model, as a run of so configured would have it."""
 
     def make(*overrides: str) -> Path:
-        torch.manual_seed(0)
         roots = ("data.town=null", f"data.root={town.root}", f"data.depth_root={town.depth_root}")
         loading = ("data.num_workers=0", "data.max_views_per_gpu=4")
-        module = build_module(load_config([*tiny_model, *loading, *roots, *overrides]))
-        file = tmp_path_factory.mktemp("run") / "checkpoints" / "best.ckpt"
-        file.parent.mkdir()
-        content = {"state_dict": module.state_dict(), "global_step": 3}
-        module.on_save_checkpoint(content)
-        torch.save(content, file)
-        return file
+        config = load_config([*tiny_model, *loading, *roots, *overrides])
+        return write_checkpoint(tmp_path_factory.mktemp("run"), config)
 
     return make
 

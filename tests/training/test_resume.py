@@ -13,13 +13,14 @@ from typing import Any
 
 import lightning as L
 import pytest
-import torch
 
 from coopmap import load_config
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
 from coopmap.training.run import TrainingResult
+
+from .same_run import assert_same_run
 
 Overrides = Callable[..., list[str]]
 SETTINGS = ("checkpoint.every_n_steps=2",)
@@ -58,27 +59,6 @@ def run(overrides: list[str], log: StepLog) -> TrainingResult:
     return train(load_config(overrides), overrides, [log])
 
 
-def assert_same_run(path: Path, straight: TrainingResult) -> None:
-    """Weights, optimizer, schedule, validations and log of a continued run equal those of the uninterrupted one."""
-    ours, theirs = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (path, straight.run.path))
-    assert ours["global_step"] == theirs["global_step"]
-    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
-    for name, weight in theirs["state_dict"].items():
-        assert torch.equal(ours["state_dict"][name], weight), name
-    for key, state in theirs["optimizer_states"][0]["state"].items():
-        assert torch.equal(ours["optimizer_states"][0]["state"][key]["exp_avg"], state["exp_avg"])
-    histories = [checkpoint["callbacks"]["ValidationHistory"]["entries"] for checkpoint in (ours, theirs)]
-    assert histories[0] == histories[1]
-    logs = [
-        [
-            {name: value for name, value in row.items() if not name.startswith(("time/", "memory/"))}
-            for row in read_metrics(file)
-        ]
-        for file in (path / "metrics.csv", straight.run.path / "metrics.csv")
-    ]
-    assert logs[0] == logs[1]
-
-
 @pytest.mark.parametrize(
     "kill_at",
     [
@@ -100,7 +80,7 @@ def test_continues_exactly(kill_at: tuple[str, int], overrides: Overrides, tmp_p
     assert result.run.path == tmp_path / "run"
     assert continued.steps
     assert [step[0] for step in continued.steps] == list(range(10 - len(continued.steps), 10))
-    assert_same_run(tmp_path / "run", finished)
+    assert_same_run(tmp_path / "run", finished.run.path)
 
 
 def test_killed_before_the_first_checkpoint_starts_again(
@@ -110,7 +90,7 @@ def test_killed_before_the_first_checkpoint_starts_again(
     with pytest.raises(Killed):
         run(chosen, StepLog(("batch_start", 1)))
     run([*chosen, "resume=auto"], StepLog())
-    assert_same_run(tmp_path / "run", finished)
+    assert_same_run(tmp_path / "run", finished.run.path)
 
 
 def test_run_folder_goes_on_with_changes(overrides: Overrides, tmp_path: Path) -> None:
@@ -193,7 +173,7 @@ def test_sigkill_at_a_random_step(seed: int, overrides: Overrides, tmp_path: Pat
     assert [entry[0] for entry in continued] == list(range(continued[0][0], 16)), message
     for entry in [*killed, *continued]:
         assert entry == expected[entry[0]], message
-    assert_same_run(tmp_path / "killed", result)
+    assert_same_run(tmp_path / "killed", result.run.path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])

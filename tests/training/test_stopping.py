@@ -28,6 +28,8 @@ from coopmap.training.callbacks import LoaderError
 from coopmap.training.callbacks.stop_signal import explained, is_loader_failure
 from coopmap.training.run import TrainingResult
 
+from .same_run import assert_same_run
+
 Overrides = Callable[..., list[str]]
 
 
@@ -63,24 +65,6 @@ def run(overrides: list[str], *callbacks: L.Callback) -> TrainingResult:
     return train(load_config(overrides), overrides, callbacks)
 
 
-def assert_same_run(path: Path, straight: TrainingResult) -> None:
-    """Weights, schedule, validations and rows of metrics equal those of the run that nothing interrupted."""
-    ours, theirs = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (path, straight.run.path))
-    assert ours["global_step"] == theirs["global_step"]
-    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
-    assert all(torch.equal(ours["state_dict"][name], weight) for name, weight in theirs["state_dict"].items())
-    entries = [content["callbacks"]["ValidationHistory"]["entries"] for content in (ours, theirs)]
-    assert entries[0] == entries[1]
-    logs = [
-        [
-            {name: value for name, value in row.items() if not name.startswith(("time/", "memory/"))}
-            for row in read_metrics(file)
-        ]
-        for file in (path / "metrics.csv", straight.run.path / "metrics.csv")
-    ]
-    assert logs[0] == logs[1]
-
-
 @pytest.mark.parametrize(
     ("number", "hook", "step"),
     [
@@ -100,7 +84,7 @@ def test_a_signal_stops_between_two_steps_and_the_run_goes_on_exactly(
     checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert checkpoint["global_step"] == step + (hook == "on_train_batch_start")
     run([*chosen, "resume=auto"])
-    assert_same_run(tmp_path / "run", finished)
+    assert_same_run(tmp_path / "run", finished.run.path)
 
 
 def test_a_signal_before_the_first_step_leaves_nothing(overrides: Overrides, tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from coopmap import load_config
 from coopmap.config import ConfigError
 from coopmap.config.synth import TownConfig
 from coopmap.config.view import ViewConfig
-from coopmap.training.assembly import build_module
 from coopmap.viewing import command
+
+from ..untrained import write_checkpoint
 
 FREE_PORT = 18180
 
@@ -20,13 +20,8 @@ FREE_PORT = 18180
 def checkpoint(tiny_model: tuple[str, ...], town: TownConfig, tmp_path: Path) -> Path:
     """Of an untrained model."""
     roots = ("data.town=null", f"data.root={town.root}", f"data.depth_root={town.depth_root}")
-    module = build_module(load_config([*tiny_model, *roots, "data.num_workers=0", "data.max_views_per_gpu=4"]))
-    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    file.parent.mkdir(parents=True)
-    content = {"state_dict": module.state_dict(), "global_step": 3}
-    module.on_save_checkpoint(content)
-    torch.save(content, file)
-    return file
+    loading = ("data.num_workers=0", "data.max_views_per_gpu=4")
+    return write_checkpoint(tmp_path / "run", load_config([*tiny_model, *loading, *roots]))
 
 
 def test_frames_of_the_split_are_predicted_when_they_are_chosen(checkpoint: Path) -> None:

@@ -1,6 +1,5 @@
 """The page of a scene in a real browser: it draws, switches, and says under the pointer what the scene says."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,20 +10,8 @@ from coopmap.viz.scene_page import ScenePage, write_scene
 
 from .scenes import HEIGHT, WIDTH, scene
 
-playwright = pytest.importorskip("playwright.sync_api")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-
 EVIL = "<script>alert(1)</script> \"'ü"
 POINTS, TRUE_POINTS, SWEEPS = 2 * (HEIGHT - 1) * WIDTH, 2 * (HEIGHT - 1) * WIDTH, 1000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=BROWSER)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
