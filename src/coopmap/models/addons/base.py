@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -66,3 +67,27 @@ class AddOn(nn.Module):
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
         """The prediction, and what it was made from."""
         return prediction
+
+
+class PatchFeature(AddOn):
+    """Learned feature of numbers that are known of each patch, by two layers; zero at first.
+
+    Args:
+        num_inputs: numbers per patch.
+        dim: width of the patch tokens that it is added to.
+        patch_size: side of a patch in pixels.
+    """
+
+    HIDDEN_DIM = 128
+
+    def __init__(self, num_inputs: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.hidden = nn.Linear(num_inputs, self.HIDDEN_DIM)
+        self.output = nn.Linear(self.HIDDEN_DIM, dim)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def feature(self, numbers: Float[Tensor, "*b n inputs"]) -> Float[Tensor, "*b n dim"]:
+        """The feature of each patch."""
+        return self.output(F.gelu(self.hidden(numbers)))

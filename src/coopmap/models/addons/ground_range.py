@@ -10,19 +10,18 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
-from coopmap.models.addons.base import AddOn
+from coopmap.models.addons.base import PatchFeature
 from coopmap.types import Observation
 
 SAMPLES = 2
 """Per side of a patch: near the horizon the range changes much from one row to the next."""
 UNIT_M, FARTHEST_M, NEAREST_M = 10.0, 100.0, 1.0
-HIDDEN_DIM = 128
 
 
-class GroundRange(AddOn):
+class GroundRange(PatchFeature):
     """Learned feature of the range to the ground in each patch; zero at first.
 
     Args:
@@ -31,17 +30,12 @@ class GroundRange(AddOn):
     """
 
     def __init__(self, dim: int, patch_size: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.hidden = nn.Linear(2 * SAMPLES**2, HIDDEN_DIM)
-        self.output = nn.Linear(HIDDEN_DIM, dim)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        super().__init__(2 * SAMPLES**2, dim, patch_size)
 
     def forward(self, nearness: Float[Tensor, "*b n s"]) -> Float[Tensor, "*b n dim"]:
         """Features of :func:`ground_nearness`: the nearness itself, and the logarithm of the range up to 100 m."""
         log_range = -nearness.clamp(1 / FARTHEST_M, 1 / NEAREST_M).log()
-        return self.output(F.gelu(self.hidden(torch.cat([UNIT_M * nearness, log_range], dim=-1))))
+        return self.feature(torch.cat([UNIT_M * nearness, log_range], dim=-1))
 
     def after_geometry(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
         """Add the features; nothing where the height of the cameras is unknown."""

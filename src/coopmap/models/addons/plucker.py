@@ -7,20 +7,17 @@ Rays alone say how a line of sight is turned, not where it starts; with the cent
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
-from coopmap.models.addons.base import AddOn
+from coopmap.models.addons.base import PatchFeature
 from coopmap.models.addons.spherical import patch_directions
 from coopmap.models.priors import where_given
 from coopmap.types import Observation
 
-HIDDEN_DIM = 128
 
-
-class PluckerEncoding(AddOn):
+class PluckerEncoding(PatchFeature):
     """Learned feature of the line of sight of each patch; zero at first.
 
     Directions are linear in the pixel within a patch, and moments in the direction: the middle of a patch is enough.
@@ -31,15 +28,11 @@ class PluckerEncoding(AddOn):
     """
 
     def __init__(self, dim: int, patch_size: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.hidden = nn.Linear(6, HIDDEN_DIM)
-        self.output = nn.Linear(HIDDEN_DIM, dim)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        super().__init__(6, dim, patch_size)
 
     def forward(self, lines: Float[Tensor, "*b n 6"]) -> Float[Tensor, "*b n dim"]:
-        return self.output(F.gelu(self.hidden(lines)))
+        """Features of :func:`patch_lines`."""
+        return self.feature(lines)
 
     def after_geometry(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
         """Add the features to the views that rays are given of.

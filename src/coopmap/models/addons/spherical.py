@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from coopmap.models.addons.base import AddOn
+from coopmap.models.addons.base import PatchFeature
 from coopmap.types import Observation
 
 HARMONICS = 4
 """Multiples of azimuth and elevation up to this one: 90 degrees of azimuth per period, the width of a camera."""
 NUM_FEATURES = 3 + 4 * HARMONICS
-HIDDEN_DIM = 128
 
 
 def direction_features(directions: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b f"]:
@@ -34,7 +33,7 @@ def patch_directions(rays: Float[Tensor, "*b h w 3"], patch_size: int) -> Float[
     return F.normalize(mean, dim=-1).unflatten(0, rays.shape[:-3])
 
 
-class SphericalEncoding(AddOn):
+class SphericalEncoding(PatchFeature):
     """Learned feature of the direction of each patch; zero-init.
 
     Args:
@@ -43,16 +42,11 @@ class SphericalEncoding(AddOn):
     """
 
     def __init__(self, dim: int, patch_size: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.hidden = nn.Linear(NUM_FEATURES, HIDDEN_DIM)
-        self.output = nn.Linear(HIDDEN_DIM, dim)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        super().__init__(NUM_FEATURES, dim, patch_size)
 
     def forward(self, rays: Float[Tensor, "*b h w 3"]) -> Float[Tensor, "*b n dim"]:
-        features = direction_features(patch_directions(rays, self.patch_size))
-        return self.output(F.gelu(self.hidden(features)))
+        """Features of the directions of the patches."""
+        return self.feature(direction_features(patch_directions(rays, self.patch_size)))
 
     def after_encoder(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
         """Add the features of the calibrated rays."""
