@@ -11,7 +11,7 @@ import yaml
 
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
-from coopmap.data.datamodule import build_split
+from coopmap.data import build_split
 from coopmap.data.pose_table import PoseTable
 from coopmap.geometry import relative_pose
 from coopmap.types import Sample, truth_in_view0

@@ -172,7 +172,7 @@ def test_a_headline_without_ground_truth_is_nan_and_said_so(
     overrides: Overrides, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Depth that is farther than data.depth.max_m everywhere, where the look at it before training missed that."""
-    monkeypatch.setattr("coopmap.data.datamodule.check_depth", lambda *args: None)
+    monkeypatch.setattr("coopmap.data.split_dataset.check_depth", lambda *args: None)
     config = load_config(overrides("data.depth.max_m=0.01"))
     module, data = build_module(config), OPV2VDataModule(config.data, config.seed)
     (figures,) = quick_trainer(limit_val_batches=1.0).validate(module, datamodule=data, verbose=False)

@@ -19,21 +19,15 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget, BadFrameBudgetError
 from coopmap.data.cache_folder import with_usable_cache
-from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import PanoramaDataset, collate
-from coopmap.data.depth_probe import check_depth
 from coopmap.data.leaks import shared_scenarios
 from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.memory import keep_freed_memory
 from coopmap.data.normalization import normalize
-from coopmap.data.opv2v import FrameError, SplitIndex, read_agent
-from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
-from coopmap.data.pairs import PairTable
-from coopmap.data.pose_table import PoseTable
-from coopmap.data.probing import unreadable_cars, why_no_frame
 from coopmap.data.sampling import EvalBatchSampler, Position, TrainBatchSampler, continued
-from coopmap.data.splits import render_missing_town, split_source, town_is_there
+from coopmap.data.split_dataset import build_split
+from coopmap.data.splits import render_missing_town, town_is_there
 from coopmap.geometry.se3_numpy import relative_pose
 from coopmap.types import Batch, SkippedBatch
 
@@ -41,68 +35,6 @@ log = logging.getLogger(__name__)
 
 POSES_AT_ONCE = 16384
 MOST_NAMED = 5
-
-
-def build_split(
-    config: DataConfig,
-    split: str,
-    seed: int = 0,
-    task: TaskConfig | None = None,
-    priors: PriorsConfig | None = None,
-    refuse_depth: bool = True,
-    probe: bool = False,
-) -> PanoramaDataset:
-    """The dataset of one split (``train``, ``val``, ``test`` or ``test_culvercity``).
-
-    Depth that holds something else than meters is refused, or else warned of (``refuse_depth=False``, to look at it).
-    With ``probe`` a few files of each car are read; cars that can never be read are left out of their frames.
-
-    Raises:
-        DatasetLayoutError: if a folder or all depth is missing or no depth, or the split is empty.
-        ConfigError: if no root is given, no frame has ``min_agents`` agents within communication range, or most cars
-            cannot be read.
-    """
-    index, source = split_source(config, split)
-    _mention_calibration(index)
-    if isinstance(source, DenseDepth) and config.cache_root is None:
-        check_depth(index, source, refuse_depth)
-    poses = PoseTable.build(index, config.cache_dir)
-    is_training = split == "train"
-    covisibility = None
-    if is_training and config.sampling.needs_covisibility:
-        covisibility = split_covisibility(
-            index, poses, source, config.communication_range_m, config.cache_dir, config.num_workers
-        )
-    pairs = PairTable(poses, config.communication_range_m, covisibility)
-    dataset = PanoramaDataset(index, poses, source, config, is_training, seed, task, priors, pairs)
-    if probe and config.cache_root is None and (unreadable := unreadable_cars(dataset)).any():
-        cords = np.where(unreadable[:, None], np.nan, poses.cords)
-        poses = PoseTable(cords, poses.start, poses.skipped)
-        pairs = PairTable(poses, config.communication_range_m, covisibility)
-        dataset = PanoramaDataset(index, poses, source, config, is_training, seed, task, priors, pairs)
-    if len(dataset) == 0:
-        raise ConfigError(
-            f"{config.root}: no frame of split {split!r} has data.min_agents={config.min_agents} agents within "
-            f"data.communication_range_m={config.communication_range_m:g} (of {len(index)} frames)"
-            + (
-                f" and data.sampling.min_covisibility={dataset.limits.min_covisibility:g}"
-                if covisibility is not None
-                else ""
-            )
-            + (f", each in data.neighbor_ticks={config.neighbor_ticks} more frames" if config.neighbor_ticks else "")
-            + why_no_frame(index, poses, config.min_agents)
-        )
-    return dataset
-
-
-def _mention_calibration(index: SplitIndex) -> None:
-    """Read the calibration of a frame, whose warnings loader processes would not give."""
-    ref = index.frame(0)
-    for agent in ref.agents:
-        try:
-            read_agent(index.yaml_path(ref, agent), with_vehicles=False)
-        except FrameError:
-            continue  # reported when it is needed
 
 
 class OPV2VDataModule(L.LightningDataModule):

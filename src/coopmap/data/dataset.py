@@ -84,8 +84,17 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         if self.ticks is not None:
             self.pairs = self.pairs.among(self.ticks.has_enough)
         self.limits = PairLimits(min_covisibility=config.sampling.min_covisibility if augment else 0.0)
+        self._choose_frames()
+
+    def _choose_frames(self) -> None:
         self.group_sizes = self.pairs.group_sizes(self.limits)
-        self.frames = np.flatnonzero(self.group_sizes >= config.min_agents)
+        self.frames = np.flatnonzero(self.group_sizes >= self.config.min_agents)
+
+    def leave_out(self, rows: Bool[np.ndarray, " n"]) -> None:
+        """Go on as if the poses of these rows of the index were unreadable: their agents are in no sample."""
+        self.poses = replace(self.poses, cords=np.where(rows[:, None], np.nan, self.poses.cords))
+        self.pairs = self.pairs.among(~rows)
+        self._choose_frames()
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from coopmap.config import Config
 from coopmap.config.preview import PreviewConfig
-from coopmap.data.datamodule import build_split
+from coopmap.data import build_split
 from coopmap.data.dataset import PanoramaDataset
 from coopmap.data.opv2v import FrameError
 from coopmap.data.splits import render_missing_town
