@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from coopmap.cli import commands
-from coopmap.cli.commands import COMMANDS, Command, find_command
+from coopmap.cli.command import Command
+from coopmap.cli.commands import COMMANDS, find_command
 from coopmap.cli.main import main
 from coopmap.config import conf_dir
 from coopmap.config.synth import TownConfig

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coopmap.cli.commands import Command
+from coopmap.cli.command import Command
 from coopmap.config.checks import ConfigError
 from coopmap.config.errors import did_you_mean, nearest_key
 from coopmap.config.groups import config_groups

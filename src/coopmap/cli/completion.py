@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from coopmap.cli.commands import OWN_COMMANDS, Command, family, find_command, first_words
+from coopmap.cli.command import Command
+from coopmap.cli.commands import OWN_COMMANDS, family, find_command, first_words
 from coopmap.config.checks import ConfigError
 from coopmap.config.groups import config_groups, group_choices
 from coopmap.config.meanings import Key, all_keys

@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from coopmap.cli.commands import FAMILIES, OWN_COMMANDS, Command, family, find_command, first_words, unknown_command
+from coopmap.cli.command import Command
+from coopmap.cli.commands import FAMILIES, OWN_COMMANDS, family, find_command, first_words, unknown_command
 from coopmap.cli.errors import user_errors_end_quietly
 
 HELP_WORDS = ("-h", "--help")
