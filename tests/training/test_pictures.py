@@ -12,12 +12,13 @@ from coopmap import load_config
 from coopmap.config.synth import TownConfig
 from coopmap.data.normalization import normalize
 from coopmap.geometry.cells import at_centers, by_agent
-from coopmap.models.addons.matching.cells import cell_points, views_per_agent
+from coopmap.models.addons.matching.cells import cell_points
 from coopmap.models.addons.matching.matches import assignment, correspond
 from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.training.module import PoseLearner
 from coopmap.training.pictures import _places, matched_points, matching_head, pair_picture, write_example
 from coopmap.types import Batch
+from coopmap.types.agents import cameras_per_agent
 
 MATCHING = ("model.matching.enabled=true", "model.pose_from=alignment")
 
@@ -44,7 +45,7 @@ def test_the_points_are_those_that_were_aligned(town: TownConfig, tiny_model: tu
     head = matching_head(module.model)
     assert head is not None
     one, sample = (record.map(lambda values: values[:1]) for record in (prediction, observation))
-    matches, views = one.matches, views_per_agent(sample)
+    matches, views = one.matches, cameras_per_agent(sample)
     rows, columns = assignment(matches.scores, matches.unmatched)
     points = cell_points(one, sample, 14, "calibrated")
     seen = by_agent(at_centers(one.mask_logits, 14).sigmoid(), views)

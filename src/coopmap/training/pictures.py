@@ -19,10 +19,11 @@ from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.metrics import agent_poses, measure, predicted_pose
 from coopmap.metrics.aggregate import COVISIBLE
 from coopmap.models.addons.matching import Matching
-from coopmap.models.addons.matching.cells import cell_points, views_per_agent
+from coopmap.models.addons.matching.cells import cell_points
 from coopmap.models.addons.matching.matches import between
 from coopmap.training.module import PoseLearner
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
+from coopmap.types.agents import cameras_per_agent
 from coopmap.viz.matches import PairPicture, draw_matches
 
 Record = TypeVar("Record", Prediction, Observation, Target)
@@ -55,7 +56,7 @@ def pair_picture(
     prediction, observation, target = _single(prediction, row), _single(observation, row), _single(target, row)
     matches = prediction.matches
     assert matches is not None
-    views = views_per_agent(observation)
+    views = cameras_per_agent(observation)
     true, answer = (agent_poses(pose, target)[0] for pose in (target.pose, predicted_pose(prediction)))
     i, j = (int(end[pair]) for end in torch.triu_indices(len(true), len(true), offset=1))
     points = matched_points(head, prediction, observation, pair)

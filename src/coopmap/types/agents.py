@@ -13,7 +13,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from coopmap.geometry import invert, nearest_rotation, relative_pose, transform_points
-from coopmap.types.records import Target
+from coopmap.geometry.rig import SLOTS
+from coopmap.types.records import Observation, Target
 
 
 def views_per_agent(target: Target) -> int:
@@ -34,6 +35,15 @@ def views_per_agent(target: Target) -> int:
     if not torch.equal(target.agent, expected.expand_as(target.agent)):
         raise ValueError(f"expected the same number of views for every agent, agent after agent: {target.agent}")
     return each
+
+
+def cameras_per_agent(observation: Observation) -> int:
+    """How many views of an observation are the cameras of one agent; they follow one another.
+
+    The model, which is not told of ticks, takes views of neighboring ticks for agents of their own; results are brought
+    together by :func:`views_per_agent`.
+    """
+    return len(SLOTS) if observation.slot is not None else 1
 
 
 def agent_poses(pose: Float[Tensor, "b v 4 4"], target: Target) -> Float[Tensor, "b n 4 4"]:

@@ -9,9 +9,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from coopmap.geometry.cells import at_centers, at_part_centers, by_agent
-from coopmap.geometry.rig import SLOTS, SLOTS_BY_AZIMUTH
+from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.geometry.se3 import transform_points
 from coopmap.types import Observation, Prediction
+from coopmap.types.agents import cameras_per_agent
 
 SHORTEST_M = 0.1
 """Least distance of a point from the agent's origin."""
@@ -33,11 +34,6 @@ class CellPoints(NamedTuple):
         return CellPoints(self.center[:, agents], self.parts[:, agents])
 
 
-def views_per_agent(observation: Observation) -> int:
-    """Views that follow one another and belong to one agent."""
-    return len(SLOTS) if observation.slot is not None else 1
-
-
 def cell_points(prediction: Prediction, observation: Observation, patch_size: int, rays: str) -> CellPoints:
     """The network's points at the centers of cells and of their parts.
 
@@ -48,7 +44,7 @@ def cell_points(prediction: Prediction, observation: Observation, patch_size: in
         patch_size: side of a cell in pixels.
         rays: ``calibrated`` or ``predicted``.
     """
-    views = views_per_agent(observation)
+    views = cameras_per_agent(observation)
     if rays == "predicted":
         points = prediction.points_view
     else:

@@ -14,12 +14,13 @@ from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.models.addons.base import AddOn, Trunk
-from coopmap.models.addons.matching.cells import cell_points, views_per_agent
+from coopmap.models.addons.matching.cells import cell_points
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.models.layers import LayerNorm
 from coopmap.types import Observation, PairMatches, Prediction
+from coopmap.types.agents import cameras_per_agent
 
 INITIAL_SHARPNESS = 10.0
 INITIAL_RANGE_SIGMA = 0.3
@@ -70,7 +71,7 @@ class Matching(AddOn):
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
         """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``."""
-        views = views_per_agent(observation)
+        views = cameras_per_agent(observation)
         num_agents = trunk.encoded.shape[1] // views
         if num_agents < 2:
             return prediction
@@ -97,10 +98,10 @@ class Matching(AddOn):
         keys = F.normalize(self.keys(tokens).unflatten(-1, (PARTS**2, FINE_DIM)), dim=-1)
         points = cell_points(prediction, observation, self.patch_size, self.cfg.rays)
         seen = at_centers(prediction.mask_logits, self.patch_size).detach().sigmoid()
-        seen = by_agent(seen, views_per_agent(observation))
+        seen = by_agent(seen, cameras_per_agent(observation))
         sigma = self.log_range_sigma(tokens)[..., 0].clamp(-4.0, 1.0).exp()
         rows, columns = assignment(scores, unmatched)
-        priors = pair_priors(observation, views_per_agent(observation)) if self.cfg.prior else None
+        priors = pair_priors(observation, cameras_per_agent(observation)) if self.cfg.prior else None
         agreement = None if priors is None else log_agreement(priors, points.center, sigma)
         found = correspond(rows, columns, query, keys, points, seen, grid, self.cfg.max_matches, agreement)
         alignment = align_pairs(found, sigma, cell_angle(observation.rays, self.patch_size), self.cfg.tilt_sigma_deg)
