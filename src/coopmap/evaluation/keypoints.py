@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,7 +42,7 @@ class Features(Protocol):
     """A kind of keypoints, and how they are matched."""
 
     def find(
-        self, images: Sequence[UInt8[np.ndarray, "h w 3"]]
+        self, images: UInt8[np.ndarray, "k h w 3"]
     ) -> list[tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n c"]]]:
         """Pixels and descriptors in each RGB image."""
 
@@ -52,7 +51,7 @@ class Features(Protocol):
 
 
 def find_keypoints(
-    features: Features, images: Sequence[UInt8[np.ndarray, "h w 3"]], rig: Rig, seen: SeenPoints | None
+    features: Features, images: UInt8[np.ndarray, "k h w 3"], rig: Rig, seen: SeenPoints | None
 ) -> Keypoints:
     """Features of an agent.
 

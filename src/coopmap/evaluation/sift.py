@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
@@ -20,7 +18,7 @@ class Sift:
     """See :class:`~coopmap.evaluation.keypoints.Features`."""
 
     def find(
-        self, images: Sequence[UInt8[np.ndarray, "h w 3"]]
+        self, images: UInt8[np.ndarray, "k h w 3"]
     ) -> list[tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n 128"]]]:
         """Pixels and descriptors in each RGB image."""
         return [self._find(image) for image in images]

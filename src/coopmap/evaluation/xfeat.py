@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
@@ -43,7 +42,7 @@ class XFeat:
         return LighterGlue().cpu().eval()
 
     def find(
-        self, images: Sequence[UInt8[np.ndarray, "h w 3"]]
+        self, images: UInt8[np.ndarray, "k h w 3"]
     ) -> list[tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n 64"]]]:
         """Pixels and descriptors in each RGB image."""
         return [self._find(image) for image in images]
