@@ -27,8 +27,8 @@ class EvaluateConfig(ModelChoice):
         probe: ``other_street``: also ask what a model that matches expects of agents whose images come from another
             scenario.
         baselines: what to compare with: ``mean`` (the training set's mean pose), ``gps``, ``icp`` (LiDAR sweeps
-            registered from GPS), ``bound`` (true matches through the model's own solver), ``matching`` (SIFT in the
-            camera images; seconds per frame). ``[]``: nothing.
+            registered from GPS), ``bound`` (true matches through the model's own solver), ``matching`` (SIFT, and
+            XFeat where it is installed, in the camera images; seconds to a minute per frame). ``[]``: nothing.
         export: poses for other tools: ``tum``, ``kitti`` (trajectories), ``colmap`` (the cameras, a model per
             scenario), ``heal`` (pose cache of cooperative perception).
     """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 from coopmap.data.opv2v import AgentMetadata, FrameError, FrameRef, SplitIndex, read_agent, read_images
 from coopmap.data.opv2v.depth import LidarDepth
 from coopmap.data.opv2v.pcd import read_sweep
-from coopmap.evaluation import classical, icp
-from coopmap.evaluation.classical import ClassicalPoses, PairPose, classical_poses, find_keypoints
+from coopmap.evaluation import classical, icp, xfeat
+from coopmap.evaluation.classical import ClassicalPoses, PairPose, classical_poses
 from coopmap.evaluation.data import EvaluationData
+from coopmap.evaluation.keypoints import Features, find_keypoints
 from coopmap.evaluation.pairs import average_pairs
 from coopmap.evaluation.records import SampleRecord
+from coopmap.evaluation.sift import Sift
+from coopmap.evaluation.xfeat import XFeat
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 
 log = logging.getLogger(__name__)
@@ -37,7 +41,7 @@ class SensorPoses:
         gps: the same from ``predicted_ego_pos``, converted from the vehicle to its LiDAR.
         gps_icp: ``T_0_agent`` after registration; ``None`` if it was not requested or a LiDAR sweep is unreadable.
         registered: share of the pairs whose LiDAR sweeps could be registered.
-        classical: from the camera images; ``None`` likewise.
+        matched: from the camera images, by what its rows begin with; empty likewise.
         problems: what could not be read, by method.
     """
 
@@ -45,12 +49,16 @@ class SensorPoses:
     gps: Float[np.ndarray, "n 4 4"]
     gps_icp: Float[np.ndarray, "n 4 4"] | None = None
     registered: float = float("nan")
-    classical: ClassicalPoses | None = None
+    matched: dict[str, ClassicalPoses] = field(default_factory=dict)
     problems: tuple[tuple[str, str], ...] = ()
 
 
 def read_sensor_poses(
-    index: SplitIndex, frame: FrameRef, agents: Sequence[str], with_icp: bool, with_matching: bool = False
+    index: SplitIndex,
+    frame: FrameRef,
+    agents: Sequence[str],
+    with_icp: bool,
+    features: Mapping[str, Features] = MappingProxyType({}),
 ) -> SensorPoses:
     """GPS poses of some agents, and their registration and matching if requested.
 
@@ -59,11 +67,11 @@ def read_sensor_poses(
         frame: which.
         agents: the reference first.
         with_icp: register the LiDAR sweeps.
-        with_matching: match the camera images.
+        features: match the camera images by these, named as their rows.
     """
     metadata = {agent: read_agent(index.yaml_path(frame, agent), with_vehicles=False) for agent in agents}
     true, gps = (np.stack([getattr(each, name) for each in metadata.values()]) for name in ("pose", "pose_prior"))
-    registered, share, matched, problems = None, float("nan"), None, []
+    registered, share, matched, problems = None, float("nan"), {}, []
     if with_icp and len(agents) > 1:
         try:
             sweeps = [read_sweep(index.lidar_path(frame, agent)) for agent in agents]
@@ -71,32 +79,45 @@ def read_sensor_poses(
             share = count / (len(agents) * (len(agents) - 1) // 2)
         except FrameError as error:
             problems.append(("gps_icp", str(error)))
-    if with_matching and len(agents) > 1:
+    if features and len(agents) > 1:
         try:
-            matched = _match_images(index, frame, metadata)
+            matched = _match_images(index, frame, metadata, features)
         except FrameError as error:
             problems.append(("matching", str(error)))
     return SensorPoses(true, gps, registered, share, matched, tuple(problems))
 
 
-def _match_images(index: SplitIndex, frame: FrameRef, metadata: dict[str, AgentMetadata]) -> ClassicalPoses:
+def _match_images(
+    index: SplitIndex, frame: FrameRef, metadata: dict[str, AgentMetadata], features: Mapping[str, Features]
+) -> dict[str, ClassicalPoses]:
     seen = LidarDepth(index, MAX_RANGE_M, merge_agents=False).read(frame, metadata)
-    keypoints = []
-    for agent, each in metadata.items():
-        paths = [index.image_path(frame, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
-        images = read_images(paths, each.rig.image_size)
-        keypoints.append(find_keypoints(images, each.rig, seen[agent]))
-    return classical_poses(keypoints, [each.rig for each in metadata.values()])
+    rigs = [each.rig for each in metadata.values()]
+    images = [
+        read_images([index.image_path(frame, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT], each.rig.image_size)
+        for agent, each in metadata.items()
+    ]
+    matched = {}
+    for name, kind in features.items():
+        keypoints = [
+            find_keypoints(kind, taken, rig, seen[agent])
+            for agent, taken, rig in zip(metadata, images, rigs, strict=True)
+        ]
+        matched[name] = classical_poses(kind, keypoints, rigs)
+    return matched
 
 
 class _SensorPoseDataset(Dataset[SensorPoses]):
     """Runs :func:`read_sensor_poses` in loader processes."""
 
     def __init__(
-        self, records: Sequence[SampleRecord], indices: Sequence[SplitIndex], with_icp: bool, with_matching: bool
+        self,
+        records: Sequence[SampleRecord],
+        indices: Sequence[SplitIndex],
+        with_icp: bool,
+        features: Mapping[str, Features],
     ) -> None:
         self.asked = [(record.meta.scenario, record.meta.frame, record.agents) for record in records]
-        self.indices, self.methods = list(indices), (with_icp, with_matching)
+        self.indices, self.methods = list(indices), (with_icp, features)
 
     def __len__(self) -> int:
         return len(self.asked)
@@ -119,7 +140,8 @@ def add_baselines(records: Sequence[SampleRecord], data: EvaluationData, asked: 
         Notes about methods that are absent or incomplete.
     """
     notes = {}
-    for name, method, module in (("icp", "gps_icp", icp), ("matching", "matching_rig", classical)):
+    needed = (("icp", "gps_icp", icp), ("matching", "matching_rig", classical), ("matching", "xfeat", xfeat))
+    for name, method, module in needed:
         if name in asked and not module.is_available():
             notes[method] = module.INSTALL_HINT
     if "mean" in asked and records and not any("training_mean" in record.poses for record in records):
@@ -128,7 +150,10 @@ def add_baselines(records: Sequence[SampleRecord], data: EvaluationData, asked: 
         return notes
     indices = [data.dataset(data.split_of(record.meta.scenario)).index for record in records]
     with_icp = "icp" in asked and "gps_icp" not in notes
-    dataset = _SensorPoseDataset(records, indices, with_icp, "matching" in asked)
+    features: dict[str, Features] = {}
+    if "matching" in asked:
+        features = {"matching": Sift()} | ({} if "xfeat" in notes else {"xfeat": XFeat()})
+    dataset = _SensorPoseDataset(records, indices, with_icp, features)
     workers = min(data.config.num_workers, len(records))
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
     log.info("%s: %d samples", ", ".join(name for name in asked if name in ("gps", "icp", "matching")), len(records))
@@ -147,10 +172,10 @@ def _add(record: SampleRecord, found: SensorPoses, with_gps: bool) -> None:
     if found.gps_icp is not None:
         record.add_method("gps_icp", torch.from_numpy(found.gps_icp), true)
         record.figures["gps_icp_registered"] = found.registered
-    if found.classical is not None:
-        record.add_pairs("matching", _averaged(found.classical.with_ranges, len(true)), true)
-        if found.classical.of_rigs is not None:
-            record.add_pairs("matching_rig", _averaged(found.classical.of_rigs, len(true)), true)
+    for name, poses in found.matched.items():
+        record.add_pairs(name, _averaged(poses.with_ranges, len(true)), true)
+        if poses.of_rigs is not None:
+            record.add_pairs(f"{name}_rig", _averaged(poses.of_rigs, len(true)), true)
 
 
 def _averaged(poses: Sequence[PairPose | None], num_agents: int) -> Float[torch.Tensor, "n n 4 4"]:

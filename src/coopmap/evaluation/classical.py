@@ -1,6 +1,7 @@
-"""What would be used without learning: features in the camera images, matched, and relative poses of pairs of agents.
+"""What would be used without training: features in the camera images, matched, and relative poses of pairs of agents.
 
-SIFT from OpenCV (RootSIFT, mutual nearest neighbors, ratio test) between all cameras of two agents, then either of
+Keypoints of any kind (:mod:`~coopmap.evaluation.sift`, :mod:`~coopmap.evaluation.xfeat`) between all cameras of two
+agents, then either of
 
 - PoseLib's generalized relative pose (optional extra ``matching``): images and the calibrated rig alone. Its scale
   comes from the baselines between an agent's cameras, which are short;
@@ -13,26 +14,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import combinations
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
-from scipy.spatial import cKDTree
+from jaxtyping import Float, Int
 
+from coopmap.evaluation.keypoints import Features, Keypoints, match_cameras
 from coopmap.geometry.alignment import align, ray_covariance
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.se3_numpy import invert, transform_points
-from coopmap.geometry.targets import SeenPoints
+from coopmap.geometry.se3_numpy import invert
 
 INSTALL_HINT = "not installed: pip install coopmap[matching]"
-MAX_KEYPOINTS = 2000
-"""Per image, the strongest."""
-MAX_RATIO = 0.8
-"""Of the distances to the nearest and the second nearest descriptor (Lowe, 2004)."""
-LIDAR_RADIUS_PX = 6.0
-"""A keypoint has the range of the LiDAR point nearest to it in the image, up to this distance."""
 RANGE_SIGMA, BEARING_SIGMA_DEG, TILT_SIGMA_DEG = 0.02, 0.3, 3.0
 """Of points at keypoints: relative error of the range, mostly from the distance to the LiDAR point; of the direction;
 and roll and pitch of one agent relative to another, as for the model's own alignment."""
@@ -50,95 +44,11 @@ def is_available() -> bool:
     return find_spec("poselib") is not None
 
 
-@dataclass(frozen=True, eq=False)
-class Keypoints:
-    """Features in all images of an agent.
-
-    Attributes:
-        pixels: ``(u, v)``, centers of pixels at ``+ 0.5``.
-        camera: slot of the image.
-        descriptors: of unit length.
-        points: with the LiDAR's range, agent frame; NaN where no LiDAR point is near.
-    """
-
-    pixels: Float[np.ndarray, "n 2"]
-    camera: Int[np.ndarray, " n"]
-    descriptors: Float32[np.ndarray, "n 128"]
-    points: Float[np.ndarray, "n 3"]
-
-
 class PairPose(NamedTuple):
     """``T_i_j`` of a pair, and how many matches agree with it."""
 
     pose: Float[np.ndarray, "4 4"]
     agreeing: int
-
-
-def find_keypoints(images: UInt8[np.ndarray, "k h w 3"], rig: Rig, seen: SeenPoints | None) -> Keypoints:
-    """Features of an agent.
-
-    Args:
-        images: RGB, in slot order.
-        rig: the cameras.
-        seen: LiDAR points in the cameras' pixels; without, no keypoint has a range.
-    """
-    sift = cv2.SIFT.create(MAX_KEYPOINTS)
-    pixels, cameras, descriptors, points = [], [], [], []
-    for slot, image in enumerate(images):
-        found, described = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
-        if described is None:
-            continue
-        places = np.array([keypoint.pt for keypoint in found]) + 0.5
-        pixels.append(places)
-        cameras.append(np.full(len(places), slot))
-        descriptors.append(_root(described))
-        points.append(_with_ranges(places, slot, rig, seen))
-    if not pixels:
-        return Keypoints(np.zeros((0, 2)), np.zeros(0, int), np.zeros((0, 128), np.float32), np.zeros((0, 3)))
-    return Keypoints(*map(np.concatenate, (pixels, cameras, descriptors, points)))
-
-
-def _root(descriptors: Float32[np.ndarray, "n 128"]) -> Float32[np.ndarray, "n 128"]:
-    """RootSIFT (Arandjelovic and Zisserman, 2012): Euclidean distances become Hellinger's."""
-    total = np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6)
-    return np.sqrt(descriptors / total)
-
-
-def _with_ranges(
-    pixels: Float[np.ndarray, "n 2"], slot: int, rig: Rig, seen: SeenPoints | None
-) -> Float[np.ndarray, "n 3"]:
-    """Points on the keypoints' rays, as far away as the nearest LiDAR point in the image."""
-    points = np.full((len(pixels), 3), np.nan)
-    here = np.flatnonzero(seen.camera == slot) if seen is not None else np.zeros(0, int)
-    if seen is None or not len(here):
-        return points
-    row, column = np.divmod(seen.pixel[here], rig.image_size[1])
-    tree = cKDTree(np.stack([column, row], axis=1) + 0.5)
-    distance, nearest = tree.query(pixels, distance_upper_bound=LIDAR_RADIUS_PX)
-    known = np.isfinite(distance)
-    rays = np.concatenate([pixels[known], np.ones((known.sum(), 1))], axis=1) @ np.linalg.inv(rig.intrinsics[slot]).T
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    points[known] = transform_points(rig.agent_from_camera[slot], rays * seen.ranges[here[nearest[known]], None])
-    return points
-
-
-def match(a: Keypoints, b: Keypoints) -> Int[np.ndarray, "m 2"]:
-    """Indices of matched keypoints, camera by camera: mutual nearest neighbors that pass the ratio test."""
-    pairs = []
-    for camera_a in np.unique(a.camera):
-        rows = np.flatnonzero(a.camera == camera_a)
-        for camera_b in np.unique(b.camera):
-            columns = np.flatnonzero(b.camera == camera_b)
-            if len(rows) < 2 or len(columns) < 2:
-                continue
-            similarity = a.descriptors[rows] @ b.descriptors[columns].T
-            best, back = similarity.argmax(axis=1), similarity.argmax(axis=0)
-            first, second = -np.partition(-similarity, 1, axis=1)[:, :2].T
-            distinct = 1 - first < MAX_RATIO**2 * (1 - second)  # squared distance is 2 - 2 cosine
-            mutual = back[best] == np.arange(len(rows))
-            kept = np.flatnonzero(distinct & mutual)
-            pairs.append(np.stack([rows[kept], columns[best[kept]]], axis=1))
-    return np.concatenate(pairs) if pairs else np.zeros((0, 2), int)
 
 
 def align_with_ranges(a: Keypoints, b: Keypoints, matched: Int[np.ndarray, "m 2"]) -> PairPose | None:
@@ -218,14 +128,14 @@ class ClassicalPoses:
     of_rigs: tuple[PairPose | None, ...] | None
 
 
-def classical_poses(keypoints: Sequence[Keypoints], rigs: Sequence[Rig]) -> ClassicalPoses:
+def classical_poses(features: Features, keypoints: Sequence[Keypoints], rigs: Sequence[Rig]) -> ClassicalPoses:
     """Match all pairs of agents and find their relative poses."""
     with_ranges, of_rigs = [], []
     has_poselib = is_available()
-    for i in range(len(keypoints)):
-        for j in range(i + 1, len(keypoints)):
-            matched = match(keypoints[i], keypoints[j])
-            with_ranges.append(align_with_ranges(keypoints[i], keypoints[j], matched))
-            if has_poselib:
-                of_rigs.append(relative_pose_of_rigs(keypoints[i], keypoints[j], matched, (rigs[i], rigs[j])))
+    for i, j in combinations(range(len(keypoints)), 2):
+        both, pair = (keypoints[i], keypoints[j]), (rigs[i], rigs[j])
+        matched = match_cameras(features, *both, pair)
+        with_ranges.append(align_with_ranges(*both, matched))
+        if has_poselib:
+            of_rigs.append(relative_pose_of_rigs(*both, matched, pair))
     return ClassicalPoses(tuple(with_ranges), tuple(of_rigs) if has_poselib else None)

@@ -31,6 +31,8 @@ METHODS = {
     "gps_icp": "GPS + ICP on LiDAR",
     "matching_rig": "SIFT + PoseLib on the rigs",
     "matching": "SIFT + LiDAR ranges",
+    "xfeat_rig": "XFeat + PoseLib on the rigs",
+    "xfeat": "XFeat + LiDAR ranges",
     "bound_own_ranges": "bound: true matches, own ranges",
     "bound_own_matches": "bound: own matches, true ranges",
     "bound": "bound: true matches, true ranges",
