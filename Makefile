@@ -35,14 +35,13 @@ format: $(READY)
 clean:
 	rm -rf $(VENV)
 
-# of what pip says; --no-compile saves a third of the time, since most modules are never imported
+# of what pip says
 ONE_LINE_PER_PACKAGE := /^(Collecting|Processing) / {sub(".*/", "", $$2); sub("-(py|cp)[0-9].*", "", $$2); print "  " ++n, $$2} \
 	/^ *(Installing|Building|Successfully)/ {print substr($$0, 1, 78)} {fflush()}
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt .ci/install
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("coopmap needs Python 3.11 or newer; make PYTHON=/path/to/python3.11")'
 	@echo "Setting up $(VENV): about a minute, and longer where packages are still to be downloaded"
 	@$(PYTHON) -m venv $(VENV)
-	@set -o pipefail; $(BIN)/python -m pip install --no-compile --progress-bar off --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[dev]" | awk '$(ONE_LINE_PER_PACKAGE)'
+	@set -o pipefail; .ci/install $(abspath $(BIN))/python --editable ".[dev]" | awk '$(ONE_LINE_PER_PACKAGE)'
 	@touch $(READY)

@@ -113,9 +113,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> tuple[str, ...]:
-    """Overrides that make a model of milliseconds, on small panoramas."""
+    """Overrides that make a model of milliseconds, on small panoramas; runs start at once."""
     return (
         "machine=laptop",
+        "preflight.enabled=false",
         "preset=town",
         "data.panorama.height=28",
         "data.panorama.width=112",

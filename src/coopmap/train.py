@@ -39,9 +39,14 @@ def train(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[L.C
     with stop_signals():
         config, run = open_run(config, overrides)
         check_start(config, overrides)  # before anything heavy is imported
+        from coopmap.preflights.runner import Preflight
         from coopmap.training.run import run_training
 
-        return run_training(config, run, overrides, callbacks, started)
+        if not config.preflight.enabled:
+            return run_training(config, run, overrides, callbacks, started)
+        preflight = Preflight(config)
+        preflight.check_machine()
+        return run_training(config, run, overrides, callbacks, started, preflight.try_out)
 
 
 def train_command(config: Config, overrides: list[str]) -> float | None:

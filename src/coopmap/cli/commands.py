@@ -29,6 +29,22 @@ COMMANDS = (
         ),
     ),
     Command(
+        "preflight",
+        "try out a run: memory, data, weights, one step on the largest batch, when it will end",
+        "coopmap.preflight:preflight_command",
+        takes_config=True,
+        through_hydra=True,
+        examples=(
+            ("preflight data.root=/data/opv2v machine=local3090", "what coopmap train would do first"),
+            ("preflight resume=latest", "of a run that is to go on"),
+        ),
+        notes=(
+            "Takes what coopmap train takes, which begins with the same unless preflight.enabled=false is set. Writes "
+            "nothing. Exit status 2 when the run would not work; the message tells what to change. Details: "
+            "docs/preflight.md."
+        ),
+    ),
+    Command(
         "evaluate",
         "evaluate a model and write a report",
         "coopmap.evaluate:evaluate_command",

@@ -8,6 +8,7 @@ from coopmap.config.checks import ConfigError, require
 from coopmap.config.data import FUSED_PATCH_SIZE, DataConfig
 from coopmap.config.loss import LossConfig
 from coopmap.config.model import ModelConfig
+from coopmap.config.preflight import PreflightConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import INPUTS, TaskConfig
 from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
@@ -46,6 +47,7 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")

@@ -19,7 +19,7 @@ from coopmap.runs.stored import open_checkpoint
 
 log = logging.getLogger(__name__)
 
-VOLATILE_KEYS = ("run_dir", "runs_root", "resume", "callbacks", "logger", "checkpoint", "data.num_workers")
+VOLATILE_KEYS = ("run_dir", "runs_root", "resume", "callbacks", "logger", "checkpoint", "preflight", "data.num_workers")
 """Keys that change nothing about what is learned."""
 
 CONTINUABLE_KEYS = (*VOLATILE_KEYS, "trainer.devices", "trainer.num_nodes")

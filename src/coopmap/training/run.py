@@ -6,7 +6,7 @@ import logging
 import math
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +62,17 @@ class TrainingResult:
     summary: dict[str, Any]
 
 
+TryOut = Callable[[RunFolder, L.Trainer, PoseLearner, OPV2VDataModule], None]
+"""What tries out the parts of a run before it begins."""
+
+
 def run_training(
-    config: Config, run: RunFolder, overrides: Sequence[str], callbacks: Sequence[L.Callback], started: float
+    config: Config,
+    run: RunFolder,
+    overrides: Sequence[str],
+    callbacks: Sequence[L.Callback],
+    started: float,
+    try_out: TryOut | None = None,
 ) -> TrainingResult:
     """Run one training in a folder that was chosen for it; see :func:`coopmap.train.train`.
 
@@ -73,6 +82,7 @@ def run_training(
         overrides: the command line that led here, for the record.
         callbacks: further ones, called first.
         started: when the program began, on the monotonic clock.
+        try_out: called with all parts before the first of them is used.
     """
     with failed_start_leaves_nothing(run), nullcontext() if is_other_rank() else held(run.path):
         log_to(run.path / "train.log", hold_back=run.resume_from is not None)
@@ -83,6 +93,8 @@ def run_training(
             if run.resume_from is None:
                 start.record()
         trainer, module, datamodule, history = build(config, run, [start, *callbacks])
+        if try_out is not None:
+            try_out(run, trainer, module, datamodule)
         with ranks_end_together(trainer):
             fit(trainer, module, datamodule, config, run)
             if not is_other_rank() and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -119,6 +131,13 @@ def build(
     config: Config, run: RunFolder, callbacks: Sequence[L.Callback]
 ) -> tuple[L.Trainer, PoseLearner, OPV2VDataModule, ValidationHistory]:
     """All parts of a run; what cannot work ends it here."""
+    module, datamodule = build_learner(config, run)
+    history, all_callbacks = build_callbacks(config, run, callbacks)
+    return build_trainer(config, run, all_callbacks), module, datamodule, history
+
+
+def build_learner(config: Config, run: RunFolder) -> tuple[PoseLearner, OPV2VDataModule]:
+    """What learns, and what from."""
     report_start(config)
     datamodule = build_datamodule(config)
     datamodule.check()
@@ -129,8 +148,7 @@ def build(
     if config.model.compile:
         compile_blocks(module)
     module.teacher = build_teacher(config)
-    history, all_callbacks = build_callbacks(config, run, callbacks)
-    return build_trainer(config, run, all_callbacks), module, datamodule, history
+    return module, datamodule
 
 
 def finish(

@@ -1,0 +1,96 @@
+"""What is known of a run before its first step: processes, lengths, rates, weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from coopmap.checks.batches import num_ranks
+from coopmap.config import Config, ConfigError
+from coopmap.data import OPV2VDataModule
+from coopmap.preflights.findings import Finding
+from coopmap.report.numbers import significant
+from coopmap.runs.folder import RunFolder
+from coopmap.runs.stored import open_checkpoint
+from coopmap.training.module import PoseLearner
+from coopmap.training.optim import warmup_cosine
+
+RATE = significant(3)
+
+
+def check_launcher(config: Config) -> None:
+    """Compare the processes that ``torchrun`` has started with those that are configured.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    started, nodes = os.environ.get("WORLD_SIZE"), config.trainer.num_nodes or 1
+    if started is None or "LOCAL_WORLD_SIZE" not in os.environ:
+        return
+    expected, each = num_ranks(config), int(os.environ["LOCAL_WORLD_SIZE"])
+    if int(started) != expected:
+        raise ConfigError(
+            f"the launcher has started {started} processes, {each} on this node, but trainer.devices="
+            f"{config.trainer.devices} on trainer.num_nodes={nodes} node(s) are {expected}: set trainer.devices={each} "
+            f"trainer.num_nodes={max(1, int(started) // each)}, or start {expected}"
+        )
+
+
+def process_finding(config: Config, world_size: int) -> Finding:
+    """Processes that run, against those that are configured."""
+    expected, nodes = num_ranks(config), config.trainer.num_nodes or 1
+    found = f"{world_size} on {nodes} node(s)"
+    if world_size == expected:
+        return Finding("processes", found)
+    remedy = f"trainer.devices={config.trainer.devices} on {nodes} node(s) are {expected}"
+    return Finding("processes", f"{found}, {expected} configured", "WRONG", remedy)
+
+
+def total_steps(config: Config) -> int | None:
+    """Optimizer steps of the run; ``None`` without an end."""
+    epochs, steps = config.trainer.max_epochs, config.trainer.max_steps
+    ends = [int(steps)] if steps is not None and int(steps) > 0 else []
+    ends += [int(epochs) * config.data.steps_per_epoch] if epochs is not None and int(epochs) > 0 else []
+    return min(ends, default=None)
+
+
+def data_findings(config: Config, datamodule: OPV2VDataModule, world_size: int, val_batches: int) -> Iterator[Finding]:
+    """Lengths of the data sets, of epochs and of the run."""
+    for split in ("train", "val"):
+        dataset = datamodule.dataset(split)
+        found = f"{len(dataset):,} of {len(dataset.index):,} usable"
+        if split == "val":
+            found += f", batches on each rank: {val_batches:,}"
+        yield Finding(f"frames, {split}", found)
+    steps, total = config.data.steps_per_epoch, total_steps(config)
+    accumulate = config.trainer.accumulate_grad_batches or 1
+    found = f"{steps:,} an epoch, " + ("no end" if total is None else f"{total:,} in all")
+    yield Finding("optimizer steps", f"{found}; {world_size} x {accumulate} micro-batches each")
+
+
+def rate_findings(config: Config) -> Iterator[Finding]:
+    """The learning rate at the first step, its peak and the last."""
+    total = total_steps(config)
+    if total is None:
+        yield Finding("learning rate", f"{RATE(config.optim.lr)} at its peak; the run has no end", "note")
+        return
+    factor, warm_up = warmup_cosine(total, config.optim), round(config.optim.warmup_fraction * total)
+    for part, peak in {"": config.optim.lr, **config.optim.lr_of}.items():
+        name = f"learning rate, {part}" if part else "learning rate"
+        first, last = peak * factor(0), peak * factor(total - 1)
+        found = f"{RATE(first)} first, {RATE(peak)} at step {warm_up:,}, {RATE(last)} last"
+        yield Finding(name, found if peak else "0, frozen")
+
+
+def weights_finding(config: Config, run: RunFolder, module: PoseLearner) -> Finding:
+    """Where the weights come from, and what of them did not fit. What cannot be read has ended the run before."""
+    if run.resume_from is not None:
+        step = open_checkpoint(run.resume_from).step or 0
+        return Finding("weights", f"{run.resume_from.name} of step {step:,}: 0 missing, 0 unexpected, 0 misshaped")
+    record = module.record["weights"]
+    if record is None:
+        return Finding("weights", "random", "note" if config.model.initialization == "released" else "ok")
+    counts = {what: len(record[what]) for what in ("missing", "unexpected", "misshaped")}
+    found = ", ".join(f"{number} {what}" for what, number in counts.items())
+    size = f"{record['num_parameters'] / 1e6:.1f} M"
+    return Finding("weights", f"{size} of {record['source']}: {found}", "note" if any(counts.values()) else "ok")
