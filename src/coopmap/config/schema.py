@@ -10,6 +10,7 @@ from coopmap.config.loss import LossConfig
 from coopmap.config.model import ModelConfig
 from coopmap.config.preflight import PreflightConfig
 from coopmap.config.priors import PriorsConfig
+from coopmap.config.strategy import StrategyConfig
 from coopmap.config.task import INPUTS, TaskConfig
 from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
 
@@ -43,6 +44,7 @@ class Config:
     priors: PriorsConfig = field(default_factory=PriorsConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

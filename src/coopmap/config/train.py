@@ -91,7 +91,7 @@ class TrainerConfig:
 
     Attributes:
         accelerator: kind of device: ``auto``, ``cpu`` or ``gpu``.
-        strategy: how several devices work together: ``auto`` or ``ddp``.
+        strategy: ``auto``: what the group ``strategy`` says; anything else goes to Lightning in its place.
         devices: their number, a list of their indices, or ``auto``: all.
         num_nodes: number of machines.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
