@@ -108,7 +108,8 @@ def test_what_cannot_be_read_is_shown_quoted_so_that_it_can(
 ) -> None:
     *words, key = command.split()
     message = fails([*words, f"{key}=x#y=z"], capsys)
-    assert message == f"cannot read '{key}=x#y=z': quote the value, \"{key}='x#y=z'\""
+    line = " ".join([*words, f"\"{key}='x#y=z'\""])
+    assert message == f"cannot read '{key}=x#y=z'; this is read: coopmap {line}"
     main([*words, f"{key}='x#y=z'"])
     assert len(called) == 1
 

@@ -4,11 +4,13 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import time
 import tracemalloc
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -234,14 +236,48 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.slow
+@dataclass
+class Cost:
+    """Of readings: the longest (s of this process: others may keep it waiting) and the most memory (bytes)."""
+
+    longest: float = 0.0
+    largest: int = 0
+    before: int = field(default_factory=lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+    @contextmanager
+    def measured(self, with_memory: bool) -> Iterator[None]:
+        if with_memory:
+            tracemalloc.start()
+        began = time.process_time()
+        yield
+        if not with_memory:
+            self.longest = max(self.longest, time.process_time() - began)
+        else:
+            self.largest = max(self.largest, tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+
+    @property
+    def grown(self) -> int:
+        """What the process has grown by since, bytes: torch's own memory too."""
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.before) * 1024
+
+    def __str__(self) -> str:
+        return f"longest {self.longest:.2f} s, largest {self.largest / 1e6:.0f} MB, grown {self.grown / 1e6:.0f} MB"
+
+    def check(self) -> None:
+        assert self.longest < 1
+        assert self.largest < 500e6
+        assert self.grown < 500e6
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(14_400)])])
 def test_mutated_run_folders_are_resumed_or_refused_by_name(
-    run: RunFolder, config: Config, caplog: pytest.LogCaptureFixture
+    count: int, run: RunFolder, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     generator = random.Random(0)
     files = [run.config_file, run.starts_file, run.path / "metrics.csv", run.last_checkpoint]
     contents = {file: file.read_bytes() for file in files}
-    longest, largest, messages = 0.0, 0, list[str]()
+    messages, cost = list[str](), Cost()
 
     def resume() -> None:
         open_run(replace(config, resume=str(run.path)), [])
@@ -252,35 +288,26 @@ def test_mutated_run_folders_are_resumed_or_refused_by_name(
     def read_all() -> None:
         read_run(run.path)
 
-    for number in range(10_000):
+    for number in range(count):
         file = files[number % 4]
         file.write_bytes(mutated(contents[file], generator))
-        measures_memory = number % 10 == 0
-        if measures_memory:
-            tracemalloc.start()
-        began = time.perf_counter()
         for read in (resume if number % 4 in (0, 3) else read_rest, run.read_starts, read_all):
-            try:
-                read()
-            except ConfigError as error:
-                messages.append(str(error))
-        longest = max(longest, time.perf_counter() - began)
-        if measures_memory:
-            largest = max(largest, tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
+            with cost.measured(with_memory=number % 10 == 0):
+                try:
+                    read()
+                except ConfigError as error:
+                    messages.append(str(error))
         file.write_bytes(contents[file])
         caplog.clear()
-    print(
-        f"10000 mutated run folders: {len(messages)} refusals, longest {longest:.2f} s, largest {largest / 1e6:.0f} MB"
-    )
+    print(f"{count} mutated run folders: {len(messages)} refusals, {cost}")
+    assert len(messages) > count / 10
     assert all(str(run.path) in message for message in messages)
-    assert longest < 5  # of four readings on a busy machine
-    assert largest < 500e6
+    cost.check()
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("count", [50, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 @pytest.mark.parametrize("kind", ["ours", "torch", "safetensors"])
-def test_mutated_checkpoints_are_read_or_refused(kind: str, tmp_path: Path) -> None:
+def test_mutated_checkpoints_are_read_or_refused(kind: str, count: int, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -298,27 +325,19 @@ def test_mutated_checkpoints_are_read_or_refused(kind: str, tmp_path: Path) -> N
     else:
         AtomicCheckpointIO().save_checkpoint(content, file)
     original = file.read_bytes()
-    longest, largest, messages = 0.0, 0, list[str]()
-    for number in range(10_000):
+    messages, cost = list[str](), Cost()
+    for number in range(count):
         file.unlink()  # earlier readers have mapped it
         file.write_bytes(mutated(original, generator))
-        measures_memory = number % 10 == 0
-        if measures_memory:
-            tracemalloc.start()
-        began = time.perf_counter()
-        try:
-            if kind == "ours":
-                open_checkpoint(file)
-            else:
-                read_weights(file)
-        except ValueError as error:  # ConfigErrors and WeightsMismatchErrors are
-            messages.append(str(error))
-        longest = max(longest, time.perf_counter() - began)
-        if measures_memory:
-            largest = max(largest, tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
-    print(f"10000 {kind}: {len(messages)} refused, longest {longest:.2f} s, largest {largest / 1e6:.0f} MB")
-    assert len(messages) > 3000
+        with cost.measured(with_memory=number % 10 == 0):
+            try:
+                if kind == "ours":
+                    open_checkpoint(file)
+                else:
+                    read_weights(file)
+            except ValueError as error:  # ConfigErrors and WeightsMismatchErrors are
+                messages.append(str(error))
+    print(f"{count} {kind}: {len(messages)} refused, {cost}")
+    assert len(messages) > count * 0.3
     assert all(file.name in message for message in messages)
-    assert longest < 1
-    assert largest < 500e6
+    cost.check()

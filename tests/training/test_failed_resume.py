@@ -10,9 +10,13 @@ import lightning as L
 import pytest
 
 from coopmap import load_config
+from coopmap.cli.main import main
 from coopmap.config import ConfigError
+from coopmap.config.compose import complete_overrides, from_yaml
+from coopmap.config.synth import TownConfig
 from coopmap.data.opv2v.errors import DataError
 from coopmap.runs.folder import RunFolder
+from coopmap.runs.resume import differences
 from coopmap.runs.stored import open_checkpoint
 from coopmap.train import train
 from coopmap.training.run import TrainingResult
@@ -83,3 +87,42 @@ def test_a_moved_run_keeps_its_best_and_does_what_it_records(
     assert "resume: from here on optim.lr: 0.01 -> 5.0" in said
     assert "resume: the code is another revision" in said
     assert "resume: the code is another revision" in (copied / "train.log").read_text()
+
+
+def test_data_that_moved_are_asked_for_and_the_command_line_that_is_named_goes_on(
+    copied: Path, town: TownConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the public command, on a machine whose defaults are a demo: only what is asked for changes the run."""
+    stored = copied / "config.yaml"
+    text = stored.read_text()
+    assert text.count(town.root) == text.count(str(town.depth_root)) == 1
+    stored.write_text(text.replace(town.root, "/gone/town").replace(str(town.depth_root), "/gone/depth"))
+    before = content(copied)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", f"resume={copied}", "machine=laptop"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    said, _, command = line.partition("; if the data have moved, say where to: ")
+    assert said == (
+        f"error: resume={copied}: data.root=/gone/town is not there and data.depth_root=/gone/depth is not there"
+    )
+    assert command == f"resume={copied} data.root=NEW data.depth_root=NEW"
+    assert content(copied) == before
+    words = command.split()
+    words[1:] = [f"data.root={town.root}", f"data.depth_root={town.depth_root}"]
+    main(["train", *words, "machine=laptop", "trainer.max_epochs=4"])
+    changed = RunFolder(copied).read_config()
+    assert (changed.data.root, changed.data.depth_root) == (town.root, town.depth_root)
+    assert open_checkpoint(copied / "checkpoints" / "last.ckpt").step == 12
+    differing = differences(from_yaml(text), changed)
+    assert differing == ["trainer.max_epochs: 3 -> 4"]
+
+
+def test_a_run_that_goes_on_is_not_completed_by_the_defaults_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "a.ckpt").touch()
+    given = ["machine=laptop", "data.root=/new"]
+    settings = {"data.town=null", "data.depth_root=null", "data.keep_in_memory=false"}
+    assert set(complete_overrides([*given, "resume=some/run"])) == {"preset=none", *given, "resume=some/run"}
+    for resume in ("auto", "null", f"{tmp_path}/a.ckpt", f"'{tmp_path}/a.ckpt'"):
+        assert settings < set(complete_overrides([*given, f"resume={resume}"]))
+    assert complete_overrides(["machine=laptop", "resume=r"]) == ["preset=demo", "machine=laptop", "resume=r"]

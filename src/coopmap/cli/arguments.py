@@ -13,7 +13,16 @@ from coopmap.config.checks import ConfigError
 from coopmap.config.errors import did_you_mean, nearest_key
 from coopmap.config.groups import config_groups
 from coopmap.config.meanings import all_keys
-from coopmap.config.overrides import parse_override, readable, refuse_sweep, typed
+from coopmap.config.overrides import (
+    UnreadableError,
+    as_argument,
+    existing,
+    parse_override,
+    readable,
+    refuse_sweep,
+    shell_word,
+    typed,
+)
 from coopmap.config.schema import Config
 
 HYDRA_FLAGS = {
@@ -63,31 +72,61 @@ def read(command: Command, arguments: Sequence[str]) -> Arguments:
     Raises:
         ConfigError: an argument cannot be read, or its key does not exist.
     """
+    _refuse_parted_paths(command, arguments)
     found = Arguments()
-    own = [key.name for key in all_keys(command.schema)] if command.schema else []
-    known = [*(key.name for key in all_keys(Config)), *config_groups()] if command.takes_config else []
-    expected = 0
+    own = {key.name: key.annotation for key in all_keys(command.schema)} if command.schema else {}
+    settings = {key.name: key.annotation for key in all_keys(Config)} if command.takes_config else {}
+    known = [*settings, *(config_groups() if command.takes_config else ())]
+    texts = {name for name, annotation in (settings | own).items() if annotation in (str, str | None)}
+    expected, words, unreadable = 0, list[str](), None
     for argument in arguments:
-        key = re.split("[=@]", argument.lstrip("+~"), maxsplit=1)[0]
-        if argument.startswith("-"):
-            expected = _check_flag(command, argument)
-            found.flags.append(argument)
-        elif expected and "=" not in argument:
-            expected -= 1
-            found.flags.append(argument)
-        elif command.places and _is_place(argument, key, [*own, *known]):
-            found.places.append(argument)
-        elif key in own:
-            found.own.append(readable(argument))
-        else:
-            override = readable(argument)
-            if not _is_known(key, known) and not (command.through_hydra and key.startswith("hydra.")):
-                raise _unknown(command, key, own, known)
-            found.overrides.append(override)
+        key, word = _key(argument), argument
+        try:
+            if argument.startswith("-"):
+                expected = _check_flag(command, argument)
+                found.flags.append(argument)
+            elif expected and "=" not in argument:
+                expected -= 1
+                found.flags.append(argument)
+            elif command.places and _is_place(argument, key, [*own, *known]):
+                found.places.append(argument)
+            elif key in own:
+                found.own.append(readable(argument, key in texts))
+            else:
+                override = readable(argument, key in texts)
+                if not _is_known(key, known) and not (command.through_hydra and key.startswith("hydra.")):
+                    raise _unknown(command, key, [*own], known)
+                found.overrides.append(override)
+        except UnreadableError as error:
+            unreadable, word = unreadable or error.argument, error.readable
+        words.append(shell_word(word))
+    if unreadable is not None:
+        raise ConfigError(f"cannot read {unreadable!r}; this is read: coopmap {command.name} {' '.join(words)}")
     if not found.is_sweep:
         for override in found.overrides:
             refuse_sweep(parse_override(override))
     return found
+
+
+def _key(argument: str) -> str:
+    return re.split("[=@]", argument.lstrip("+~"), maxsplit=1)[0]
+
+
+def _refuse_parted_paths(command: Command, arguments: Sequence[str]) -> None:
+    """Say how to write a path that the shell has parted at its spaces."""
+    for last in range(1, len(arguments)):
+        if "=" in arguments[last] or arguments[last].startswith("-") or existing(arguments[last]):
+            continue
+        first = next((place for place in range(last - 1, -1, -1) if "=" in arguments[place]), None)
+        if first is None or arguments[first].startswith("-"):
+            continue
+        key, _, value = " ".join(arguments[first : last + 1]).partition("=")
+        if existing(value):
+            line = [*map(shell_word, arguments[:first]), as_argument(key, value), *map(shell_word, arguments[last + 1 :])]
+            raise ConfigError(
+                f"{arguments[last]}: expected key=value; a path with spaces is quoted: "
+                f"coopmap {command.name} {' '.join(line)}"
+            )
 
 
 def options_of(command: Command, found: Arguments) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -91,6 +92,8 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     Explicit choices also win over a preset as a whole: a chosen ``loss`` comes without the preset's changes to it, and
     a given ``data.root`` replaces the synthetic town, not just its path. Who chooses an architecture, and neither an
     objective nor an experiment, which has one, gets the objective that the architecture was released with.
+
+    A run that is continued has its own configuration, to which nothing is added that was not asked for.
     """
     chosen = {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
     completed = [override for override in overrides if override not in ("machine=auto", "preset=auto")]
@@ -102,6 +105,8 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     if preset == "auto":
         preset = default_preset(machine, chosen)
         completed.insert(0, f"preset={preset}")
+    if _continues_a_run(chosen.get("resume", "auto")):
+        return completed
     if preset == "demo" and on_main_road and "loss" not in chosen:
         completed.append("loss=matching")
     if not chosen.keys() & {"loss", "experiment"} and chosen.get("preset") not in ("demo", "town"):
@@ -112,6 +117,11 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
         of_the_town = {"data.town": "null", "data.depth_root": "null", "data.keep_in_memory": "false"}
         completed += [f"{key}={value}" for key, value in of_the_town.items() if key not in chosen]
     return completed
+
+
+def _continues_a_run(resume: str) -> bool:
+    """Whether that names a run, and not a checkpoint that a new one starts from."""
+    return resume not in ("auto", "null", "") and not Path(resume.strip("'\"")).expanduser().is_file()
 
 
 def default_preset(machine: str, chosen: Mapping[str, str]) -> str:

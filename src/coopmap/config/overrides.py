@@ -28,40 +28,82 @@ def parse_override(argument: str) -> Override:
     return OverridesParser.create().parse_override(argument)
 
 
-def readable(argument: str) -> str:
-    """The argument in a form that the grammar accepts: a path that it cannot read is quoted.
+class UnreadableError(ConfigError):
+    """An argument is not in the grammar, and would be if its value were quoted.
+
+    Attributes:
+        argument: as typed.
+        readable: the same with its value quoted.
+    """
+
+    def __init__(self, argument: str, readable: str) -> None:
+        super().__init__(f"cannot read {argument!r}: quote the value, {shell_word(readable)}")
+        self.argument, self.readable = argument, readable
+
+
+def readable(argument: str, is_text: bool = False) -> str:
+    """The argument in a form that the grammar accepts: a path that it would not read as it is written is quoted.
+
+    Args:
+        argument: as typed.
+        is_text: its key holds text, so that ``2021_08`` is no number and ``[x]`` no list.
 
     Raises:
-        ConfigError: it is not ``key=value``, or cannot be read; the message shows the quoted form that can.
+        UnreadableError: it cannot be read, and could be if its value were quoted.
+        ConfigError: it is not ``key=value``.
     """
     from hydra.errors import HydraException
 
     key, equals, value = argument.partition("=")
     if not equals and not key.startswith("~"):
         raise ConfigError(f"{argument}: expected key=value")
+    path = existing(value)
+    as_path = None if path is None else f"{key}={quoted(path)}"
     try:
         override = parse_override(argument)
     except HydraException:
+        if as_path is None and not re.fullmatch(r"[+~]*[\w./@-]+", key, re.ASCII):
+            raise ConfigError(f"cannot read {argument!r}: expected key=value") from None
         override = None
-    if override is not None and not (override.is_sweep_override() and "/" in value):
+    if override is None or (is_text and isinstance(override.value(), list | dict)):
+        if as_path is None:
+            raise UnreadableError(argument, f"{key}={quoted(value)}")
+        return as_path
+    if override.is_sweep_override():
+        return as_path if as_path is not None and (is_text or "/" in value) else argument
+    if not is_text or override.value() in (value, None) or value.startswith(("'", '"')):
         return argument
-    path = Path(value).expanduser()
-    if _exists(path):
-        return f"{key}={quoted(str(path))}"
-    if override is not None:
-        return argument
-    if re.fullmatch(r"[+~]*[\w./@-]+", key, re.ASCII):
-        works = f"{key}={quoted(value)}"
-        shown = shlex.quote(works) if re.search(r'[$`"\\!]', works) else f'"{works}"'
-        raise ConfigError(f"cannot read {argument!r}: quote the value, {shown}")
-    raise ConfigError(f"cannot read {argument!r}: expected key=value")
+    if isinstance(override.value(), int | float):
+        return f"{key}={quoted(value)}"
+    return as_path or argument  # spaces at its ends, say
 
 
-def _exists(path: Path) -> bool:
+def existing(value: str) -> str | None:
+    """The path that a value stands for, if there is something."""
     try:
-        return path.exists()
-    except (OSError, ValueError):  # too long for a name
-        return False
+        path = Path(value).expanduser()
+        return str(path) if value and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a name, or the home of nobody
+        return None
+
+
+def shell_word(text: str) -> str:
+    """Text as a word of a command line, in double quotes where those do: values often are in single ones."""
+    if shlex.quote(text) == text:
+        return text
+    return shlex.quote(text) if re.search(r'[$`"\\!]', text) else f'"{text}"'
+
+
+def as_argument(key: str, value: str) -> str:
+    """``key=value`` as a word of a command line that has just this text for a value."""
+    from hydra.errors import HydraException
+
+    written = f"{key}={value}"
+    try:
+        is_read = parse_override(written).value() == value
+    except HydraException:
+        is_read = False
+    return f"{key}={shlex.quote(value)}" if is_read else shell_word(f"{key}={quoted(value)}")
 
 
 def quoted(value: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
+
+from coopmap.config.overrides import as_argument
 
 SAME_TOWN = """\
 Validation frames come from other drives through the same town: these metrics
@@ -39,10 +40,10 @@ def activation() -> list[str]:
 
 def next_commands(run: Path, data_root: str) -> list[str]:
     """Commands that evaluate every sample, infer one frame, and train the 4n-view baseline."""
-    folder = shlex.quote(str(run))
-    commands = [f"python -m coopmap.evaluate run={folder}"]
+    named = as_argument("run", str(run))
+    commands = [f"python -m coopmap.evaluate {named}"]
     if (frame := _a_frame(Path(data_root))) is not None:
-        commands.append(f"python -m coopmap.infer run={folder} frame={shlex.quote(str(frame))} output=out")
+        commands.append(f"python -m coopmap.infer {named} {as_argument('frame', str(frame))} output=out")
     return [*commands, "python -m coopmap.train experiment=four_camera"]
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
+from coopmap.config.overrides import as_argument
 from coopmap.config.stored_text import stored_mapping
 from coopmap.runs.find import find_run
 from coopmap.runs.folder import RunFolder, launched_config
@@ -86,7 +87,20 @@ def _continue_stored(config: Config, overrides: list[str]) -> tuple[Config, RunF
     settled = stored_config(old, applied(overrides))
     for line in differences(stored_config(old), settled):
         log.info("resume: from here on %s", line)
+    _refuse_moved_data(settled, str(config.resume))
     return settled, old
+
+
+def _refuse_moved_data(config: Config, resume: str) -> None:
+    """Say how a run goes on whose data are elsewhere now; what it renders itself may be missing."""
+    data = config.data
+    places = {"data.root": data.root, "data.depth_root": data.depth_root, "data.cache_root": data.cache_root}
+    gone = {key: place for key, place in places.items() if place and not Path(place).expanduser().exists()}
+    if gone and data.town is None:
+        raise ConfigError(
+            f"resume={resume}: {' and '.join(f'{key}={place} is not there' for key, place in gone.items())}; if the data "
+            f"have moved, say where to: {as_argument('resume', resume)} {' '.join(f'{key}=NEW' for key in gone)}"
+        )
 
 
 def applied(overrides: Iterable[str]) -> list[str]:

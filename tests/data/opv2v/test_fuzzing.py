@@ -115,7 +115,7 @@ KINDS = ("yaml", "png", "jpg", "carla", "npy", "pcd")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("files", [50, pytest.param(FILES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("files", [50, pytest.param(FILES, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_mutated_files(kind, files, writer, tmp_path):
     result = fuzz(kind, writer, tmp_path, files)
     print(kind, result)

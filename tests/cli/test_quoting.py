@@ -1,0 +1,112 @@
+"""Paths with signs that the grammar or a shell takes for its own: the message is a command line, and that one works."""
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coopmap import load_config
+from coopmap.cli.arguments import Arguments, read
+from coopmap.cli.commands import find_command
+from coopmap.config import ConfigError
+from coopmap.config.overrides import as_argument, parse_override
+from coopmap.config.synth import TownConfig
+from coopmap.runs.next_steps import next_commands
+
+NAMES = [
+    "a=b", "a#b", "a&b", "[x]", "{x}", "(x)", "[x] (y)=#&é", "réseau", "it's", 'say "x"', "`ls`", "a!b", "a;b", "a<b>c",
+    "x(1)", "'a' \"b\"", "^",
+]  # fmt: skip
+READ_ALIKE = ["my data", "2021_08", "1e3", "true", "$HOME", "a*b", "a|b", "a:b%c", "a\\b"]
+
+
+def words_of(command_line: str) -> list[str]:
+    """The arguments that a command gets from a shell."""
+    script = f"coopmap() {{ printf '%s\\0' \"$@\"; }}\n{command_line}"
+    output = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout
+    return output.decode().split("\0")[:-1]
+
+
+def arguments_of(command: str, *given: str) -> Arguments:
+    found, _ = find_command([command])
+    assert found is not None
+    return read(found, given)
+
+
+def root_of(found: Arguments) -> str:
+    (override,) = [override for override in found.overrides if override.startswith("data.root=")]
+    return parse_override(override).value()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_message_is_a_command_line_that_works(name: str) -> None:
+    given = ["machine=laptop", f"data.root=/nowhere/{name}", "optim.lr=0.5"]
+    if name in ("[x]", "{x}"):
+        given[1] = f"data.root={name}"  # a list, or a mapping, for Hydra
+    with pytest.raises(ConfigError, match=r"^cannot read .*; this is read: coopmap train machine=laptop ") as caught:
+        arguments_of("train", *given)
+    _, _, line = str(caught.value).partition("; this is read: ")
+    command, *words = words_of(line)
+    assert command == "train"
+    found = arguments_of(command, *words)
+    assert root_of(found) == given[1].removeprefix("data.root=")
+    assert "optim.lr=0.5" in found.overrides
+
+
+@pytest.mark.parametrize("name", READ_ALIKE)
+def test_what_can_be_read_is_read_as_it_is_written(name: str) -> None:
+    assert root_of(arguments_of("train", "machine=laptop", f"data.root={name}")) == name
+
+
+@pytest.mark.parametrize("name", [*NAMES, *READ_ALIKE, " a", "a,b"])
+def test_what_is_there_is_read_as_it_is_written(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert root_of(arguments_of("train", "machine=laptop", f"data.root={name}")) == name
+
+
+@pytest.mark.parametrize("name", [*NAMES, *READ_ALIKE, "a,b", " a"])
+def test_printed_commands_name_what_they_mean(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / name
+    frame = folder / "test" / "s" / "1" / "000069.yaml"
+    frame.parent.mkdir(parents=True)
+    frame.touch()
+    for line, names in zip(next_commands(folder, str(folder)), (["run"], ["run", "frame"]), strict=False):
+        module, *words = words_of(line.replace("python -m coopmap.", "coopmap "))
+        values = {item.key_or_group: item.value() for item in map(parse_override, arguments_of(module, *words).own)}
+        assert [values[key] for key in names] == [str(folder), str(frame.parents[1] / frame.stem)][: len(names)]
+    (word,) = words_of(f"coopmap {as_argument('data.root', str(folder))}")
+    assert root_of(arguments_of("train", "machine=laptop", word)) == str(folder)
+
+
+def test_a_path_that_a_shell_has_parted_is_put_together(tmp_path: Path) -> None:
+    folder = tmp_path / "my data set"
+    folder.mkdir()
+    with pytest.raises(ConfigError, match="^set: expected key=value; a path with spaces is quoted: ") as caught:
+        arguments_of("train", "machine=laptop", f"data.root={tmp_path}/my", "data", "set", "optim.lr=0.5")
+    command, *words = words_of(str(caught.value).partition("is quoted: ")[2])
+    found = arguments_of(command, *words)
+    assert root_of(found) == str(folder)
+    config = load_config(found.overrides)
+    assert (config.data.root, config.optim.lr) == (str(folder), 0.5)
+
+
+@pytest.mark.slow
+def test_the_command_line_of_the_message_trains(tiny_model: tuple[str, ...], town: TownConfig, tmp_path: Path) -> None:
+    """By a real shell, in a real process; the folder is there when it is asked for as the message says."""
+    root = tmp_path / "données [v2] (a) = #1 & more"
+    given = [*tiny_model, f"data.root={root}", "data.num_workers=0", "trainer.fast_dev_run=1"]
+    program = f'coopmap() {{ {shlex.quote(sys.executable)} -m coopmap "$@"; }}\n'
+    shell: Callable[[str], subprocess.CompletedProcess[str]] = lambda line: subprocess.run(  # noqa: E731
+        ["bash", "-c", program + line], capture_output=True, text=True, cwd=tmp_path
+    )
+    refused = shell(shlex.join(["coopmap", "train", *given]))
+    assert refused.returncode == 2
+    root.symlink_to(town.root)
+    line = refused.stderr.strip().partition("; this is read: ")[2]
+    trained = shell(line)
+    assert trained.returncode == 0, trained.stderr
+    assert shell(shlex.join(["coopmap", "train", *given])).returncode == 0  # as typed, now that it is there
