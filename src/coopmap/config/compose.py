@@ -23,6 +23,7 @@ PUBLISHED_LOSS = {"mapanything_v11": "v11"}
 
 MAIN_ROAD = ("cyl_posefix", "cyl_matching")
 """Experiments that the demo shows."""
+DEMO_LOSS = "matching"
 SYNTHETIC_DATA = ("town", "streets", "market")
 DEMO_DATA = "market"
 BESIDE_THE_DEMO = {"data", "debug", "experiment", "logger", "machine", "preset"}
@@ -91,6 +92,9 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     Explicit choices also win over a preset as a whole: a chosen ``loss`` comes without the preset's changes to it, and
     a given ``data.root`` replaces the synthetic town, not just its path. Who chooses an architecture, and neither an
     objective nor an experiment, which has one, gets the objective that the architecture was released with.
+
+    The objective of the demo cannot stand in its preset: experiments come later and choose theirs, and Hydra allows no
+    override in a file that depends on what was chosen.
     """
     chosen = {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
     completed = [override for override in overrides if override not in ("machine=auto", "preset=auto")]
@@ -103,7 +107,7 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
         preset = default_preset(machine, chosen)
         completed.insert(0, f"preset={preset}")
     if preset == "demo" and on_main_road and "loss" not in chosen:
-        completed.append("loss=matching")
+        completed.append(f"loss={DEMO_LOSS}")
     if not chosen.keys() & {"loss", "experiment"} and chosen.get("preset") not in ("demo", "town"):
         completed += [f"loss={loss}" for model, loss in PUBLISHED_LOSS.items() if chosen.get("model") == model]
     if "loss" in chosen and "loss/start" not in chosen:
