@@ -16,7 +16,9 @@ import pytest
 
 from coopmap import load_config
 from coopmap.cli import commands as cli_commands
-from coopmap.config.synth import ScenarioCounts, tiny_streets, tiny_town
+from coopmap.config.synth import ScenarioCounts, tiny_town
+
+from .worlds import tiny_streets
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 NEEDS_THE_FULL_MODEL = "facebook/map-anything"

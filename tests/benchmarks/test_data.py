@@ -2,16 +2,16 @@
 
 import pytest
 
-from coopmap.benchmarks import against
-from coopmap.benchmarks.data import benchmark
+from coopmap.benchmarks import against, data
 from coopmap.benchmarks.options import DataOptions
 from coopmap.config.checks import ConfigError
 
 
-def test_every_figure_stands_beside_its_floor(town):
+def test_every_figure_stands_beside_its_floor(town, monkeypatch):
+    monkeypatch.setattr(data, "LARGE_SPLIT", 3000)
     places = [f"data.root={town.root}", f"data.depth_root={town.depth_root}", "data.communication_range_m=1000"]
     small = ["data.panorama.height=28", "data.panorama.width=112"]
-    report = benchmark(DataOptions(repeats=1, samples=3, memory_samples=10, step_s=0.5, gpus=3), [*places, *small])
+    report = data.benchmark(DataOptions(repeats=1, samples=3, memory_samples=10, step_s=0.5, gpus=3), [*places, *small])
     costs, cached, rates, scale = (each.records() for each in report.tables)
     assert [row["what"] for row in costs] == [
         "view",

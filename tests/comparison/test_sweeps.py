@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from coopmap.config import Config, conf_dir, load_config
 from coopmap.config.errors import config_keys
@@ -28,6 +27,8 @@ def combinations(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def command_line(content: dict[str, Any], chosen: dict[str, Any]) -> list[str]:
     """What W&B's agent would start."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
     args = create_sweep_command_args({"args": {name: {"value": value} for name, value in chosen.items()}})
     macros = {"${env}": ["/usr/bin/env"], "${args_no_hyphens}": args["args_no_hyphens"]}
     return [word for part in create_sweep_command(content["command"]) for word in macros.get(part, [part])]

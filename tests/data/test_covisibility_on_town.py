@@ -10,8 +10,10 @@ from coopmap.data.opv2v import read_agent
 from coopmap.geometry import points_ue_from_cv
 from coopmap.geometry.cameras import PinholeCamera
 from coopmap.metrics.covisibility import covisibility
-from coopmap.synthetic import build_scene, read_config
+from coopmap.synthetic import read_config
 from coopmap.synthetic.raycast import Caster
+
+from ..worlds import build_scene
 
 WITHIN_M = 0.2
 

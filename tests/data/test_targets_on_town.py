@@ -10,7 +10,9 @@ from coopmap.data import build_split
 from coopmap.data.opv2v.lidar import drop_own_body
 from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry import carla_from_pose, pose_ue_from_cv
-from coopmap.synthetic import build_scene, read_config
+from coopmap.synthetic import read_config
+
+from ..worlds import build_scene
 
 STAND_OFF_M = 0.2
 

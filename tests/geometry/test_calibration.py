@@ -143,6 +143,7 @@ def is_no_camera(calibration) -> bool:
     return all(np.isnan(value).all() for value in fields)
 
 
+@settings(max_examples=12)
 @given(directions, st.sampled_from([np.float32, np.float64]), st.floats(0, 0.4), st.integers(0, 2**32 - 1))
 def test_rays_that_agree_come_from_no_camera(direction, dtype, outliers, seed):
     """Their field of view is zero up to rounding, which differs between processors."""
@@ -153,6 +154,7 @@ def test_rays_that_agree_come_from_no_camera(direction, dtype, outliers, seed):
     assert is_no_camera(fit_panorama(np.broadcast_to(direction, (1, 60, 240, 3))))
 
 
+@settings(max_examples=12)
 @given(st.integers(0, 59), st.integers(0, 83), st.integers(0, 2**32 - 1))
 def test_pixels_of_one_row_or_column_or_too_few_determine_no_camera(row, column, seed):
     pinhole, panorama = pinhole_rays(PINHOLE, 60, 84), camera_rays(PANORAMA)[None]

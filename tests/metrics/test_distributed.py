@@ -39,6 +39,7 @@ def average(rank):
 
 
 def run(rank, store, queue):
+    torch.set_num_threads(1)  # a forked process has none of its parent's
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     queue.put((rank, {name: figures_of(share[rank]) for name, share in SHARES.items()}, average(rank)))
     dist.barrier()
@@ -48,8 +49,9 @@ def run(rank, store, queue):
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     """Of each process: figures of all shares, and means of terms."""
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
-    multiprocessing.spawn(run, args=(tmp_path_factory.mktemp("group") / "store", queue), nprocs=2)
+    queue = multiprocessing.get_context("fork").SimpleQueue()
+    arguments = tmp_path_factory.mktemp("group") / "store", queue
+    multiprocessing.start_processes(run, arguments, nprocs=2, start_method="fork")  # everything is imported already
     return {rank: answer for rank, *answer in (queue.get() for _ in range(2))}
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from coopmap import load_config as compose
+from coopmap.config import Config
 from coopmap.config.model import ModelConfig
 from coopmap.models import MapAnything
 from coopmap.models.naming import canonical_names
@@ -28,6 +30,20 @@ GOLDEN_CONFIGS = {
     "v11_tiny": ("mapanything_v11", {"encoder": {"depth": 1}, **SHRINK}),
 }
 
+STAND_IN = (
+    "model=mapanything_v1",
+    "model.encoder.dim=384",
+    "model.encoder.num_heads=6",
+    "model.encoder.depth=1",
+    "model.info_sharing.dim=32",
+    "model.info_sharing.num_heads=2",
+    "model.info_sharing.depth=3",
+    "model.info_sharing.intermediate_layers=[0,1]",
+    "model.heads.layer_dims=[8,8,8,8]",
+    "model.heads.feature_dim=8",
+    "model.heads.scale_dim=16",
+)
+
 
 def load_config(choice: str, *overrides: dict) -> ModelConfig:
     """One of ``conf/model`` with changes."""
@@ -35,6 +51,11 @@ def load_config(choice: str, *overrides: dict) -> ModelConfig:
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), *layers))
     assert isinstance(config, ModelConfig)
     return config
+
+
+def stand_in(*overrides: str) -> Config:
+    """A model that upstream can build, small enough for a test."""
+    return compose([*STAND_IN, *overrides])
 
 
 def golden_json(name: str) -> dict:

@@ -51,15 +51,20 @@ def assert_same_training_step(eager: MapAnything, compiled: MapAnything, views: 
 
 def check(checkpointing: bool, backend: str) -> None:
     eager, compiled = pair(checkpointing, backend)
-    for views in (2, 3):
+    for views in (2, 3, 4):
         assert_same_training_step(eager, compiled, views)
     assert list(compiled.state_dict()) == list(eager.state_dict())
 
 
 @pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_training_steps_are_the_same(checkpointing):
+def test_training_steps_are_the_same_and_blocks_are_compiled_whole_and_once(checkpointing):
     """All of the way through PyTorch's compiler but for machine code."""
+    counters = torch._dynamo.utils.counters
+    counters.clear()
     check(checkpointing, "aot_eager")
+    if not checkpointing:
+        assert counters["stats"]["unique_graphs"] == 1  # for all sizes and blocks: those of the tiny model are alike
+        assert not counters["graph_break"]
 
 
 @pytest.mark.slow
@@ -67,16 +72,6 @@ def test_training_steps_are_the_same(checkpointing):
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_training_steps_are_the_same_in_machine_code(checkpointing):
     check(checkpointing, "inductor")
-
-
-def test_blocks_are_compiled_whole_and_once_for_all_sizes():
-    _, compiled = pair(False, "aot_eager")
-    torch._dynamo.utils.counters.clear()
-    for views in (2, 3, 4):
-        objective(compiled(make_observation(2, views))).backward()
-    counters = torch._dynamo.utils.counters
-    assert counters["stats"]["unique_graphs"] == 1  # all blocks of the tiny model have one shape
-    assert not counters["graph_break"]
 
 
 def test_autocast_reaches_compiled_blocks():

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from coopmap.config.synth import TownConfig, tiny_streets
+from coopmap.config.synth import TownConfig
 from coopmap.synthetic import render_town
+
+from ..worlds import tiny_streets
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,12 @@ from pypcd4 import PointCloud
 
 from coopmap.config.synth import TownConfig
 from coopmap.geometry import points_cv_from_ue, points_ue_from_cv, pose_cv_from_ue, pose_from_carla
-from coopmap.synthetic import build_scene, read_config, town_of
+from coopmap.synthetic import read_config, town_of
 from coopmap.synthetic.scenario import scenario_index
 from coopmap.synthetic.terrain import Terrain
 from coopmap.synthetic.worlds import world_of
+
+from ..worlds import build_scene
 
 
 class Agent:

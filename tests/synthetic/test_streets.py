@@ -14,7 +14,7 @@ import yaml
 
 from coopmap.config import load_config
 from coopmap.config.checks import ConfigError
-from coopmap.config.synth import EVERYDAY_STYLES, STYLES, ScenarioCounts, TownConfig, tiny_streets
+from coopmap.config.synth import EVERYDAY_STYLES, STYLES, ScenarioCounts, TownConfig
 from coopmap.data.splits import town_is_there
 from coopmap.synthetic import dataset, missing_scenarios, read_config, render_town
 from coopmap.synthetic.materials import Material
@@ -23,6 +23,8 @@ from coopmap.synthetic.street.facades import FIRST_FACADE, street_tiles
 from coopmap.synthetic.street.roads import Road, draw_roads
 from coopmap.synthetic.street.world import HARD, HARD_SHARE, draw_kind
 from coopmap.synthetic.worlds import plan_drive
+
+from ..worlds import tiny_streets
 
 
 def checksums(root: str | None) -> dict[str, str]:

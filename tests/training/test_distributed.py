@@ -20,6 +20,7 @@ def launch(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.slow  # test_ranks.py has two processes as well, which the command line does not start
 def test_processes_share_a_run_and_validate_as_one_would(overrides: Overrides, tmp_path: Path) -> None:
     done = launch([sys.executable, "-m", "coopmap.train", *overrides(*TWO_PROCESSES)], tmp_path)
     (run,) = (tmp_path / "runs" / "cyl_posefix").iterdir()

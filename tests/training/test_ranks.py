@@ -1,4 +1,7 @@
-"""Two processes train on what one process with twice the accumulation trains on, and one continues what two began."""
+"""Two processes train on what one process with twice the accumulation trains on, and one continues what two began.
+
+What they measure together is what one process measures.
+"""
 
 import functools
 import json
@@ -13,7 +16,9 @@ import lightning as L
 import pytest
 
 from coopmap import load_config
+from coopmap.evaluate import evaluate
 from coopmap.models import mapanything
+from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.train import train
 
 Overrides = Callable[..., list[str]]
@@ -66,25 +71,26 @@ def test_two_ranks_see_what_one_sees_and_one_continues_what_two_began(overrides:
         "trainer.max_epochs=2",
         "optim.lr=1e-4",
         "task=augmented",
-        "trainer.limit_val_batches=1",
     )
+    alone_as_two = ("trainer.accumulate_grad_batches=2", "trainer.limit_val_batches=1")
     logs = {name: tmp_path / name for name in ("alone", "begun", "rest")}
-    run(logs["alone"], overrides(*settings, "trainer.accumulate_grad_batches=2", f"run_dir={tmp_path}/a"))
-    # two steps of the first epoch's three: the checkpoint lies within an epoch
-    run_on_two_ranks(logs["begun"], overrides(*settings, "trainer.devices=2", f"run_dir={tmp_path}/b"), last_step=2)
-    checkpoint = tmp_path / "b" / "checkpoints" / "last.ckpt"
-    run(
-        logs["rest"],
-        overrides(*settings, "trainer.accumulate_grad_batches=2", f"resume={checkpoint}", f"run_dir={tmp_path}/c"),
-    )
+    run(logs["alone"], overrides(*settings, *alone_as_two, f"run_dir={tmp_path}/a"))
+    # an epoch of three steps and one more: the checkpoint lies within an epoch
+    run_on_two_ranks(logs["begun"], overrides(*settings, "trainer.devices=2", f"run_dir={tmp_path}/b"), last_step=4)
+    best, last = (tmp_path / "b" / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    run(logs["rest"], overrides(*settings, *alone_as_two, f"resume={last}", f"run_dir={tmp_path}/c"))
     alone, begun, rest = map(logged, logs.values())
     assert sorted(alone) == list(range(12))
-    assert sorted(begun) == list(range(4))
-    assert sorted(rest) == list(range(4, 12))
+    assert sorted(begun) == list(range(8))
+    assert sorted(rest) == list(range(8, 12))
     for place, (samples, image, loss) in (begun | rest).items():
         assert samples == alone[place][0]
         assert image == alone[place][1]
         assert loss == pytest.approx(alone[place][2], rel=1e-4)
+    assert "6 steps on 2 process(es)" in (tmp_path / "b" / "train.log").read_text()
+    (measured,) = read_checkpoint(last)["callbacks"]["ValidationHistory"]["entries"]
+    assert measured.pop("step") == read_checkpoint(best)["global_step"] == 3
+    assert measured == pytest.approx(evaluate(best, output=tmp_path / "measured").figures, rel=1e-5)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Whole runs on the tiny town."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 import torch
 
 from coopmap import load_config
+from coopmap.cli.main import main
 from coopmap.config import ConfigError
 from coopmap.config.compose import from_yaml
 from coopmap.runs.checkpoint_io import read_checkpoint
@@ -93,12 +92,16 @@ def test_curves_need_no_network(finished: TrainingResult) -> None:
     assert "<script src=" not in page.replace('<script src="data:', "")
 
 
-def test_missing_root_is_one_line_and_status_2_and_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "coopmap.train", "preset=town", "data.root=/nowhere/opv2v", "logger=csv"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: /nowhere/opv2v: the dataset root does not exist.")
-    assert len(done.stderr.splitlines()) == 1
+def test_missing_root_is_one_line_and_status_2_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "preset=town", "data.root=/nowhere/opv2v", "logger=csv"])
+    assert caught.value.code == 2
+    errors = capfd.readouterr().err
+    assert errors.startswith("error: /nowhere/opv2v: the dataset root does not exist.")
+    assert len(errors.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,6 @@ from coopmap.config.synth import TownConfig
 from coopmap.runs.metrics_file import read_metrics
 
 FEW_STEPS = (
-    "machine=laptop",
     "data.steps_per_epoch=4",
     "data.num_workers=0",
     "trainer.max_epochs=2",
@@ -21,11 +20,13 @@ FEW_STEPS = (
 
 
 @pytest.fixture
-def train_twice(tmp_path: Path, town: TownConfig) -> Callable[..., tuple[list[dict], list[dict]]]:
+def train_twice(
+    tmp_path: Path, town: TownConfig, tiny_model: tuple[str, ...]
+) -> Callable[..., tuple[list[dict], list[dict]]]:
     """Rows of ``metrics.csv`` of a run from files and of one from the cache."""
 
     def run(*overrides: str) -> tuple[list[dict], list[dict]]:
-        data = ["experiment=cyl_posefix", "preset=town", f"data.root={town.root}", *overrides]
+        data = ["experiment=cyl_posefix", *tiny_model, f"data.root={town.root}", *overrides]
         cache = tmp_path / "cache"
         main(["cache", *data, f"cache_root={cache}", "workers=1"])
         rows = []

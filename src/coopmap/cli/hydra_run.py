@@ -46,6 +46,7 @@ def _run_hydra(task: Task, found: Arguments) -> None:
 
     @functools.wraps(task)
     def composed_task(composed: DictConfig) -> float | None:
+        """What Hydra calls for each job, with the configuration that it has composed."""
         nonlocal composing
         config = to_config(composed)
         composing = False

@@ -197,17 +197,3 @@ def tiny_town(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
         "workers": 1,
     }
     return TownConfig(root=root, depth_root=depth_root, **(values | changes))
-
-
-def tiny_streets(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
-    """Streets that render in seconds: two of training and one of validation, 100 x 75 pixels."""
-    values: dict[str, Any] = {
-        "towns": "per_scenario",
-        "scenarios": ScenarioCounts(train=2, validate=1, test=0),
-        "agents_min": 2,
-        "agents_max": 3,
-        "image_scale": 0.125,
-        "lidar": LidarConfig(beams=16, azimuth_steps=180),
-        "workers": 1,
-    }
-    return TownConfig(root=root, depth_root=depth_root, **(values | changes))

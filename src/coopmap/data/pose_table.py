@@ -108,6 +108,7 @@ def file_stamps(index: SplitIndex) -> np.ndarray:
     borders = np.flatnonzero(np.diff(folder_of[order], prepend=-1, append=-1))
 
     def look(part: slice) -> None:
+        """Fill in the stamps of one folder (rows ``order[part]``): opened once, its files are found quickly."""
         rows = order[part]
         scenario, agent = divmod(int(folder_of[rows[0]]), len(index.agents))
         folder = index.root / index.folder / index.scenarios[scenario].decode() / index.agents[agent].decode()

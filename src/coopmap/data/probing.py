@@ -31,6 +31,7 @@ def unreadable_cars(dataset: PanoramaDataset) -> Bool[np.ndarray, " n"]:
     cars = np.unique(car_of[readable])
 
     def fault(car: int) -> FrameError | None:
+        """What is wrong with the first frame of a car; ``None`` if one of three can be read."""
         rows = np.flatnonzero((car_of == car) & readable)
         error = None
         for row in dict.fromkeys(rows[[0, len(rows) // 2, -1]].tolist()):

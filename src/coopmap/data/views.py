@@ -286,6 +286,13 @@ def _finite(
 def resized(
     images: UInt8[np.ndarray, "k hi wi 3"], gains: Float[np.ndarray, " k"] | None, size: CamerasConfig
 ) -> UInt8[np.ndarray, "k h w 3"]:
+    """Camera images at the size that the network gets, with the gain of each.
+
+    Args:
+        images: 8-bit RGB.
+        gains: factors of brightness, see :func:`brighten`; ``None`` leaves it.
+        size: height and width in pixels.
+    """
     small = [cv2.resize(image, (size.width, size.height), interpolation=cv2.INTER_AREA) for image in images]
     if gains is not None:
         small = [brighten(image, gain) for image, gain in zip(small, gains, strict=True)]

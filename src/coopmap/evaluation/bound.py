@@ -43,19 +43,31 @@ class Bound:
 
     @torch.no_grad()
     def measure(
-        self, observation: Observation, prediction: Prediction, target: Target
+        self,
+        observation: Observation,
+        prediction: Prediction,
+        target: Target,
+        of_target: TrueMatches | None = None,
     ) -> dict[str, list[Float[Tensor, "n n 4 4"]]]:
         """``T_i_j`` of the agents of each sample, by method; NaN where the matches determine none.
 
         Empty for a single agent. The model's own matches and ranges count only if it matches.
+
+        Args:
+            observation: what the model was given.
+            prediction: of the model.
+            target: ground truth.
+            of_target: true matches of the model's cells, if they are known from the objective.
         """
-        target = without_neighboring_ticks(target)
+        whole, target = target, without_neighboring_ticks(target)
         patch, views = self.model.encoder.patch_size, views_per_agent(target)
         height, width = target.depth.shape[-2:]
         num_cells = views * (height // patch) * (width // patch)
         if target.depth.shape[1] == views:
             return {}
-        true = true_matches(target, num_cells, self.dense_share)
+        true = of_target if target is whole else None
+        if true is None:
+            true = true_matches(target, num_cells, self.dense_share)
         points = _true_points(target, patch)
         angle = cell_angle(observation.rays, patch)
         range_sigma = target.depth.new_full(points.center.shape[:3], TRUE_RANGE_SIGMA)

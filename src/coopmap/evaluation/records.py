@@ -240,7 +240,8 @@ class Recorder(L.Callback):
         mean = pl_module.baseline if self.with_mean else None
         added = records_of(batch, prediction, rows, refined, mean, received)  # type: ignore[arg-type]
         if self.bound is not None:
-            for name, poses_of_samples in self.bound.measure(observation, prediction, batch.target).items():
+            found = self.bound.measure(observation, prediction, batch.target, outputs["true_matches"])
+            for name, poses_of_samples in found.items():
                 for record, poses in zip(added, poses_of_samples, strict=True):
                     record.add_pairs(name, poses)
         if self._other_street is not None:

@@ -16,10 +16,14 @@ class Camera(Protocol):
     """What every camera model offers; directions and points are in the camera's own OpenCV frame."""
 
     @property
-    def height(self) -> int: ...
+    def height(self) -> int:
+        """Of the image, in pixels."""
+        ...
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Of the image, in pixels."""
+        ...
 
     def project(self, points: Float[np.ndarray, "*b 3"]) -> tuple[Float[np.ndarray, "*b 2"], Bool[np.ndarray, "*b"]]:
         """Pixels ``(u, v)`` of points, and whether each lies in front of the camera and inside the image."""

@@ -78,6 +78,7 @@ class Criterion(nn.Module):
                 values = weight * values
             total = total + values.sum()
 
+        logged.true_matches = vars(inputs).get("true_matches")  # kept there once a term has asked for them
         num_views = inputs.weight.shape[1]
         if self.training and self.cfg.view_scaling and num_views > 2:
             total = total * (2 / num_views)

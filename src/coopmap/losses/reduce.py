@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from coopmap.losses.cells import TrueMatches
+
 
 def weighted_mean(
     values: Float[Tensor, "..."], weights: Float[Tensor, "..."], dim: int | tuple[int, ...]
@@ -40,11 +42,13 @@ class Terms(dict[str, Tensor]):
     Attributes:
         measured: by name, the share of the batch's samples that hold anything to measure the entry on; if none does,
             the entry is 0. Tensors, since looking at them would wait for the device.
+        true_matches: of the target, if a term needed them; for whoever measures something else of them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.measured: dict[str, Float[Tensor, ""]] = {}
+        self.true_matches: TrueMatches | None = None
 
     def add(self, name: str, value: Float[Tensor, ""], measured: Bool[Tensor, " b"]) -> None:
         """Add a term of the whole batch."""

@@ -32,6 +32,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
+        """Embeddings row by row."""
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
@@ -58,6 +59,7 @@ class ConvStem(nn.Module):
                 wrap(module)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
+        """Embeddings row by row."""
         return self.proj(self.layers(images)).flatten(2).transpose(1, 2)
 
 
@@ -141,6 +143,7 @@ class VisionTransformer(nn.Module):
         return self.norm(self.run_blocks(tokens, first, len(self.blocks), checkpointing))
 
     def forward(self, images: Float[Tensor, "b 3 h w"], checkpointing: bool = False) -> Float[Tensor, "b t+n c"]:
+        """All tokens of RGB images normalized as for DINOv2, of whole patches in height and width."""
         return self.resume(self.embed(images), 0, checkpointing)
 
 
@@ -154,6 +157,7 @@ class DinoV2Encoder(nn.Module):
         self.model = VisionTransformer(cfg)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> EncoderOutput:
+        """Features of RGB images normalized as for DINOv2, of whole patches in height and width."""
         return self._split(self.model(images, self.checkpointing))
 
     def resume(self, tokens: Float[Tensor, "b t+n c"], first_block: int) -> EncoderOutput:

@@ -34,6 +34,7 @@ class ResidualConvUnit(nn.Module):
         self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The map plus what two convolutions make of it."""
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))
 
 
@@ -51,6 +52,12 @@ class FusionBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b c h w"] | None = None
     ) -> Float[Tensor, "b c 2h 2w"]:
+        """The next finer map.
+
+        Args:
+            x: the coarser levels, fused.
+            skip: the level of the same resolution; none at the coarsest.
+        """
         if skip is not None:
             x = x + self.resConfUnit1(skip)
         # Upstream upsamples before the 1x1 convolution; the two commute, and this order takes a quarter of the time.
@@ -98,6 +105,11 @@ class DPTFeature(nn.Module):
         )
 
     def forward(self, levels: Sequence[Float[Tensor, "b _ h w"]]) -> Float[Tensor, "b c 8h 8w"]:
+        """The fused map.
+
+        Args:
+            levels: finest first, each on the patch grid.
+        """
         *fine, coarsest = levels
         x1, x2, x3 = (
             run(process, level, checkpointing=self.checkpointing)
@@ -130,6 +142,12 @@ class DPTRegressor(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "b c _ _"], image_size: tuple[int, int]) -> Float[Tensor, "b 6 h w"]:
+        """Dense channels (``DENSE_CHANNELS``), raw.
+
+        Args:
+            features: of :class:`DPTFeature`.
+            image_size: height and width in pixels.
+        """
         x = self.resize(self.conv1(features), image_size)
         return run(self.conv2, x, checkpointing=self.checkpointing)
 
@@ -144,6 +162,7 @@ class ResConvBlock(nn.Module):
         self.res_conv3 = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The map plus its residual branch."""
         return x + F.relu(self.res_conv3(F.relu(self.res_conv2(F.relu(self.res_conv1(x))))))
 
 
@@ -161,6 +180,7 @@ class PoseHead(nn.Module):
         self.fc_rot = nn.Linear(hidden_dim, 4)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b 3"], Float[Tensor, "b 4"]]:
+        """Translation in units of the metric scale, and quaternion ``(x, y, z, w)`` before normalization."""
         x = self.proj(features)
         for block in self.res_conv:
             x = block(x)
@@ -178,6 +198,7 @@ class ScaleHead(nn.Module):
         self.output_proj = nn.Linear(hidden_dim, 1)
 
     def forward(self, token: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
+        """Logarithm of the meters per unit."""
         x = self.proj(token)
         for layer in self.mlp:
             x = layer(x)
@@ -206,6 +227,7 @@ class DenseHead(nn.Sequential):
     def forward(  # type: ignore[override]
         self, levels: Sequence[Float[Tensor, "b _ _ _"]], image_size: tuple[int, int]
     ) -> Float[Tensor, "b 6 h w"]:
+        """Raw dense channels at the size of the image; see :class:`DPTFeature` and :class:`DPTRegressor`."""
         feature, regressor = self
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return regressor(feature(levels), image_size)

@@ -35,6 +35,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), initial))
 
     def forward(self, x: Float[Tensor, "... c"]) -> Float[Tensor, "... c"]:
+        """The branch, scaled."""
         return x * self.gamma
 
 
@@ -48,6 +49,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """Each token after all of them were looked at; tokens attend to those of their own row of the batch."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # b n 3 heads c/heads
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
         return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
@@ -62,6 +64,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Float[Tensor, "... c"]) -> Float[Tensor, "... c"]:
+        """Each token on its own."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -75,6 +78,7 @@ class SwiGLU(nn.Module):
         self.w3 = nn.Linear(gated_dim, dim)
 
     def forward(self, x: Float[Tensor, "... c"]) -> Float[Tensor, "... c"]:
+        """Each token on its own."""
         gate, value = self.w12(x).chunk(2, dim=-1)
         return self.w3(F.silu(gate) * value)
 
@@ -93,5 +97,6 @@ class Block(nn.Module):
         self.ls2 = nn.Identity() if cfg.layer_scale is None else LayerScale(cfg.dim, cfg.layer_scale)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """The tokens plus what attention and feed-forward layer add."""
         x = x + self.ls1(self.attn(self.norm1(x)))
         return x + self.ls2(self.mlp(self.norm2(x)))

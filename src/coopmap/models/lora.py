@@ -38,6 +38,7 @@ class LowRankUpdate(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
+        """The weight that the layer uses."""
         return torch.addmm(weight, self.up * self.scale, self.down)
 
 

@@ -27,6 +27,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_dim, out_dim, 1)
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
+        """The maps at the width of the output."""
         return F.gelu(self.conv2(F.gelu(self.conv1(x))) + self.shortcut(x))
 
 
@@ -46,6 +47,7 @@ class DenseEncoder(nn.Module):
         self.norm_layer = LayerNorm(dim)
 
     def forward(self, maps: Float[Tensor, "*b channels h w"]) -> Float[Tensor, "*b n dim"]:
+        """One token per patch."""
         features = self.encoder(self.conv_in(self.unshuffle(maps.flatten(0, -4))))
         return self.norm_layer(features.flatten(2).transpose(1, 2)).unflatten(0, maps.shape[:-3])
 
@@ -66,6 +68,7 @@ class GlobalEncoder(nn.Module):
         self.norm_layer = LayerNorm(dim)
 
     def forward(self, vectors: Float[Tensor, "*b channels"]) -> Float[Tensor, "*b dim"]:
+        """One token per vector."""
         return self.norm_layer(self.encoder(vectors))
 
 

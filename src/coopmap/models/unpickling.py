@@ -196,12 +196,18 @@ class RestrictedUnpickler(pickle._Unpickler):  # the one in C reserves memory fo
         self._storage_bytes = storage_bytes
 
     def find_class(self, module: str, name: str) -> Any:
+        """What stands in for a global: one of :data:`KNOWN_GLOBALS`, or :class:`Inert`, which does nothing."""
         if (module, name) in KNOWN_GLOBALS:
             return KNOWN_GLOBALS[module, name]
         self.ignored.add(f"{module}.{name}")
         return Inert
 
     def persistent_load(self, pid: Any) -> StorageRef:
+        """The reference to a storage.
+
+        Raises:
+            pickle.UnpicklingError: it is none, or longer than the file.
+        """
         match pid:
             case ("storage", torch.dtype() as dtype, str(key), _, int(number)):
                 if not 0 <= number * dtype.itemsize <= self._storage_bytes(key):
@@ -214,10 +220,12 @@ class RestrictedUnpickler(pickle._Unpickler):  # the one in C reserves memory fo
         raise pickle.UnpicklingError("the file uses an operation that torch.save does not")
 
     def load_setitem(self) -> None:
+        """As pickle does, with a checked key."""
         _check_key(self.stack[-2])
         super().load_setitem()  # type: ignore[misc]  # typeshed does not know it
 
     def load_setitems(self) -> None:
+        """As pickle does, with checked keys."""
         items = self.pop_mark()
         target = self.stack[-1]
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -225,12 +233,14 @@ class RestrictedUnpickler(pickle._Unpickler):  # the one in C reserves memory fo
             target[key] = value
 
     def load_dict(self) -> None:
+        """As pickle does, with checked keys."""
         items = self.pop_mark()
         for key in items[::2]:
             _check_key(key)
         self.append(dict(zip(items[::2], items[1::2], strict=True)))
 
     def load_additems(self) -> None:
+        """As pickle does, with checked elements."""
         items = self.pop_mark()
         for item in items:
             _check_key(item)
@@ -238,12 +248,14 @@ class RestrictedUnpickler(pickle._Unpickler):  # the one in C reserves memory fo
             self.stack[-1].update(items)
 
     def load_frozenset(self) -> None:
+        """As pickle does, with checked elements."""
         items = self.pop_mark()
         for item in items:
             _check_key(item)
         self.append(frozenset(items))
 
     def load_long4(self) -> None:
+        """As pickle does, up to :data:`MAX_INTEGER_BYTES`."""
         (size,) = struct.unpack("<i", self.read(4))
         if not 0 <= size <= MAX_INTEGER_BYTES:
             raise pickle.UnpicklingError(f"the file has an integer of {size} bytes")

@@ -40,10 +40,12 @@ class MetricsCsv(Logger):
 
     @property
     def name(self) -> str:
+        """Lightning wants one."""
         return "csv"
 
     @property
     def version(self) -> str:
+        """There is none: a run has a folder of its own."""
         return ""
 
     @rank_zero_only

@@ -200,7 +200,8 @@ class PoseLearner(L.LightningModule):
         if self.baseline is not None:
             pose = agent_poses(target.pose, target)
             self.baseline_error.update(pose_rows(self.baseline.predict(pose.shape[1], len(pose)).to(pose), pose))
-        return {"observation": observation, "prediction": prediction, "rows": rows}
+        output = {"observation": observation, "prediction": prediction, "rows": rows}
+        return output | {"true_matches": terms.true_matches}
 
     def _log_measures(self, split: str) -> None:
         figures = self.measures.compute()

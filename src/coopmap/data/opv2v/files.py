@@ -83,8 +83,11 @@ def guarded(kind: str) -> Callable[[Callable[..., Read]], Callable[..., Read]]:
     """
 
     def decorate(read: Callable[..., Read]) -> Callable[..., Read]:
+        """The reader with its errors told apart."""
+
         @functools.wraps(read)
         def checked(path: Path, *args: object, **kwargs: object) -> Read:
+            """What the reader returns."""
             try:
                 return read(path, *args, **kwargs)
             except DataError:

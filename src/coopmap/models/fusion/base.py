@@ -59,6 +59,7 @@ class ImageFusion(Fusion):
     def forward(
         self, cameras: Cameras, encoder: VisionTransformer, checkpointing: bool = False
     ) -> Float[Tensor, "b t+n c"]:
+        """See :meth:`Fusion.forward`."""
         patches = run(self.embed, cameras, encoder.patch_embed, checkpointing=checkpointing)
         return encoder.place(patches, encoder.patch_grid(cameras.images))
 
@@ -88,6 +89,7 @@ class FeatureFusion(Fusion):
     def forward(
         self, cameras: Cameras, encoder: VisionTransformer, checkpointing: bool = False
     ) -> Float[Tensor, "b t+n c"]:
+        """See :meth:`Fusion.forward`."""
         maps, leading = self._camera_features(cameras, encoder, checkpointing)
         fused = run(self.fuse, maps, cameras, checkpointing=checkpointing)
         seen = cameras.seen.any(dim=1).flatten(1)[..., None]

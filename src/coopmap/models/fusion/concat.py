@@ -29,6 +29,7 @@ class ConcatFusion(ImageFusion):
         self.directions = DirectionEmbedding(dim, std=0) if cfg.directions else None
 
     def embed(self, cameras: Cameras, patch_embed: PatchEmbed) -> Float[Tensor, "b n c"]:
+        """See :meth:`ImageFusion.embed`."""
         shares = cameras.images * cameras.share[:, :, None]
         difference = self.difference(NUM_CAMERAS * shares.flatten(1, 2))
         patches = patch_embed(shares.sum(dim=1)) + difference.flatten(2).transpose(1, 2)

@@ -37,6 +37,7 @@ class Conv3dFusion(ImageFusion):
             nn.init.zeros_(parameter)
 
     def embed(self, cameras: Cameras, patch_embed: PatchEmbed) -> Float[Tensor, "b n c"]:
+        """See :meth:`ImageFusion.embed`."""
         winner = (cameras.images * cameras.winner[:, :, None]).sum(dim=1)
         return patch_embed(winner + self.output(F.gelu(self.over_cameras(self._channels(cameras)))))
 

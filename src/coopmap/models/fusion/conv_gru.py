@@ -32,6 +32,7 @@ class ConvGRUFusion(FeatureFusion):
         nn.init.zeros_(self.output.weight)
 
     def fuse(self, maps: Float[Tensor, "b k c h w"], cameras: Cameras) -> Float[Tensor, "b n c"]:
+        """See :meth:`FeatureFusion.fuse`."""
         assert cameras.grid is not None
         winner = combine(resample(maps, cameras.grid), cameras.winner)
         projected = self.project(self.norm(maps.movedim(2, -1))).movedim(-1, 2)

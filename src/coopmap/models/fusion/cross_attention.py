@@ -40,6 +40,7 @@ class CrossAttentionFusion(FeatureFusion):
             nn.init.zeros_(parameter)
 
     def fuse(self, maps: Float[Tensor, "b k c h w"], cameras: Cameras) -> Float[Tensor, "b n c"]:
+        """See :meth:`FeatureFusion.fuse`."""
         assert cameras.grid is not None
         winner = combine(resample(maps, cameras.grid), cameras.winner)
         query = self.query(self.query_norm(winner))

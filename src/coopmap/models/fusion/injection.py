@@ -95,6 +95,7 @@ class PoseTokenInjection(PoseInjection):
     def summarize(
         self, tokens: Float[Tensor, "b k d"], sees: Bool[Tensor, "b k"], patches: Float[Tensor, "b n c"]
     ) -> Float[Tensor, "b d"]:
+        """See :meth:`PoseInjection.summarize`."""
         return self.fusion(tokens, sees)
 
 
@@ -110,6 +111,7 @@ class LateInjection(PoseInjection):
     def summarize(
         self, tokens: Float[Tensor, "b k d"], sees: Bool[Tensor, "b k"], patches: Float[Tensor, "b n c"]
     ) -> Float[Tensor, "b d"]:
+        """See :meth:`PoseInjection.summarize`."""
         patches = self.norm(patches)
         answers, _ = self.attention(tokens, patches, patches, need_weights=False)
         return self.fusion(answers, sees)

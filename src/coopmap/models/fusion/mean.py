@@ -19,6 +19,7 @@ class MeanFusion(FeatureFusion):
         self.directions = DirectionEmbedding(dim, std=0) if cfg.directions else None
 
     def fuse(self, maps: Float[Tensor, "b k c h w"], cameras: Cameras) -> Float[Tensor, "b n c"]:
+        """See :meth:`FeatureFusion.fuse`."""
         assert cameras.grid is not None
         fused = combine(resample(maps, cameras.grid), cameras.share)
         return fused if self.directions is None else fused + self.directions.mean(cameras, cameras.share)

@@ -17,12 +17,14 @@ class Description(L.Callback):
         self._described_data = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Log the data."""
         if not self._described_data:
             for line in trainer.datamodule.describe():  # type: ignore[attr-defined]
                 log.info(line)
         self._described_data = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the model and its learning rates."""
         parts_at: defaultdict[float, list[str]] = defaultdict(list)
         for group in trainer.optimizers[0].param_groups:
             parts_at[group["initial_lr"]].append(group["name"])

@@ -54,7 +54,9 @@ class ValidationHistory(L.Callback):
         return {f"zero_shot/{name}": first[f"val/{name}"] for name in ZERO_SHOT if f"val/{name}" in first}
 
     def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on with."""
         return {"entries": self.entries}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the history of the run that is resumed."""
         self.entries = state_dict["entries"]

@@ -23,6 +23,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
         self._saved_step = trainer.global_step
         self._saved_at = time.monotonic()
 

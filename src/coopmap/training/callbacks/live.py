@@ -120,9 +120,11 @@ class LivePictures(L.Callback):
                 send(logger, stage, pictures, scenes if has_clouds else ())
 
     def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on with."""
         return {"validations": self._validations, "best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the counts of the run that is resumed."""
         self._validations, self._best = state_dict["validations"], state_dict["best"]
 
 

@@ -19,6 +19,7 @@ class Memory(L.Callback):
     """
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
+        """Log the peaks, at steps that are logged."""
         if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         figures = {"memory/host_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / GB}

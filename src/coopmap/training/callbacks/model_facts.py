@@ -74,9 +74,11 @@ class ModelFacts(L.Callback):
         self._ended = True
 
     def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on with."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the clock go on."""
         self._earlier_seconds = state_dict["seconds"]
 
     def _count(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import Any
 
@@ -29,7 +30,7 @@ def progress_callback(cfg: CallbacksConfig) -> L.Callback | None:
     return RunProgressBar() if mode == "bar" else ProgressLines(cfg.progress_seconds)
 
 
-class RunProgress(L.Callback):
+class RunProgress(L.Callback, ABC):
     """Tracks the progress of a whole run, validations included; subclasses display it.
 
     Lightning's own bars count one epoch, from 0, and ask the GPU for the loss at every step. Here metrics are read
@@ -44,18 +45,20 @@ class RunProgress(L.Callback):
         self._validation_time, self._validations = 0.0, 0
         self._error: float | None = None
 
+    @abstractmethod
     def show_training(self, trainer: L.Trainer, figures: str, left: timedelta) -> None:
         """Show loss, latest validation error and speed (``figures``), and the time left for the whole run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show_validation(self, trainer: L.Trainer, done: int, total: int) -> None:
         """Show how many batches of a validation are done."""
-        raise NotImplementedError
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
         self._start_interval(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
+        """Show the progress of training if it is time."""
         elapsed, steps = time.monotonic() - self._since, trainer.global_step - self._since_step
         if not trainer.is_global_zero or elapsed < self.seconds or not steps:
             return
@@ -68,6 +71,7 @@ class RunProgress(L.Callback):
         self.show_training(trainer, "  ".join(figures), self._left(trainer))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count what was trained since it was last shown."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._count_training(trainer)
         self._since = self._validating_since = time.monotonic()
@@ -75,6 +79,7 @@ class RunProgress(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: object
     ) -> None:
+        """Show the progress of validation if it is time."""
         if trainer.is_global_zero and time.monotonic() - self._since >= self.seconds:
             self._since = time.monotonic()
             self.show_validation(trainer, batch_idx + 1, int(sum(trainer.num_val_batches)))
@@ -154,9 +159,11 @@ class RunProgressBar(RunProgress):
         self._update("validating", done, total, "")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Take the bar away."""
         self._stop()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Take the bar away, so that the error has the terminal to itself."""
         self._stop()
 
     def _update(self, description: str, done: int, total: int, figures: str) -> None:

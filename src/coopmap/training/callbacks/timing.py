@@ -24,16 +24,19 @@ class StepTiming(L.Callback):
         self._steps, self._samples, self._waited = 0, 0, 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget what lay between two epochs."""
         self._batch_ended = None
         self._reset()
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, *_: object) -> None:
+        """The data is there."""
         if self._batch_ended is not None:
             self._waited += time.perf_counter() - self._batch_ended
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
+        """The step is done; log the means at steps that are logged."""
         self._steps += 1
         self._samples += len(getattr(batch, "metas", ()))
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]

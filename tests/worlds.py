@@ -1,15 +1,29 @@
-"""The town's mesh at one frame, for checks of ground truth."""
+"""Synthetic streets that render in seconds, and the mesh of a frame, to check ground truth against."""
 
-from __future__ import annotations
+from typing import Any
 
 import numpy as np
 import trimesh
 
-from coopmap.config.synth import TownConfig
+from coopmap.config.synth import LidarConfig, ScenarioCounts, TownConfig
 from coopmap.geometry import points_cv_from_ue
 from coopmap.synthetic.scenario import scenario_index
 from coopmap.synthetic.surface import merge
 from coopmap.synthetic.worlds import plan_drive, world_of
+
+
+def tiny_streets(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
+    """Streets that render in seconds: two of training and one of validation, 100 x 75 pixels."""
+    values: dict[str, Any] = {
+        "towns": "per_scenario",
+        "scenarios": ScenarioCounts(train=2, validate=1, test=0),
+        "agents_min": 2,
+        "agents_max": 3,
+        "image_scale": 0.125,
+        "lidar": LidarConfig(beams=16, azimuth_steps=180),
+        "workers": 1,
+    }
+    return TownConfig(root=root, depth_root=depth_root, **(values | changes))
 
 
 def build_scene(
