@@ -3,12 +3,14 @@
     python experiments/study/table.py "alignment=RUN/evaluation/test" "regression=RUN/evaluation/test" ...
 
 Each argument names an arm and a folder that `coopmap evaluate` has written. Rows `mean` (the training mean) and `bound`
-(exact correspondences) are taken from the first arm's evaluation where it has them.
+(exact correspondences, and either half of them) are taken from the first arm's evaluation where it has them. With
+``streets=PATTERN`` in front, a regular expression, only the scenarios whose names it matches count.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from pathlib import Path
 
@@ -19,16 +21,21 @@ from coopmap.report.tables import Column, Row, Section, Table
 
 COVISIBLE = 0.2
 SUCCESS_M, SUCCESS_DEG = (1, 2, 3), 5
-FURTHER = {"mean": "training_mean", "bound": "bound"}
+FURTHER = {
+    "mean": "training_mean",
+    "own matches, true ranges": "bound_own_matches",
+    "true matches, own ranges": "bound_own_ranges",
+    "bound": "bound",
+}
 """Rows from the first arm's evaluation, and what the names of their columns begin with."""
 
 Pairs = dict[tuple[str, ...], dict[str, float]]
 
 
-def read_pairs(folder: Path, prefix: str = "") -> Pairs:
+def read_pairs(folder: Path, streets: str, prefix: str = "") -> Pairs:
     """Errors and co-visibility of every pair of an evaluation, by scenario, frame and agents."""
     with (folder / "pairs.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if re.search(streets, row["scenario"])]
     if not rows or f"{prefix}trans_m" not in rows[0]:
         return {}
     return {
@@ -80,10 +87,12 @@ def main() -> None:
     """Print both tables as Markdown."""
     if not sys.argv[1:] or any("=" not in argument for argument in sys.argv[1:]):
         sys.exit(__doc__)
-    folders = {name: Path(folder) for name, folder in (argument.split("=", 1) for argument in sys.argv[1:])}
-    arms = {name: read_pairs(folder) for name, folder in folders.items()}
+    named = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    streets = named.pop("streets", "")
+    folders = {name: Path(folder) for name, folder in named.items()}
+    arms = {name: read_pairs(folder, streets) for name, folder in folders.items()}
     first = next(iter(folders))
-    further = {name: read_pairs(folders[first], f"{prefix}_") for name, prefix in FURTHER.items()}
+    further = {name: read_pairs(folders[first], streets, f"{prefix}_") for name, prefix in FURTHER.items()}
     arms |= {name: pairs for name, pairs in further.items() if pairs}
     for title, limit in ((f"co-visibility above {COVISIBLE}", COVISIBLE), ("all pairs", -1.0)):
         chosen = {
