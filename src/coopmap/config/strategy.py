@@ -23,7 +23,7 @@ class StrategyConfig:
         static_graph: tell DDP that the same parameters get gradients in every step, so that it need not look
             (``ddp``, ``ddp_zero1``); has no effect with gradient accumulation, whose first batch it would take for the
             whole.
-        compress_gradients: send gradients in bfloat16: half the traffic, sums of 8 significant bits (``ddp``,
+        compress_gradients: on GPUs send gradients in bfloat16: half the traffic, sums of 8 significant bits (``ddp``,
             ``ddp_zero1``).
     """
 

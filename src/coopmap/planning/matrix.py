@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from coopmap.config import Config, load_config
 from coopmap.config.plan import PlanConfig
@@ -47,37 +48,43 @@ class Case:
         )
 
 
-def cases() -> Iterator[Case]:
+def cases() -> list[Case]:
     """All rows, in order."""
-    return (Case(*each) for each in product(MODELS, TRAINED, AGENTS, LAYOUTS))
+    return [Case(*each) for each in product(MODELS, TRAINED, AGENTS, LAYOUTS)]
 
 
-def planned_table(
-    asked: PlanConfig, base: Sequence[str] = ("machine=local3090",), say: Callable[[str], None] = lambda _: None
-) -> Table:
-    """GiB of a GPU with each strategy, ten GPUs, checkpointing everywhere."""
-    rows = []
+def planned_tables(
+    asked: PlanConfig, base: Sequence[str] = ("machine=local3090",), order: Sequence[Case] | None = None
+) -> Iterator[Table]:
+    """GiB of a GPU with each strategy, ten GPUs, checkpointing everywhere: the table so far, after each row.
+
+    Args:
+        asked: what is assumed.
+        base: overrides of all rows.
+        order: of counting; null = that of the table.
+    """
+    places = {case: place for place, case in enumerate(cases())}
+    rows: dict[int, dict[str, Any]] = {}
     with small_town(max(AGENTS)) as town:
         counter = Counter(Examples(town), asked, RANKS)
-        for case in cases():
-            config = case.config(base)
-            step = counter.step(config, case.agents, 1)
-            each = {
-                name: counter.memory(replace(config, strategy=StrategyConfig(name)), case.agents).total / GIB
-                for name in STRATEGIES
-            }
-            rows.append(
-                {
-                    "model": f"{case.model}, {case.trained}",
-                    "agents": case.agents,
-                    "layout": case.layout,
-                    "views": step.views,
-                    "activations": step.activation_bytes / GIB,
-                    **each,
-                }
-            )
-            say(" ".join(map(str, rows[-1].values())))
-    return Table.of_records("Planned memory of a GPU", _columns(), rows)
+        for case in order or cases():
+            rows[places[case]] = _row(counter, case, case.config(base))
+            yield Table.of_records("Planned memory of a GPU", _columns(), [rows[place] for place in sorted(rows)])
+
+
+def _row(counter: Counter, case: Case, config: Config) -> dict[str, Any]:
+    step = counter.step(config, case.agents, 1)
+    return {
+        "model": f"{case.model}, {case.trained}",
+        "agents": case.agents,
+        "layout": case.layout,
+        "views": step.views,
+        "activations": step.activation_bytes / GIB,
+        **{
+            name: counter.memory(replace(config, strategy=StrategyConfig(name)), case.agents).total / GIB
+            for name in STRATEGIES
+        },
+    }
 
 
 def _columns() -> list[Column]:

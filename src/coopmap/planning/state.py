@@ -20,6 +20,8 @@ from coopmap.training.shares import shares
 AVERAGES = 2
 """AdamW keeps two values per parameter, and counts the steps of each tensor in four bytes."""
 STEP_BYTES = 4
+QUANTIZED_FROM, BLOCK, CODES = 4096, 256, 256
+"""torchao quantizes averages of so many values and more, in blocks of one scale, with a table of codes per tensor."""
 GATHERED_UNITS = 3
 """Blocks that are whole at once with FSDP: the present one, the next one, and the buffer that it arrives in."""
 REDUCED_UNITS = 2
@@ -88,9 +90,17 @@ def state_bytes(model: nn.Module, optim: OptimConfig, strategy: str, ranks: int,
     return StateBytes(
         parameters=sizes["whole"],
         gradients=sizes["trained"],
-        optimizer=_sum(AVERAGES * parameter.nbytes + STEP_BYTES for parameter in kept),
+        optimizer=_sum(AVERAGES * _average_bytes(parameter, optim.state_bits) + STEP_BYTES for parameter in kept),
         **sizes,
     )
+
+
+def _average_bytes(parameter: nn.Parameter, bits: int) -> int:
+    """Of one average of a tensor."""
+    values = parameter.numel()
+    if bits == 8 and values >= QUANTIZED_FROM and values % BLOCK == 0:
+        return values + 4 * (values // BLOCK + CODES)
+    return parameter.nbytes
 
 
 def _rows_bytes(parameter: nn.Parameter, ranks: int, rank: int) -> int:

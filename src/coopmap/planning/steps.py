@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from coopmap.config import Config
 from coopmap.losses import build_loss
-from coopmap.models.counting import WorkCounter, hollow
+from coopmap.models.counting import Work, WorkCounter, hollow
 from coopmap.planning.samples import Example
 from coopmap.planning.state import hollow_model
 from coopmap.types import Observation, Target, TensorRecord
@@ -42,11 +43,20 @@ class StepCount:
 
 
 class _StepCounter(WorkCounter):
-    """Also knows the peak beside gradients, which DDP keeps in buckets that are always there."""
+    """Also knows the peak beside gradients, which DDP keeps in buckets that are always there; of work, FLOPs alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gradient_bytes = self.peak_beside_gradients = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if (formula := self._formulas.get(func.overloadpacket)) is not None:
+            self.work += Work(flops=formula(*args, **kwargs, out_val=result))
+        results = (result,) if isinstance(result, Tensor) else tree_leaves(result)
+        self.watch(*(each for each in results if isinstance(each, Tensor)))
+        return result
 
     def watch(self, *tensors: Tensor) -> None:
         super().watch(*tensors)

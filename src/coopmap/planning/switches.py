@@ -57,6 +57,8 @@ def _candidates(config: Config, ranks: int) -> Iterator[tuple[str, str]]:
             "fsdp": "half as much traffic again as ddp, in the middle of the computation",
         }
         yield from ((f"strategy={name}", text) for name, text in costs.items() if name != present)
+    if config.optim.state_bits == 32 and present in ("single", "ddp"):
+        yield "optim.state_bits=8", "averages of 8 bits; needs torchao"
     parts = {"heads": "the dense head", "info_sharing": "the multi-view transformer", "encoder": "the encoder"}
     for part, words in parts.items():
         if not getattr(config.model.checkpointing, part):
