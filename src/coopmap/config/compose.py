@@ -25,7 +25,7 @@ MAIN_ROAD = ("cyl_posefix", "cyl_matching")
 """Experiments that the demo shows."""
 SYNTHETIC_DATA = ("town", "streets", "market")
 DEMO_DATA = "market"
-BESIDE_THE_DEMO = {"data", "debug", "experiment", "logger", "machine", "preset"}
+BESIDE_THE_DEMO = {"data", "debug", "experiment", "logger", "machine", "preset", "strategy"}
 """Groups that may be chosen in the demo; any other one says that something else is meant."""
 
 

@@ -10,6 +10,7 @@ from coopmap.config.loss import LossConfig
 from coopmap.config.model import ModelConfig
 from coopmap.config.preflight import PreflightConfig
 from coopmap.config.priors import PriorsConfig
+from coopmap.config.strategy import StrategyConfig
 from coopmap.config.task import INPUTS, TaskConfig
 from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
 
@@ -43,6 +44,7 @@ class Config:
     priors: PriorsConfig = field(default_factory=PriorsConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
@@ -51,6 +53,12 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
+        require(
+            self.optim.state_bits == 32 or self.strategy.name not in ("ddp_zero1", "fsdp"),
+            "optim.state_bits",
+            self.optim.state_bits,
+            f"32 with strategy={self.strategy.name}, which shares float32 averages out; strategy=ddp takes 8",
+        )
         self._check_layout()
         self._check_patches()
         self._check_priors()

@@ -16,6 +16,7 @@ import lightning as L
 from coopmap.config import Config, ConfigError
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.machine import check_gpus
+from coopmap.config.strategy import StrategyConfig
 from coopmap.evaluation.baselines import add_baselines
 from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.data import EvaluationData
@@ -135,6 +136,7 @@ def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
     for name, value in defaults.items():
         if f"trainer.{name}" not in asked_for:
             setattr(config.trainer, name, value)
+    config.strategy = StrategyConfig()  # one rank draws pictures alone, so each holds the whole model
     check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
     return L.Trainer(
         **trainer_options(config),

@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 VOLATILE_KEYS = ("run_dir", "runs_root", "resume", "callbacks", "logger", "checkpoint", "preflight", "data.num_workers")
 """Keys that change nothing about what is learned."""
 
-CONTINUABLE_KEYS = (*VOLATILE_KEYS, "trainer.devices", "trainer.num_nodes")
-"""Keys in which a run may differ from the one that it continues under ``resume=auto``: besides, on how many devices."""
+CONTINUABLE_KEYS = (*VOLATILE_KEYS, "trainer.devices", "trainer.num_nodes", "strategy.")
+"""Keys in which a run may differ from the one that it continues under ``resume=auto``: besides, on how many devices and
+how these share the work."""
 
 
 def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, RunFolder]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,13 +12,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import to_yaml
 from coopmap.config.machine import check_gpus
-from coopmap.config.run_id import sweep_suffix
 from coopmap.data import OPV2VDataModule
 from coopmap.losses import build_loss
 from coopmap.models import build_model, build_model_and_record
@@ -46,6 +43,7 @@ from coopmap.training.callbacks import (
 )
 from coopmap.training.module import PoseLearner
 from coopmap.training.optim import parameter_groups
+from coopmap.training.strategies import build_strategy
 from coopmap.types import Batch
 
 log = logging.getLogger(__name__)
@@ -160,25 +158,23 @@ def trainer_options(config: Config) -> dict[str, Any]:
     if options.get("precision") == "bf16-mixed" and lacks_bf16:
         log.warning("this GPU has no bf16: training in float32")
         options["precision"] = "32-true"
-    if options["strategy"] == "ddp" or (options["strategy"] == "auto" and _num_processes(options) > 1):
-        if sweep_suffix() and "WORLD_SIZE" not in os.environ:
-            raise ConfigError("a sweep on several devices needs torchrun --nproc-per-node N -m coopmap.train -m ...")
-        # Parameters that a configuration does not use do not exist in the model, so all receive gradients.
-        # Buffers never change, and ranks may validate different numbers of batches.
-        options["strategy"] = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    options["strategy"] = build_strategy(config.strategy, options)
     return options
 
 
-def _num_processes(options: dict[str, Any]) -> int:
-    """Processes that ``strategy=auto`` would use."""
-    devices = options["devices"]
-    if "WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"])
-    if isinstance(devices, list):
-        return len(devices)
-    if str(devices) in ("auto", "-1"):
-        return torch.cuda.device_count()
-    return int(devices) * int(options.get("num_nodes", 1))
+def in_one_piece(module: PoseLearner, config: Config) -> PoseLearner:
+    """The module, for one rank to work with alone: on rank 0 with whole parameters. Call it on all ranks."""
+    if module.device_mesh is None:
+        return module
+    from coopmap.training.fully_sharded import gathered
+
+    state = gathered(module.state_dict(), keep=module.global_rank == 0)
+    if not state:
+        return module
+    whole = build_module(replace(config, resume=None, model=replace(config.model, weights=None)))
+    whole.load_state_dict(state)
+    whole.baseline, whole.record = module.baseline, module.record
+    return whole
 
 
 def validate_best(

@@ -30,7 +30,7 @@ from coopmap.metrics.term_means import TermMeans
 from coopmap.models.finite import require_finite
 from coopmap.training.counters import count_batches_anew
 from coopmap.training.inputs import draw_inputs
-from coopmap.training.optim import build_optimizer, gradient_norms, warmup_cosine
+from coopmap.training.optim import build_optimizer, gradient_norms, warmup_cosine, whole
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,14 @@ class PoseLearner(L.LightningModule):
         if self.baseline is None and (poses := self.trainer.datamodule.train_relative_poses()):  # type: ignore[attr-defined]
             self.baseline = MeanPoseBaseline().fit(poses)
 
+    def configure_model(self) -> None:
+        """Share the model out over the ranks, with ``strategy=fsdp``."""
+        if self.device_mesh is not None:
+            from coopmap.training.fully_sharded import shard
+
+            assert isinstance(self.model, nn.Module)
+            shard(self.model, self.device_mesh["data_parallel"])
+
     def forward(self, observation: Observation) -> Prediction:
         """Predict from what a deployed agent has."""
         return self.model(observation)
@@ -127,7 +135,7 @@ class PoseLearner(L.LightningModule):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if self._logs_this_step():
             self.log_dict({f"grad_norm/{part}": norm for part, norm in gradient_norms(optimizer).items()})
-        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf"))
+        norm = whole(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf")))
         nonfinite = ~norm.isfinite()
         self.nonfinite_steps = torch.where(nonfinite, self.nonfinite_steps + 1, 0)
         optimizer.found_inf = nonfinite.float()  # type: ignore[attr-defined]  # read by fused optimizers
@@ -159,7 +167,8 @@ class PoseLearner(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with linear warm-up and cosine decay over the optimizer steps of the whole run."""
         assert isinstance(self.model, nn.Module)
-        optimizer = build_optimizer(self.model, self.optim)
+        shards = getattr(self.trainer.strategy, "shards_optimizer", False)
+        optimizer = build_optimizer(self.model, self.optim, shards)
         factor = warmup_cosine(int(self.trainer.estimated_stepping_batches), self.optim)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -15,12 +15,29 @@ from coopmap.config.train import OptimConfig
 UNDECAYED_NAMES = ("pos_embed", "token")
 
 
-def build_optimizer(model: nn.Module, cfg: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over :func:`parameter_groups`; fused, so that a non-finite step can be skipped without a GPU sync."""
+def build_optimizer(model: nn.Module, cfg: OptimConfig, shards: bool = False) -> torch.optim.Optimizer:
+    """AdamW over :func:`parameter_groups`; fused, so that a non-finite step can be skipped without a GPU sync.
+
+    Args:
+        model: to train.
+        cfg: learning rates and so on.
+        shards: have each rank keep the averages of its share of the parameters alone.
+
+    Raises:
+        ConfigError: averages of 8 bits are asked for, and torchao is missing.
+    """
     beta1, beta2 = cfg.betas
-    return torch.optim.AdamW(
-        parameter_groups(model, cfg), lr=cfg.lr, betas=(beta1, beta2), weight_decay=cfg.weight_decay, fused=True
-    )
+    groups = parameter_groups(model, cfg)
+    settings: dict[str, Any] = {"lr": cfg.lr, "betas": (beta1, beta2), "weight_decay": cfg.weight_decay}
+    if cfg.state_bits == 8:
+        from coopmap.training.eight_bit import EightBitAdamW
+
+        return EightBitAdamW(groups, **settings)
+    if shards:
+        from coopmap.training.sharded_adamw import ShardedAdamW
+
+        return ShardedAdamW(groups, **settings)
+    return torch.optim.AdamW(groups, **settings, fused=True)
 
 
 def parameter_groups(model: nn.Module, cfg: OptimConfig) -> list[dict[str, Any]]:
@@ -68,7 +85,12 @@ def gradient_norms(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     for group in optimizer.param_groups:
         found = [parameter.grad for parameter in group["params"] if parameter.grad is not None]
         gradients.setdefault(group["name"], []).extend(found)
-    return {part: nn.utils.get_total_norm(each) for part, each in gradients.items() if each}
+    return {part: whole(nn.utils.get_total_norm(each)) for part, each in gradients.items() if each}
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor that ranks share out, or have together as it is."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def warmup_cosine(total_steps: int, cfg: OptimConfig) -> Callable[[int], float]:

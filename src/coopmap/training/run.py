@@ -25,7 +25,14 @@ from coopmap.runs.metrics_file import read_metrics
 from coopmap.runs.next_steps import print_next_steps
 from coopmap.runs.provenance import git_revision
 from coopmap.runs.summary import HEADLINES, print_summary, summarize, warn_if_worse_than_at_first
-from coopmap.training.assembly import build_callbacks, build_datamodule, build_module, build_trainer, validate_best
+from coopmap.training.assembly import (
+    build_callbacks,
+    build_datamodule,
+    build_module,
+    build_trainer,
+    in_one_piece,
+    validate_best,
+)
 from coopmap.training.callbacks import LoaderError, StopOnSignal, ValidationHistory
 from coopmap.training.callbacks.stop_signal import explained, is_loader_failure
 from coopmap.training.continuing import RecordStart, check_resumable
@@ -163,6 +170,7 @@ def finish(
     """Measure the best checkpoint and write down what came out."""
     validations = list(history.entries)  # loading a checkpoint takes callbacks back as well
     best = validate_best(trainer, module, datamodule, run)
+    module = in_one_piece(module, config)
     summary = {
         "experiment": config.experiment,
         "seed": config.seed,

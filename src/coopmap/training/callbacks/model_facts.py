@@ -39,12 +39,16 @@ class ModelFacts(L.Callback):
         self._ended = False
         self._rss_before = peak_rss_bytes()
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Count, before strategies take the model apart."""
+        if trainer.is_global_zero and stage == "fit":
+            self.facts = self._count(trainer, pl_module)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count, and start the clock."""
+        """Start the clock."""
         if trainer.is_global_zero:
             if pl_module.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(pl_module.device)
-            self.facts = self._count(trainer, pl_module)
             self._write(trainer)
         self._started = time.monotonic()
 
@@ -84,7 +88,7 @@ class ModelFacts(L.Callback):
         observation = pl_module.with_inputs(observation, 0)  # type: ignore[operator]
         try:
             with trainer.precision_plugin.forward_context():
-                return facts | count_sample(model, observation, pl_module.device)
+                return facts | count_sample(model, observation, trainer.strategy.root_device)
         except Exception as error:  # a failed count must not end a run
             log.warning("tokens and FLOPs per sample are unknown: %s: %s", type(error).__name__, error)
             return facts
