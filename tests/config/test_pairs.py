@@ -13,6 +13,7 @@ from coopmap.config import ConfigError, conf_dir, load_config
 
 GROUPS = (
     "machine",
+    "strategy",
     "preset",
     "data",
     "model",

@@ -11,6 +11,7 @@ from coopmap.config import ConfigError
 from coopmap.preflights.devices import load_nvml, read_devices
 from coopmap.preflights.findings import findings_table
 from coopmap.preflights.memory import device_findings
+from coopmap.preflights.needs import memory_needed
 from coopmap.preflights.runner import Preflight
 from coopmap.report.terminal import print_table
 
@@ -22,6 +23,11 @@ ELSEWHERE = 2**22 + 1
 
 def config_of(*overrides: str):
     return load_config(["machine=local3090", "data.root=/data/opv2v", *overrides])
+
+
+def thirteen(config) -> int:
+    """GiB that any run needs."""
+    return 13 * GIB
 
 
 def test_holders_are_named_with_user_and_size(driver: FakeDriver) -> None:
@@ -47,7 +53,7 @@ def test_devices_are_those_that_cuda_would_see(
 
 @pytest.mark.parametrize(("devices", "physical"), [("3", [0, 1, 2]), ("[1,4]", [1, 4]), ("auto", list(range(10)))])
 def test_only_devices_of_the_run_are_looked_at(devices: str, physical: list[int], driver: FakeDriver) -> None:
-    findings = device_findings(config_of(f"trainer.devices={devices}"), GIB)
+    findings = device_findings(config_of(f"trainer.devices={devices}"), lambda _: GIB)
     assert [finding.what for finding in findings] == [f"GPU {number}, NVIDIA GeForce RTX 3090" for number in physical]
 
 
@@ -79,7 +85,7 @@ def test_a_run_waits_for_its_neighbor_and_says_for_whom(driver: FakeDriver, capl
 
     logging.getLogger("coopmap").propagate = True
     with caplog.at_level(logging.INFO, "coopmap.preflights.memory"):
-        findings = device_findings(config_of("preflight.wait_for_memory=2h"), 13 * GIB, sleep)
+        findings = device_findings(config_of("preflight.wait_for_memory=2h"), thirteen, sleep)
     assert 700 < sum(slept) < 720
     assert [finding.verdict for finding in findings] == ["ok"] * 10
     first, second, reminder = (record.getMessage() for record in caplog.records)
@@ -94,7 +100,7 @@ def test_waiting_ends_when_its_time_is_over(driver: FakeDriver) -> None:
     driver.held = {0: {ELSEWHERE: 20.0}}
     slept: list[float] = []
     with pytest.raises(ConfigError, match=r"too little memory after 0:01:30: GPU 0 has 4\.0 of 24\.0 GiB"):
-        device_findings(config_of("preflight.wait_for_memory=1m30s"), 13 * GIB, slept.append)
+        device_findings(config_of("preflight.wait_for_memory=1m30s"), thirteen, slept.append)
     assert sum(slept) == 90
 
 
@@ -111,17 +117,27 @@ def test_a_machine_without_nvidia_says_so(monkeypatch: pytest.MonkeyPatch) -> No
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", missing)
-    (finding,) = device_findings(config_of("machine=gpu"), 13 * GIB)
+    (finding,) = device_findings(config_of("machine=gpu"), thirteen)
     assert "no NVIDIA GPU here to look at" in finding.found
-    (finding,) = device_findings(config_of("machine=laptop"), 13 * GIB)
+    (finding,) = device_findings(config_of("machine=laptop"), thirteen)
     assert "no GPU is used" in finding.found
     with pytest.raises(RuntimeError):
         load_nvml()
 
 
+def test_need_is_that_of_the_largest_batch_and_is_found_without_a_word(
+    tiny_model: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    chosen = [*tiny_model, "machine=gpu", "trainer.devices=2", "data.root=/data/opv2v", "data.max_views_per_gpu=4"]
+    both, two = (memory_needed(load_config([*chosen, f"data.max_agents={agents}"])) for agents in (4, 2))
+    # 72 k parameters with gradients and AdamW's two averages take 1.2 MB; CUDA and NCCL, by the plan, 1.4 GiB
+    assert 1.4 * GIB + 1.2e6 < two < both < 1.5 * GIB
+    assert capfd.readouterr() == ("", "")
+
+
 def test_table_of_ten_gpus_fits_into_80_columns(driver: FakeDriver, capsys: pytest.CaptureFixture[str]) -> None:
     driver.held = {3: {os.getpid(): 7.25, ELSEWHERE: None}}
-    print_table(findings_table(device_findings(config_of(), 13 * GIB)), 80)
+    print_table(findings_table(device_findings(config_of(), thirteen)), 80)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert sum("24.0 GiB free, 13.0 needed" in line for line in lines) == 10

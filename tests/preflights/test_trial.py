@@ -195,10 +195,12 @@ def test_a_rank_without_memory_ends_all_ranks_with_one_message(
 
 
 @pytest.mark.slow
-def test_two_ranks_are_what_they_are_without_preflight(overrides: Overrides, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_zero1", "fsdp"])
+def test_two_ranks_are_what_they_are_without_preflight(strategy: str, overrides: Overrides, tmp_path: Path) -> None:
     rows = []
     for enabled in ("true", "false"):
-        chosen = overrides("trainer.devices=2", f"preflight.enabled={enabled}", f"run_dir={tmp_path / enabled}")
+        here = f"run_dir={tmp_path / enabled}"
+        chosen = overrides("trainer.devices=2", f"strategy={strategy}", f"preflight.enabled={enabled}", here)
         command = [sys.executable, "-m", "coopmap.train", *chosen]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,11 @@ from coopmap.benchmarks.model import available_bytes
 from coopmap.benchmarks.options import FUSION_MODELS, FusionOptions
 from coopmap.benchmarks.report import Report, table
 from coopmap.config import Config, load_config
-from coopmap.config.synth import ScenarioCounts, tiny_town
 from coopmap.data import build_dataset
 from coopmap.losses import build_loss
 from coopmap.models import build_model
 from coopmap.models.counting import WorkCounter, count_parameters, count_sample
+from coopmap.planning.samples import small_town
 from coopmap.training.adaptation import adapt
 from coopmap.training.optim import build_optimizer
 from coopmap.types import Observation, Sample, Target, TensorRecord
@@ -87,19 +85,6 @@ def variant_config(options: FusionOptions, overrides: Sequence[str], variant: st
             *overrides,
         ]
     )
-
-
-@contextmanager
-def small_town(agents: int) -> Iterator[Path]:
-    """A temporary folder with ``data`` and ``depth`` of one frame."""
-    from coopmap.synthetic import render_town
-
-    with tempfile.TemporaryDirectory(prefix="coopmap-bench-") as folder:
-        town = Path(folder)
-        counts = ScenarioCounts(train=0, validate=1, test=0)
-        changes = {"scenarios": counts, "frames": 1, "agents_min": agents, "agents_max": agents}
-        render_town(tiny_town(str(town / "data"), str(town / "depth"), **changes))
-        yield town
 
 
 @dataclass(frozen=True)

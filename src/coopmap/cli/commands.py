@@ -313,6 +313,22 @@ COMMANDS = (
         ),
     ),
     Command(
+        "plan",
+        "memory and time of a run before it runs: does it fit, how long, what would save how much",
+        "coopmap.plan:plan_command",
+        "coopmap.config.plan:PlanConfig",
+        takes_config=True,
+        examples=(
+            ("plan machine=local3090 model=mapanything_v1 strategy=ddp", "needs neither GPU nor data"),
+            ("plan machine=local3090 gpu_gib=24 held_gib=14", "beside a neighbor's job"),
+            ("plan data.root=/data/opv2v step_s=1.4 output=plan.json", "with your data and a measured step"),
+        ),
+        notes=(
+            "Parameters, gradients and optimizer state are exact, activations are counted on tensors without content, "
+            "the rest is assumed and named. Takes a minute. Details: docs/plan.md."
+        ),
+    ),
+    Command(
         "synth",
         "render synthetic streets, or a town and drives through it, in the layout of OPV2V",
         "coopmap.synth:synth_command",

@@ -53,6 +53,12 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
+        require(
+            self.optim.state_bits == 32 or self.strategy.name not in ("ddp_zero1", "fsdp"),
+            "optim.state_bits",
+            self.optim.state_bits,
+            f"32 with strategy={self.strategy.name}, which shares float32 averages out; strategy=ddp takes 8",
+        )
         self._check_layout()
         self._check_patches()
         self._check_priors()

@@ -14,16 +14,16 @@ class StrategyConfig:
     """How several processes train one model (docs/strategies.md).
 
     Attributes:
-        name: ``single`` (one process), ``ddp`` (each holds everything, gradients are averaged), ``ddp_zero1`` (likewise,
-            but each keeps the optimizer's state of its share of the parameters alone), ``fsdp`` (each keeps its share
-            of parameters, gradients and optimizer state), or ``auto``: ``ddp`` if there are several processes. With one
-            process they are all the same.
+        name: ``single`` (one process), ``ddp`` (each holds everything, gradients are averaged), ``ddp_zero1``
+            (likewise, but each keeps the optimizer's state of its share of the parameters alone), ``fsdp`` (each keeps
+            its share of parameters, gradients and optimizer state), or ``auto``: ``ddp`` if there are several
+            processes. With one process they are all the same.
         bucket_mb: MiB of gradients that are averaged together (``ddp``, ``ddp_zero1``): as the backward pass fills a
             bucket, it is sent.
         static_graph: tell DDP that the same parameters get gradients in every step, so that it need not look
             (``ddp``, ``ddp_zero1``); has no effect with gradient accumulation, whose first batch it would take for the
             whole.
-        compress_gradients: send gradients in bfloat16: half the traffic, sums of 8 significant bits (``ddp``,
+        compress_gradients: on GPUs send gradients in bfloat16: half the traffic, sums of 8 significant bits (``ddp``,
             ``ddp_zero1``).
     """
 

@@ -9,6 +9,7 @@ from coopmap.config.checks import require, require_choice
 
 LOGGER_MODES = ("auto", "csv", "wandb", "offline")
 TRAINED_TENSORS = ("all", "biases")
+STATE_BITS = (8, 32)
 PROGRESS_MODES = ("auto", "bar", "lines", "none")
 
 
@@ -57,6 +58,8 @@ class OptimConfig:
         final_lr_fraction: learning rate at the last step, as a share of the peak.
         max_nonfinite_steps: this many steps in a row without a finite loss and gradient end the run; such steps
             change no weight.
+        state_bits: of each value of AdamW's averages, 32 or 8; 8 needs torchao and keeps them in a quarter of the
+            memory, with ``strategy=ddp`` or one GPU.
         train: which part of the model is trained.
     """
 
@@ -67,9 +70,11 @@ class OptimConfig:
     warmup_fraction: float = 0.1
     final_lr_fraction: float = 0.01
     max_nonfinite_steps: int = 20
+    state_bits: int = 32
     train: AdaptationConfig = field(default_factory=AdaptationConfig)
 
     def __post_init__(self) -> None:
+        require(self.state_bits in STATE_BITS, "optim.state_bits", self.state_bits, "8 or 32")
         require(self.lr > 0, "optim.lr", self.lr, "a positive learning rate")
         for part, lr in self.lr_of.items():
             require(lr >= 0, f"optim.lr_of.{part}", lr, "a learning rate of at least 0")

@@ -19,12 +19,14 @@ POLL_S = 5.0
 REMIND_S = 600.0
 
 
-def device_findings(config: Config, needed: int | None, sleep: Callable[[float], None] = time.sleep) -> list[Finding]:
+def device_findings(
+    config: Config, plan: Callable[[Config], int], sleep: Callable[[float], None] = time.sleep
+) -> list[Finding]:
     """A line per GPU that the run will use; waits for those that others hold, if it may.
 
     Args:
         config: of the run.
-        needed: bytes on each GPU; ``None`` if nobody knows.
+        plan: bytes that it needs on each GPU; asked if there are any.
         sleep: for so many seconds.
 
     Raises:
@@ -37,8 +39,8 @@ def device_findings(config: Config, needed: int | None, sleep: Callable[[float],
         devices = used_devices(config, read_devices())
     except NoDriverError as error:
         return [Finding("devices", f"no NVIDIA GPU here to look at ({error})", "note")]
-    if needed is not None:
-        devices = _awaited(config, devices, needed, sleep)
+    needed = plan(config)
+    devices = _awaited(config, devices, needed, sleep)
     return [_finding(device, needed) for device in devices]
 
 
@@ -56,8 +58,8 @@ def used_devices(config: Config, devices: Sequence[Device]) -> list[Device]:
     return list(devices if count < 0 else devices[:count])
 
 
-def _finding(device: Device, needed: int | None) -> Finding:
-    words = [device.memory if needed is None else f"{device.memory}, {gib(needed)} needed", *map(str, device.holders)]
+def _finding(device: Device, needed: int) -> Finding:
+    words = [f"{device.memory}, {gib(needed)} needed", *map(str, device.holders)]
     return Finding(f"GPU {device.physical}, {device.name}", "; ".join(words), "note" if device.holders else "ok")
 
 

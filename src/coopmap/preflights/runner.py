@@ -23,6 +23,7 @@ from coopmap.preflights.facts import (
 from coopmap.preflights.findings import Finding, findings_table, gib, remedies, wrong
 from coopmap.preflights.forecast import Pace, forecast
 from coopmap.preflights.memory import device_findings
+from coopmap.preflights.needs import memory_needed
 from coopmap.preflights.sample import sample_finding
 from coopmap.preflights.trial import Trial, run_trial
 from coopmap.report.terminal import print_table
@@ -33,23 +34,16 @@ from coopmap.training.module import PoseLearner
 
 log = logging.getLogger(__name__)
 
-MemoryNeeded = Callable[[Config], int | None]
-
-
-def nothing_known(config: Config) -> int | None:
-    """Without a plan, the largest batch tells."""
-    return None
-
 
 class Preflight:
     """Two parts: the machine before anything is built, and the run once it is.
 
     Args:
         config: of the run.
-        memory_needed: bytes on each GPU, from a plan; ``None`` where nobody knows.
+        memory_needed: bytes on each GPU, by the plan.
     """
 
-    def __init__(self, config: Config, memory_needed: MemoryNeeded = nothing_known) -> None:
+    def __init__(self, config: Config, memory_needed: Callable[[Config], int] = memory_needed) -> None:
         self.config, self.memory_needed = config, memory_needed
         self._began = time.monotonic()
         self._findings: list[Finding] = []
@@ -63,7 +57,10 @@ class Preflight:
         if launched_config() is not None:  # rank 0 has looked at this machine for all that it starts
             return
         check_launcher(self.config)
-        self._findings = device_findings(self.config, self.memory_needed(self.config))
+        waits = self.config.preflight.wait_for_memory is not None
+        if is_other_rank() and not waits:  # one look is enough, but all have to wait, or they give up on those that do
+            return
+        self._findings = device_findings(self.config, self.memory_needed)
         self._began = time.monotonic()
 
     def try_out(self, run: RunFolder, trainer: L.Trainer | None, module: PoseLearner, data: OPV2VDataModule) -> None:

@@ -54,6 +54,14 @@ def check_resumable(run: RunFolder, module: PoseLearner, datamodule: OPV2VDataMo
             f"and optim.train choose ({_groups(expected)}); start a new run from its weights: "
             f"model.weights={run.resume_from}"
         )
+    values = [value for state in content["optimizer_states"][0]["state"].values() for value in state.values()]
+    stored_bits = 8 if any(isinstance(value, Mapping) for value in values) else 32
+    if values and stored_bits != optim.state_bits:
+        raise ConfigError(
+            f"cannot resume {run.resume_from}: its averages have {stored_bits} bits, and optim.state_bits="
+            f"{optim.state_bits}: leave that as it was, or start a new run from its weights: "
+            f"model.weights={run.resume_from}"
+        )
     datamodule.check_state(position)
 
 

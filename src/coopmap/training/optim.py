@@ -15,17 +15,24 @@ from coopmap.config.train import OptimConfig
 UNDECAYED_NAMES = ("pos_embed", "token")
 
 
-def build_optimizer(model: nn.Module, cfg: OptimConfig, shards: bool = False) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, cfg: OptimConfig, shards: bool = False) -> torch.optim.Optimizer:
     """AdamW over :func:`parameter_groups`; fused, so that a non-finite step can be skipped without a GPU sync.
 
     Args:
         model: to train.
         cfg: learning rates and so on.
         shards: have each rank keep the averages of its share of the parameters alone.
+
+    Raises:
+        ConfigError: averages of 8 bits are asked for, and torchao is missing.
     """
     beta1, beta2 = cfg.betas
     groups = parameter_groups(model, cfg)
     settings: dict[str, Any] = {"lr": cfg.lr, "betas": (beta1, beta2), "weight_decay": cfg.weight_decay}
+    if cfg.state_bits == 8:
+        from coopmap.training.eight_bit import EightBitAdamW
+
+        return EightBitAdamW(groups, **settings)
     if shards:
         from coopmap.training.sharded_adamw import ShardedAdamW
 

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
-from torch.nn.parallel import DistributedDataParallel
-from typing_extensions import override
 
 from coopmap.config import ConfigError
 from coopmap.config.run_id import sweep_suffix
@@ -36,16 +34,9 @@ class ReplicatedStrategy(DDPStrategy):
             gradient_as_bucket_view=True,  # gradients are the buckets, not copies of them
             bucket_cap_mb=cfg.bucket_mb,
             static_graph=cfg.static_graph and accumulate == 1,
+            ddp_comm_hook=bf16_compress_hook if cfg.compress_gradients else None,
         )
         self.shards_optimizer = cfg.name == "ddp_zero1"
-        self._compresses = cfg.compress_gradients
-
-    @override
-    def configure_ddp(self) -> None:
-        super().configure_ddp()
-        if self._compresses:
-            assert isinstance(self.model, DistributedDataParallel)
-            self.model.register_comm_hook(None, bf16_compress_hook)
 
 
 def build_strategy(cfg: StrategyConfig, trainer: dict[str, Any]) -> Strategy | str:
@@ -72,6 +63,8 @@ def build_strategy(cfg: StrategyConfig, trainer: dict[str, Any]) -> Strategy | s
         )
     if sweep_suffix() and "WORLD_SIZE" not in os.environ:
         raise ConfigError("a sweep on several devices needs torchrun --nproc-per-node N -m coopmap.train -m ...")
+    if cfg.compress_gradients and trainer.get("accelerator") == "cpu":
+        raise ConfigError("strategy.compress_gradients=true needs GPUs, whose NCCL sums bfloat16: leave it at false")
     if name != "fsdp":
         return ReplicatedStrategy(cfg, trainer.get("accumulate_grad_batches", 1))
     if trainer.get("precision") == "16-mixed":

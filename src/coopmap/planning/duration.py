@@ -1,0 +1,149 @@
+"""Time that a run will take, from work and rates."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from coopmap.config import Config, ConfigError
+from coopmap.config.plan import PlanConfig
+from coopmap.planning.memory import strategy_name
+from coopmap.planning.steps import StepCount
+
+log = logging.getLogger(__name__)
+
+TFLOPS = {"bf16-mixed": 25.0, "16-mixed": 25.0}
+"""Arithmetic per second in training that is assumed for a precision: a third of an RTX 3090's 71 (35 in TF32)."""
+TFLOPS_FLOAT32 = 12.0
+HIDDEN = 0.6
+"""Share of a step in which gradients can be on their way while others are computed."""
+TRAFFIC = {"single": 0.0, "ddp": 2.0, "ddp_zero1": 3.0, "fsdp": 3.0}
+"""How often a GPU sends or receives all parameters in a step: an all-reduce counts twice, a gathering once."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Sizes of an epoch.
+
+    Attributes:
+        steps: optimizer steps.
+        samples: that they draw, on average.
+        val_batches: of the rank that has most.
+        val_frames: in all.
+        is_assumed: whether the number of validation frames is assumed, as the data is not at hand.
+    """
+
+    steps: int
+    samples: float
+    val_batches: int
+    val_frames: int
+    is_assumed: bool
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Times.
+
+    Attributes:
+        step_s: of an optimizer step.
+        exchange_s: part of it in which a GPU waits for the others' gradients or parameters.
+        validation_s: of one validation.
+        epoch_h, run_h: hours.
+        epochs: of the run.
+        is_measured: whether the step's time was given.
+    """
+
+    step_s: float
+    exchange_s: float
+    validation_s: float
+    epoch_h: float
+    run_h: float
+    epochs: float
+    is_measured: bool
+
+
+def epoch_of(config: Config, asked: PlanConfig, ranks: int) -> Epoch:
+    """Sizes of an epoch, from the data if it is at hand."""
+    views, accumulate = config.data.max_views_per_gpu, int(config.trainer.accumulate_grad_batches or 1)
+    numbers = range(config.data.min_agents, config.data.max_agents + 1)
+    per_batch = float(np.mean([max(1, views // number) for number in numbers]))
+    counts = _agents_of_validation(config)
+    is_assumed = counts is None
+    if counts is None:
+        counts = np.full(asked.val_frames, config.data.max_agents)
+    batches = sum(
+        -(-int((counts == number).sum()) // max(1, views // int(number))) for number in np.unique(counts).tolist()
+    )
+    return Epoch(
+        steps=config.data.steps_per_epoch,
+        samples=config.data.steps_per_epoch * accumulate * ranks * per_batch,
+        val_batches=-(-batches // ranks),
+        val_frames=len(counts),
+        is_assumed=is_assumed,
+    )
+
+
+def _agents_of_validation(config: Config) -> np.ndarray | None:
+    """Number of agents in each frame of the validation; ``None`` if the data cannot be read."""
+    if not config.data.root or not Path(config.data.root).is_dir():
+        return None
+    from coopmap.data.datamodule import build_split
+
+    try:
+        dataset = build_split(replace(config.data, cache_root=None), "val", config.seed, refuse_depth=False)
+    except (ConfigError, OSError, ValueError) as error:
+        log.warning("the validation split cannot be read: %s", str(error).splitlines()[0])
+        return None
+    numbers, limit = dataset.num_agents, config.data.max_val_frames
+    if limit is not None and limit < len(numbers):
+        numbers = numbers[np.linspace(0, len(numbers) - 1, limit).round().astype(int)]
+    return np.asarray(numbers)
+
+
+def duration_of(
+    config: Config,
+    asked: PlanConfig,
+    ranks: int,
+    steps: Mapping[int, StepCount],
+    trained_bytes: int,
+    epoch: Epoch,
+) -> Duration:
+    """Times of a run.
+
+    Args:
+        config: of the run.
+        asked: rates, or the measured time of a step.
+        ranks: number of GPUs.
+        steps: of each number of agents, equally often.
+        trained_bytes: of all parameters that are trained.
+        epoch: its sizes.
+    """
+    accumulate = int(config.trainer.accumulate_grad_batches or 1)
+    rate = 1e12 * (asked.tflops or TFLOPS.get(str(config.trainer.precision), TFLOPS_FLOAT32))
+    computing = accumulate * float(np.mean([step.flops for step in steps.values()])) / rate
+    strategy = strategy_name(config, ranks)
+    shares = TRAFFIC[strategy] * (ranks - 1) / ranks
+    if config.strategy.compress_gradients and strategy in ("ddp", "ddp_zero1"):
+        shares -= (ranks - 1) / ranks  # half of an all-reduce
+    sending = shares * trained_bytes / (1e9 * asked.bus_gb_s)
+    waiting = max(0.0, sending - HIDDEN * computing)
+    step_s = asked.step_s or computing + waiting
+    share_forward = np.mean([step.forward_flops / step.flops for step in steps.values()])
+    validation_s = epoch.val_batches * float(share_forward) * step_s / accumulate
+    epochs = _epochs(config)
+    epoch_s = epoch.steps * step_s + validation_s
+    return Duration(
+        step_s, waiting, validation_s, epoch_s / 3600, epochs * epoch_s / 3600, epochs, asked.step_s is not None
+    )
+
+
+def _epochs(config: Config) -> float:
+    epochs = config.trainer.max_epochs
+    ends = [float(epochs)] if epochs is not None and int(epochs) > 0 else []
+    if config.trainer.max_steps is not None and int(config.trainer.max_steps) > 0:
+        ends.append(int(config.trainer.max_steps) / config.data.steps_per_epoch)
+    return min(ends, default=float("inf"))

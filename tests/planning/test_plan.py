@@ -1,0 +1,135 @@
+"""Plans beside what really happens in memory, and what they say."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from coopmap import load_config
+from coopmap.cli.main import main
+from coopmap.config import Config
+from coopmap.config.plan import PlanConfig
+from coopmap.config.synth import TownConfig
+from coopmap.losses import build_loss
+from coopmap.models import build_model
+from coopmap.planning.gpus import Gpus
+from coopmap.planning.memory import GIB, Counter
+from coopmap.planning.plan import checkpointed, make_plan
+from coopmap.planning.samples import Example, Examples, small_town
+from coopmap.planning.steps import count_step
+from coopmap.training.adaptation import adapt
+
+TinyModel = tuple[str, ...]
+FULL_WIDTH = (
+    "machine=laptop",
+    "preset=none",
+    "model.encoder.depth=2",
+    "model.info_sharing.depth=4",
+    "model.info_sharing.intermediate_layers=[1,2]",
+    "data.panorama.height=70",
+    "data.panorama.width=280",
+)
+
+
+@pytest.fixture(scope="module")
+def examples() -> Iterator[Examples]:
+    with small_town(3) as town:
+        yield Examples(town)
+
+
+def allocated_peak(config: Config, example: Example) -> int:
+    """Bytes that a real step takes of PyTorch's allocator at its peak, gradients included."""
+    torch.manual_seed(0)
+    model = build_model(config).train()
+    adapt(model, config.optim.train)
+    criterion: nn.Module = build_loss(config)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        total, _ = criterion(model(example.observation), example.target)
+        total.backward()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    level = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        level += event.nbytes()
+        peak = max(peak, level)
+    return peak
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+@pytest.mark.parametrize("trained", ["full", "lora"])
+def test_activations_are_those_of_a_real_step(
+    tiny_model: TinyModel, examples: Examples, is_on: bool, trained: str
+) -> None:
+    size = ("data.panorama.height=56", "data.panorama.width=224", f"optim/train={trained}")
+    config = checkpointed(load_config([*tiny_model, *size, "task=images_only"]), is_on)
+    example = examples.of(config, 2)
+    counted = count_step(config, example, 1)
+    # the counter has the batch as well, which the profiler saw nothing of
+    assert counted.joint_bytes - counted.batch_bytes == pytest.approx(allocated_peak(config, example), rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mapanything_v1", "mapanything_v11"])
+def test_activations_at_the_width_of_released_models(model: str, examples: Examples) -> None:
+    config = load_config([*FULL_WIDTH, f"model={model}"])
+    example = examples.of(config, 2)
+    for is_on in (True, False):
+        each = checkpointed(config, is_on)
+        counted = count_step(each, example, 1)
+        assert counted.joint_bytes - counted.batch_bytes == pytest.approx(allocated_peak(each, example), rel=0.1)
+
+
+def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path: Path) -> None:
+    overrides = [
+        *tiny_model,
+        "trainer.devices=10",
+        "strategy=ddp",
+        "data.max_agents=3",
+        f"data.root={town.root}",
+        f"data.depth_root={town.depth_root}",
+        "data.cache_dir=null",
+    ]
+    asked = PlanConfig(workspace_gib=0.0, nccl_gib=0.0)
+    limit = 0.2
+    plan = make_plan(asked, overrides, Gpus(10, limit))
+    assert plan.fits
+    assert plan.memory.total <= limit * GIB
+    config = load_config(overrides)
+    with small_town(3) as folder:
+        counter = Counter(Examples(folder), asked, 10)
+        need = [counter.memory(config, 3, views).total for views in (plan.most_views // 3 * 3, plan.most_views + 3)]
+    assert need[0] <= limit * GIB < need[1]
+    assert [row.agents for row in plan.agents] == [2, 3]
+    assert plan.agents[0].batch == config.data.max_views_per_gpu // 2
+    for row in plan.agents:
+        assert row.checkpointed_gib < row.plain_gib
+        assert row.tokens == row.views * 2 * 8
+    assert min([*plan.train_batches.values(), *plan.val_batches.values()]) >= 1
+    assert not plan.epoch.is_assumed
+    assert plan.epoch.val_frames == 2
+    saved = [switch.saves_gib for switch in plan.switches]
+    assert saved == sorted(saved, reverse=True)
+    of = {switch.setting: switch.saves_gib for switch in plan.switches}
+    averages = counter.state(config).optimizer
+    assert 0.75 * averages < of["strategy=ddp_zero1"] * GIB < 0.9 * averages  # the largest tensor is a fifth of all
+    assert of["optim/train=heads"] > 0
+    too_small = make_plan(replace(asked, switches=False, layouts=False), overrides, Gpus(10, 0.01))
+    assert not too_small.fits
+    assert too_small.most_views == 0
+
+
+def test_the_command_prints_and_writes(tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "plan.json"
+    own = [f"output={file}", "switches=false", "layouts=false", "step_s=0.5", "held_gib=14", "gpu_gib=24"]
+    main(["plan", *tiny_model, "data.max_agents=2", "trainer.max_epochs=2", "data.steps_per_epoch=7200", *own])
+    printed, plan = capsys.readouterr().out, json.loads(file.read_text())
+    assert plan["limit_gib"] == 10
+    assert plan["fits"]
+    assert plan["duration"]["is_measured"]
+    assert plan["duration"]["run_h"] == pytest.approx(2.0, rel=0.5)
+    assert "GiB of 10: fits" in printed
+    assert "assumed: 1980 validation frames" in printed
+    assert plan["gib"]["total"] == pytest.approx(plan["memory"]["parameters"] / GIB + 1, abs=0.1)

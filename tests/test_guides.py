@@ -1,0 +1,85 @@
+"""Commands of the guides exist and can be composed, and both languages have the same ones."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from coopmap import load_config
+from coopmap.cli.arguments import options_of, read
+from coopmap.cli.commands import find_command
+
+DOCS = Path(__file__).parents[1] / "docs"
+GUIDES = ("ten_gpus", "docker", "preflight")
+OTHER_PROGRAMS = {
+    "#!/bin/bash", "#SBATCH", "[", "apptainer", "cat", "cd", "df", "docker", "export", "make", "source", "tmux",
+    "unzip",
+}  # fmt: skip
+CALL = re.compile(r"(?:^|\s)(?:-m coopmap\.|coopmap(?:\.sif)? )([a-z]+(?: .*)?)$")
+
+
+def code_lines(text: str) -> list[str]:
+    """Lines of code blocks, whole; what continues an item of a list is indented by less."""
+    lines = re.findall(r"^ {4,}(\S.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    return [re.sub(r"  +", " ", line) for line in lines]
+
+
+def inline_commands(text: str) -> list[str]:
+    """Commands within sentences."""
+    return re.findall(r"`(coopmap [a-z][^`]* [^`]+)`", text.replace("\n", " "))
+
+
+def commands(name: str) -> list[str]:
+    text = (DOCS / name).read_text(encoding="utf-8")
+    return [*code_lines(text), *inline_commands(text)]
+
+
+@pytest.mark.parametrize("line", [line for name in GUIDES for line in commands(f"{name}.md")])
+def test_command_of_a_guide_can_be_composed(line: str) -> None:
+    call = CALL.search(line)
+    if call is None:
+        assert line.split()[0] in OTHER_PROGRAMS
+        return
+    words = shlex.split(call[1])
+    command, length = find_command(words)
+    assert command is not None, f"{words[0]}: no such command"
+    found = read(command, words[length:])
+    if command.schema is not None and not found.places:  # places have to be there
+        options_of(command, found)
+    if command.takes_config:
+        load_config(found.overrides)
+
+
+def test_guides_name_files_that_are_there() -> None:
+    for path in [*(DOCS / f"{name}.md" for name in GUIDES), *DOCS.glob("zh/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_normalized_errors_of_the_guide_are_those_of_the_loss() -> None:
+    """The general robust loss (Barron 2019) with alpha 0.5 and c 0.05, three times."""
+    text = (DOCS / "ten_gpus.md").read_text(encoding="utf-8")
+    rows = {
+        name: [float(cell) for cell in cells.split("|") if cell.strip()]
+        for name, cells in re.findall(
+            r"^\| (`pose_trans_avg`|error,[^|]*|meters[^|]*) \|((?: [\d.]+ \|)+)$", text, re.M
+        )
+    }
+    values, errors, meters = rows.values()
+    for value, error, distance in zip(values, errors, meters, strict=True):
+        exact = 0.05 * (1.5 * ((value / 9 + 1) ** 4 - 1)) ** 0.5
+        assert error == pytest.approx(exact, abs=0.005)
+        assert distance == pytest.approx(20 * exact, abs=0.05)
+
+
+@pytest.mark.parametrize("name", [path.name for path in DOCS.glob("zh/*.md") if path.name != "README.md"])
+def test_both_languages_have_the_same_commands(name: str) -> None:
+    assert commands(f"zh/{name}") == commands(name)
+
+
+def test_chinese_readme_has_commands_of_the_readme() -> None:
+    own = code_lines((DOCS / "zh/README.md").read_text(encoding="utf-8"))
+    original = code_lines((DOCS.parent / "README.md").read_text(encoding="utf-8"))
+    assert own
+    assert set(own) <= set(original)
