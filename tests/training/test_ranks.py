@@ -77,6 +77,8 @@ def test_two_ranks_see_what_one_sees_and_one_continues_what_two_began(overrides:
         logs["rest"],
         overrides(*settings, "trainer.accumulate_grad_batches=2", f"resume={checkpoint}", f"run_dir={tmp_path}/c"),
     )
+    said = "resume: 2 process(es) x trainer.accumulate_grad_batches=1 before, 1 x 2 now: batches come in the same order"
+    assert said in (tmp_path / "c" / "train.log").read_text()
     alone, begun, rest = map(logged, logs.values())
     assert sorted(alone) == list(range(12))
     assert sorted(begun) == list(range(4))

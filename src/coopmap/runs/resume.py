@@ -96,9 +96,10 @@ def _refuse_moved_data(config: Config, resume: str) -> None:
     places = {"data.root": data.root, "data.depth_root": data.depth_root, "data.cache_root": data.cache_root}
     gone = {key: place for key, place in places.items() if place and not Path(place).expanduser().exists()}
     if gone and data.town is None:
+        missing = " and ".join(f"{key}={place} is not there" for key, place in gone.items())
         raise ConfigError(
-            f"resume={resume}: {' and '.join(f'{key}={place} is not there' for key, place in gone.items())}; if the data "
-            f"have moved, say where to: {as_argument('resume', resume)} {' '.join(f'{key}=NEW' for key in gone)}"
+            f"resume={resume}: {missing}; if the data have moved, say where to: "
+            f"{as_argument('resume', resume)} {' '.join(f'{key}=NEW' for key in gone)}"
         )
 
 
