@@ -299,7 +299,8 @@ def test_mutated_run_folders_are_resumed_or_refused_by_name(
                     messages.append(str(error))
         file.write_bytes(contents[file])
         caplog.clear()
-    print(f"{count} mutated run folders: {len(messages)} refusals, {cost}")
+        if number % 500 == 499:
+            print(f"{number + 1} mutated run folders: {len(messages)} refusals, {cost}", flush=True)
     assert len(messages) > count / 10
     assert all(str(run.path) in message for message in messages)
     cost.check()
