@@ -204,7 +204,10 @@ def stored_config(run: RunFolder) -> Config:
     except ConfigError as error:
         log.warning("resume: %s; the configuration is taken from %s", error, run.resume_from.name)
         text = copy
-    return from_yaml(text)
+    try:
+        return from_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{run.config_file if text is not copy else run.resume_from}: {error}") from None
 
 
 def _keys(text: str) -> set[str]:
