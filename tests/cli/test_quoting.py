@@ -85,7 +85,7 @@ def test_printed_commands_name_what_they_mean(name: str, tmp_path: Path, monkeyp
 def test_a_path_that_a_shell_has_parted_is_put_together(tmp_path: Path) -> None:
     folder = tmp_path / "my data set"
     folder.mkdir()
-    with pytest.raises(ConfigError, match="^set: expected key=value; a path with spaces is quoted: ") as caught:
+    with pytest.raises(ConfigError, match=r"^set: expected key=value; a path with spaces is quoted: ") as caught:
         arguments_of("train", "machine=laptop", f"data.root={tmp_path}/my", "data", "set", "optim.lr=0.5")
     command, *words = words_of(str(caught.value).partition("is quoted: ")[2])
     found = arguments_of(command, *words)

@@ -1,14 +1,19 @@
 """What is kept for later runs is made anew when it is damaged or stale, and never ends a run."""
 
+import errno
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from coopmap.config.data import PanoramaConfig
-from coopmap.data.opv2v import SplitIndex, read_agent
+from coopmap.config.sampling import SamplingConfig
+from coopmap.data import SampleRequest, covisibility
+from coopmap.data.datamodule import build_split
+from coopmap.data.opv2v import SplitIndex, read_agent, select_depth_source
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.views import panorama_spec
 from coopmap.geometry.warp_cache import WarpCache
@@ -91,6 +96,69 @@ def test_a_cache_folder_that_cannot_be_written_costs_a_warning(town, tmp_path, c
     rig = read_agent(index.yaml_path(index.frame(0), index.frame(0).agents[0])).rig
     WarpCache(panorama_spec(PanoramaConfig(height=28, width=112)), tmp_path / "cache").get(rig)
     assert caplog.text.count("cannot be written") == 2
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[int]:
+    """One entry for each frame whose co-visibility is measured."""
+    frames: list[int] = []
+    get = covisibility._Frames.__getitem__
+    monkeypatch.setattr(
+        covisibility._Frames, "__getitem__", lambda self, frame: frames.append(frame) or get(self, frame)
+    )
+    return frames
+
+
+def shares_of(index: SplitIndex, cache: Path) -> np.ndarray:
+    poses = PoseTable.build(index, cache)
+    return covisibility.split_covisibility(index, poses, select_depth_source(index), 70.0, cache)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_covisibility_is_measured_again(town, tmp_path, kind, measured):
+    index = SplitIndex.build(town.root, "val")
+    expected = shares_of(index, tmp_path)
+    (path,) = tmp_path.glob("covisibility_*.npz")
+    path.write_bytes(damaged(path.read_bytes())[kind])
+    for _ in range(2):
+        np.testing.assert_array_equal(shares_of(index, tmp_path), expected)
+        # bytes before the archive, and a header that says again what its directory says, do no harm
+        assert len(measured) == (1 if kind in ("header", "other") else 2) * len(index)
+
+
+def test_covisibility_is_measured_again_when_poses_change(copied_town, tmp_path, measured):
+    index = SplitIndex.build(copied_town, "val")
+    before = shares_of(index, tmp_path / "cache")
+    path = index.yaml_path(index.frame(0), index.frame(0).agents[0])
+    content = yaml.safe_load(path.read_text())
+    content["lidar_pose"][0] += 500
+    path.write_text(yaml.safe_dump(content))
+    after = shares_of(index, tmp_path / "cache")
+    assert len(measured) == 2 * len(index)
+    assert np.isnan(after).sum() > np.isnan(before).sum()
+
+
+def test_training_goes_on_without_caches_that_cannot_be_written(config_of, tmp_path, caplog, monkeypatch):
+    """Whatever is in the way of each file by itself, the samples are the same, and each is said once."""
+    sampling = SamplingConfig(min_covisibility=0.001)
+    request = SampleRequest(0, 2, seed=3)
+    expected = build_split(config_of(sampling=sampling), "train")[request]
+    cache = tmp_path / "cache"
+    cache.mkdir()
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    dataset = build_split(config_of(sampling=sampling, cache_dir=str(cache)), "train")
+    for _ in range(2):
+        sample = dataset[request]
+    assert torch.equal(sample.observation.images, expected.observation.images)
+    assert torch.equal(sample.target.pose, expected.target.pose)
+    assert list(cache.iterdir()) == []
+    for name in ("poses_train_", "metadata_train_", "covisibility_train_"):
+        assert len([text for text in caplog.messages if name in text and "cannot be written (Read-only" in text]) == 1
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "of another shape"])

@@ -1,9 +1,11 @@
 """The table of metadata gives what the files say: whatever was kept before, and however it came to harm."""
 
+import errno
 import multiprocessing
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -60,6 +62,52 @@ def test_a_changed_file_is_parsed_again(copied_town, tmp_path, parsed):
     assert before.speed != 10
     assert table.read(0, path).speed == pytest.approx(10)
     assert len(parsed) == 2
+
+
+@pytest.mark.parametrize("changed", ["size", "time"])
+def test_a_replaced_image_is_noticed(copied_town, tmp_path, parsed, changed):
+    """The image says how large images are: a table must not keep saying what the former one said."""
+    index = SplitIndex.build(copied_town, "train")
+    path = paths_of(index)[0]
+    image = path.with_name(f"{path.stem}_camera0.png")
+    pixels = cv2.imread(str(image))
+    height, width = MetadataTable(index, tmp_path / "cache").read(0, path).rig.image_size
+    if changed == "size":  # cropped by a row and a column: the principal point is still near the center
+        cv2.imwrite(str(image), pixels[:-1, :-1])
+    else:
+        os.utime(image, ns=(0, 0))
+    again = MetadataTable(index, tmp_path / "cache").read(0, path).rig.image_size
+    assert again == ((height - 1, width - 1) if changed == "size" else (height, width))
+    assert len(parsed) == 2
+    MetadataTable(index, tmp_path / "cache").read(0, path)
+    assert len(parsed) == 2
+    image.unlink()
+    assert MetadataTable(index, tmp_path / "cache").read(0, path).rig.image_size == (height, width)
+
+
+def test_a_table_that_cannot_be_written_costs_one_line(town, tmp_path, caplog, parsed):
+    (tmp_path / "file").touch()
+    index = SplitIndex.build(town.root, "train")
+    table = MetadataTable(index, tmp_path / "file" / "cache")
+    for _ in range(2):
+        for row, path in enumerate(paths_of(index)):
+            assert_same(table.read(row, path), read_agent(path, with_vehicles=False))
+    assert caplog.text.count("metadata are parsed for each sample") == 1
+    assert len(parsed) == 2 * len(paths_of(index))
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(town, tmp_path, caplog, monkeypatch):
+    """A page that the disk has no room for would end the process by SIGBUS."""
+
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_space, raising=False)
+    index = SplitIndex.build(town.root, "train")
+    path = paths_of(index)[0]
+    assert_same(MetadataTable(index, tmp_path).read(0, path), read_agent(path, with_vehicles=False))
+    assert "No space left on device" in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("offset", [0, 4, 8, 48, 600, metadata_table.ROW.itemsize - 1])

@@ -102,7 +102,7 @@ def measured(config: DataConfig) -> PanoramaDataset:
 def test_co_visibility_is_measured_once(config_of, tmp_path, monkeypatch):
     config = config_of(sampling=SamplingConfig(min_covisibility=0.01), cache_dir=str(tmp_path))
     first = measured(config)
-    assert len(list(tmp_path.glob("covisibility_train_*.npy"))) == 1
+    assert len(list(tmp_path.glob("covisibility_train_*.npz"))) == 1
     monkeypatch.setattr("coopmap.data.covisibility._measure", lambda *_: pytest.fail("measured again"))
     np.testing.assert_array_equal(measured(config).pairs.covisibility, first.pairs.covisibility)
 

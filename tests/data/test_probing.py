@@ -43,6 +43,13 @@ def test_a_fault_of_all_cars_is_one_line(config_of, copied_town):
     assert "\n" not in str(caught.value)
 
 
+def test_validation_is_probed_before_the_first_step_too(config_of, copied_town):
+    for path in copied_town.glob("validate/*/*/*_camera1.png"):
+        path.unlink()
+    with pytest.raises(ConfigError, match=r"^split 'val': \d+ of \d+ cars cannot be read, .*_camera1\.png"):
+        OPV2VDataModule(config_of(root=str(copied_town))).check()
+
+
 def test_agents_on_different_ticks(config_of, copied_town):
     for number, folder in enumerate(folders(copied_town)):
         for path in list(folder.iterdir()):

@@ -17,7 +17,8 @@ from coopmap.geometry import pose_from_carla
 from coopmap.geometry.carla import pose_cv_from_ue
 from coopmap.inference import InferenceOptions, infer
 from coopmap.inference.export import posed_frame, write_exports
-from coopmap.inference.inputs import Views, read_frame
+from coopmap.inference.frame import read_frame
+from coopmap.inference.inputs import Views
 from coopmap.metrics.trajectory import trajectory_figures
 from coopmap.models import MapAnything
 

@@ -21,7 +21,7 @@ from coopmap.runs.checkpoint_io import AtomicCheckpointIO
 from coopmap.runs.folder import RunFolder
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.runs.reader import read_run
-from coopmap.runs.resume import open_run
+from coopmap.runs.resume import newest_whole_checkpoint, open_run
 
 
 @pytest.fixture
@@ -207,6 +207,34 @@ def test_readers_of_runs_name_the_damaged_file(run: RunFolder, name: str, text: 
         read_run(run.path)
 
 
+def become_terabytes(file: Path) -> None:
+    file.write_bytes(b"")
+    os.truncate(file, 10**12)  # sparse
+
+
+ODDITIES = (become_a_pipe, become_a_folder, become_a_loop, become_terabytes, nested, binary)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [(name, damage) for name in ("config.yaml", "starts.json", "model.json") for damage in ODDITIES]
+    + [("metrics.csv", damage) for damage in ODDITIES if damage is not nested],  # text is the head of a table
+)
+def test_what_a_foreign_run_folder_may_hold_is_named_at_once(
+    run: RunFolder, name: str, damage: Callable[[Path], None]
+) -> None:
+    (run.path / "model.json").write_text("{}")
+    read_run(run.path)
+    damage(run.path / name)
+    began = time.process_time()
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match=f"cannot be read as a run: .*{name}: "):
+        read_run(run.path)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert time.process_time() - began < 1
+
+
 @pytest.mark.parametrize("text", ["model.weights=facebook/map-anything", "model.weights=a.ckpt"])
 def test_a_change_that_would_not_be_made_is_refused(run: RunFolder, config: Config, text: str, tmp_path: Path) -> None:
     for resume in (run.path, run.last_checkpoint):
@@ -275,12 +303,15 @@ def test_mutated_run_folders_are_resumed_or_refused_by_name(
     count: int, run: RunFolder, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     generator = random.Random(0)
-    files = [run.config_file, run.starts_file, run.path / "metrics.csv", run.last_checkpoint]
+    files = [run.config_file, run.path / "metrics.csv", run.starts_file, run.last_checkpoint]
     contents = {file: file.read_bytes() for file in files}
     messages, cost = list[str](), Cost()
 
     def resume() -> None:
         open_run(replace(config, resume=str(run.path)), [])
+
+    def choose() -> None:
+        newest_whole_checkpoint(run)
 
     def read_rest() -> None:
         read_metrics(run.path / "metrics.csv")
@@ -291,7 +322,7 @@ def test_mutated_run_folders_are_resumed_or_refused_by_name(
     for number in range(count):
         file = files[number % 4]
         file.write_bytes(mutated(contents[file], generator))
-        for read in (resume if number % 4 in (0, 3) else read_rest, run.read_starts, read_all):
+        for read in ((resume, read_rest, run.read_starts, choose)[number % 4], read_all):
             with cost.measured(with_memory=number % 10 == 0):
                 try:
                     read()
@@ -299,7 +330,8 @@ def test_mutated_run_folders_are_resumed_or_refused_by_name(
                     messages.append(str(error))
         file.write_bytes(contents[file])
         caplog.clear()
-    print(f"{count} mutated run folders: {len(messages)} refusals, {cost}")
+        if number % 500 == 499:
+            print(f"{number + 1} mutated run folders: {len(messages)} refusals, {cost}", flush=True)
     assert len(messages) > count / 10
     assert all(str(run.path) in message for message in messages)
     cost.check()

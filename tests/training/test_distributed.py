@@ -43,6 +43,24 @@ def test_sweep_under_torchrun_makes_one_folder_per_job(overrides: Overrides, tmp
 
 
 @pytest.mark.slow
+def test_several_ranks_that_resume_agree_on_one_folder(overrides: Overrides, tmp_path: Path) -> None:
+    """Each rank looks by itself: none may find what another has just made, or leave a folder that nobody fills."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "coopmap.train", *overrides(*TWO_PROCESSES, "resume=auto")]
+    folder = tmp_path / "runs" / "cyl_posefix"
+    launch(command, tmp_path)
+    (run,) = folder.iterdir()
+    (run / "metrics.json").unlink()  # as if it had been stopped in the last measurement
+    launch(command, tmp_path)
+    assert list(folder.iterdir()) == [run]
+    assert len(json.loads((run / "starts.json").read_text())) == 2
+    launch(command, tmp_path)  # all are finished: a new one
+    (other,) = set(folder.iterdir()) - {run}
+    assert (other / "metrics.json").exists()
+    assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_dir() and not any(path.iterdir())]
+
+
+@pytest.mark.slow
 def test_sweep_over_devices_without_torchrun_is_refused(overrides: Overrides, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "coopmap.train", "-m", *overrides(*TWO_PROCESSES), "seed=0,1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

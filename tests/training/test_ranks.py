@@ -79,6 +79,8 @@ def test_two_ranks_see_what_one_sees_and_one_continues_what_two_began(overrides:
     run_on_two_ranks(logs["begun"], overrides(*settings, "trainer.devices=2", f"run_dir={tmp_path}/b"), last_step=4)
     best, last = (tmp_path / "b" / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     run(logs["rest"], overrides(*settings, *alone_as_two, f"resume={last}", f"run_dir={tmp_path}/c"))
+    said = "resume: 2 process(es) x trainer.accumulate_grad_batches=1 before, 1 x 2 now: batches come in the same order"
+    assert said in (tmp_path / "c" / "train.log").read_text()
     alone, begun, rest = map(logged, logs.values())
     assert sorted(alone) == list(range(12))
     assert sorted(begun) == list(range(8))

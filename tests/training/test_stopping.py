@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 
 from coopmap import load_config
 from coopmap.cli.errors import user_errors_end_quietly
+from coopmap.data.opv2v import images as opv2v_images
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.runs.signals import SIGNALS, Stopped
@@ -124,6 +126,36 @@ def test_a_killed_loader_process_is_named_and_the_step_saved(overrides: Override
     with pytest.raises(LoaderError, match=r"^DataLoader worker .*out of memory\? Fewer data\.num_workers need less"):
         run(chosen, Event(kill, "on_train_batch_end", 2))
     assert time.monotonic() - began < 60
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.csv") if "train/loss" in row]
+    checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert checkpoint["global_step"] == len(rows) >= 2
+
+
+def test_a_loader_process_without_memory_is_named_and_no_file_is_blamed(
+    overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Memory ends while an image is decoded, at a limit like that of a container or of ``ulimit``."""
+    images, defect = [0], opv2v_images.image_defect
+
+    def hungry(data: bytes) -> str | None:
+        images[0] += 1
+        if torch.utils.data.get_worker_info() is not None and images[0] > 60:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 50_000_000,) * 2)
+            bytearray(1_000_000_000)
+        return defect(data)
+
+    monkeypatch.setattr(opv2v_images, "image_defect", hungry)
+    settings = ("data.num_workers=1", "data.steps_per_epoch=50", "callbacks.validate_at_start=false")
+    chosen = overrides(*settings, f"run_dir={tmp_path}/run")
+    began = time.monotonic()
+    with pytest.raises(SystemExit) as ended, user_errors_end_quietly():
+        run(chosen)
+    assert ended.value.code == 2
+    assert time.monotonic() - began < 60
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: Caught MemoryError in DataLoader worker process 0: out of memory?")
+    assert "skipped" not in (tmp_path / "run" / "train.log").read_text()
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.csv") if "train/loss" in row]
     checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert checkpoint["global_step"] == len(rows) >= 2

@@ -122,10 +122,10 @@ def _refuse_parted_paths(command: Command, arguments: Sequence[str]) -> None:
             continue
         key, _, value = " ".join(arguments[first : last + 1]).partition("=")
         if existing(value):
-            line = [*map(shell_word, arguments[:first]), as_argument(key, value), *map(shell_word, arguments[last + 1 :])]
+            before, after = (map(shell_word, part) for part in (arguments[:first], arguments[last + 1 :]))
             raise ConfigError(
                 f"{arguments[last]}: expected key=value; a path with spaces is quoted: "
-                f"coopmap {command.name} {' '.join(line)}"
+                f"coopmap {command.name} {' '.join([*before, as_argument(key, value), *after])}"
             )
 
 

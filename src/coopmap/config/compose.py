@@ -95,6 +95,7 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     objective nor an experiment, which has one, gets the objective that the architecture was released with.
 
     A run that is continued has its own configuration, to which nothing is added that was not asked for.
+
     The objective of the demo cannot stand in its preset: experiments come later and choose theirs, and Hydra allows no
     override in a file that depends on what was chosen.
     """

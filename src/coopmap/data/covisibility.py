@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from coopmap.data.pose_table import PoseTable, fingerprint
 from coopmap.geometry.cameras import PinholeCamera, camera_rays
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_seen, range_images
 from coopmap.geometry.se3_numpy import relative_pose, transform_points
+from coopmap.geometry.stored_arrays import load_arrays, store_arrays
 from coopmap.geometry.targets import SeenPoints
 
 log = logging.getLogger(__name__)
@@ -45,17 +45,20 @@ def split_covisibility(
     path = None
     if cache_dir is not None:
         key = f"{fingerprint(index)} {depth_source.describe()} {range_m:g} {CAMERA_COLUMNS} {MAX_QUERIES} {MAX_COLUMNS}"
-        name = f"covisibility_{index.split}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
-        path = Path(cache_dir).expanduser() / name
-        if path.is_file():
-            return np.load(path, allow_pickle=False)
+        digest = hashlib.sha256(key.encode() + poses.cords.tobytes()).hexdigest()[:16]
+        path = Path(cache_dir).expanduser() / f"covisibility_{index.split}_{digest}.npz"
+        kept = load_arrays(path, ("shares",))
+        if kept is not None and kept["shares"].shape == _shape(poses):
+            return kept["shares"]
     values = _measure(_Frames(index, poses, depth_source, range_m), num_workers)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-        np.save(temporary, values)
-        os.replace(temporary, path)
+        store_arrays(path, {"shares": values})
     return values
+
+
+def _shape(poses: PoseTable) -> tuple[int]:
+    """All pairs of each frame, one after another."""
+    return (int((np.diff(poses.start).astype(np.int64) ** 2).sum()),)
 
 
 def frame_covisibility(
@@ -137,8 +140,7 @@ def _measure(frames: _Frames, num_workers: int) -> Float32[np.ndarray, " p"]:
         transient=True,
         disable=len(frames) < 200,
     )
-    number = np.diff(frames.poses.start).astype(np.int64)
-    measured, done, unreadable = np.empty((number**2).sum(), np.float32), 0, []
+    measured, done, unreadable = np.empty(_shape(frames.poses), np.float32), 0, []
     for values, error in shown:
         measured[done : done + len(values)] = values
         done += len(values)

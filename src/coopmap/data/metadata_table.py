@@ -1,8 +1,8 @@
 """What the YAML files of a split say, in one memory-mapped table: training parses each file once, not once per sample.
 
-Rows are filled as samples need them, by any number of processes at once. A row counts if the size and time of its file
-are still those that it was made from, and if its checksum is right; else the file is parsed again. Boxes of vehicles
-are not kept.
+Rows are filled as samples need them, by any number of processes at once. A row counts if the sizes and times of its
+file and of the image beside it, which says how large images are, are still those that it was made from, and if its
+checksum is right; else the file is parsed again. Boxes of vehicles are not kept.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from coopmap.data.opv2v import AgentMetadata, MissingFileError, SplitIndex, read_agent
+from coopmap.data.opv2v.images import image_stamp
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ ROW = np.dtype(
         ("is_rsu", np.uint32),
         ("size", np.int64),
         ("mtime_ns", np.int64),
+        ("image_bytes", np.int64),
+        ("image_mtime_ns", np.int64),
         ("image_size", np.int64, 2),
         ("ground_height_m", np.float64),
         ("speed", np.float64),
@@ -38,7 +41,11 @@ ROW = np.dtype(
         ("agent_from_camera", np.float64, (NUM_CAMERAS, 4, 4)),
     ]
 )
-"""1.1 kB per agent and frame."""
+"""1.2 kB per agent and frame."""
+
+
+STAMPS = ["size", "mtime_ns", "image_bytes", "image_mtime_ns"]
+"""Fields that say which files a row was made from."""
 
 
 class MetadataTable:
@@ -53,6 +60,7 @@ class MetadataTable:
         self.path = Path(cache_dir).expanduser() / f"metadata_{index.split}_{_fingerprint(index)}.bin"
         self.num_rows = len(index.frame_agents)
         self._rows: np.ndarray | None = None
+        self._is_usable = True
 
     def __getstate__(self) -> dict:
         return {**vars(self), "_rows": None}  # other processes open the file themselves
@@ -67,20 +75,28 @@ class MetadataTable:
             found = path.stat()
         except FileNotFoundError:
             raise MissingFileError(path, "no such file", "Unpack the missing part of the dataset") from None
-        entry = self._open()[row].copy()
-        is_current = entry["size"] == found.st_size and entry["mtime_ns"] == found.st_mtime_ns
-        if is_current and entry["checksum"] == _checksum(entry):
+        stamps = (found.st_size, found.st_mtime_ns, *image_stamp(path))
+        rows = self._open()
+        if rows is None:
+            return read_agent(path, with_vehicles=False)
+        entry = rows[row].copy()
+        if entry[STAMPS].item() == stamps and entry["checksum"] == _checksum(entry):
             return _unpacked(entry, path)
         metadata = read_agent(path, with_vehicles=False)
-        self._open()[row] = _packed(metadata, found)
+        rows[row] = _packed(metadata, stamps)
         return metadata
 
-    def _open(self) -> np.ndarray:
-        if self._rows is None:
-            expected = self.num_rows * ROW.itemsize
-            if not self.path.exists() or self.path.stat().st_size != expected:
-                _create(self.path, expected)
-            self._rows = np.memmap(self.path, ROW, "r+", shape=(self.num_rows,))
+    def _open(self) -> np.ndarray | None:
+        """The rows; ``None`` if they cannot be kept, which is said once."""
+        if self._rows is None and self._is_usable:
+            try:
+                expected = self.num_rows * ROW.itemsize
+                if not self.path.exists() or self.path.stat().st_size != expected:
+                    _create(self.path, expected)
+                self._rows = np.memmap(self.path, ROW, "r+", shape=(self.num_rows,))
+            except OSError as error:
+                self._is_usable = False
+                log.warning("%s cannot be written (%s): metadata are parsed for each sample", self.path, error.strerror)
         return self._rows
 
 
@@ -88,9 +104,19 @@ def _create(path: Path, size: int) -> None:
     """An empty table. Of two processes that make one at once, one fills a file that nobody sees; no harm is done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        # with its blocks, where the system can: a disk that is full when a page is written ends the process by a signal
+        getattr(os, "posix_fallocate", _extend)(handle, 0, size)
+        os.replace(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+
+
+def _extend(handle: int, _: int, size: int) -> None:
     os.ftruncate(handle, size)
-    os.close(handle)
-    os.replace(temporary, path)
 
 
 def _fingerprint(index: SplitIndex) -> str:
@@ -104,12 +130,11 @@ def _checksum(entry: np.void | np.ndarray) -> int:
     return zlib.crc32(entry.tobytes()[4:])
 
 
-def _packed(metadata: AgentMetadata, found: os.stat_result) -> np.ndarray:
+def _packed(metadata: AgentMetadata, stamps: tuple[int, ...]) -> np.ndarray:
     entry = np.zeros((), ROW)
     rig = metadata.rig
     values = {
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
+        **dict(zip(STAMPS, stamps, strict=True)),
         "is_rsu": metadata.is_rsu,
         "image_size": rig.image_size,
         "ground_height_m": rig.ground_height_m,

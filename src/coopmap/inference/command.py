@@ -10,7 +10,8 @@ from pathlib import Path
 from coopmap.config import Config, ConfigError
 from coopmap.config.infer import PATCH, InferConfig, InferenceOptions
 from coopmap.inference.export import check_exports, write_exports
-from coopmap.inference.inputs import Views, read_frame, read_images_of_folder
+from coopmap.inference.frame import read_frame
+from coopmap.inference.inputs import Views, read_images_of_folder
 from coopmap.inference.loading import choose_device, load_released, load_run
 from coopmap.inference.outputs import write_outputs
 from coopmap.inference.report import print_result

@@ -119,6 +119,7 @@ def describe_cameras(views: Views, result: Inference, origin: str = "") -> dict[
         "camera_model": views.camera_model,
         "width": width,
         "height": height,
+        "left_out": list(views.left_out),
         "views": [
             {
                 "name": name,

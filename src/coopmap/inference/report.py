@@ -18,8 +18,11 @@ NO_FIT = "no fit"
 
 
 def print_result(views: Views, result: Inference, origin: str) -> None:
-    """Poses relative to the reference, their errors where the truth is known, and cameras, as tables."""
+    """What was left out; as tables poses relative to the reference, their errors where truth is known, and cameras."""
     print(f"{views.title}\nmodel: {origin}")
+    if views.left_out:
+        print(f"left out: {len(views.left_out)}")
+        print("\n".join(f"  {item}" for item in views.left_out))
     print_table(pose_table(views, result))
     print_table(camera_table(views, result))
 

@@ -21,6 +21,7 @@ from coopmap.config.stored_text import stored_mapping
 from coopmap.report.files import write_json, write_text
 from coopmap.runs.outputs import make_output_folder
 from coopmap.runs.provenance import git_revision
+from coopmap.runs.texts import read_text
 
 log = logging.getLogger(__name__)
 
@@ -95,10 +96,10 @@ class RunFolder:
             ConfigError: there is none, or it is no configuration.
         """
         file = self.config_file
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise ConfigError(f"{self.path}: not a run folder, it has no config.yaml")
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_text(file)
             stored_mapping(text)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file}: cannot be read as the configuration of a run ({error})") from None
@@ -111,7 +112,7 @@ class RunFolder:
             ConfigError: ``starts.json`` is not a list of records.
         """
         try:
-            starts = json.loads(self.starts_file.read_text(encoding="utf-8"))
+            starts = json.loads(read_text(self.starts_file))
             if isinstance(starts, list) and all(isinstance(start, dict) for start in starts):
                 return starts
             reason = "not a list of records"

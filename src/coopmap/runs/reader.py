@@ -16,6 +16,7 @@ from coopmap.config import ConfigError
 from coopmap.config.stored_text import stored_mapping
 from coopmap.runs.find import find_run
 from coopmap.runs.metrics_file import read_metrics
+from coopmap.runs.texts import read_text
 
 STEPS, SECONDS = "time/steps", "time/wall_s"
 """Columns of the two clocks that are logged with every validation."""
@@ -168,15 +169,15 @@ def read_settings(file: Path) -> dict[str, Any]:
         ConfigError: the file is empty, cut off or damaged.
     """
     try:
-        return flatten(stored_mapping(file.read_text(encoding="utf-8")))
+        return flatten(stored_mapping(read_text(file)))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{file}: empty, cut off or damaged ({error})") from None
 
 
 def _json(file: Path, default: Any) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else default
-    except (ValueError, RecursionError) as error:  # JSON's errors are ValueErrors
+        return json.loads(read_text(file)) if os.path.lexists(file) else default
+    except (OSError, ValueError, RecursionError) as error:  # JSON's errors are ValueErrors
         raise ConfigError(f"{file}: empty, cut off or damaged ({error})") from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,9 +84,11 @@ def _continue_stored(config: Config, overrides: list[str]) -> tuple[Config, RunF
         )
     _refuse_other_weights(overrides)
     old = replace(old, resume_from=newest_whole_checkpoint(old))
-    settled = stored_config(old, applied(overrides))
-    for line in differences(stored_config(old), settled):
-        log.info("resume: from here on %s", line)
+    stored = settled = stored_config(old)
+    if changes := applied(overrides):
+        settled = from_yaml(to_yaml(stored), changes)
+        for line in differences(stored, settled):
+            log.info("resume: from here on %s", line)
     _refuse_moved_data(settled, str(config.resume))
     return settled, old
 
@@ -97,9 +99,10 @@ def _refuse_moved_data(config: Config, resume: str) -> None:
     places = {"data.root": data.root, "data.depth_root": data.depth_root, "data.cache_root": data.cache_root}
     gone = {key: place for key, place in places.items() if place and not Path(place).expanduser().exists()}
     if gone and data.town is None:
+        missing = " and ".join(f"{key}={place} is not there" for key, place in gone.items())
         raise ConfigError(
-            f"resume={resume}: {' and '.join(f'{key}={place} is not there' for key, place in gone.items())}; if the data "
-            f"have moved, say where to: {as_argument('resume', resume)} {' '.join(f'{key}=NEW' for key in gone)}"
+            f"resume={resume}: {missing}; if the data have moved, say where to: "
+            f"{as_argument('resume', resume)} {' '.join(f'{key}=NEW' for key in gone)}"
         )
 
 
@@ -184,11 +187,11 @@ def newest_whole_checkpoint(run: RunFolder) -> Path:
     return newest
 
 
-def stored_config(run: RunFolder, overrides: Sequence[str] = ()) -> Config:
+def stored_config(run: RunFolder) -> Config:
     """The configuration of the run; that in its checkpoint if ``config.yaml`` is missing or damaged.
 
     Raises:
-        ConfigError: neither can be read, or an override is wrong.
+        ConfigError: neither can be read.
     """
     assert run.resume_from is not None
     copy = str(open_checkpoint(run.resume_from).record["config"])
@@ -202,7 +205,10 @@ def stored_config(run: RunFolder, overrides: Sequence[str] = ()) -> Config:
     except ConfigError as error:
         log.warning("resume: %s; the configuration is taken from %s", error, run.resume_from.name)
         text = copy
-    return from_yaml(text, list(overrides))
+    try:
+        return from_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{run.config_file if text is not copy else run.resume_from}: {error}") from None
 
 
 def _keys(text: str) -> set[str]:

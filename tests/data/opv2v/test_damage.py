@@ -77,6 +77,19 @@ def test_a_pointer_of_git_lfs(reader):
     assert "Git LFS" in str(refused(read, path, "LFS|not a readable"))
 
 
+@pytest.mark.parametrize("error", [MemoryError(), cv2.error("Insufficient memory")])
+def test_a_process_without_memory_blames_no_file(writer, monkeypatch, error):
+    path = writer.agent("s", "1", "000001").with_name("000001_camera0.png")
+    error.code = cv2.Error.StsNoMem
+
+    def decode(*_):
+        raise error
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    with pytest.raises(MemoryError):
+        read_image(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"\xff\xfe\0", b"\x80\x04K\x01.", b"PK\x03\x04" + b"x" * 99])
 def test_other_content(reader, content):
     path, read = reader

@@ -227,9 +227,7 @@ def test_seventeen_faults_are_named_and_skipped(street: Street, tiny_model: tupl
 
 
 @pytest.mark.slow
-def test_a_split_of_two_thousand_frames_with_three_percent_damaged(
-    street: Street, tiny_model: tuple[str, ...]
-) -> None:
+def test_a_split_of_two_thousand_frames_with_three_percent_damaged(street: Street, tiny_model: tuple[str, ...]) -> None:
     frames, damaged = 2000, 60
     street.fill("train", frames)
     shutil.rmtree(street.depth_root)
@@ -254,5 +252,3 @@ def test_more_than_the_budget_end_the_run_by_name(
     error = capsys.readouterr().err
     assert "data.bad_frame_budget allows 0" in error
     assert str(path) in error
-
-

@@ -16,6 +16,7 @@ COPY_AGAIN = "Copy or unpack the file again"
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _OUR_OWN_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the process has run out of something; the file is well
+_OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -90,11 +91,13 @@ def guarded(kind: str) -> Callable[[Callable[..., Read]], Callable[..., Read]]:
             """What the reader returns."""
             try:
                 return read(path, *args, **kwargs)
-            except DataError:
+            except (DataError, MemoryError):  # sizes are checked before: memory is short because of something else
                 raise
-            except Exception as error:  # parsers let through whatever they meet: decoding, memory, recursion, syntax
+            except Exception as error:  # parsers let through whatever they meet: decoding, recursion, syntax
                 if isinstance(error, OSError) and error.errno in _OUR_OWN_FAULT:
                     raise
+                if getattr(error, "code", None) == _OPENCV_NO_MEMORY:
+                    raise MemoryError(f"{path}: {error}") from error
                 detail = f"{type(error).__name__}: {error}"[:200] if str(error) else type(error).__name__
                 raise CorruptFrameError(path, f"is not a readable {kind} ({detail})", _REWRITE) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -139,13 +139,29 @@ def size_of_cameras(yaml_path: Path, center: Float[np.ndarray, "k 2"]) -> tuple[
     return height, width
 
 
+def image_stamp(yaml_path: Path) -> tuple[int, int]:
+    """Bytes and time (ns) of the image that says how large an agent's images are; zeros if there is none."""
+    for path in _first_images(yaml_path):
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        return found.st_size, found.st_mtime_ns
+    return 0, 0
+
+
+def _first_images(yaml_path: Path) -> Iterator[Path]:
+    """Names that the image of camera 0 may have."""
+    for suffix in (".png", *JPEG_SUFFIXES):
+        yield yaml_path.with_name(f"{yaml_path.stem}_camera0{suffix}")
+
+
 def _first_size(yaml_path: Path) -> tuple[int, int] | None:
     """Of the image of camera 0."""
-    first = yaml_path.with_name(f"{yaml_path.stem}_camera0.png")
-    for path in (first, *(first.with_suffix(suffix) for suffix in JPEG_SUFFIXES)):
+    for path in _first_images(yaml_path):
         try:
             with open_regular(path, MAX_BYTES) as file:
-                return checked_size(path, file.read(32 if path is first else _HEAD_BYTES))
+                return checked_size(path, file.read(32 if path.suffix == ".png" else _HEAD_BYTES))
         except MissingFileError:
             continue
         except (FrameError, OSError):  # whoever reads the image will say so
