@@ -55,7 +55,9 @@ def test_costs_of_another_revision_stand_beside(town, monkeypatch):
         (place,) = [override for override in overrides if override.startswith("data.root=")]
         assert place == f"data.root={town.root}"
         assert (code / "coopmap" / "bench.py").is_file()
-        return {"view": 10.0 + len(runs), "only here" if len(runs) % 2 else "only there": 1.0}
+        floor_ms = 3.0 - len(runs) / 2
+        row = {"what": "view", "ms": 10.0 + len(runs), "floor": "one cv2.remap", "floor_ms": floor_ms, "limit": 4}
+        return {"view": row, "only here" if len(runs) % 2 else "only there": row}
 
     monkeypatch.setattr(against, "_costs", costs)
     try:
@@ -67,6 +69,8 @@ def test_costs_of_another_revision_stand_beside(town, monkeypatch):
     (row,) = report.tables[0].records()
     assert (row["what"], row["ms"], row["there"]) == ("view", 11, 12)
     assert row["ratio"] == pytest.approx(11 / 12)
+    assert (row["floor"], row["floor_ms"], row["limit"]) == ("one cv2.remap", 1, 4)
+    assert row["over_floor"] == 11
 
 
 def test_a_revision_that_is_not_there_is_refused():

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from coopmap.benchmarks.options import DataOptions
 from coopmap.benchmarks.rendered import render_or_find
@@ -19,7 +20,16 @@ from coopmap.config.checks import ConfigError
 ROUNDS = 2
 """How often the two take turns; the fastest counts."""
 
-COSTS = {"what": "what", "ms": "CPU (ms)", "there": "there (ms)", "ratio": "ratio"}
+COSTS = {
+    "what": "what",
+    "ms": "CPU (ms)",
+    "there": "there (ms)",
+    "ratio": "ratio",
+    "floor": "floor",
+    "floor_ms": "floor (ms)",
+    "over_floor": "over the floor",
+    "limit": "at most",
+}
 
 
 def compare(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
@@ -34,17 +44,20 @@ def compare(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
         if source != config.root:  # rendered for the purpose
             places = [f"data.{key}={getattr(config, key)}" for key in ("root", "depth_root", "communication_range_m")]
         here, there = Path(__file__).parents[2], tree / "src"
-        best: dict[Path, dict[str, float]] = {here: {}, there: {}}
+        best: dict[Path, dict[str, dict[str, Any]]] = {here: {}, there: {}}
         for _ in range(ROUNDS):
             for code, known in best.items():
-                for what, ms in _costs(code, options, [*overrides, *places]).items():
-                    known[what] = min(ms, known.get(what, ms))
-    rows = [
-        {"what": what, "ms": ms, "there": best[there][what], "ratio": ms / best[there][what]}
-        for what, ms in best[here].items()
-        if what in best[there]
-    ]
+                for what, row in _costs(code, options, [*overrides, *places]).items():
+                    known[what] = row | {key: min(row[key], known.get(what, row)[key]) for key in ("ms", "floor_ms")}
+    rows = [_beside(row, best[there][what]) for what, row in best[here].items() if what in best[there]]
     return Report({"data": source, "there": options.against}, [table("Cost of samples", COSTS, rows)])
+
+
+def _beside(here: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:
+    """A row of this revision, with the cost in the other and the lower of the two floors."""
+    floor_ms = min(here["floor_ms"], there["floor_ms"])
+    compared = {"there": there["ms"], "ratio": here["ms"] / there["ms"]}
+    return {**here, **compared, "floor_ms": floor_ms, "over_floor": here["ms"] / floor_ms}
 
 
 @contextmanager
@@ -65,12 +78,12 @@ def _git(*arguments: str) -> None:
         raise ConfigError(f"against: needs a git checkout and one of its revisions ({done.stderr.strip()})")
 
 
-def _costs(code: Path, options: DataOptions, overrides: Sequence[str]) -> dict[str, float]:
-    """Milliseconds by row, of the program in a folder."""
+def _costs(code: Path, options: DataOptions, overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Rows of the table of costs by name, of the program in a folder."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "costs.json"
         asked = [f"repeats={options.repeats}", f"split={options.split}", "samples=2", f"output={output}", *overrides]
         command = [sys.executable, "-m", "coopmap.bench", "data", *asked]
         subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(code)}, stdout=subprocess.DEVNULL)
         rows = json.loads(output.read_text())["tables"]["Cost of samples"]
-    return {row["what"]: row["ms"] for row in rows}
+    return {row["what"]: row for row in rows}

@@ -85,9 +85,12 @@ def surface_range(
         raise ValueError(f"unknown surface {surface!r}: expected bowl, sphere or infinite")
     if ground_height_m <= 0:
         raise ValueError(f"a bowl needs the agent's origin above the ground, got a height of {ground_height_m} m")
-    with np.errstate(divide="ignore"):
-        to_ground = np.where(rays[..., 1] > 0, ground_height_m / rays[..., 1], np.inf)
-    return np.minimum(to_ground, radius_m)
+    reach = np.maximum(rays[..., 1], LEAST_SLOPE)  # upward the ground lies beyond the sphere
+    np.divide(ground_height_m, reach, out=reach)
+    return np.minimum(reach, radius_m, out=reach)
+
+
+LEAST_SLOPE = 1e-30
 
 
 def surface_range_from(
@@ -134,9 +137,12 @@ def build_warp(rig: Rig, spec: PanoramaSpec, rays: Float[np.ndarray, "h w 3"] | 
 
     contested = np.flatnonzero(race.second >= 0)
     second = race.second.take(contested)
-    lead = np.arccos(race.second_cosine.take(contested)) - np.arccos(race.cosine.take(contested))
+    behind, ahead = (np.sqrt(slope.take(contested)) for slope in (race.second_slope, race.slope))
+    nearly = float(np.tan(min(1.01 * spec.feather, np.pi / 2)))  # tangents of few: arctan is slow
+    close = np.flatnonzero(behind - ahead < nearly * (1 + behind * ahead))
+    lead = np.arctan(behind[close]) - np.arctan(ahead[close])
     blend = np.flatnonzero(lead < spec.feather)
-    blend_at, blend_camera = contested[blend], second[blend]
+    blend_at, blend_camera = contested[close[blend]], second[close[blend]]
     blend_pixel = np.zeros((len(blend), 2), np.float32)
     for slot in range(len(rig.intrinsics)):
         here = np.flatnonzero(blend_camera == slot)
@@ -156,40 +162,42 @@ def build_warp(rig: Rig, spec: PanoramaSpec, rays: Float[np.ndarray, "h w 3"] | 
 
 
 class _Race(NamedTuple):
-    """Which camera sees each pixel closest to its optical axis (largest cosine), where, and which comes second."""
+    """Which camera sees each pixel closest to its optical axis (smallest slope), where, and which comes second."""
 
     winner: Int[np.ndarray, "h w"]
-    cosine: Float[np.ndarray, "h w"]
+    slope: Float[np.ndarray, "h w"]
     u: Float[np.ndarray, "h w"]
     v: Float[np.ndarray, "h w"]
     second: Int[np.ndarray, "h w"]
-    second_cosine: Float[np.ndarray, "h w"]
+    second_slope: Float[np.ndarray, "h w"]
 
     @classmethod
     def start(cls, shape: tuple[int, ...], dtype: np.dtype) -> _Race:
-        nobody, nowhere, unseen = np.full(shape, -1, np.int8), np.full(shape, -1, dtype), np.full(shape, -2, dtype)
+        nobody, nowhere, unseen = np.full(shape, -1, np.int8), np.full(shape, -1, dtype), np.full(shape, np.inf, dtype)
         return cls(nobody, unseen, nowhere, nowhere.copy(), nobody.copy(), unseen.copy())
 
-    def enter(self, part: slice, slot: int, u: np.ndarray, v: np.ndarray, cosine: np.ndarray) -> None:
+    def enter(self, part: slice, slot: int, u: np.ndarray, v: np.ndarray, slope: np.ndarray) -> None:
         """Let a camera compete for some columns."""
         winner, best, best_u, best_v, second, next_best = (field[:, part] for field in self)
-        wins = cosine > best
-        follows = ~wins & (cosine > next_best)
+        wins = slope < best
+        follows = slope < next_best
+        follows &= ~wins
         np.copyto(second, winner, where=wins)
         np.copyto(next_best, best, where=wins)
         np.copyto(second, slot, where=follows)
-        np.copyto(next_best, cosine, where=follows)
+        np.copyto(next_best, slope, where=follows)
         np.copyto(winner, slot, where=wins)
-        for field, values in ((best, cosine), (best_u, u), (best_v, v)):
+        for field, values in ((best, slope), (best_u, u), (best_v, v)):
             np.copyto(field, values, where=wins)
 
 
 def _seen_by(
     rig: Rig, slot: int, spec: PanoramaSpec, directions: Float[np.ndarray, "3 *b"], reach: Float[np.ndarray, "*b"]
 ) -> tuple[Float[np.ndarray, "*b"], Float[np.ndarray, "*b"], Float[np.ndarray, "*b"]]:
-    """Pixel ``u, v`` in a camera of what lies in some directions, and the cosine of its angle to the optical axis.
+    """Pixel ``u, v`` in a camera of what lies in some directions, and the slope of that against the optical axis.
 
-    The cosine is -2 where the camera does not see it.
+    The slope is the squared tangent of the angle: what is nearest to the axis has the smallest. It is infinite where
+    the camera does not see it.
     """
     dtype, (height, width) = directions.dtype, rig.image_size
     pose = invert(rig.agent_from_camera[slot]).astype(dtype)
@@ -198,9 +206,12 @@ def _seen_by(
     if spec.surface != "infinite":
         points *= reach
         points += pose[:3, 3].reshape(3, *[1] * reach.ndim)
-    x, y, z = points
-    with np.errstate(divide="ignore", invalid="ignore"):
-        u, v = x / z, y / z
+    u, v, z = points
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        u /= z
+        v /= z
+        slope = u * u
+        slope += v * v
         u *= fx
         u += cx
         v *= fy
@@ -211,10 +222,8 @@ def _seen_by(
         if spec.legacy_crop:
             kept_rows = min(height, width * spec.camera.height / spec.camera.width)
             seen &= np.abs(v - height / 2) <= kept_rows / 2
-        cosine = z / np.sqrt(x * x + y * y + z * z)
-    np.minimum(cosine, 1, out=cosine)
-    np.copyto(cosine, -2, where=~seen)
-    return u, v, cosine
+    np.copyto(slope, np.inf, where=~seen)
+    return u, v, slope
 
 
 COARSE_ROWS, COARSE_COLUMNS = 4, 8
@@ -226,8 +235,8 @@ def _columns_in_sight(
 ) -> list[slice]:
     """Columns that a camera may see, as one stretch or, across the panorama's seam, two."""
     coarse = slice(None, None, COARSE_ROWS), slice(None, None, COARSE_COLUMNS)
-    *_, cosine = _seen_by(rig, slot, spec, directions[:, *coarse], reach[coarse])
-    seen = (cosine > -2).any(axis=0)
+    *_, slope = _seen_by(rig, slot, spec, directions[:, *coarse], reach[coarse])
+    seen = np.isfinite(slope).any(axis=0)
     near = seen | np.roll(seen, 1) | np.roll(seen, -1) | np.roll(seen, 2) | np.roll(seen, -2)
     edges = np.flatnonzero(np.diff(near, prepend=False, append=False)) * COARSE_COLUMNS
     return [slice(first, last) for first, last in edges.reshape(-1, 2).tolist()]

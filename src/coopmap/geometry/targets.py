@@ -98,17 +98,16 @@ def shown_pixels(
     """
     winner = warp.winner.reshape(-1)
     blocks = [np.flatnonzero(winner == camera) for camera in range(len(intrinsics))]
-    sources = [warp.source.reshape(-1).take(block) for block in blocks]
-    rays = [unit_rays(source, matrix, size[1]) for source, matrix in zip(sources, intrinsics, strict=True)]
-    at = np.concatenate(blocks)
-    place = np.full(warp.winner.shape, len(at), np.intp)
-    place.reshape(-1)[at] = np.arange(len(at))
-    return ShownPixels(
-        place=place,
-        maps=tuple(_map_table(source, size[1]) for source in sources),
-        rays=np.ascontiguousarray(np.concatenate(rays, axis=1)),
-        start=tuple(np.cumsum([0, *map(len, blocks)]).tolist()),
-    )
+    start = np.cumsum([0, *map(len, blocks)]).tolist()
+    place = np.full(warp.winner.shape, start[-1], np.intp)
+    rays, maps = np.empty((3, start[-1]), np.float32), []
+    for block, matrix, first in zip(blocks, intrinsics, start[:-1], strict=True):
+        here = slice(first, first + len(block))
+        place.reshape(-1)[block] = np.arange(here.start, here.stop)
+        row, column = rows_and_columns(warp.source.reshape(-1).take(block), size[1])
+        maps.append(_map_table(row, column))
+        _rays_through(row, column, matrix, rays[:, here])
+    return ShownPixels(place=place, maps=tuple(maps), rays=rays, start=tuple(start))
 
 
 TABLE_COLUMNS = 1024
@@ -116,12 +115,11 @@ NO_FRACTIONS = np.empty(0, np.uint16)
 """Whole pixels are looked up."""
 
 
-def _map_table(pixel: Int[np.ndarray, " n"], width: int) -> Int16[np.ndarray, "rows columns 2"]:
-    """Where flat pixels of an image lie in it, for ``cv2.remap``."""
-    table = np.zeros((-(-len(pixel) // TABLE_COLUMNS), TABLE_COLUMNS, 2), np.int16)
-    row, column = rows_and_columns(pixel, width)
-    table.reshape(-1, 2)[: len(pixel), 0] = column
-    table.reshape(-1, 2)[: len(pixel), 1] = row
+def _map_table(row: Int[np.ndarray, " n"], column: Int[np.ndarray, " n"]) -> Int16[np.ndarray, "rows columns 2"]:
+    """Pixels of an image for ``cv2.remap``."""
+    table = np.zeros((-(-len(row) // TABLE_COLUMNS), TABLE_COLUMNS, 2), np.int16)
+    table.reshape(-1, 2)[: len(row), 0] = column
+    table.reshape(-1, 2)[: len(row), 1] = row
     return table
 
 
@@ -135,16 +133,25 @@ def unit_rays(
     pixel: Int[np.ndarray, " n"], intrinsics: Float[np.ndarray, "3 3"], width: int
 ) -> Float32[np.ndarray, "3 n"]:
     """Unit rays through the centers of flat pixels of an image; computing is quicker than looking up a table."""
-    (fx, _, cx), (_, fy, cy), _ = intrinsics.astype(np.float32)
-    row, column = (place.astype(np.float32) for place in rows_and_columns(pixel, width))
     rays = np.empty((3, len(pixel)), np.float32)
+    _rays_through(*rows_and_columns(pixel, width), intrinsics, rays)
+    return rays
+
+
+def _rays_through(
+    row: Int[np.ndarray, " n"],
+    column: Int[np.ndarray, " n"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    rays: Float32[np.ndarray, "3 n"],
+) -> None:
+    """:func:`unit_rays`, into an array."""
+    (fx, _, cx), (_, fy, cy), _ = intrinsics.astype(np.float32)
     x, y, z = rays
-    np.divide(column + (np.float32(0.5) - cx), fx, out=x)
-    np.divide(row + (np.float32(0.5) - cy), fy, out=y)
+    np.divide(column.astype(np.float32) + (np.float32(0.5) - cx), fx, out=x)
+    np.divide(row.astype(np.float32) + (np.float32(0.5) - cy), fy, out=y)
     np.divide(1, np.sqrt(x * x + y * y + 1), out=z)
     x *= z
     y *= z
-    return rays
 
 
 def content_geometry(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from coopmap.data.opv2v import CorruptFrameError, MetadataError, MissingFileError, read_image, read_images
+from coopmap.data.opv2v.quick_png import quick_rgb
 
 
 @pytest.fixture
@@ -59,3 +60,27 @@ def test_size_differs_from_the_calibration(image):
     path, _ = image
     with pytest.raises(MetadataError, match=f"{path}: the file is 30 x 40 .* its calibration is for 600 x 800"):
         read_image(path, (600, 800))
+
+
+def test_what_the_quick_decoder_leaves_to_opencv_is_read_alike(image, tmp_path):
+    path, pixels = image
+    data = path.read_bytes()
+    np.testing.assert_array_equal(quick_rgb(data, (30, 40)), pixels)
+    with_alpha = np.dstack([pixels[..., ::-1], pixels[..., :1]])
+    assert cv2.imwrite(str(tmp_path / "alpha.png"), with_alpha)
+    assert quick_rgb((tmp_path / "alpha.png").read_bytes(), (30, 40)) is None
+    np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), pixels)
+    assert quick_rgb(data + b" ", (30, 40)) is None
+    path.write_bytes(data + b" ")
+    np.testing.assert_array_equal(read_image(path), pixels)
+
+
+def test_the_quick_decoder_gives_whole_images_or_none(image):
+    path, pixels = image
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(data)
+        damaged[rng.integers(8, len(data))] ^= 1 << rng.integers(8)
+        read = quick_rgb(bytes(damaged), (30, 40))
+        assert read is None or np.array_equal(read, pixels)

@@ -302,5 +302,5 @@ def _read_carla_png(path: Path) -> Float32[np.ndarray, "h w"]:
         raise CorruptFrameError(
             path, "not CARLA-encoded depth: expected 8-bit RGB", "Write CARLA's 24-bit encoding, or .npy"
         )
-    blue, green, red = (image[..., channel].astype(np.float32) for channel in range(3))
+    red, green, blue = (image[..., channel].astype(np.float32) for channel in range(3))
     return (red + 256 * green + 65536 * blue) * np.float32(CARLA_FAR_M / (256**3 - 1))

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 
 from coopmap.data.opv2v.errors import CorruptFrameError, FrameError, MetadataError, MissingFileError
 from coopmap.data.opv2v.files import COPY_AGAIN, guarded, open_regular, read_bytes
+from coopmap.data.opv2v.quick_png import quick_rgb
 
 MAX_BYTES = 64_000_000
 MAX_PIXELS = 4096 * 4096
@@ -40,20 +41,19 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndar
         CorruptFrameError: if it is truncated, damaged, too large or no image.
         MetadataError: if it has another size than ``size``.
     """
-    image = _decode(path, cv2.IMREAD_COLOR, size)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return _decode(path, cv2.IMREAD_COLOR, size)
 
 
 def read_images(paths: Sequence[Path], size: tuple[int, int]) -> UInt8[np.ndarray, "k h w 3"]:
     """Read equally large RGB images into one array; see :func:`read_image`."""
     images = np.empty((len(paths), *size, 3), dtype=np.uint8)
     for slot, path in enumerate(paths):
-        cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR, size), cv2.COLOR_BGR2RGB, dst=images[slot])
+        images[slot] = _decode(path, cv2.IMREAD_COLOR, size)
     return images
 
 
 def decode_png(path: Path, flags: int) -> np.ndarray:
-    """Decode a PNG as ``cv2.imread(path, flags)`` would, but complain about damaged files.
+    """Decode a PNG as ``cv2.imread(path, flags)`` would, but in RGB order, and complain about damaged files.
 
     OpenCV 4 returns a truncated PNG as an image whose lower part is black.
 
@@ -87,6 +87,8 @@ def _decoded(path: Path, data: bytes, flags: int, expected: tuple[int, int] | No
     size = checked_size(path, data)
     if expected is not None:
         check_size(path, size, expected)
+    if flags != cv2.IMREAD_GRAYSCALE and (quick := quick_rgb(data, size)) is not None:
+        return quick
     if defect := image_defect(data):
         raise CorruptFrameError(path, defect, COPY_AGAIN)
     image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
@@ -94,7 +96,9 @@ def _decoded(path: Path, data: bytes, flags: int, expected: tuple[int, int] | No
         raise CorruptFrameError(path, f"the {_kind(data)} cannot be decoded", COPY_AGAIN)
     if expected is not None:
         check_size(path, image.shape[:2], expected)  # a JPEG may have been turned
-    return image
+    if image.ndim == 2:
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, dst=image)
 
 
 def check_size(path: Path, actual: Sequence[int], expected: tuple[int, int]) -> None:
