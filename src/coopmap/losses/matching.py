@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -81,9 +82,12 @@ def alignment_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     matches, true = inputs.matches, inputs.true_matches
     if matches is None or true is None:
         return _nothing(inputs)
-    meters, radians = _errors(matches, true)
+    teaches = _nearly_right(matches, true)
+    # The others are left out before anything is computed: an infinite pose has no gradient that 0 could cancel.
+    pose = torch.where(teaches[..., None, None], matches.pose, true.pose)
+    meters, radians = _errors(replace(matches, pose=pose), true)
     loss = torch.log1p(meters) + torch.log1p(torch.rad2deg(radians) / 2)
-    return _mean(torch.nan_to_num(loss), _nearly_right(matches, true).to(loss))
+    return _mean(loss, teaches.to(loss))
 
 
 def has_poses(inputs: LossInputs) -> Bool[Tensor, " b"]:
