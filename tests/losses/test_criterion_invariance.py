@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.geometry import pose_from_quat_trans
 from coopmap.losses import Criterion
-from coopmap.losses.surface import MIN_ANGLE, QUADRATIC_BELOW
+from coopmap.losses.normals import MIN_ANGLE, QUADRATIC_BELOW
 from coopmap.types import Prediction, truth_in_view0
 
 SEEDS = st.integers(0, 2**31)

@@ -193,6 +193,20 @@ def test_alignment_and_confidence_know_a_true_pose(target: Target):
     )
 
 
+def test_a_pose_that_is_not_finite_teaches_nothing(target: Target):
+    """Not even NaN: a gradient of 0 through what is infinite would be."""
+    true = matches_from_truth(target, 50.0)
+    pose = true.pose.clone()
+    pose[0, 0, 0, 3], pose[0, 1, :3, :3] = float("inf"), float("nan")
+    matches = replace(true, pose=pose.requires_grad_())
+    criterion = Criterion(LossConfig(weights=LossWeights(**{**ONLY, "alignment": 1.0, "confidence": 1.0})))
+    total, _ = criterion(replace(exact_prediction(target), matches=matches), target)
+    total.backward()
+    assert total.isfinite()
+    assert pose.grad.isfinite().all()
+    assert pose.grad[0, :2].abs().max() == 0
+
+
 def test_range_counts_meters_in_proportion(target: Target):
     criterion = Criterion(LossConfig(weights=LossWeights(**{**ONLY, "range": 1.0})))
     prediction = exact_prediction(target)

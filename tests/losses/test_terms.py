@@ -10,11 +10,12 @@ from coopmap.config.loss import LossConfig
 from coopmap.geometry import invert, pose_from_quat_trans
 from coopmap.losses import Criterion
 from coopmap.losses.geometry import mask_loss, ray_loss, scale_loss
-from coopmap.losses.inputs import LossInputs, gather
+from coopmap.losses.inputs import LossInputs, dense_pixels, gather
 from coopmap.losses.normalized import Normalized, NormalizedPair
+from coopmap.losses.normals import MIN_ANGLE, QUADRATIC_BELOW, normal_angle_loss
 from coopmap.losses.pose import pairwise_quats, pairwise_trans, quat_loss, trans_loss
 from coopmap.losses.robust import log_length, robust_loss
-from coopmap.losses.surface import MIN_ANGLE, QUADRATIC_BELOW, dense_pixels, gradient_matching_loss, normal_angle_loss
+from coopmap.losses.surface import gradient_matching_loss
 from coopmap.types import Geometry, mean_distance, truth_in_view0
 
 IDENTITY = [0.0, 0.0, 0.0, 1.0]
@@ -180,9 +181,10 @@ def test_the_largest_errors_are_left_out_on_measured_data_only(make_scene):
     measured = criterion(prediction, replace(target, is_synthetic=torch.tensor([False])))[1]
     assert synthetic["depth_along_ray_bot95%_loss_view1"] == synthetic["depth_along_ray_view1"]
     pair = gather(LossConfig(), prediction, target).pair
-    losses = robust_loss(
-        log_length(pair.prediction.depth[0, 0, ..., None]), log_length(pair.truth.depth[0, 0, ..., None]), LossConfig()
+    predicted, true = (
+        log_length(side.metric.depth[0, 0, ..., None] / side.unit_m[0, 0]) for side in (pair.prediction, pair.truth)
     )
+    losses = robust_loss(predicted, true, LossConfig())
     expected = losses.flatten().sort().values[:190].mean()
     torch.testing.assert_close(measured["depth_along_ray_bot95%_loss_view1"], expected)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,9 +17,10 @@ from torch.nn.functional import normalize
 from coopmap.benchmarks.floor import synchronize
 from coopmap.benchmarks.options import EVERY_TERM, LossOptions
 from coopmap.benchmarks.report import Report, table
+from coopmap.benchmarks.upstream_loss import Criterion as UpstreamCriterion
+from coopmap.benchmarks.upstream_loss import time_upstream, upstream_criterion
 from coopmap.config.compose import conf_dir
 from coopmap.config.loss import LossConfig, LossWeights
-from coopmap.data.memory import keep_freed_memory
 from coopmap.geometry import pose_from_quat_trans, transform_points
 from coopmap.geometry.rig import OPV2V_LIDAR_HEIGHT_M
 from coopmap.losses import Criterion
@@ -31,6 +34,8 @@ COLUMNS = {
     "backward_ms": "backward ms",
     "ns_per_pixel": "ns / pixel",
     "ratio": "ratio",
+    "upstream_ms": "upstream ms",
+    "of_upstream": "of upstream",
     "input_mib": "input MiB",
     "kept_mib": "kept MiB",
     "peak_mib": "peak MiB",
@@ -50,8 +55,6 @@ def measure(options: LossOptions) -> Report:
     """Time, memory and operations of each objective for each number of views."""
     options.prepare()
     device = torch.device(options.device)
-    if device.type == "cpu":
-        keep_freed_memory()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     shape = f"{options.batch} x views x {options.height} x {options.width}"
     report = Report({"device": name, "shape": shape, "torch": torch.__version__})
@@ -59,10 +62,10 @@ def measure(options: LossOptions) -> Report:
     scenes = {views: make_scene(options, views, device) for views in options.views}
     for loss in options.loss:
         criterion = Criterion(loss_config(loss))
-        seconds = _time_side_by_side(criterion, scenes, options.repeats, device)
+        seconds = _time_side_by_side(criterion, upstream_criterion(loss), scenes, options.repeats, device)
         first = None
         for views, (prediction, target) in scenes.items():
-            forward, backward = seconds[views]
+            (forward, backward), upstream = seconds[views]
             per_pixel = (forward + backward) / target.depth.numel()
             first = first or per_pixel
             input_bytes = sum(tensor.nbytes for tensor in [*_tensors(prediction), *_tensors(target)])
@@ -80,6 +83,8 @@ def measure(options: LossOptions) -> Report:
                 "peak_ratio": peak / input_bytes,
                 "operations": operations,
             }
+            if upstream is not None:
+                row |= {"upstream_ms": 1e3 * upstream, "of_upstream": (forward + backward) / upstream}
             if device.type == "cuda":
                 row["kernels"] = _count_kernels(criterion, prediction, target)
                 row["waits"] = count_waits(criterion, prediction, target)
@@ -148,15 +153,31 @@ def make_scene(options: LossOptions, views: int, device: torch.device) -> tuple[
 
 
 def _time_side_by_side(
-    criterion: Criterion, scenes: dict[int, tuple[Prediction, Target]], repeats: int, device: torch.device
-) -> dict[int, tuple[float, float]]:
-    """Seconds forward and backward by number of views: the fastest of several rounds through all of them."""
-    rounds = [{views: _time(criterion, *scene, device) for views, scene in scenes.items()} for _ in range(repeats + 1)]
-    return {views: min((each[views] for each in rounds[1:]), key=sum) for views in scenes}
+    criterion: Criterion,
+    upstream: UpstreamCriterion | None,
+    scenes: dict[int, tuple[Prediction, Target]],
+    repeats: int,
+    device: torch.device,
+) -> dict[int, tuple[tuple[float, float], float | None]]:
+    """Seconds forward and backward by number of views, and upstream's for both: the fastest of several rounds through
+    all of them.
+    """
+    ours: dict[int, list[tuple[float, float]]] = {views: [] for views in scenes}
+    theirs: dict[int, list[float]] = {views: [] for views in scenes}
+    for _ in range(repeats + 1):
+        for views, scene in scenes.items():
+            ours[views].append(_time(criterion, *scene, device))
+            if upstream is not None:
+                theirs[views].append(time_upstream(upstream, *scene, _clock(device), partial(synchronize, device)))
+    return {views: (min(ours[views][1:], key=sum), min(theirs[views][1:], default=None)) for views in scenes}
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    return time.perf_counter if device.type == "cuda" else time.process_time
 
 
 def _time(criterion: Criterion, prediction: Prediction, target: Target, device: torch.device) -> tuple[float, float]:
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    clock = _clock(device)
     leaves = _leaves(prediction)
     synchronize(device)
     started = clock()

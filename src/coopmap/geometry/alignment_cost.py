@@ -16,6 +16,7 @@ Layout: components before matches, ``(b, 3, n)``, so that long rows are contiguo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+LARGEST_TURN, LARGEST_SHIFT_M = math.pi, 1e4
+"""Larger steps are no steps toward a minimum, and not taken."""
 
 FLOOR_M = 1e-3
 """Standard deviation added to every point, so that no covariance is singular."""
@@ -199,5 +203,10 @@ def descend(
         matrix = damped(information_at(pose, residuals, weight, cost))
         if newton:
             matrix = curvature_at(matrix, residuals, weight, cost)
+        sound = matrix.isfinite().flatten(1).all(dim=1)
+        matrix = torch.where(sound[:, None, None], matrix, torch.eye(6, dtype=matrix.dtype, device=matrix.device))
     gradient = gradient_at(pose, residuals, weight, cost)
-    return moved(pose, torch.linalg.solve_ex(matrix, gradient[..., None])[0][..., 0])
+    step = torch.linalg.solve_ex(matrix, gradient[..., None])[0][..., 0]
+    largest = (step[:, :3].abs().amax(dim=-1) / LARGEST_TURN).maximum(step[:, 3:].abs().amax(dim=-1) / LARGEST_SHIFT_M)
+    # A matrix that is all but singular gives steps that are not finite, and then no gradient through them is.
+    return moved(pose, torch.where(largest[:, None] < 1, step, 0.0))

@@ -13,11 +13,10 @@ from coopmap.config import Config
 from coopmap.config.checks import ConfigError
 from coopmap.config.loss import PUBLISHED_ROBUST_ALPHA, PUBLISHED_ROBUST_C, LossConfig, PixelFactors
 from coopmap.losses.inputs import LossInputs, gather, recomputed
-from coopmap.losses.reduce import Terms, lowest_share_weights, weighted_mean
+from coopmap.losses.pixels import PixelLoss
+from coopmap.losses.reduce import Terms, lowest_share_weights, mean_of_sums
 from coopmap.losses.terms import TERMS, Term
 from coopmap.types import Prediction, Target
-
-PIXELS = (0, 2, 3)
 
 
 class Criterion(nn.Module):
@@ -70,8 +69,8 @@ class Criterion(nn.Module):
         logged = Terms()
         for term, weight in self._present_terms(inputs):
             values = recomputed(term.compute, inputs) if term.recompute else term.compute(inputs)
-            if values.ndim == 4:
-                values = self._reduce_pixels(term, weight * values, inputs, logged)
+            if isinstance(values, PixelLoss):
+                values = self._reduce_pixels(term, weight, values, inputs, logged)
             else:
                 add = logged.add_views if values.ndim else logged.add
                 add(term.name(self.cfg), weight * values if term.logs_weight else values, term.measured(inputs))
@@ -102,21 +101,24 @@ class Criterion(nn.Module):
             yield term, weight
 
     def _reduce_pixels(
-        self, term: Term, loss: Float[Tensor, "b v h w"], inputs: LossInputs, logged: Terms
+        self, term: Term, weight: float, loss: PixelLoss, inputs: LossInputs, logged: Terms
     ) -> Float[Tensor, " v"]:
         """Loss of each view: confidence-weighted or without the largest errors; the plain mean is logged too."""
         cfg, name, counted = self.cfg, term.name(self.cfg), inputs.weight
-        logged.add_views(name, weighted_mean(loss.detach(), counted, PIXELS), term.measured(inputs))
         if term.by_confidence and self.training and cfg.confidence_alpha is not None:
-            suffix, confidence = "conf_loss", inputs.prediction.confidence
-            loss = loss * confidence - cfg.confidence_alpha * confidence.log()
+            suffix, total = "conf_loss", inputs.total_weight
+            sums, plain = loss.confident_sum(counted, inputs.prediction.confidence, weight, cfg.confidence_alpha)
         else:
             kept = 100 - cfg.exclude_top_percent
             suffix = f"bot{kept:g}%_loss"
+            values = loss.values()
+            plain = weight * (values * counted).sum(dim=3).sum(dim=2)  # in the order of `weighted_sum`
             share = torch.where(inputs.target.is_synthetic, 1.0, kept / 100)
-            counted = counted * lowest_share_weights(loss, inputs.valid, share)
-        reduced = weighted_mean(loss, counted, PIXELS)
-        present = counted.sum(dim=(2, 3)) > 0
+            counted = counted * lowest_share_weights(values, inputs.valid, share, least=kept / 100)
+            sums, total = weight * loss.weighted_sum(counted), counted.sum(dim=(2, 3))
+        logged.add_views(name, mean_of_sums(plain, inputs.total_weight), term.measured(inputs))
+        reduced = mean_of_sums(sums, total)
+        present = total > 0
         logged.add_views(f"{name}_{suffix}", reduced, present, present.any(dim=0))
         return reduced
 

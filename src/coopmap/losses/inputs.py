@@ -44,6 +44,11 @@ class LossInputs:
         """Weight of each pixel in the terms that need its depth."""
         return self.pair.weight
 
+    @cached_property
+    def total_weight(self) -> Float[Tensor, "b v"]:
+        """Its sum over the pixels of each view."""
+        return self.pair.weight.sum(dim=(2, 3))
+
     @property
     def matches(self) -> PairMatches | None:
         """Predicted matches, if there are any."""
@@ -56,12 +61,17 @@ class LossInputs:
             return None
         return true_matches(self.target, self.matches.unmatched.shape[2], self.cfg.dense_share)
 
-    @property
+    @cached_property
     def valid(self) -> Bool[Tensor, "b v h w"]:
         """Pixels with known depth and a non-zero weight."""
         return self.pair.weight > 0
 
-    @property
+    @cached_property
+    def dense(self) -> Bool[Tensor, "b v h w"]:
+        """Those of them that have normals and gradients."""
+        return dense_pixels(self.target, self.cfg) & self.valid
+
+    @cached_property
     def has_depth(self) -> Bool[Tensor, "b v"]:
         """Views with such a pixel."""
         return self.valid.flatten(2).any(dim=-1)
@@ -99,6 +109,15 @@ def pixel_factor(target: Target, cfg: LossConfig) -> Float[Tensor, "b v h w"]:
             )
         factor = torch.where(pixels, factor * value, factor)
     return factor
+
+
+def dense_pixels(target: Target, cfg: LossConfig) -> Bool[Tensor, "b v h w"]:
+    """Valid pixels of the views whose depth is dense enough to have normals and gradients."""
+    if cfg.normals == "synthetic":
+        return target.valid & target.is_synthetic[:, None, None, None]
+    covered = target.non_ambiguous.sum(dim=(-2, -1), keepdim=True)
+    known = (target.valid & target.non_ambiguous).sum(dim=(-2, -1), keepdim=True)
+    return target.valid & (known >= cfg.dense_share * covered)
 
 
 def recomputed(function: Callable[..., Tensor], *arguments: Any) -> Tensor:

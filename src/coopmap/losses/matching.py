@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from coopmap.geometry.cells import PARTS, at_centers, by_agent, neighbors, take
 from coopmap.geometry.se3 import rotation_angle
 from coopmap.losses.cells import TrueMatches, cell_grid
 from coopmap.losses.inputs import LossInputs
+from coopmap.losses.pixels import PixelLoss
 from coopmap.losses.reduce import weighted_mean
 from coopmap.types import PairMatches
 from coopmap.types.agents import patch_side, views_per_agent
@@ -80,9 +82,12 @@ def alignment_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     matches, true = inputs.matches, inputs.true_matches
     if matches is None or true is None:
         return _nothing(inputs)
-    meters, radians = _errors(matches, true)
+    teaches = _nearly_right(matches, true)
+    # The others are left out before anything is computed: an infinite pose has no gradient that 0 could cancel.
+    pose = torch.where(teaches[..., None, None], matches.pose, true.pose)
+    meters, radians = _errors(replace(matches, pose=pose), true)
     loss = torch.log1p(meters) + torch.log1p(torch.rad2deg(radians) / 2)
-    return _mean(torch.nan_to_num(loss), _nearly_right(matches, true).to(loss))
+    return _mean(loss, teaches.to(loss))
 
 
 def has_poses(inputs: LossInputs) -> Bool[Tensor, " b"]:
@@ -124,25 +129,30 @@ def has_pairs(inputs: LossInputs) -> Bool[Tensor, " b"]:
     return _no(inputs) if inputs.matches is None else ~_no(inputs)
 
 
-def range_loss(inputs: LossInputs) -> Float[Tensor, "b v h w"]:
+def range_loss(inputs: LossInputs) -> PixelLoss:
     """``|log range - log true range|`` in meters: unlike the published terms, which divide by the mean distance, it
     teaches what metric poses need.
     """
-    return _log_range_error(inputs).abs()
+
+    def rows(predicted: Tensor, true: Tensor) -> Tensor:
+        return _log_range_error(predicted, true).abs()
+
+    return PixelLoss(rows, (inputs.prediction.depth, inputs.target.depth))
 
 
-def _log_range_error(inputs: LossInputs) -> Float[Tensor, "b v h w"]:
-    predicted = inputs.prediction.depth.clamp(min=1e-3).log()
-    return predicted - inputs.target.depth.clamp(min=SMALLEST_RANGE_M).log()
+def _log_range_error(predicted: Float[Tensor, "*b"], true: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    return predicted.clamp(min=1e-3).log() - true.clamp(min=SMALLEST_RANGE_M).log()
 
 
 def _range_likelihood(inputs: LossInputs, matches: PairMatches) -> Float[Tensor, ""]:
     """Negative log likelihood (Laplace) of the errors of the ranges at the centers of the cells; trains their scale."""
     patch = patch_side(inputs.target, matches.unmatched.shape[2])
     views = views_per_agent(inputs.target)
-    error, valid = (
-        by_agent(at_centers(values, patch), views) for values in (_log_range_error(inputs).detach().abs(), inputs.valid)
+    predicted, true, valid = (
+        by_agent(at_centers(values, patch), views)
+        for values in (inputs.prediction.depth.detach(), inputs.target.depth, inputs.valid)
     )
+    error = _log_range_error(predicted, true).abs()
     scale = matches.range_sigma / math.sqrt(2)
     return _mean(error / scale + scale.log(), valid.to(error))
 

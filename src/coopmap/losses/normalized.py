@@ -8,15 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from coopmap.types import SMALLEST_DISTANCE, Geometry, Prediction, Target, mean_distance, mean_range, truth_in_view0
+from coopmap.losses.blocks import length, planes, sum_rows
+from coopmap.types import SMALLEST_DISTANCE, Geometry, Prediction, Target, truth_in_view0
 
 
 @dataclass(frozen=True)
 class Normalized:
-    """Geometry in units of one length per view; rays and rotations are unchanged.
-
-    Maps are divided on access, so that a term that is recomputed in the backward pass keeps none.
-    """
+    """Geometry in units of one length per view; rays and rotations are unchanged."""
 
     metric: Geometry
     unit_m: Float[Tensor, "b v"]
@@ -25,16 +23,6 @@ class Normalized:
     def points_world(self) -> Float[Tensor, "b v h w 3"]:
         """Points in view 0's frame."""
         return self.metric.points_world / self.unit_m[..., None, None, None]
-
-    @property
-    def points_view(self) -> Float[Tensor, "b v h w 3"]:
-        """Points in their own view's frame."""
-        return self.metric.points_view / self.unit_m[..., None, None, None]
-
-    @property
-    def depth(self) -> Float[Tensor, "b v h w"]:
-        """Range along the rays."""
-        return self.metric.depth / self.unit_m[..., None, None]
 
     @property
     def quat(self) -> Float[Tensor, "b v 4"]:
@@ -81,8 +69,10 @@ def normalize(prediction: Prediction, target: Target, factor: Float[Tensor, "b v
     gradient is removed here.
     """
     weight = target.valid * factor
+    total = weight.sum(dim=(1, 2, 3))
     truth = truth_in_view0(target)
-    true_distance = mean_distance(truth.points_world, weight)
+    (true_sums,) = sum_rows(_ranges, (truth.points_world, weight))
+    true_distance = _mean(true_sums, total)
     geometry = Geometry(
         points_world=prediction.points_world,
         points_view=prediction.points_view,
@@ -92,13 +82,24 @@ def normalize(prediction: Prediction, target: Target, factor: Float[Tensor, "b v
         trans=prediction.pose_trans,
     )
     unit = metric_unit(prediction)
-    ranges = torch.linalg.vector_norm(prediction.points_world, dim=-1)
-    raw_distance = mean_range(ranges / unit[..., None, None], weight)
+    (sums,) = sum_rows(_ranges, (prediction.points_world, weight))
     return NormalizedPair(
-        prediction=Normalized(geometry, raw_distance[:, None] * unit),
+        prediction=Normalized(geometry, _mean(sums / unit, total)[:, None] * unit),
         truth=Normalized(truth, true_distance[:, None].expand_as(unit)),
         weight=weight,
-        predicted_distance_m=mean_range(ranges.detach() * unit[..., None, None], weight),
+        predicted_distance_m=_mean(sums.detach() * unit, total),
         true_distance_m=true_distance,
         has_metric_distance=target.is_metric & (weight > 0).flatten(1).any(-1) & (true_distance > SMALLEST_DISTANCE),
     )
+
+
+def _ranges(points: Float[Tensor, "n w 3"], weight: Float[Tensor, "n w"]) -> Float[Tensor, " n"]:
+    """Weighted sum of the distances to the origin."""
+    return (length(planes(points)) * weight).sum(dim=-1)
+
+
+def _mean(sums: Float[Tensor, "b v"], total: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """:func:`coopmap.types.mean_distance` from sums over the views' points."""
+    counted = total > 0
+    mean = sums.sum(dim=1) / torch.where(counted, total, 1.0)
+    return torch.where(counted, mean.clamp(min=SMALLEST_DISTANCE), 1.0)

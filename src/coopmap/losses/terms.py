@@ -12,6 +12,7 @@ from torch import Tensor
 from coopmap.config.loss import LossConfig
 from coopmap.losses import geometry, matching, pose, regularizers, surface
 from coopmap.losses.inputs import LossInputs
+from coopmap.losses.pixels import PixelLoss
 
 
 @dataclass(frozen=True)
@@ -20,24 +21,24 @@ class Term:
 
     Attributes:
         key: its weight is ``loss.weights.{key}``.
-        compute: loss of each pixel ``(b, v, h, w)``, each view ``(v,)`` or of the batch ``()``. Pixels are reduced over
-            those with known depth: weighted by the confidence, or without the largest errors on measured samples.
+        compute: loss of each pixel, each view ``(v,)`` or of the batch ``()``. Pixels are reduced over those with known
+            depth: weighted by the confidence, or without the largest errors on measured samples.
         measured: which views of each sample (or which samples) hold anything to measure it on; by default those with
             known depth.
         needs: fields of the target that it requires.
         by_confidence: in training its pixels are weighted by the predicted confidence.
         logs_weight: whether logged values include the weight.
-        recompute: recompute its activations in the backward pass (:func:`coopmap.losses.inputs.recomputed`); pose terms
-            have nothing to save, and the normal term does so itself.
+        recompute: recompute its activations in the backward pass (:func:`coopmap.losses.inputs.recomputed`): where
+            whole maps would be kept.
     """
 
     key: str
-    compute: Callable[[LossInputs], Tensor]
+    compute: Callable[[LossInputs], Tensor | PixelLoss]
     measured: Callable[[LossInputs], Bool[Tensor, "b *v"]] = lambda inputs: inputs.has_depth
     needs: tuple[str, ...] = ()
     by_confidence: bool = False
     logs_weight: bool = True
-    recompute: bool = True
+    recompute: bool = False
 
     def name(self, cfg: LossConfig) -> str:
         """Name in the log: upstream's, without class prefixes."""
@@ -62,18 +63,20 @@ TERMS = (
     Term("cam_pts3d", geometry.view_point_loss),
     Term("depth", geometry.depth_loss),
     Term("ray_directions", geometry.ray_loss, _any_pixel),
-    Term("pose_quats", pose.quat_loss, pose.has_rotation, recompute=False),
-    Term("pose_trans", pose.trans_loss, pose.has_trans, recompute=False),
-    Term("normal", surface.normal_loss, surface.has_surface, recompute=False),
+    Term("pose_quats", pose.quat_loss, pose.has_rotation),
+    Term("pose_trans", pose.trans_loss, pose.has_trans),
+    Term("normal", surface.normal_loss, surface.has_surface),
     Term("gradient_matching", surface.gradient_loss, surface.has_surface),
-    Term("scale", geometry.scale_loss, geometry.has_scale, recompute=False),
+    Term("scale", geometry.scale_loss, geometry.has_scale),
     Term("mask", geometry.mask_loss, _every_view, logs_weight=False),
-    Term("scale_distillation", regularizers.scale_distillation_loss, _every_sample, recompute=False),
-    Term("rig", regularizers.rig_loss, regularizers.has_partner, needs=("agent", "rig_pose"), recompute=False),
+    Term("scale_distillation", regularizers.scale_distillation_loss, _every_sample),
+    Term("rig", regularizers.rig_loss, regularizers.has_partner, needs=("agent", "rig_pose")),
     Term("range", matching.range_loss),
-    Term("matching", matching.matching_loss, matching.has_cells, recompute=False),
-    Term("alignment", matching.alignment_loss, matching.has_poses, recompute=False),
-    Term("covisibility", matching.covisibility_loss, matching.has_covisibility, recompute=False),
-    Term("confidence", matching.confidence_loss, matching.has_pairs, recompute=False),
-    Term("height", regularizers.height_loss, regularizers.has_unknown_depth, needs=("ground_height_m",)),
+    Term("matching", matching.matching_loss, matching.has_cells),
+    Term("alignment", matching.alignment_loss, matching.has_poses),
+    Term("covisibility", matching.covisibility_loss, matching.has_covisibility),
+    Term("confidence", matching.confidence_loss, matching.has_pairs),
+    Term(
+        "height", regularizers.height_loss, regularizers.has_unknown_depth, needs=("ground_height_m",), recompute=True
+    ),
 )
