@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from coopmap import build_dataset, load_config
-from coopmap.types import Target
+from coopmap.types import Sample, Target
 
 SAMPLES = 40
 RADII_PX = (0, 1, 2)
@@ -44,7 +44,8 @@ def _lidar(overrides: Sequence[str]) -> list[str]:
 def _targets(overrides: Sequence[str]) -> list[Target]:
     dataset = build_dataset(load_config(overrides), split="val")
     chosen = np.linspace(0, len(dataset) - 1, min(SAMPLES, len(dataset))).astype(int)
-    return [dataset[int(number)].target for number in chosen]
+    samples = [dataset[int(number)] for number in chosen]
+    return [sample.target for sample in samples if isinstance(sample, Sample)]
 
 
 def _off(truth: Target, points: Target, found: Target) -> torch.Tensor:
