@@ -35,10 +35,12 @@ def test_every_figure_stands_beside_its_floor(town, monkeypatch):
     for row in rates:
         assert row["needed"] == pytest.approx(4 / 0.5 * row["workers"] / row["rate"])
         assert row["needed_all"] == pytest.approx(3 * row["needed"])
-    opening, memory = scale
+    opening, *memory = scale
     assert opening["seconds"] > 0
     assert opening["mb"] > 0
-    assert "10 samples" in memory["what"]
+    for row, kind in zip(memory, ["panorama, dense", "panorama, LiDAR", "mosaic"], strict=True):
+        assert kind in row["what"]
+        assert "10 samples" in row["what"]
 
 
 @pytest.mark.parametrize("values", [{"samples": 1}, {"step_s": 0.0}, {"gpus": 0}, {"split": "tset"}])

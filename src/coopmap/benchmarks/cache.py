@@ -30,7 +30,7 @@ CACHE = {
 def cache_rows(dataset: PanoramaDataset, request: SampleRequest, repeats: int) -> list[dict]:
     """Training and validation, with each kind of depth that there is. Writes the shard of the frame, and deletes it."""
     rows = []
-    for depth, source in _sources(dataset):
+    for depth, source in depth_sources(dataset):
         with tempfile.TemporaryDirectory(prefix="coopmap-bench-") as folder:
             config = replace(dataset.config, cache_root=folder)
             _write_shard(Path(folder), config, Split(dataset.index, source), request.frame)
@@ -46,7 +46,7 @@ def cache_rows(dataset: PanoramaDataset, request: SampleRequest, repeats: int) -
     return rows
 
 
-def _sources(dataset: PanoramaDataset) -> Iterator[tuple[str, DepthSource]]:
+def depth_sources(dataset: PanoramaDataset) -> Iterator[tuple[str, DepthSource]]:
     """That of the dataset, and sweeps beside dense depth if there are any."""
     source, index = dataset.depth_source, dataset.index
     yield ("dense" if source.is_dense else "LiDAR"), source

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from coopmap.benchmarks.against import compare
 from coopmap.benchmarks.cache import CACHE, cache_rows
-from coopmap.benchmarks.opening import loader_memory, opening_cost
+from coopmap.benchmarks.opening import memory_rows, opening_cost
 from coopmap.benchmarks.options import DataOptions
 from coopmap.benchmarks.rendered import AGENTS, render_or_find
 from coopmap.benchmarks.report import Report, table
@@ -73,7 +73,7 @@ def benchmark(options: DataOptions, overrides: Sequence[str] = ()) -> Report:
         cached = cache_rows(dataset, bench.request, options.repeats)
         rates = [_rate(dataset, workers, options) for workers in (1, 2)]
         if options.memory_samples:
-            scale.append(loader_memory(dataset, options.memory_samples, AGENTS))
+            scale += memory_rows(dataset, options.memory_samples, AGENTS)
     notes = {
         "data": f"{source}, split {options.split}, {len(dataset)} frames; {dataset.depth_source.describe()}",
         "views": f"panoramas of {config.panorama.height} x {config.panorama.width}, {AGENTS} agents per sample",

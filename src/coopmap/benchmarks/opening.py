@@ -10,11 +10,13 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from coopmap.benchmarks.cache import depth_sources
 from coopmap.config.data import DataConfig
 from coopmap.data import SampleRequest
 from coopmap.data.datamodule import OPV2VDataModule
@@ -96,7 +98,7 @@ def open_in_this_process() -> None:
 
 
 def memory_mb(name: str) -> float:
-    """``VmRSS`` (all), ``RssAnon`` (but for mapped files) or ``VmHWM`` (peak) of this process.
+    """``VmRSS`` (all) or ``VmHWM`` (peak) of this process.
 
     ``getrusage`` also counts what the process was forked from.
     """
@@ -116,10 +118,16 @@ class _Watched(Dataset[float]):
     def __getitem__(self, number: int) -> float:
         frame = int(self.dataset.frames[number % len(self.dataset.frames)])
         self.dataset[SampleRequest(frame, self.agents, number)]
-        return memory_mb("RssAnon")
+        return unique_mb()
 
 
-def loader_memory(dataset: PanoramaDataset, number: int, agents: int) -> dict:
+def unique_mb() -> float:
+    """Memory that this process shares with no other (USS): what another process like it takes."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1e3
+
+
+def loader_memory(name: str, dataset: PanoramaDataset, number: int, agents: int) -> dict:
     """Memory of one loader process after a fifth of so many samples, and how much it has grown after all (MB).
 
     Each is the mean over a tenth of the samples: single samples come and go.
@@ -129,5 +137,17 @@ def loader_memory(dataset: PanoramaDataset, number: int, agents: int) -> dict:
     memory = np.array(list(loader))
     tenth = max(1, number // 10)
     early, late = memory[tenth : 2 * tenth].mean(), memory[-tenth:].mean()
-    what = f"loader process over {number:,} samples ({early:.0f} MB after {2 * tenth:,})"
+    what = f"loader process, {name}, over {number:,} samples ({early:.0f} MB after {2 * tenth:,})"
     return {"what": what, "mb": float(late - early)}
+
+
+def memory_rows(dataset: PanoramaDataset, number: int, agents: int) -> list[dict]:
+    """:func:`loader_memory` with each kind of depth that there is, and of mosaics."""
+    layout = dataset.config.layout
+    kinds = [(f"{layout}, {depth}", source, dataset.config) for depth, source in depth_sources(dataset)]
+    if layout != "mosaic":
+        kinds.append(("mosaic", dataset.depth_source, replace(dataset.config, layout="mosaic")))
+    return [
+        loader_memory(name, PanoramaDataset(dataset.index, dataset.poses, source, config, augment=True), number, agents)
+        for name, source, config in kinds
+    ]
