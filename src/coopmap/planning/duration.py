@@ -34,6 +34,7 @@ class Epoch:
         samples: that they draw, on average.
         val_batches: of the rank that has most.
         val_frames: in all.
+        idle_ranks: for which there is no batch; a run that validates does not start then.
         is_assumed: whether the number of validation frames is assumed, as the data is not at hand.
     """
 
@@ -41,6 +42,7 @@ class Epoch:
     samples: float
     val_batches: int
     val_frames: int
+    idle_ranks: int
     is_assumed: bool
 
 
@@ -83,6 +85,7 @@ def epoch_of(config: Config, asked: PlanConfig, ranks: int) -> Epoch:
         samples=config.data.steps_per_epoch * accumulate * ranks * per_batch,
         val_batches=-(-batches // ranks),
         val_frames=len(counts),
+        idle_ranks=max(0, ranks - batches),
         is_assumed=is_assumed,
     )
 

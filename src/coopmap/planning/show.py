@@ -69,6 +69,7 @@ def lines(plan: Plan) -> list[str]:
     most = plan.most_views or "none: no batch of the most agents fits"
     source = "measured" if time.is_measured else "assumed rates"
     run = f"{time.run_h:.3g} h for {time.epochs:g} epochs" if time.epochs < float("inf") else "no end is set"
+    idle = [f"DOES NOT START: {epoch.idle_ranks} GPU(s) have no batch to validate on; take fewer, or more frames"]
     return [
         f"{plan.model}, strategy={plan.strategy}, optim/train={plan.trained}, {plan.layout}, {plan.precision}, "
         f"{plan.ranks} GPU(s)",
@@ -79,6 +80,7 @@ def lines(plan: Plan) -> list[str]:
         f"{epoch.val_batches} batches per GPU",
         f"step {time.step_s:.3g} s ({source}; {time.exchange_s:.2g} s waiting for other GPUs), validation "
         f"{time.validation_s:.3g} s, epoch {time.epoch_h:.3g} h, run {run}",
+        *(idle if epoch.idle_ranks else []),
         *(f"assumed: {line}" for line in plan.assumed),
     ]
 
