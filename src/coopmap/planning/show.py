@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from coopmap.planning.plan import Plan
 from coopmap.report.numbers import significant
 from coopmap.report.tables import Column, Table, names
@@ -22,7 +24,9 @@ PER_GPU = {
 def tables(plan: Plan) -> list[Table]:
     """Memory, agents, switches."""
     gib = plan.memory.gib()
-    items = [{"item": name, "gib": gib[name], "how": text} for name, text in PER_GPU.items() if gib[name]]
+    items: list[dict[str, Any]] = [
+        {"item": name, "gib": gib[name], "how": text} for name, text in PER_GPU.items() if gib[name]
+    ]
     found = [
         Table.of_records(
             "Memory of a GPU",
@@ -45,7 +49,7 @@ def tables(plan: Plan) -> list[Table]:
         ),
     ]
     if plan.layouts:
-        rows = [{"layout": name, "gib": value} for name, value in plan.layouts.items()]
+        rows: list[dict[str, Any]] = [{"layout": name, "gib": value} for name, value in plan.layouts.items()]
         columns = [names("layout", "layout"), Column("GiB", form=THREE, key="gib")]
         found.append(Table.of_records("Layouts, at the most agents", columns, rows))
     if plan.switches:
