@@ -1,7 +1,10 @@
 """What ranks exchange, and what helps when they cannot."""
 
 import socket
+import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -11,13 +14,6 @@ from torch import distributed
 
 from coopmap.preflights.exchange import Exchange, ExchangeError, failure, heard, tell_others, timed_all_reduce
 from coopmap.preflights.forecast import Pace, forecast
-
-
-class Never:
-    """An operation that never ends."""
-
-    def is_completed(self) -> bool:
-        return False
 
 
 @pytest.fixture
@@ -42,16 +38,26 @@ def test_all_reduce_is_timed_and_words_are_heard() -> None:
     assert heard() == "rank 3: out of memory"
 
 
-@pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("error", [None, RuntimeError("Connection reset by peer")])
-def test_an_all_reduce_that_hangs_or_fails_names_a_setting(error: Exception | None) -> None:
-    def reduce(*_: object, **__: object) -> Never:
-        if error is not None:
-            raise error
-        return Never()
+def hangs(tensor: torch.Tensor) -> None:
+    threading.Event().wait(20)
 
-    with pytest.raises(ExchangeError, match=r"all-reduce over 1 ranks failed: .*GLOO_SOCKET_IFNAME"):
-        timed_all_reduce(torch.device("cpu"), num_nodes=1, limit_s=0.1, reduce=reduce)
+
+def breaks(tensor: torch.Tensor) -> None:
+    raise RuntimeError("Connection reset by peer")
+
+
+def adds_wrongly(tensor: torch.Tensor) -> None:
+    tensor[12345] = 7.0
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("reduce", "what"),
+    [(hangs, r"not ended after 0\.2 s"), (breaks, "Connection reset by peer"), (adds_wrongly, "the sum .* is wrong")],
+)
+def test_an_all_reduce_that_does_not_work_names_a_setting(reduce: Callable[[torch.Tensor], None], what: str) -> None:
+    with pytest.raises(ExchangeError, match=rf"all-reduce over 1 ranks failed: {what}.*GLOO_SOCKET_IFNAME"):
+        timed_all_reduce(torch.device("cpu"), num_nodes=1, limit_s=0.2 if reduce is hangs else 60, reduce=reduce)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,5 @@ def test_a_run_that_waits_for_data_says_so() -> None:
 
 
 def test_packages_that_the_table_of_commands_names_need_no_torch() -> None:
-    import subprocess
-
     code = "import coopmap.preflight, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor
 
 from coopmap.config import Config, ConfigError
 from coopmap.data import OPV2VDataModule
@@ -169,37 +169,34 @@ def _forget(trainer: L.Trainer, module: PoseLearner) -> None:
 
 
 class Kept:
-    """Values of a module that training changes, to put them back.
+    """Values of a module that a step changes, to put them back.
 
-    Replicas keep one copy among them, on rank 0, so that ten ranks do not keep ten on one host.
+    Replicas keep one copy among them, on rank 0, so that ten ranks do not keep ten on one host; of what is shared out
+    over ranks, each keeps its own.
     """
 
     def __init__(self, module: PoseLearner) -> None:
         self._has_replicas = distributed.is_initialized() and distributed.get_world_size() > 1
         keeps = not self._has_replicas or distributed.get_rank() == 0
+        changing = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._kept = [
-            tensor.detach().to("cpu", copy=True) if keeps or _is_sharded(tensor) else None
-            for tensor in _changed(module)
+            (tensor, _own(tensor).to("cpu", copy=True) if keeps or isinstance(tensor, DTensor) else None)
+            for tensor in [*changing, *module.buffers()]
         ]
 
     @torch.no_grad()
-    def put_back(self, module: PoseLearner) -> None:
-        """To the bit; a collective call."""
-        for tensor, kept in zip(_changed(module), self._kept, strict=True):
+    def put_back(self) -> None:
+        """To the bit; a collective call, between two steps."""
+        for tensor, kept in self._kept:
             if kept is not None:
-                tensor.copy_(kept)
-            if self._has_replicas and not _is_sharded(tensor):
+                _own(tensor).copy_(kept)
+            if self._has_replicas and not isinstance(tensor, DTensor):
                 distributed.broadcast(tensor.detach(), 0)
 
 
-def _changed(module: PoseLearner) -> Iterator[Tensor]:
-    """What a step changes, each once."""
-    yield from (parameter for parameter in module.parameters() if parameter.requires_grad)
-    yield from module.buffers()
-
-
-def _is_sharded(tensor: Tensor) -> bool:
-    return hasattr(tensor, "to_local")
+def _own(tensor: Tensor) -> Tensor:
+    """What this rank holds of it."""
+    return tensor.to_local().detach() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 class Rehearsal(L.Callback):
@@ -243,12 +240,14 @@ class Rehearsal(L.Callback):
         self.trial.val_s = time.perf_counter() - self._began
         self.trial.val_peak = _peak(pl_module.device)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put everything back."""
-        assert isinstance(pl_module, PoseLearner)
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put everything back, while parameters that are shared out lie in their shares: validation changes none."""
         assert self._kept is not None
-        self._kept.put_back(pl_module)
+        self._kept.put_back()
         self._kept = None
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Random numbers as they were."""
         if self._rng is not None:
             torch.cuda.set_rng_state(self._rng, pl_module.device)
 

@@ -100,9 +100,9 @@ def run_training(
             if run.resume_from is None:
                 start.record()
         trainer, module, datamodule, history = build(config, run, [start, *callbacks])
-        if try_out is not None:
-            try_out(run, trainer, module, datamodule)
         with ranks_end_together(trainer):
+            if try_out is not None:
+                try_out(run, trainer, module, datamodule)
             fit(trainer, module, datamodule, config, run)
             if not is_other_rank() and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 start.record()  # of a run that had all its steps
