@@ -140,6 +140,19 @@ COMMANDS = (
         ),
     ),
     Command(
+        "replay",
+        "compute a skipped step again, and see where its numbers stop being finite",
+        "coopmap.training.replay:replay_command",
+        "coopmap.config.replay:ReplayConfig",
+        places="files",
+        needs="FILE",
+        examples=(("replay runs/cyl_posefix/RUN/skipped/step_840_rank_0.pt", "the batch of one skipped step"),),
+        notes=(
+            "Training writes the first three steps that it skips (NaN, infinity, or a gradient over optim.spike times "
+            "the usual one) with their weights and random numbers. Runs on the CPU."
+        ),
+    ),
+    Command(
         "bench model",
         "time, FLOPs and memory of the model's parts against the device's roofline",
         "coopmap.benchmarks.model:main",

@@ -58,6 +58,9 @@ class OptimConfig:
         final_lr_fraction: learning rate at the last step, as a share of the peak.
         max_nonfinite_steps: this many steps in a row without a finite loss and gradient end the run; such steps
             change no weight.
+        max_skipped_steps: this many of them in all, in a row or not, end the run too.
+        spike: a gradient whose norm is so many times the usual one (a running mean, before clipping) skips its step as
+            well; null = never.
         state_bits: of each value of AdamW's averages, 32 or 8; 8 needs torchao and keeps them in a quarter of the
             memory, with ``strategy=ddp`` or one GPU.
         train: which part of the model is trained.
@@ -70,6 +73,8 @@ class OptimConfig:
     warmup_fraction: float = 0.1
     final_lr_fraction: float = 0.01
     max_nonfinite_steps: int = 20
+    max_skipped_steps: int = 200
+    spike: float | None = 1000.0
     state_bits: int = 32
     train: AdaptationConfig = field(default_factory=AdaptationConfig)
 
@@ -85,7 +90,9 @@ class OptimConfig:
         require(
             0 <= self.final_lr_fraction <= 1, "optim.final_lr_fraction", self.final_lr_fraction, "a share in [0, 1]"
         )
-        require(self.max_nonfinite_steps >= 1, "optim.max_nonfinite_steps", self.max_nonfinite_steps, "at least 1")
+        for key in ("max_nonfinite_steps", "max_skipped_steps"):
+            require(getattr(self, key) >= 1, f"optim.{key}", getattr(self, key), "at least 1")
+        require(self.spike is None or self.spike > 1, "optim.spike", self.spike, "a factor above 1, or null")
 
 
 @dataclass

@@ -120,7 +120,7 @@ def dense_pixels(target: Target, cfg: LossConfig) -> Bool[Tensor, "b v h w"]:
     return target.valid & (known >= cfg.dense_share * covered)
 
 
-def recomputed(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+def recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function of whole maps, with gradient checkpointing: only its arguments are kept for the backward pass.
 
     It is recomputed there. Losses are a small part of a training step's time, but their activations would be alive when

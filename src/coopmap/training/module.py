@@ -28,9 +28,11 @@ from coopmap.metrics import (
 )
 from coopmap.metrics.term_means import TermMeans
 from coopmap.models.finite import require_finite
+from coopmap.training.chunks import ChunkedSteps
 from coopmap.training.counters import count_batches_anew
 from coopmap.training.inputs import draw_inputs
 from coopmap.training.optim import build_optimizer, gradient_norms, warmup_cosine, whole
+from coopmap.training.skipping import Skipping
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ class PoseLearner(L.LightningModule):
         self.measures, self.baseline_error = Measures(), Measures(*BASELINE_COLUMNS)
         self.nonfinite_steps: Tensor
         self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.skipping = Skipping(optim.spike)
+        self.chunks = ChunkedSteps()
         self._last_terms: dict[str, Tensor] = {}
         self.is_at_start = False
         """True during the zero-shot validation: the mask of an untrained head is not worth a warning."""
@@ -106,13 +110,11 @@ class PoseLearner(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Tie the step's random numbers to the step."""
-        torch.manual_seed(_random_number(self.seed, self._micro_batch(batch_idx)))
+        self.tie_random_numbers(self._micro_batch(batch_idx))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Total loss of a batch."""
-        observation = self.with_inputs(batch.observation, self._micro_batch(batch_idx), 1)
-        teaching = {} if self.teacher is None else {"teacher": self.teacher(observation)}
-        total, terms = self.criterion(self(observation), batch.target, **teaching)
+        total, terms = self.chunks.run(self, batch, self._micro_batch(batch_idx))
         self._last_terms = {"loss": total.detach(), **terms}
         if self._logs_this_step():
             size = len(batch.metas)
@@ -125,28 +127,48 @@ class PoseLearner(L.LightningModule):
             self.log("train/loss", total.detach(), batch_size=size, prog_bar=True, sync_dist=True)
         return total
 
+    def loss_of(self, batch: Batch, micro_batch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss and terms of a batch at a place of the global order, which its random inputs depend on."""
+        observation, teaching = self.given(batch, micro_batch)
+        return self.criterion(self(observation), batch.target, **teaching)
+
+    def given(self, batch: Batch, micro_batch: int) -> tuple[Observation, dict[str, Prediction]]:
+        """What the model gets of a batch, and what the objective gets besides the target."""
+        observation = self.with_inputs(batch.observation, micro_batch, 1)
+        return observation, {} if self.teacher is None else {"teacher": self.teacher(observation)}
+
+    def tie_random_numbers(self, *place: int) -> None:
+        """Have the random numbers that follow depend on the seed and a place of the global order alone."""
+        torch.manual_seed(_random_number(self.seed, *place))
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The backward pass, in chunks where it runs out of memory."""
+        self.chunks.backward(self, loss)
+
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm over all parameters; have the optimizer skip the step if it is not finite (no host sync)."""
+        """Clip the norm over all parameters; have the optimizer skip the step if it is not finite or a spike (no host
+        sync).
+        """
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if self._logs_this_step():
             self.log_dict({f"grad_norm/{part}": norm for part, norm in gradient_norms(optimizer).items()})
         norm = whole(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf")))
-        nonfinite = ~norm.isfinite()
-        self.nonfinite_steps = torch.where(nonfinite, self.nonfinite_steps + 1, 0)
-        optimizer.found_inf = nonfinite.float()  # type: ignore[attr-defined]  # read by fused optimizers
+        self.nonfinite_steps = torch.where(norm.isfinite(), 0, self.nonfinite_steps + 1)
+        optimizer.found_inf = self.skipping.judge(norm).float()  # type: ignore[attr-defined]  # read by fused optimizers
         if self._logs_this_step():
             self.log("train/grad_norm", norm)
+            self.log("train/skipped_steps", self.skipping.count.float())
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Stop a run that has diverged; checks only when metrics are logged, to avoid a GPU sync in every step.
 
         Raises:
-            NonFiniteError: after ``optim.max_nonfinite_steps`` steps in a row.
+            NonFiniteError: after ``optim.max_nonfinite_steps`` steps in a row, or ``optim.max_skipped_steps`` in all.
         """
         if self.global_step % self.trainer.log_every_n_steps and not self.trainer.is_last_batch:  # type: ignore[attr-defined]
             return
@@ -156,6 +178,13 @@ class PoseLearner(L.LightningModule):
                 f"loss or gradient not finite for {count} steps, up to step {self.global_step}; not finite now: "
                 f"{', '.join(culprits) or 'gradients only'}. Lower optim.lr or optim.lr_of, or look at the data; "
                 "the weights are those before the first of these steps."
+            )
+
+        if (count := int(self.skipping.count)) >= self.optim.max_skipped_steps:
+            raise NonFiniteError(
+                f"{count} steps were skipped up to step {self.global_step} (optim.max_skipped_steps): their gradients "
+                f"were not finite, or over optim.spike={self.optim.spike} times the usual norm. Lower optim.lr, or see "
+                "what coopmap replay says of the batches in the run's folder skipped/."
             )
 
     def _micro_batch(self, batch_idx: int) -> int:

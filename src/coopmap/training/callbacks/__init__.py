@@ -9,6 +9,7 @@ from coopmap.training.callbacks.memory import Memory
 from coopmap.training.callbacks.model_facts import ModelFacts
 from coopmap.training.callbacks.progress import ProgressLines, RunProgressBar, progress_callback
 from coopmap.training.callbacks.skipped_files import SkippedFiles
+from coopmap.training.callbacks.skipped_steps import SkippedSteps
 from coopmap.training.callbacks.stop_signal import LoaderError, NoSignals, StopOnSignal
 from coopmap.training.callbacks.timing import StepTiming
 
@@ -24,6 +25,7 @@ __all__ = [
     "ProgressLines",
     "RunProgressBar",
     "SkippedFiles",
+    "SkippedSteps",
     "StepTiming",
     "StopOnSignal",
     "ValidationHistory",

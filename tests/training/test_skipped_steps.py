@@ -1,0 +1,261 @@
+"""Steps that cannot be used: skipped, written down, computed again; and steps that do not fit, in chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from coopmap import load_config
+from coopmap.cli.main import main
+from coopmap.config.checks import ConfigError
+from coopmap.data import OPV2VDataModule
+from coopmap.runs.metrics_file import read_metrics
+from coopmap.train import train
+from coopmap.training.assembly import build_datamodule, build_module
+from coopmap.training.chunks import chunked_loss
+from coopmap.training.module import NonFiniteError, PoseLearner
+from coopmap.training.optim import build_optimizer
+from coopmap.training.replay import replay
+from coopmap.training.skipping import KNOWN_AFTER, Skipping
+from coopmap.types import Batch
+
+Overrides = Callable[..., list[str]]
+
+
+def test_a_norm_far_above_the_usual_one_is_skipped() -> None:
+    skipping = Skipping(spike=10.0)
+    assert not any(skipping.judge(torch.tensor(norm)) for norm in [1.0, 100.0, *[1.0] * KNOWN_AFTER])
+    usual = float(skipping.usual)
+    assert skipping.judge(torch.tensor(11 * usual))
+    assert float(skipping.usual) == usual
+    assert skipping.judge(torch.tensor(float("nan")))
+    assert not skipping.judge(torch.tensor(9 * usual))
+    assert int(skipping.count) == 2
+
+
+def test_without_a_factor_only_what_is_not_finite_is_skipped() -> None:
+    skipping = Skipping(spike=None)
+    assert not any(skipping.judge(torch.tensor(10.0**power)) for power in range(KNOWN_AFTER + 5))
+    assert skipping.judge(torch.tensor(float("inf")))
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, number: int, change: Callable[[Batch], None]) -> None:
+    """Change one training batch, on the device."""
+    transfer, seen = OPV2VDataModule.on_after_batch_transfer, []
+
+    def changed(self: OPV2VDataModule, batch: Any, dataloader_idx: int) -> Any:
+        batch = transfer(self, batch, dataloader_idx)
+        if self.trainer.training:
+            seen.append(batch)
+            if len(seen) == number:
+                change(batch)
+        return batch
+
+    monkeypatch.setattr(OPV2VDataModule, "on_after_batch_transfer", changed)
+
+
+def black_hole(batch: Batch) -> None:
+    batch.observation.images[0, 0] = torch.nan
+
+
+def infinite_truth(batch: Batch) -> None:
+    batch.target.depth[0, 1] = torch.inf
+
+
+@pytest.mark.parametrize(
+    ("change", "module", "term"), [(black_hole, "patch_embed", "pts3d_avg"), (infinite_truth, "none", "depth")]
+)
+def test_a_skipped_step_can_be_replayed(
+    overrides: Overrides,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Batch], None],
+    module: str,
+    term: str,
+) -> None:
+    poison(monkeypatch, 2, change)
+    chosen = overrides("trainer.max_epochs=1", "callbacks.validate_at_start=false")
+    result = train(load_config(chosen), chosen)
+    assert result.trainer.global_step == 3
+    assert int(result.module.skipping.count) == 1
+    (file,) = (result.run.path / "skipped").glob("*.pt")
+    assert file.name == "step_2_rank_0.pt"
+    ((found, _),) = replay(file)
+    assert found.loss != found.loss or found.loss == float("inf")
+    assert found.gradients
+    assert any(name.startswith(term) for name in found.terms)
+    assert (found.module or "none").find(module) >= 0
+    capsys.readouterr()
+    main(["replay", str(file)])
+    shown = capsys.readouterr().out
+    assert f"first module that is not finite: {found.module or 'none'}" in shown
+
+
+def test_a_replayed_step_has_the_same_loss(overrides: Overrides, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finite step that counts as a spike, with the weights and random numbers that it had."""
+    monkeypatch.setattr("coopmap.training.skipping.KNOWN_AFTER", 1)
+    losses: list[float] = []
+    step = PoseLearner.training_step
+
+    def training_step(self: PoseLearner, batch: Batch, batch_idx: int) -> Tensor:
+        total = step(self, batch, batch_idx)
+        losses.append(float(total))
+        return total
+
+    monkeypatch.setattr(PoseLearner, "training_step", training_step)
+    monkeypatch.setattr(Skipping, "judge", spike_at_the_second(Skipping.judge))
+    chosen = overrides("trainer.max_epochs=1", "callbacks.validate_at_start=false", "task=augmented")
+    result = train(load_config(chosen), chosen)
+    (file,) = (result.run.path / "skipped").glob("*.pt")
+    ((found, _),) = replay(file)
+    assert found.loss == pytest.approx(losses[1], rel=1e-6)
+    assert found.module is None
+    assert found.terms == found.gradients == []
+
+
+def spike_at_the_second(judge: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    calls = []
+
+    def judged(self: Skipping, norm: Tensor) -> Tensor:
+        calls.append(norm)
+        return judge(self, norm * (1e9 if len(calls) == 2 else 1))
+
+    return judged
+
+
+def test_too_many_skipped_steps_end_the_run(overrides: Overrides, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, 2, black_hole)
+    chosen = overrides("optim.max_skipped_steps=1", "callbacks.validate_at_start=false")
+    with pytest.raises(NonFiniteError, match=r"1 steps were skipped up to step 2 \(optim\.max_skipped_steps\)"):
+        train(load_config(chosen), chosen)
+
+
+def test_what_is_no_skipped_step_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    with pytest.raises(ConfigError, match="holds no skipped step"):
+        next(iter(replay(tmp_path / "other.pt")))
+
+
+@pytest.fixture
+def parts(overrides: Overrides) -> tuple[PoseLearner, Batch, list[str]]:
+    # Without normals, which make much of rounding where neighboring points nearly coincide.
+    chosen = overrides("task=augmented", "data.max_views_per_gpu=6", "loss=overall", "loss.weights.normal=0")
+    config = load_config(chosen)
+    data = build_datamodule(config)
+    data.prepare_data()
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    module = build_module(config)
+    return module, data.on_after_batch_transfer(batch, 0), chosen
+
+
+def gradients_of(module: PoseLearner, total: Tensor) -> dict[str, Tensor]:
+    module.zero_grad(set_to_none=True)
+    (2 * total).backward()
+    return {name: weight.grad.clone() for name, weight in module.named_parameters() if weight.grad is not None}
+
+
+def test_chunks_have_the_loss_and_the_gradient_of_the_whole_batch(parts: tuple[PoseLearner, Batch, list[str]]) -> None:
+    module, batch, _ = parts
+    assert len(batch.metas) > 1
+    whole, terms = module.loss_of(batch, 5)
+    expected = gradients_of(module, whole)
+    chunked, chunk_terms = chunked_loss(module, batch, 5)
+    found = gradients_of(module, chunked)
+    torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=0)
+    torch.testing.assert_close(chunk_terms, terms, rtol=1e-4, atol=1e-6)
+    assert found.keys() == expected.keys()
+    norm = torch.stack([gradient.norm() for gradient in expected.values()]).norm()
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() < 1e-5 * norm, name
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_a_step_without_memory_is_done_in_chunks(
+    overrides: Overrides, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As in a run with memory: equal losses, and it says so once."""
+    common = ("trainer.max_epochs=1", "callbacks.validate_at_start=false", "data.max_views_per_gpu=6", "seed=3")
+
+    def losses(name: str) -> list[float]:
+        chosen = overrides(*common, f"run_dir={name}", "logger=csv")
+        result = train(load_config(chosen), chosen)
+        rows = read_metrics(result.run.path / "metrics.csv")
+        return [row["train/loss"] for row in rows if math.isfinite(row.get("train/loss", math.nan))]
+
+    folder = overrides()[-1].partition("=")[2]
+    expected = losses(f"{folder}/with")
+    with monkeypatch.context() as patch:
+        run_out_of_memory(patch, where)
+        found = losses(f"{folder}/without")
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert Path(f"{folder}/without/train.log").read_text().count("out of memory with 2 samples of 3 views") == 1
+
+
+def run_out_of_memory(patch: pytest.MonkeyPatch, where: str) -> None:
+    """Batches of more than one sample are too large."""
+    if where == "forward":
+        forward = PoseLearner.forward
+
+        def small_forward(self: PoseLearner, observation: Any) -> Any:
+            if self.training and len(observation.images) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+            return forward(self, observation)
+
+        patch.setattr(PoseLearner, "forward", small_forward)
+        return
+    backward, calls = Tensor.backward, []
+
+    def first_fails(self: Tensor, *args: Any, **kwargs: Any) -> None:
+        if type(self) is Tensor:  # not where FLOPs are counted on tensors without content
+            calls.append(self)
+        if len(calls) == 1 and type(self) is Tensor:
+            backward(self, *args, **kwargs)  # what was added to gradients must not stay
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        backward(self, *args, **kwargs)
+
+    patch.setattr(Tensor, "backward", first_fails)
+
+
+def test_a_single_sample_without_memory_says_what_to_do(
+    parts: tuple[PoseLearner, Batch, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, batch, _ = parts
+    one = Batch(batch.observation.map(lambda t: t[:1]), batch.target.map(lambda t: t[:1]), batch.metas[:1])
+    monkeypatch.setattr(PoseLearner, "forward", raise_out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError, match=r"cannot be split: switch on model\.checkpointing"):
+        module.chunks.run(module, one, 0)
+
+
+def raise_out_of_memory(*_: Any) -> None:
+    raise torch.OutOfMemoryError("no memory")
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses to read a value of a tensor, for which the host of a GPU would wait."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            raise AssertionError(f"{func} in a training step")
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_training_step_reads_no_tensor(parts: tuple[PoseLearner, Batch, list[str]]) -> None:
+    """Forward, objective, backward, clipping and AdamW."""
+    module, batch, _ = parts
+    optimizer = build_optimizer(module.model, module.optim)  # type: ignore[arg-type]
+    with NoWaiting():
+        total, _ = module.loss_of(batch, 0)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(module.model.parameters(), 1.0)  # type: ignore[union-attr]
+        optimizer.found_inf = module.skipping.judge(norm).float()  # type: ignore[attr-defined]
+        optimizer.step()
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), NoWaiting():
+        total.item()
