@@ -215,6 +215,21 @@ COMMANDS = (
         ),
     ),
     Command(
+        "bench train",
+        "what a training step costs besides the model's matrix products",
+        "coopmap.benchmarks.train:main",
+        "coopmap.benchmarks.options:TrainOptions",
+        takes_config=True,
+        examples=(
+            ("bench train preset=demo", "the small model on a town rendered for the purpose"),
+            ("bench train data.root=/data/opv2v model=mapanything_v1 trace=step.json", "your data, with a trace"),
+        ),
+        notes=(
+            "The floor is the time of matrix products, convolutions and attention in the same steps, as PyTorch's "
+            "profiler counts them. Waiting for data is what the loader does not keep up with."
+        ),
+    ),
+    Command(
         "bench data",
         "what samples cost beside decoding their files, and how many loader processes keep GPUs busy",
         "coopmap.benchmarks.data:main",
