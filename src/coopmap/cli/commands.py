@@ -210,8 +210,8 @@ COMMANDS = (
             "Peak memory is what is allocated in addition to the inputs (prediction and target), including the "
             "gradients of the prediction. Operations are those that PyTorch dispatches, without views of tensors; on "
             "CUDA, kernels are counted as well, and waits: how often the host waited for the device. On the CPU, time "
-            "is the sum over all threads, which other load on the machine hardly affects, and freed memory is kept "
-            "for the next allocation, as on CUDA."
+            "is the sum over all threads, which other load on the machine hardly affects. Where upstream's package "
+            "mapanything can be imported, its objective is measured in the same rounds."
         ),
     ),
     Command(
