@@ -1,11 +1,13 @@
 import json
+import threading
+import time
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 
 from coopmap import load_config
-from coopmap.runs.loggers import MetricsCsv, PatientWandbLogger, build_loggers
+from coopmap.runs.loggers import MetricsCsv, PatientWandbLogger, build_loggers, close_loggers
 from coopmap.runs.metrics_file import read_metrics
 
 
@@ -92,3 +94,18 @@ def test_resumed_run_keeps_its_wandb_id(
     build_loggers(config, tmp_path, 0)
     build_loggers(config, tmp_path, 5)
     assert ids[1] == (agents_choice or ids[0]) == json.loads((tmp_path / "wandb.json").read_text())["id"]
+
+
+def test_a_server_that_does_not_answer_at_the_end_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    answer = threading.Event()
+    monkeypatch.setattr(wandb, "finish", answer.wait)
+    monkeypatch.setattr("coopmap.runs.loggers.FINISH_SECONDS", 0.05)
+    started = time.monotonic()
+    close_loggers([PatientWandbLogger(project="test", offline=True, save_dir=str(tmp_path))])
+    answer.set()
+    assert time.monotonic() - started < 5
+    assert "W&B has not received everything" in caplog.text

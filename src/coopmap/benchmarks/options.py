@@ -161,6 +161,25 @@ class LossOptions(BenchmarkOptions):
 
 
 @dataclass
+class TrainOptions(BenchmarkOptions):
+    """Options of ``coopmap bench train``.
+
+    Attributes:
+        steps: measured, after three to warm up.
+        trace: file for a trace of some of the steps (``.json``, for ``chrome://tracing`` or Perfetto).
+    """
+
+    steps: int = 20
+    trace: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.steps > 0, "steps", self.steps, "at least 1")
+        wanted = self.trace is None or self.trace.endswith(".json")
+        require(wanted, "trace", self.trace, "a name that ends in .json")
+
+
+@dataclass
 class DataOptions(BenchmarkOptions):
     """Options of ``coopmap bench data``.
 

@@ -172,8 +172,23 @@ COMMANDS = (
             "Peak memory is what is allocated in addition to the inputs (prediction and target), including the "
             "gradients of the prediction. Operations are those that PyTorch dispatches, without views of tensors; on "
             "CUDA, kernels are counted as well, and waits: how often the host waited for the device. On the CPU, time "
-            "is the sum over all threads, which other load on the machine hardly affects, and freed memory is kept "
-            "for the next allocation, as on CUDA."
+            "is the sum over all threads, which other load on the machine hardly affects. Where upstream's package "
+            "mapanything can be imported, its objective is measured in the same rounds."
+        ),
+    ),
+    Command(
+        "bench train",
+        "what a training step costs besides the model's matrix products",
+        "coopmap.benchmarks.train:main",
+        "coopmap.benchmarks.options:TrainOptions",
+        takes_config=True,
+        examples=(
+            ("bench train preset=demo", "the small model on a town rendered for the purpose"),
+            ("bench train data.root=/data/opv2v model=mapanything_v1 trace=step.json", "your data, with a trace"),
+        ),
+        notes=(
+            "The floor is the time of matrix products, convolutions and attention in the same steps, as PyTorch's "
+            "profiler counts them. Waiting for data is what the loader does not keep up with."
         ),
     ),
     Command(

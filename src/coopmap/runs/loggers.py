@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import threading
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,6 +24,9 @@ from coopmap.runs.logs import is_other_rank
 from coopmap.runs.metrics_file import read_metrics
 
 log = logging.getLogger(__name__)
+
+FINISH_SECONDS = 60
+"""Time that W&B gets for what it has not sent at the end of a run."""
 
 
 class MetricsCsv(Logger):
@@ -86,7 +90,12 @@ def close_loggers(loggers: Sequence[Logger]) -> None:
     if any(isinstance(logger, WandbLogger) for logger in loggers) and not is_other_rank():
         import wandb
 
-        wandb.finish()
+        # Its own attempts to reach a server that does not answer have no end.
+        finishing = threading.Thread(target=wandb.finish, name="wandb-finish", daemon=True)
+        finishing.start()
+        finishing.join(FINISH_SECONDS)
+        if finishing.is_alive():
+            log.warning("W&B has not received everything after %d s; wandb sync sends the rest", FINISH_SECONDS)
 
 
 class PatientWandbLogger(WandbLogger):

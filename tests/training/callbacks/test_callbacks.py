@@ -27,6 +27,43 @@ from coopmap.training.callbacks import (
 )
 
 
+class Jumping:
+    """The time of day, which somebody keeps setting: a day forward, then a day back."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> float:
+        self.calls += 1
+        return 1.7e9 + (86_400 if self.calls % 2 else -86_400)
+
+
+def test_the_time_of_day_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints by time, speed and time left go by a clock that cannot be set."""
+    shown: list[str] = []
+    now = [0.0]
+    monkeypatch.setattr("time.time", Jumping())
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    last = LastCheckpoint(tmp_path / "last.ckpt", CheckpointConfig(every_n_minutes=2))
+    saved: list[int] = []
+    save = last._save
+    monkeypatch.setattr(last, "_save", lambda trainer: (saved.append(trainer.global_step), save(trainer)))
+
+    class Clock(L.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            now[0] += 61.0
+
+    class Lines(ProgressLines):
+        def show_training(self, trainer: L.Trainer, figures: str, left: Any) -> None:
+            shown.append(f"{figures} {left}")
+
+    fit([Clock(), Lines(1.0), last], max_epochs=2, limit_val_batches=0)
+    assert saved == [2, 4, 6, 8]
+    assert [re.search(r"([\d.]+) s/step (.*)", line).groups() for line in shown][:3] == [  # type: ignore[union-attr]
+        ("61", f"0:{minutes:02d}:{seconds:02d}") for minutes, seconds in (divmod(61 * left, 60) for left in (7, 6, 5))
+    ]
+
+
 class Regression(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()

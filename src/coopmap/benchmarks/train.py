@@ -1,0 +1,138 @@
+"""Parts of a training step, beside its matrix products (``coopmap bench train``)."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from coopmap.benchmarks.floor import synchronize
+from coopmap.benchmarks.options import TrainOptions
+from coopmap.benchmarks.rendered import render_or_find
+from coopmap.benchmarks.report import Report, table
+from coopmap.config import Config
+from coopmap.config.compose import load_config
+from coopmap.training.assembly import build_datamodule, build_module
+from coopmap.training.module import PoseLearner
+from coopmap.training.optim import build_optimizer
+from coopmap.types import Batch
+
+PARTS = ("data", "to the device", "inputs", "forward", "objective", "backward", "clipping", "optimizer")
+PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "convolution", "scaled_dot_product", "flash_attention")
+COLUMNS = {"part": "part", "ms": "ms", "share": "% of step"}
+WARM_UP, TRACED = 3, 4
+
+
+def main(options: TrainOptions, overrides: Sequence[str] = ()) -> None:
+    """Command line."""
+    options.show(measure(options, overrides))
+
+
+def measure(options: TrainOptions, overrides: Sequence[str] = ()) -> Report:
+    """Times of the parts of a step, each the median of all steps, and of the matrix products in them."""
+    options.prepare()
+    device = torch.device(options.device)
+    with render_or_find(overrides) as (data, source):
+        places = [f"data.{key}={getattr(data, key)}" for key in ("root", "depth_root", "communication_range_m")]
+        config = load_config([*overrides, *(() if source == data.root else places)])
+        steps = _Steps(config, device)
+        for _ in range(WARM_UP):
+            steps.run()
+        seconds = [steps.run() for _ in range(options.steps)]
+        products, profiled = _products(steps, options.trace)
+    median = {part: sorted(each[part] for each in seconds)[len(seconds) // 2] for part in PARTS}
+    step = sum(median.values())
+    rows = [{"part": part, "ms": 1e3 * value, "share": 100 * value / step} for part, value in median.items()]
+    floor = products / profiled * step
+    rows.append({"part": "step", "ms": 1e3 * step, "share": 100.0})
+    rows.append({"part": "its matrix products", "ms": 1e3 * floor, "share": 100 * floor / step})
+    rows.append({"part": "everything else", "ms": 1e3 * (step - floor), "share": 100 * (1 - floor / step)})
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    notes = {"device": name, "model": config.model.name, "data": source, "batch": steps.shape}
+    return Report(notes, [table("Training step", COLUMNS, rows)])
+
+
+class _Steps:
+    """Training steps without Lightning, part by part."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.device, self.precision = device, str(config.trainer.precision or "32-true")
+        self.data = build_datamodule(config)
+        self.data.prepare_data()
+        self.data.setup("fit")
+        self.module: PoseLearner = build_module(config).to(device).train()
+        assert isinstance(self.module.model, nn.Module)
+        self.optimizer = build_optimizer(self.module.model, config.optim)
+        self.clip = config.trainer.gradient_clip_val or float("inf")
+        self.shape, self._number = "", 0
+        self._batches = self._endless()
+
+    def _endless(self) -> Iterator[Batch]:
+        while True:
+            yield from self.data.train_dataloader()
+
+    def run(self) -> dict[str, float]:
+        """One step; seconds of its parts."""
+        seconds: dict[str, float] = defaultdict(float)
+        clock = _Clock(seconds, self.device)
+        module, self._number = self.module, self._number + 1
+        batch = next(self._batches)
+        clock.lap("data")
+        moved: Any = self.data.on_after_batch_transfer(batch.to(self.device), 0)
+        self.shape = " x ".join(map(str, moved.target.depth.shape))
+        clock.lap("to the device")
+        module.tie_random_numbers(self._number)
+        observation, teaching = module.given(moved, self._number)
+        clock.lap("inputs")
+        reduced = self.precision.startswith("bf16")
+        with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
+            prediction = module(observation)
+            clock.lap("forward")
+            total, _ = module.criterion(prediction, moved.target, **teaching)
+        clock.lap("objective")
+        total.backward()
+        clock.lap("backward")
+        norm = nn.utils.clip_grad_norm_(module.model.parameters(), self.clip)  # type: ignore[union-attr]
+        self.optimizer.found_inf = module.skipping.judge(norm).float()  # type: ignore[attr-defined]
+        clock.lap("clipping")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        clock.lap("optimizer")
+        return seconds
+
+
+class _Clock:
+    def __init__(self, seconds: dict[str, float], device: torch.device) -> None:
+        self.seconds, self.device, self.since = seconds, device, time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Count the time since the last lap to a part."""
+        synchronize(self.device)
+        now = time.perf_counter()
+        self.seconds[part] += now - self.since
+        self.since = now
+
+
+def _products(steps: _Steps, trace: str | None) -> tuple[float, float]:
+    """Seconds of matrix products, and of all operations, in some steps; and a trace of them."""
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = steps.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    started = time.perf_counter()
+    with profile(activities=activities) as recorded:
+        for _ in range(TRACED):
+            steps.run()
+    elapsed = time.perf_counter() - started
+    if trace is not None:
+        recorded.export_chrome_trace(trace)
+    spent = 0.0
+    for event in recorded.key_averages():
+        if any(word in event.key for word in PRODUCTS):
+            spent += event.self_device_time_total if on_gpu else event.self_cpu_time_total
+    return spent / 1e6, elapsed
