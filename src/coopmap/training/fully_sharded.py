@@ -78,6 +78,11 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
     @property
     @override
+    def restore_checkpoint_after_setup(self) -> bool:
+        return False  # the optimizer's schedule asks for the loader, which must know its place by then
+
+    @property
+    @override
     def lightning_restore_optimizer(self) -> bool:
         return True
 
