@@ -177,4 +177,4 @@ def test_benchmarks_are_chosen_by_name(monkeypatch, capsys):
     with pytest.raises(SystemExit) as exit_:
         bench.main()
     assert exit_.value.code == 2
-    assert "bench speed: no such command; there are model, loss, data, fusion, priors" in capsys.readouterr().err
+    assert "bench speed: no such command; there are model, loss, train, data, fusion, priors" in capsys.readouterr().err

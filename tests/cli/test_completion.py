@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("words", "found"),
     [
         (["tr"], ["train"]),
-        (["bench", ""], ["model", "loss", "data", "fusion", "priors", "icp", "--help"]),
+        (["bench", ""], ["model", "loss", "train", "data", "fusion", "priors", "icp", "--help"]),
         (["bench", "loss", "de"], ["device="]),
         (["bench", "loss", "loss=pose_"], ["loss=pose_dense", "loss=pose_matching"]),
         (["train", "da"], ["data=", "data."]),
@@ -90,7 +90,7 @@ def test_scripts_are_printed_and_other_shells_are_named(capsys: pytest.CaptureFi
         (["coopmap", "train", "data", "=", "town", "data.panorama.pro"], 5, ["data.panorama.projection="]),
         (["coopmap", "evaluate", "split", "=", "v"], 4, ["val"]),
         (["coopmap", "infer", "device", "=", "cuda", ":", ""], 6, []),
-        (["coopmap", "bench", ""], 2, ["model", "loss", "data", "fusion", "priors", "icp", "--help"]),
+        (["coopmap", "bench", ""], 2, ["model", "loss", "train", "data", "fusion", "priors", "icp", "--help"]),
     ],
 )
 def test_bash_completes(words: list[str], place: int, replies: list[str], folder: Path) -> None:

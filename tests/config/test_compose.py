@@ -87,7 +87,7 @@ def test_local3090_takes_paths_from_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COOPMAP_DEPTH_ROOT", "/raid/depth")
     config = load_config(["machine=local3090"])
     assert (config.data.root, config.data.depth_root) == ("/raid/opv2v", "/raid/depth")
-    assert (config.trainer.devices, config.trainer.strategy) == (10, "ddp")
+    assert (config.trainer.devices, config.strategy.name) == (10, "ddp_zero1")
     assert config.model.checkpointing.encoder
     assert config.model.checkpointing.info_sharing
     assert config.model.checkpointing.heads

@@ -79,7 +79,7 @@ def test_machine_chooses_hardware_only() -> None:
     laptop, gpu, ten = (
         load_config([f"machine={name}", "preset=none", ROOT_SET]) for name in ("laptop", "gpu", "local3090")
     )
-    differing = {"machine", "run_dir", "trainer"}
+    differing = {"machine", "run_dir", "strategy", "trainer"}
     assert {key for key in vars(laptop) if getattr(laptop, key) != getattr(gpu, key)} <= differing
     assert {key for key in vars(laptop) if getattr(laptop, key) != getattr(ten, key)} <= differing | {"data", "model"}
     ten.data.max_views_per_gpu, ten.model.checkpointing = laptop.data.max_views_per_gpu, laptop.model.checkpointing

@@ -186,7 +186,7 @@ def test_a_headline_without_ground_truth_is_nan_and_said_so(
 def test_the_logged_loss_is_that_of_all_ranks() -> None:
     """Lightning reduces it; single terms are rank 0's, as docs/measures.md says."""
     learner = MagicMock(teacher=None)
-    learner.criterion.return_value = torch.tensor(3.0), {"scale": torch.tensor(1.0)}
+    learner.chunks.run.return_value = torch.tensor(3.0), {"scale": torch.tensor(1.0)}
     learner.optimizers.return_value.param_groups = []
     assert PoseLearner.training_step(learner, MagicMock(metas=("a", "b")), 0) == 3
     ((name, value), options), *further = learner.log.call_args_list

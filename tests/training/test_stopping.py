@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 
@@ -135,19 +136,19 @@ def test_a_loader_process_without_memory_is_named_and_no_file_is_blamed(
     overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Memory ends while an image is decoded, at a limit like that of a container or of ``ulimit``."""
-    images, defect = [0], opv2v_images.image_defect
+    images, decode = [0], opv2v_images.quick_rgb
 
-    def hungry(data: bytes) -> str | None:
+    def hungry(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
         images[0] += 1
         if torch.utils.data.get_worker_info() is not None and images[0] > 60:
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + 50_000_000,) * 2)
             bytearray(1_000_000_000)
-        return defect(data)
+        return decode(data, size)
 
-    monkeypatch.setattr(opv2v_images, "image_defect", hungry)
-    settings = ("data.num_workers=1", "data.steps_per_epoch=50", "callbacks.validate_at_start=false")
-    chosen = overrides(*settings, f"run_dir={tmp_path}/run")
+    monkeypatch.setattr(opv2v_images, "quick_rgb", hungry)
+    settings = ("data.num_workers=1", "data.keep_in_memory=false", "data.steps_per_epoch=50")
+    chosen = overrides(*settings, "callbacks.validate_at_start=false", f"run_dir={tmp_path}/run")
     began = time.monotonic()
     with pytest.raises(SystemExit) as ended, user_errors_end_quietly():
         run(chosen)

@@ -13,7 +13,8 @@ MOST = 4096
 def most_views(counter: Counter, config: Config, numbers: Iterable[int], limit: float) -> int:
     """The largest number of views of which every batch fits, whatever its number of agents; 0 if none does.
 
-    Activations grow by the same for each further sample: two counts tell by how much, and the answer is counted.
+    Found between counts: by a straight line through the nearest two, which activations follow once they outweigh what
+    the objective takes, and every other time by halves.
 
     Args:
         counter: of steps.
@@ -22,26 +23,31 @@ def most_views(counter: Counter, config: Config, numbers: Iterable[int], limit: 
         limit: bytes.
     """
     numbers = list(numbers)
-    largest = max(numbers)
-    one, two = (counter.step(config, largest, batch) for batch in (1, 2))
-    slopes = [getattr(two, name) - getattr(one, name) for name in ("activation_bytes", "joint_bytes")]
-
-    def estimate(views: int) -> int:
-        further = max(views // number * number for number in numbers) / largest - 1
-        activations, joint = (
-            round(value + further * slope)
-            for value, slope in zip((one.activation_bytes, one.joint_bytes), slopes, strict=True)
-        )
-        return counter.memory_with(config, activations, joint).total
-
-    if estimate(largest) > limit:
+    sizes = [views for views in range(max(numbers), MOST + 1) if any(views % number == 0 for number in numbers)]
+    need: dict[int, int] = {}
+    fits, over, place = -1, len(sizes), 0
+    while True:
+        need[place] = _need(counter, config, numbers, sizes[place])
+        fits, over = (place, over) if need[place] <= limit else (fits, place)
+        if over - fits == 1:
+            break
+        place = _between(need, fits, over, limit)
+    if fits < 0:
         return 0
-    views = largest
-    while views < MOST and estimate(views + 1) <= limit:
-        views += 1
-    while views > largest and _need(counter, config, numbers, views) > limit:
-        views -= 1
-    return views
+    return sizes[over] - 1 if over < len(sizes) else MOST
+
+
+def _between(need: dict[int, int], fits: int, over: int, limit: float) -> int:
+    """Where to count next, strictly between a size that fits and one that does not."""
+    if over not in need:  # none is known: on along the line, not too far
+        before = max((place for place in need if place < fits), default=None)
+        slope = (need[fits] - need[before]) / (fits - before) if before is not None else 0.0
+        guess = fits + (limit - need[fits]) / slope if slope > 0 else fits + 1
+        return max(fits + 1, min(int(guess), 4 * fits + 4, over - 1))
+    if len(need) % 2:
+        return (fits + over) // 2
+    share = (limit - need[fits]) / (need[over] - need[fits])
+    return max(fits + 1, min(fits + int(share * (over - fits)), over - 1))
 
 
 def _need(counter: Counter, config: Config, numbers: list[int], views: int) -> int:

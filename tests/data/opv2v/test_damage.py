@@ -8,13 +8,22 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import pytest
 import yaml
 
-from coopmap.data.opv2v import CorruptFrameError, FrameError, MissingFileError, read_agent, read_image
+from coopmap.data.opv2v import (
+    CorruptFrameError,
+    FrameError,
+    MissingFileError,
+    images,
+    quick_png,
+    read_agent,
+    read_image,
+)
 from coopmap.data.opv2v.depth import _read_carla_png
 from coopmap.data.opv2v.npy import read_npy
 from coopmap.data.opv2v.pcd import read_sweep
@@ -85,7 +94,15 @@ def test_a_process_without_memory_blames_no_file(writer, monkeypatch, error):
     def decode(*_):
         raise error
 
+    monkeypatch.setattr(images, "quick_rgb", lambda *_: None)
     monkeypatch.setattr(cv2, "imdecode", decode)
+    with pytest.raises(MemoryError):
+        read_image(path)
+
+
+def test_a_quick_decoder_without_memory_blames_no_file(writer, monkeypatch):
+    path = writer.agent("s", "1", "000001").with_name("000001_camera0.png")
+    monkeypatch.setattr(quick_png, "decode_image_png_u8", Mock(side_effect=MemoryError))
     with pytest.raises(MemoryError):
         read_image(path)
 

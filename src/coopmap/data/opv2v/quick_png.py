@@ -24,5 +24,7 @@ def quick_rgb(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"] 
         return None
     try:
         return np.asarray(decode_image_png_u8(data, size, "rgb"))
+    except MemoryError:
+        raise
     except Exception:  # the library has no class of its own for this; OpenCV and our checks say what is wrong
         return None
