@@ -82,6 +82,7 @@ def test_activations_at_the_width_of_released_models(model: str, examples: Examp
         assert counted.joint_bytes - counted.batch_bytes == pytest.approx(allocated_peak(each, example), rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path: Path) -> None:
     overrides = [
         *tiny_model,
@@ -93,7 +94,7 @@ def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path
         "data.cache_dir=null",
     ]
     asked = PlanConfig(workspace_gib=0.0, nccl_gib=0.0)
-    limit = 0.2
+    limit = 0.04
     plan = make_plan(asked, overrides, Gpus(10, limit))
     assert plan.fits
     assert plan.memory.total <= limit * GIB
@@ -116,12 +117,15 @@ def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path
     averages = counter.state(config).optimizer
     assert 0.75 * averages < of["strategy=ddp_zero1"] * GIB < 0.9 * averages  # the largest tensor is a fifth of all
     assert of["optim/train=heads"] > 0
-    too_small = make_plan(replace(asked, switches=False, layouts=False), overrides, Gpus(10, 0.01))
+    too_small = make_plan(replace(asked, switches=False, layouts=False), overrides, Gpus(10, 0.001))
     assert not too_small.fits
     assert too_small.most_views == 0
 
 
-def test_the_command_prints_and_writes(tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_command_prints_and_writes(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("coopmap.planning.views.MOST", 12)  # more would fit
     file = tmp_path / "plan.json"
     own = [f"output={file}", "switches=false", "layouts=false", "step_s=0.5", "held_gib=14", "gpu_gib=24"]
     main(["plan", *tiny_model, "data.max_agents=2", "trainer.max_epochs=2", "data.steps_per_epoch=7200", *own])
