@@ -13,7 +13,7 @@ from torch import nn
 
 from coopmap.benchmarks.floor import synchronize
 from coopmap.benchmarks.options import TrainOptions
-from coopmap.benchmarks.rendered import render_or_find
+from coopmap.benchmarks.rendered import AGENTS, render_or_find
 from coopmap.benchmarks.report import Report, table
 from coopmap.config import Config
 from coopmap.config.compose import load_config
@@ -37,9 +37,11 @@ def measure(options: TrainOptions, overrides: Sequence[str] = ()) -> Report:
     """Times of the parts of a step, each the median of all steps, and of the matrix products in them."""
     options.prepare()
     device = torch.device(options.device)
-    with render_or_find(overrides) as (data, source):
+    named = [override for override in overrides if override.startswith("data.root=")]
+    with render_or_find(named) as (data, source):
         places = [f"data.{key}={getattr(data, key)}" for key in ("root", "depth_root", "communication_range_m")]
-        config = load_config([*overrides, *(() if source == data.root else places)])
+        agents = [f"data.{key}={AGENTS}" for key in ("min_agents", "max_agents")]
+        config = load_config(list(overrides) if named else [*agents, *overrides, *places])
         steps = _Steps(config, device)
         for _ in range(WARM_UP):
             steps.run()
