@@ -26,12 +26,12 @@ def with_initial_weights(config: Config, overrides: Sequence[str] = ()) -> Confi
         return config
     if config.resume not in (None, "auto"):
         raise ConfigError(
-            f"init_from={name} resume={config.resume}: init_from begins a new run with the weights alone, resume goes on "
-            "with everything; leave one of both out"
+            f"init_from={name} resume={config.resume}: init_from begins a new run with the weights alone, resume goes "
+            "on with everything; leave one of both out"
         )
     if config.resume == "auto" and name == LATEST:
         raise ConfigError(
-            "init_from=latest resume=auto: the latest run may be the one that goes on; name the run to take weights from"
+            "init_from=latest resume=auto: the latest run may be the one that goes on; name the run with the weights"
         )
     for text in overrides:
         if text.startswith("model.weights=") and not text.endswith("=null"):

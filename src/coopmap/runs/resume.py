@@ -25,7 +25,6 @@ VOLATILE_KEYS = (
     "run_dir",
     "runs_root",
     "resume",
-    "resume_reset",
     "callbacks",
     "logger",
     "checkpoint",
@@ -64,8 +63,8 @@ def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, Run
     overrides = list(overrides)
     if config.resume_reset and config.resume in (None, "auto"):
         raise ConfigError(
-            f"resume_reset=[{','.join(config.resume_reset)}]: name the run that is to go on, resume=RUN; with resume=auto "
-            "it would begin anew at every restart"
+            f"resume_reset=[{','.join(config.resume_reset)}]: name the run that is to go on, resume=RUN; with "
+            "resume=auto it would begin anew at every restart"
         )
     config, run = _choose_run(with_initial_weights(config, overrides), overrides)
     return replace(config, resume=str(run.resume_from) if run.resume_from else None, run_dir=str(run.path)), run
