@@ -1,12 +1,15 @@
+import errno
 import os
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from coopmap.config import ConfigError
-from coopmap.runs.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from coopmap.runs.checkpoint_io import IN_BACKGROUND, AtomicCheckpointIO, read_checkpoint
+from coopmap.runs.snapshot import fits
 
 
 def test_round_trip_and_no_leftovers(tmp_path: Path) -> None:
@@ -42,6 +45,76 @@ def test_target_appears_only_when_complete(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", fsync)
     AtomicCheckpointIO().save_checkpoint({"coopmap": {}}, file)
     assert seen == [False, True]  # content first, then the folder entry
+
+
+def test_a_file_in_the_background_is_what_training_was_at(tmp_path: Path) -> None:
+    writer, file = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    weights, counts = torch.arange(1000.0), [1]
+    parts = {"whole": weights, "half": weights[500:].view(50, 10).T, "counts": counts, "none": torch.empty(0)}
+    writer.save_checkpoint({"coopmap": {}, **parts}, file, IN_BACKGROUND)
+    weights.zero_()
+    counts.append(2)
+    writer.wait()
+    found = read_checkpoint(file)
+    assert torch.equal(found["whole"], torch.arange(1000.0))
+    assert torch.equal(found["half"], torch.arange(500.0, 1000.0).view(50, 10).T)
+    assert found["half"].untyped_storage().data_ptr() == found["whole"].untyped_storage().data_ptr()
+    assert found["counts"] == [1]
+    assert len(found["none"]) == 0
+
+
+def test_files_are_written_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    save, may_end = torch.save, threading.Event()
+
+    def slow(content: dict[str, object], stream: object) -> None:
+        order.append(f"begin {content['step']}")
+        assert may_end.wait(60)
+        save(content, stream)  # type: ignore[arg-type]
+        order.append(f"end {content['step']}")
+
+    monkeypatch.setattr(torch, "save", slow)
+    writer, file = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    writer.save_checkpoint({"coopmap": {}, "step": 1}, file, IN_BACKGROUND)
+    assert not file.exists()
+    threading.Timer(0.05, may_end.set).start()
+    writer.save_checkpoint({"coopmap": {}, "step": 2}, file, IN_BACKGROUND)
+    assert writer.load_checkpoint(file)["step"] == 2
+    assert order == ["begin 1", "end 1", "begin 2", "end 2"]
+
+
+@pytest.mark.parametrize("then", ["save", "load", "teardown"])
+def test_a_write_that_failed_in_the_background_is_told(
+    then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, file = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    writer.save_checkpoint({"coopmap": {}, "step": 1}, file)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("coopmap.runs.seal.SealedStream._put_all", full)
+        writer.save_checkpoint({"coopmap": {}, "step": 2}, file, IN_BACKGROUND)
+        again = {
+            "save": lambda: writer.save_checkpoint({"coopmap": {}, "step": 3}, file),
+            "load": lambda: writer.load_checkpoint(file),
+            "teardown": writer.teardown,
+        }
+        with pytest.raises(OSError, match=r"No space left on device: .*last\.ckpt"):
+            again[then]()
+    assert read_checkpoint(file)["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_without_memory_for_a_copy_it_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 7 kB\n")
+    monkeypatch.setattr("coopmap.runs.snapshot.MEMORY", tmp_path / "meminfo")
+    assert fits({"weights": torch.zeros(896)})
+    assert not fits({"weights": torch.zeros(897)})
+    monkeypatch.setattr("coopmap.runs.checkpoint_io.snapshot", None)
+    AtomicCheckpointIO().save_checkpoint({"coopmap": {}, "weights": torch.zeros(897)}, tmp_path / "a", IN_BACKGROUND)
+    assert len(read_checkpoint(tmp_path / "a")["weights"]) == 897
 
 
 class Payload:

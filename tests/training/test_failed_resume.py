@@ -19,6 +19,7 @@ from coopmap.runs.folder import RunFolder
 from coopmap.runs.resume import differences
 from coopmap.runs.stored import open_checkpoint
 from coopmap.train import train
+from coopmap.training.optim import warmup_cosine
 from coopmap.training.run import TrainingResult
 
 Overrides = Callable[..., list[str]]
@@ -126,3 +127,43 @@ def test_a_run_that_goes_on_is_not_completed_by_the_defaults_of_the_machine(tmp_
     for resume in ("auto", "null", f"{tmp_path}/a.ckpt", f"'{tmp_path}/a.ckpt'"):
         assert settings < set(complete_overrides([*given, f"resume={resume}"]))
     assert complete_overrides(["machine=laptop", "resume=r"]) == ["preset=demo", "machine=laptop", "resume=r"]
+
+
+class FirstState(L.Callback):
+    """Averages and rates that the first step of a run begins with."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+        if not hasattr(self, "step"):
+            (self.optimizer,) = trainer.optimizers
+            self.step, self.has_averages = trainer.global_step, bool(self.optimizer.state)
+            self.rates = []
+        self.rates.append(self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["initial_lr"])
+
+
+@pytest.mark.parametrize("reset", [["optimizer"], ["schedule"], ["optimizer", "schedule"]])
+def test_optimizer_and_schedule_begin_anew_once(
+    reset: list[str], copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def go_on(epochs: int, *more: str) -> FirstState:
+        seen = FirstState()
+        chosen = [f"resume={copied}", "machine=laptop", f"trainer.max_epochs={epochs}", *more]
+        train(load_config(["machine=laptop", f"resume={copied}", *more]), chosen, [seen])
+        return seen
+
+    first = go_on(5, f"resume_reset=[{','.join(reset)}]")
+    assert (first.step, first.has_averages) == (9, "optimizer" not in reset)
+    optim = RunFolder(copied).read_config().optim
+    steps = 6 if "schedule" in reset else 15
+    factor = warmup_cosine(steps, optim)
+    assert first.rates == pytest.approx([factor(step) for step in range(steps - 6, steps)])
+    said = capsys.readouterr().out
+    assert ("resume: the optimizer's averages begin anew" in said) == ("optimizer" in reset)
+    assert ("schedule begins anew, over the 6 steps that are left" in said) == ("schedule" in reset)
+    starts = json.loads((copied / "starts.json").read_text())
+    assert [start["reset"] for start in starts] == [[], reset]
+    assert RunFolder(copied).read_config().resume_reset == []
+
+    again = go_on(6)  # nothing begins anew, and the schedule still counts from where it began
+    assert (again.step, again.has_averages) == (15, True)
+    factor = warmup_cosine(steps + 3, optim)
+    assert again.rates == pytest.approx([factor(step) for step in range(steps, steps + 3)])

@@ -83,6 +83,18 @@ def test_continues_exactly(kill_at: tuple[str, int], overrides: Overrides, tmp_p
     assert_same_run(tmp_path / "run", finished.run.path)
 
 
+def test_continues_exactly_from_a_checkpoint_written_in_the_background(
+    overrides: Overrides, tmp_path: Path, finished: TrainingResult
+) -> None:
+    chosen = overrides("checkpoint.every_n_minutes=1e-9", f"run_dir={tmp_path}/run")
+    with pytest.raises(Killed):
+        run(chosen, StepLog(("batch_start", 5)))
+    continued = StepLog()
+    run([*chosen, "resume=auto"], continued)
+    assert [step[0] for step in continued.steps] == [6, 7, 8, 9]
+    assert_same_run(tmp_path / "run", finished.run.path)
+
+
 def test_killed_before_the_first_checkpoint_starts_again(
     overrides: Overrides, tmp_path: Path, finished: TrainingResult
 ) -> None:

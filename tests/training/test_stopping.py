@@ -192,16 +192,20 @@ def test_what_a_living_loader_raises_is_no_death_of_it(error: Exception, is_fail
     assert is_loader_failure(error) is is_failure
 
 
+@pytest.mark.parametrize("due", ["checkpoint.every_n_steps=1", "checkpoint.every_n_minutes=1e-9"])
 def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(
-    overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    due: str, overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fill() -> None:
+        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+            time.sleep(0.01)
+
         def no_space(*_: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr("coopmap.runs.seal.SealedStream._put_all", no_space, raising=True)
 
-    chosen = overrides("checkpoint.every_n_steps=1", "callbacks.validate_at_start=false", f"run_dir={tmp_path}/run")
+    chosen = overrides(due, "callbacks.validate_at_start=false", f"run_dir={tmp_path}/run")
     with pytest.raises(SystemExit) as caught, user_errors_end_quietly():
         run(chosen, Event(fill, "on_train_batch_start", 1))
     assert caught.value.code == 2
@@ -209,6 +213,26 @@ def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(
     assert last.startswith("error: no space left on /")
     assert "last.ckpt" in last
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 1
+    assert not list((tmp_path / "run").rglob(".*.tmp"))
+
+
+@pytest.mark.parametrize("end", [signals(signal.SIGTERM), lambda: 1 / 0], ids=["SIGTERM", "error"])
+def test_whatever_ends_a_run_waits_for_what_is_being_written(
+    end: Callable[[], None], overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+
+    def slow(*content: Any) -> None:
+        time.sleep(0.3)
+        save(*content)
+
+    monkeypatch.setattr(torch, "save", slow)
+    chosen = overrides(
+        "checkpoint.every_n_minutes=1e-9", "callbacks.validate_at_start=false", f"run_dir={tmp_path}/run"
+    )
+    with pytest.raises((Stopped, ZeroDivisionError)):
+        run(chosen, Event(end, "on_train_batch_start", 2))
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 2
     assert not list((tmp_path / "run").rglob(".*.tmp"))
 
 

@@ -13,17 +13,18 @@ from torch import nn
 
 from coopmap.benchmarks.floor import synchronize
 from coopmap.benchmarks.options import TrainOptions
-from coopmap.benchmarks.rendered import render_or_find
+from coopmap.benchmarks.rendered import AGENTS, render_or_find
 from coopmap.benchmarks.report import Report, table
 from coopmap.config import Config
 from coopmap.config.compose import load_config
+from coopmap.models.compilation import compile_blocks
 from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.training.module import PoseLearner
 from coopmap.training.optim import build_optimizer
 from coopmap.types import Batch
 
 PARTS = ("data", "to the device", "inputs", "forward", "objective", "backward", "clipping", "optimizer")
-PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "convolution", "scaled_dot_product", "flash_attention")
+PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "convolution", "conv2d", "scaled_dot_product", "flash_attention")
 COLUMNS = {"part": "part", "ms": "ms", "share": "% of step"}
 WARM_UP, TRACED = 3, 4
 
@@ -37,18 +38,22 @@ def measure(options: TrainOptions, overrides: Sequence[str] = ()) -> Report:
     """Times of the parts of a step, each the median of all steps, and of the matrix products in them."""
     options.prepare()
     device = torch.device(options.device)
-    with render_or_find(overrides) as (data, source):
+    named = [override for override in overrides if override.startswith("data.root=")]
+    with render_or_find(named) as (data, source):
         places = [f"data.{key}={getattr(data, key)}" for key in ("root", "depth_root", "communication_range_m")]
-        config = load_config([*overrides, *(() if source == data.root else places)])
+        agents = [f"data.{key}={AGENTS}" for key in ("min_agents", "max_agents")]
+        config = load_config(list(overrides) if named else [*agents, *overrides, *places])
         steps = _Steps(config, device)
         for _ in range(WARM_UP):
             steps.run()
+        began = time.process_time()
         seconds = [steps.run() for _ in range(options.steps)]
-        products, profiled = _products(steps, options.trace)
+        plain = (time.process_time() - began) / options.steps
+        share = _share_of_products(steps, plain, options.trace)
     median = {part: sorted(each[part] for each in seconds)[len(seconds) // 2] for part in PARTS}
     step = sum(median.values())
     rows = [{"part": part, "ms": 1e3 * value, "share": 100 * value / step} for part, value in median.items()]
-    floor = products / profiled * step
+    floor = share * step
     rows.append({"part": "step", "ms": 1e3 * step, "share": 100.0})
     rows.append({"part": "its matrix products", "ms": 1e3 * floor, "share": 100 * floor / step})
     rows.append({"part": "everything else", "ms": 1e3 * (step - floor), "share": 100 * (1 - floor / step)})
@@ -67,6 +72,8 @@ class _Steps:
         self.data.setup("fit")
         self.module: PoseLearner = build_module(config).to(device).train()
         assert isinstance(self.module.model, nn.Module)
+        if config.model.compile:
+            compile_blocks(self.module)
         self.optimizer = build_optimizer(self.module.model, config.optim)
         self.clip = config.trainer.gradient_clip_val or float("inf")
         self.shape, self._number = "", 0
@@ -118,21 +125,30 @@ class _Clock:
         self.since = now
 
 
-def _products(steps: _Steps, trace: str | None) -> tuple[float, float]:
-    """Seconds of matrix products, and of all operations, in some steps; and a trace of them."""
+def _share_of_products(steps: _Steps, plain: float, trace: str | None) -> float:
+    """Share of matrix products in the time of a step, and a trace of some steps.
+
+    On a CPU the profiler itself takes a part of the time between products, which CPU times of steps with and without it
+    tell; both they and the share in the profile are as they are whatever else the machine does.
+
+    Args:
+        steps: to profile.
+        plain: CPU seconds of a step without the profiler.
+        trace: file to write.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     on_gpu = steps.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    started = time.perf_counter()
+    started, began = time.perf_counter(), time.process_time()
     with profile(activities=activities) as recorded:
         for _ in range(TRACED):
             steps.run()
-    elapsed = time.perf_counter() - started
+    elapsed, slowdown = time.perf_counter() - started, (time.process_time() - began) / TRACED / plain
     if trace is not None:
         recorded.export_chrome_trace(trace)
     spent = 0.0
     for event in recorded.key_averages():
         if any(word in event.key for word in PRODUCTS):
             spent += event.self_device_time_total if on_gpu else event.self_cpu_time_total
-    return spent / 1e6, elapsed
+    return spent / 1e6 / elapsed * (1.0 if on_gpu else slowdown)

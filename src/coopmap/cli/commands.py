@@ -24,6 +24,7 @@ COMMANDS = (
             ("train optim.lr=5e-5 seed=1", "other values"),
             ("train data.root=/data/opv2v machine=local3090", "your data, ten GPUs"),
             ("train resume=auto", "continue the newest unfinished run like this one"),
+            ("train init_from=RUN", "a new run that begins with the weights of that one"),
             ("train -m experiment=cyl_posefix,four_camera seed=0,1,2", "a sweep"),
             ("train --cfg job", "show the composed configuration"),
         ),

@@ -54,7 +54,7 @@ complete -c coopmap -a '(coopmap __complete (commandline -opc)[2..] (commandline
 """
 
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
-RUN_KEYS = {"run": ("latest",), "runs": ("latest",), "resume": ("auto", "latest")}
+RUN_KEYS = {"run": ("latest",), "runs": ("latest",), "resume": ("auto", "latest"), "init_from": ("latest",)}
 """Keys that accept names of runs, with what else they accept."""
 
 

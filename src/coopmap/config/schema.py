@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from coopmap.config.checks import ConfigError, require
+from coopmap.config.checks import ConfigError, require, require_choice
 from coopmap.config.data import FUSED_PATCH_SIZE, DataConfig
 from coopmap.config.loss import LossConfig
 from coopmap.config.model import ModelConfig
@@ -13,6 +13,8 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.strategy import StrategyConfig
 from coopmap.config.task import INPUTS, TaskConfig
 from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
+
+RESETS = ("optimizer", "schedule")
 
 
 @dataclass
@@ -26,7 +28,11 @@ class Config:
         seed: of weights, sampling and augmentation.
         resume: ``auto`` (the newest unfinished run of this experiment with the same configuration; a new run where
             there is none), ``latest`` (the run with the newest checkpoint), a run's name or folder, a checkpoint file,
-            or null: a new run.
+            or null: a new run. Everything is taken from there: weights, optimizer, schedule, place in the data.
+        resume_reset: what a resumed run begins anew, in this start alone: the state of the ``optimizer``, the learning
+            rate's ``schedule`` (over the steps that are left), or both.
+        init_from: a new run begins with the weights alone of this run (a name, a folder or ``latest``; its best
+            checkpoint) or checkpoint file; its architecture has to be the configured one.
         runs_root: folder of all runs.
         run_dir: folder of this run.
     """
@@ -36,6 +42,8 @@ class Config:
     preset: str = "none"
     seed: int = 0
     resume: str | None = None
+    resume_reset: list[str] = field(default_factory=list)
+    init_from: str | None = None
     runs_root: str = "runs"
     run_dir: str = "${runs_root}/${experiment}/${run_id:}_seed${seed}${sweep_suffix:}"
     data: DataConfig = field(default_factory=DataConfig)
@@ -53,6 +61,8 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
+        for part in self.resume_reset:
+            require_choice("resume_reset", part, RESETS)
         require(
             self.optim.state_bits == 32 or self.strategy.name not in ("ddp_zero1", "fsdp"),
             "optim.state_bits",

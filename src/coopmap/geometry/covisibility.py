@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -62,10 +63,15 @@ def _widest(image: Float[Tensor, "*b r c"]) -> Float[Tensor, "*b r c"]:
     for rows, columns in NEIGHBORHOODS:
         side = columns // 2
         around = torch.cat([image[..., image.shape[-1] - side :], image, image[..., :side]], dim=-1)
-        batch = around.reshape(-1, 1, *around.shape[-2:])
-        pooled = functional.max_pool2d(batch, kernel_size=(rows, columns), stride=1, padding=(rows // 2, 0))
-        result = torch.where(result.isinf(), pooled.reshape(image.shape), result)
+        around = functional.pad(around, (0, 0, rows // 2, rows // 2), value=-math.inf)
+        result = torch.where(result.isinf(), _max_of_runs(_max_of_runs(around, columns, -1), rows, -2), result)
     return result
+
+
+def _max_of_runs(image: Float[Tensor, "*b r c"], length: int, dim: int) -> Float[Tensor, "*b m n"]:
+    """Maximum over every run of neighbors along a dimension; a fraction of the time of ``max_pool2d`` on a CPU."""
+    count = image.shape[dim] - length + 1
+    return functools.reduce(torch.maximum, (image.narrow(dim, first, count) for first in range(length)))
 
 
 def _cells(directions: Float[Tensor, "*b 3"], rows: int, columns: int) -> Int[Tensor, "*b"]:

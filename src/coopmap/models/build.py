@@ -26,6 +26,6 @@ def build_model_and_record(cfg: Config) -> tuple[MapAnything, dict[str, Any] | N
     try:
         loaded = load_weights(model, cfg.model.weights, submodules=cfg.model.weights_only_submodules)
     except (OSError, ValueError) as error:
-        key = f"model.weights={cfg.model.weights}"
+        key = f"{'model.weights' if cfg.init_from is None else 'init_from'}={cfg.model.weights}"
         raise ConfigError(str(error) if key in str(error) else f"{key}: {error}") from error
     return model, loaded.record()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,57 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from coopmap.config.checks import ConfigError
 from coopmap.report.files import replacing
 from coopmap.runs.seal import SealedStream, remember_whole, verify
+from coopmap.runs.snapshot import fits, snapshot
+
+IN_BACKGROUND = "in the background"
+"""``storage_options`` of a checkpoint that training need not wait for."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a temporary file, flushes it, then renames it: a killed job leaves the old file or the new one."""
+    """Writes a temporary file, flushes it, then renames it: a killed job leaves the old file or the new one.
+
+    One file at a time: whatever is still being written in the background is waited for before the next is written or
+    any is read.
+    """
+
+    def __init__(self) -> None:
+        self._pending: Future[None] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint of tensors and plain containers.
 
+        Args:
+            checkpoint: what to write.
+            path: the file.
+            storage_options: :data:`IN_BACKGROUND`: return once the checkpoint is copied, if there is memory for that.
+
         Raises:
-            OSError: it cannot be written, for instance because the disk is full; the old file stays.
+            OSError: it, or the one before that was written in the background, cannot be written, for instance because
+                the disk is full; the old file stays.
         """
+        self.wait()
+        if storage_options != IN_BACKGROUND or not fits(checkpoint):
+            self._write(checkpoint, path)
+            return
+        thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending = thread.submit(self._write, snapshot(checkpoint), path)
+        thread.shutdown(wait=False)  # ends with its work; Python waits for it at the exit
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more.
+
+        Raises:
+            OSError: what was written in the background could not be.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def teardown(self) -> None:
+        """Leave nothing unfinished."""
+        self.wait()
+
+    def _write(self, checkpoint: dict[str, Any], path: str | Path) -> None:
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
             stream = SealedStream(file)
             try:
@@ -34,6 +75,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
         """Read a checkpoint; ``weights_only`` cannot be switched off."""
+        self.wait()
         return read_checkpoint(path)
 
 

@@ -9,7 +9,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -126,12 +126,13 @@ class RunFolder:
         """Record configuration, command, revision and versions. Rank 0 only, and a resumed run once it has loaded."""
         make_output_folder(self.path)
         self.metrics_file.unlink(missing_ok=True)  # a finished run that resumes is unfinished
-        write_text(to_yaml(config), self.config_file)
+        write_text(to_yaml(for_later(config)), self.config_file)
         start = {
             "time": datetime.now().isoformat(timespec="seconds"),
             "command": shlex.join(sys.orig_argv),
             "overrides": list(overrides),
             "resumed_from": str(self.resume_from) if self.resume_from else None,
+            "reset": list(config.resume_reset),
             **git_revision(),
             "host": platform.node(),
             "python": platform.python_version(),
@@ -143,6 +144,11 @@ class RunFolder:
             log.warning("%s: kept as %s, a new one is begun", error, set_aside(self.starts_file).name)
             starts = []
         write_json([*starts, start], self.starts_file)
+
+
+def for_later(config: Config) -> Config:
+    """The configuration without what holds for this start alone."""
+    return replace(config, resume_reset=[])
 
 
 def set_aside(file: Path) -> Path:

@@ -15,12 +15,22 @@ from coopmap.config.overrides import as_argument
 from coopmap.config.stored_text import stored_mapping
 from coopmap.runs.find import find_run
 from coopmap.runs.folder import RunFolder, launched_config
+from coopmap.runs.initial import with_initial_weights
 from coopmap.runs.reader import flatten
 from coopmap.runs.stored import open_checkpoint
 
 log = logging.getLogger(__name__)
 
-VOLATILE_KEYS = ("run_dir", "runs_root", "resume", "callbacks", "logger", "checkpoint", "preflight", "data.num_workers")
+VOLATILE_KEYS = (
+    "run_dir",
+    "runs_root",
+    "resume",
+    "callbacks",
+    "logger",
+    "checkpoint",
+    "preflight",
+    "data.num_workers",
+)
 """Keys that change nothing about what is learned."""
 
 CONTINUABLE_KEYS = (*VOLATILE_KEYS, "trainer.devices", "trainer.num_nodes", "strategy.")
@@ -50,7 +60,13 @@ def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, Run
     """
     if launched_config() is not None:
         return config, RunFolder(Path(config.run_dir), Path(config.resume) if config.resume else None)
-    config, run = _choose_run(config, list(overrides))
+    overrides = list(overrides)
+    if config.resume_reset and config.resume in (None, "auto"):
+        raise ConfigError(
+            f"resume_reset=[{','.join(config.resume_reset)}]: name the run that is to go on, resume=RUN; with "
+            "resume=auto it would begin anew at every restart"
+        )
+    config, run = _choose_run(with_initial_weights(config, overrides), overrides)
     return replace(config, resume=str(run.resume_from) if run.resume_from else None, run_dir=str(run.path)), run
 
 

@@ -22,7 +22,7 @@ from coopmap.losses import build_loss
 from coopmap.models import build_model, build_model_and_record
 from coopmap.models.sources import read_record
 from coopmap.runs.checkpoint_io import AtomicCheckpointIO
-from coopmap.runs.folder import RunFolder
+from coopmap.runs.folder import RunFolder, for_later
 from coopmap.runs.loggers import build_loggers
 from coopmap.runs.provenance import git_revision
 from coopmap.runs.stored import open_checkpoint
@@ -67,7 +67,7 @@ def build_module(config: Config) -> PoseLearner:
     A resumed run gets its weights and their record from the checkpoint, not from
     ``model.weights``.
     """
-    record: dict[str, Any] = {"config": to_yaml(config), **git_revision(), "weights": None}
+    record: dict[str, Any] = {"config": to_yaml(for_later(config)), **git_revision(), "weights": None}
     if config.resume is None:
         model, record["weights"] = build_model_and_record(config)
     else:

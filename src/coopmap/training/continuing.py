@@ -20,20 +20,21 @@ from coopmap.runs.logs import release_log
 from coopmap.runs.provenance import git_revision
 from coopmap.runs.resume import applied
 from coopmap.training.module import PoseLearner
-from coopmap.training.optim import build_optimizer, parameter_groups
+from coopmap.training.optim import build_optimizer, parameter_groups, warmup_cosine
 
 log = logging.getLogger(__name__)
 
 MAX_NAMED = 3
 
 
-def check_resumable(run: RunFolder, module: PoseLearner, datamodule: OPV2VDataModule, optim: OptimConfig) -> None:
+def check_resumable(run: RunFolder, module: PoseLearner, datamodule: OPV2VDataModule, config: Config) -> None:
     """Compare a checkpoint with what it is to be loaded into, from its structure alone: no tensor is read.
 
     Raises:
         ConfigError: model, parameter groups, or what batches are counted in differ.
     """
     assert run.resume_from is not None
+    optim = config.optim
     content = TorchFile(run.resume_from).content
     try:
         stored = {name: ref.shape for name, ref in content["state_dict"].items() if isinstance(ref, TensorRef)}
@@ -42,7 +43,7 @@ def check_resumable(run: RunFolder, module: PoseLearner, datamodule: OPV2VDataMo
     except (KeyError, IndexError, TypeError, AttributeError):
         raise ConfigError(
             f"{run.resume_from}: holds no state of a training to continue (of other data, or weights alone?); start a "
-            f"new run from its weights: model.weights={run.resume_from}"
+            f"new run from its weights: init_from={run.resume_from}"
         ) from None
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     if differing := _differing(stored, own):
@@ -52,15 +53,14 @@ def check_resumable(run: RunFolder, module: PoseLearner, datamodule: OPV2VDataMo
         raise ConfigError(
             f"cannot resume {run.resume_from}: its optimizer has other parameters ({_groups(groups)}) than optim.lr_of "
             f"and optim.train choose ({_groups(expected)}); start a new run from its weights: "
-            f"model.weights={run.resume_from}"
+            f"init_from={run.resume_from}"
         )
     values = [value for state in content["optimizer_states"][0]["state"].values() for value in state.values()]
     stored_bits = 8 if any(isinstance(value, Mapping) for value in values) else 32
-    if values and stored_bits != optim.state_bits:
+    if values and stored_bits != optim.state_bits and "optimizer" not in config.resume_reset:
         raise ConfigError(
             f"cannot resume {run.resume_from}: its averages have {stored_bits} bits, and optim.state_bits="
-            f"{optim.state_bits}: leave that as it was, or start a new run from its weights: "
-            f"model.weights={run.resume_from}"
+            f"{optim.state_bits}: leave that as it was, or begin them anew: resume_reset=[optimizer]"
         )
     datamodule.check_state(position)
 
@@ -111,15 +111,25 @@ class RecordStart(L.Callback):
         self.run.record(self.config, applied(self.overrides) if resumed else self.overrides)
         release_log()
 
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Have the optimizer find no state in the checkpoint if it is to begin anew."""
+        if "optimizer" in self.config.resume_reset and trainer.state.fn == "fit":
+            for state in checkpoint["optimizer_states"]:
+                state["state"] = {}
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Apply the settings of the optimizer, which Lightning has just replaced by those of the checkpoint."""
         assert isinstance(pl_module, PoseLearner)
         if self.run.resume_from is not None:
             scheduler = trainer.lr_scheduler_configs[0].scheduler
+            if "schedule" in self.config.resume_reset:
+                pl_module.schedule_start, scheduler.last_epoch = trainer.global_step, 0
+            _shift_schedule(trainer, pl_module)
             apply_settings(trainer.optimizers[0], scheduler, pl_module.model, self.config.optim)  # type: ignore[arg-type]
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if self.run.resume_from is not None:
                 self._say_number_of_ranks(trainer)
+                self._say_what_begins_anew(trainer)
             self.record()
 
     def _say_what_changed(self) -> None:
@@ -136,6 +146,13 @@ class RecordStart(L.Callback):
                 _short(new),
             )
 
+    def _say_what_begins_anew(self, trainer: L.Trainer) -> None:
+        left = int(trainer.estimated_stepping_batches) - trainer.global_step
+        if "optimizer" in self.config.resume_reset:
+            log.info("resume: the optimizer's averages begin anew")
+        if "schedule" in self.config.resume_reset:
+            log.info("resume: the learning rate's schedule begins anew, over the %d steps that are left", left)
+
     def _say_number_of_ranks(self, trainer: L.Trainer) -> None:
         assert self.run.resume_from is not None
         state = TorchFile(Path(self.run.resume_from)).content.get(type(trainer.datamodule).__qualname__, {})  # type: ignore[attr-defined]
@@ -151,6 +168,14 @@ class RecordStart(L.Callback):
             now[0] * now[1],
             before[0] * before[1],
         )
+
+
+def _shift_schedule(trainer: L.Trainer, module: PoseLearner) -> None:
+    """Have a schedule that was begun anew extend over the steps from there to the end."""
+    if module.schedule_start:
+        steps = int(trainer.estimated_stepping_batches) - module.schedule_start
+        scheduler = trainer.lr_scheduler_configs[0].scheduler
+        scheduler.lr_lambdas = [warmup_cosine(steps, module.optim)] * len(scheduler.lr_lambdas)  # type: ignore[union-attr]
 
 
 def _short(revision: str | None) -> str:

@@ -79,6 +79,8 @@ class PoseLearner(L.LightningModule):
         self.skipping = Skipping(optim.spike)
         self.chunks = ChunkedSteps()
         self._last_terms: dict[str, Tensor] = {}
+        self.schedule_start = 0
+        """Optimizer step at which the learning rate's schedule began: see ``resume_reset``."""
         self.is_at_start = False
         """True during the zero-shot validation: the mask of an untrained head is not worth a warning."""
 
@@ -254,6 +256,7 @@ class PoseLearner(L.LightningModule):
         checkpoint["coopmap"] = {
             **self.record,
             "accumulate": 1 if self._trainer is None else self._trainer.accumulate_grad_batches,
+            "schedule_start": self.schedule_start,
             "mean_poses": self.baseline.mean_poses if self.baseline is not None else {},
         }
 
@@ -269,6 +272,7 @@ class PoseLearner(L.LightningModule):
             raise ConfigError(str(error)) from error
         if self._trainer is not None:  # what only measures a checkpoint has none
             count_batches_anew(checkpoint, self._trainer.accumulate_grad_batches)
+        self.schedule_start = checkpoint["coopmap"].get("schedule_start", 0)
         if mean_poses := checkpoint["coopmap"]["mean_poses"]:
             self.baseline = MeanPoseBaseline()
             self.baseline.mean_poses = mean_poses

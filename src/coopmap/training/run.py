@@ -151,7 +151,7 @@ def build_learner(config: Config, run: RunFolder) -> tuple[PoseLearner, OPV2VDat
     L.seed_everything(config.seed, verbose=False)
     module = build_module(config)
     if run.resume_from is not None:
-        check_resumable(run, module, datamodule, config.optim)
+        check_resumable(run, module, datamodule, config)
     if config.model.compile:
         compile_blocks(module)
     module.teacher = build_teacher(config)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from coopmap.config.train import CheckpointConfig
+from coopmap.runs.checkpoint_io import IN_BACKGROUND, AtomicCheckpointIO
+
+log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` at intervals of steps or minutes, after each validation, at the end and on a stop signal.
 
-    Always between two steps, when model, optimizer, schedule and position in the data are consistent.
+    Always between two steps, when model, optimizer, schedule and position in the data are consistent. Those that are
+    due by time are copied to the host's memory and written while training goes on; with ``strategy=fsdp`` they
+    are written within the step.
     """
 
     def __init__(self, file: Path, cfg: CheckpointConfig) -> None:
@@ -35,30 +42,50 @@ class LastCheckpoint(Checkpoint):
         if trainer.global_step == self._saved_step or _validation_comes_next(trainer):
             return
         steps, minutes = self.cfg.every_n_steps, self.cfg.every_n_minutes
-        due = steps is not None and trainer.global_step % steps == 0
-        if not due and minutes is not None:
-            due = trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * minutes)
-        if due or trainer.global_step >= trainer.estimated_stepping_batches:
+        if trainer.global_step >= trainer.estimated_stepping_batches or (steps and trainer.global_step % steps == 0):
             self._save(trainer)
+        elif minutes is not None and trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * minutes):
+            self._save(trainer, _in_background(trainer))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the metrics just measured."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._save(trainer)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait for what is being written."""
+        _wait(trainer)
+
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save when ranks agreed to stop, which they do between two steps."""
+        """Save when ranks agreed to stop, which they do between two steps; wait for what is being written."""
         agreed = getattr(exception, "at_step_boundary", False) and trainer.state.fn == "fit"
+        try:
+            _wait(trainer)
+        except OSError as error:
+            if agreed:
+                raise
+            log.error("%s: %s", self.file, error)  # what ended the run is said by the exception in flight
         if agreed and trainer.global_step > self._saved_step:
             if trainer.validating:
                 _begin_validation_again(trainer)
             self._save(trainer)
 
-    def _save(self, trainer: L.Trainer) -> None:
+    def _save(self, trainer: L.Trainer, options: str | None = None) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        trainer.save_checkpoint(self.file)
+        trainer.save_checkpoint(self.file, storage_options=options)
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+
+def _in_background(trainer: L.Trainer) -> str | None:
+    """The option with which a checkpoint is written while training goes on, where that is possible."""
+    able = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
+    return IN_BACKGROUND if able and not isinstance(trainer.strategy, ModelParallelStrategy) else None
+
+
+def _wait(trainer: L.Trainer) -> None:
+    if isinstance(writer := trainer.strategy.checkpoint_io, AtomicCheckpointIO):
+        writer.wait()
 
 
 def _validation_comes_next(trainer: L.Trainer) -> bool:
