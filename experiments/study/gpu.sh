@@ -41,14 +41,14 @@ for place in "${places[@]}"; do
                 name="${place%%=*}_${model%%=*}_${arm%%=*}_seed$seed"
                 run="$OUT/$name"
                 # shellcheck disable=SC2086  # several overrides each
-                if [[ ! -e "$run/evaluation/test/summary.json" ]]; then
+                if [[ ! -e "$run/evaluation_test/summary.json" ]]; then
                     resume=()
                     [[ -e "$run/checkpoints/last.ckpt" ]] && resume=("resume=$run")
                     $PYTHON -m coopmap train experiment=cyl_posefix preset=none run_dir="$run" seed="$seed" \
                         trainer.max_epochs="$epochs" ${place#*=} ${model#*=} ${arm#*=} $TRAIN "${resume[@]}"
                     $PYTHON -m coopmap evaluate run="$run" split=test ${place#*=}
                 fi
-                evaluated+=("${arm%%=*} $seed=$run/evaluation/test")
+                evaluated+=("${arm%%=*} $seed=$run/evaluation_test")
             done
         done
         $PYTHON experiments/study/table.py "${evaluated[@]}" | tee "$OUT/${place%%=*}_${model%%=*}.md"

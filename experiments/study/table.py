@@ -1,6 +1,6 @@
 """Table of the study (PROTOCOL.md) from evaluations: medians, success, intervals, and differences to the first arm.
 
-    python experiments/study/table.py "alignment=RUN/evaluation/test" "regression=RUN/evaluation/test" ...
+    python experiments/study/table.py "alignment=RUN/evaluation_test" "regression=RUN/evaluation_test" ...
 
 Each argument names an arm and a folder that `coopmap evaluate` has written. Rows `mean` (the training mean) and `bound`
 (exact correspondences, and either half of them) are taken from the first arm's evaluation where it has them. With
