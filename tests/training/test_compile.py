@@ -27,6 +27,7 @@ def test_compiled_and_eager_runs_agree(devices: int, overrides: Callable[..., li
         command = [sys.executable, "-m", "coopmap.train", *chosen]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=800)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert "uncompiled" not in done.stdout + done.stderr
         figures[choice] = json.loads((tmp_path / choice / "metrics.json").read_text())["validations"]["last"]
     for name in ("val/loss", "val/pose_trans_avg", "val/trans_m_mean"):
         assert figures["true"][name] == pytest.approx(figures["false"][name], rel=1e-3), name

@@ -242,8 +242,8 @@ class ModelConfig:
         weights: start from these weights: path of a file or folder, or a hub id such as
             ``facebook/map-anything@<revision>``; ``null`` = from scratch.
         weights_only_submodules: load only these parts; empty = all.
-        compile: train with compiled transformer blocks: faster steps, after seconds to a minute of compilation at the
-            start; needs a C++ compiler.
+        compile: train with compiled transformer blocks: faster steps on a GPU, after seconds to a minute of compilation
+            at the start; as they are, with a line about it, without a C++ compiler that works.
     """
 
     name: str = "mapanything_v1"
