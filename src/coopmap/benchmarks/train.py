@@ -46,10 +46,8 @@ def measure(options: TrainOptions, overrides: Sequence[str] = ()) -> Report:
         steps = _Steps(config, device)
         for _ in range(WARM_UP):
             steps.run()
-        began = time.process_time()
         seconds = [steps.run() for _ in range(options.steps)]
-        plain = (time.process_time() - began) / options.steps
-        share = _share_of_products(steps, plain, options.trace)
+        share = _share_of_products(steps, options.trace)
     median = {part: sorted(each[part] for each in seconds)[len(seconds) // 2] for part in PARTS}
     step = sum(median.values())
     rows = [{"part": part, "ms": 1e3 * value, "share": 100 * value / step} for part, value in median.items()]
@@ -125,30 +123,24 @@ class _Clock:
         self.since = now
 
 
-def _share_of_products(steps: _Steps, plain: float, trace: str | None) -> float:
+def _share_of_products(steps: _Steps, trace: str | None) -> float:
     """Share of matrix products in the time of a step, and a trace of some steps.
 
-    On a CPU the profiler itself takes a part of the time between products, which CPU times of steps with and without it
-    tell; both they and the share in the profile are as they are whatever else the machine does.
-
-    Args:
-        steps: to profile.
-        plain: CPU seconds of a step without the profiler.
-        trace: file to write.
+    It is at least this on a CPU, where the profiler itself takes time between products.
     """
     from torch.profiler import ProfilerActivity, profile
 
     on_gpu = steps.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    started, began = time.perf_counter(), time.process_time()
+    started = time.perf_counter()
     with profile(activities=activities) as recorded:
         for _ in range(TRACED):
             steps.run()
-    elapsed, slowdown = time.perf_counter() - started, (time.process_time() - began) / TRACED / plain
+        elapsed = time.perf_counter() - started
     if trace is not None:
         recorded.export_chrome_trace(trace)
     spent = 0.0
     for event in recorded.key_averages():
         if any(word in event.key for word in PRODUCTS):
             spent += event.self_device_time_total if on_gpu else event.self_cpu_time_total
-    return spent / 1e6 / elapsed * (1.0 if on_gpu else slowdown)
+    return spent / 1e6 / elapsed
