@@ -47,7 +47,7 @@ def test_the_time_of_day_decides_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     last = LastCheckpoint(tmp_path / "last.ckpt", CheckpointConfig(every_n_minutes=2))
     saved: list[int] = []
     save = last._save
-    monkeypatch.setattr(last, "_save", lambda trainer: (saved.append(trainer.global_step), save(trainer)))
+    monkeypatch.setattr(last, "_save", lambda trainer, *how: (saved.append(trainer.global_step), save(trainer, *how)))
 
     class Clock(L.Callback):
         def on_train_batch_start(self, *_: Any) -> None:
