@@ -93,6 +93,13 @@ def test_local3090_takes_paths_from_the_environment(monkeypatch: pytest.MonkeyPa
     assert config.model.checkpointing.heads
 
 
+@pytest.mark.parametrize("override", ["data.splits.val=validation_2", "data.splits={val: validation_2}"])
+def test_folders_of_splits_are_named_on_the_command_line(override: str) -> None:
+    assert load_config(["data.root=/x", override]).data.splits == {"val": "validation_2"}
+    with pytest.raises(ConfigError, match=r"data\.splits=vla: expected one of train, val"):
+        load_config(["data.root=/x", "data.splits.vla=validation_2"])
+
+
 def test_new_parts_may_get_a_learning_rate() -> None:
     assert load_config(["optim.lr_of.pose_head=1e-3"]).optim.lr_of["pose_head"] == 1e-3
 

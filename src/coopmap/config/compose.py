@@ -160,7 +160,7 @@ def empty_config() -> DictConfig:
     """The empty structured configuration that everything is merged into; merging copies it."""
     config = OmegaConf.structured(Config)
     # Hydra closes the whole tree; parts of the model and numbers of agents are not known here, so these stay open.
-    for mapping in (config.optim.lr_of, config.data.sampling.agents):
+    for mapping in (config.optim.lr_of, config.data.sampling.agents, config.data.splits):
         OmegaConf.set_struct(mapping, False)
     return config
 

@@ -199,7 +199,8 @@ def fit(trainer: L.Trainer, module: PoseLearner, datamodule: OPV2VDataModule, co
 def write_down(summary: dict[str, Any], config: Config, run: RunFolder) -> None:
     """Figures for scripts, curves and a table for people."""
     write_json(summary, run.metrics_file)
-    write_run_curves(read_metrics(run.path / "metrics.csv"), run.path / "curves.html", run.path.name)
+    if (table := run.path / "metrics.csv").exists():  # a run of few steps may have logged nothing
+        write_run_curves(read_metrics(table), run.path / "curves.html", run.path.name)
     print_summary(summary, f"{config.experiment}, {summary['steps']} steps, {run.path}")
     warn_if_worse_than_at_first(summary)
     town = config.data.town
