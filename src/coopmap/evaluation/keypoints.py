@@ -41,10 +41,8 @@ Size = tuple[int, int]
 class Features(Protocol):
     """A kind of keypoints, and how they are matched."""
 
-    def find(
-        self, images: UInt8[np.ndarray, "k h w 3"]
-    ) -> list[tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n c"]]]:
-        """Pixels and descriptors in each RGB image."""
+    def find(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n c"]]:
+        """Pixels and descriptors in an RGB image."""
 
     def match(self, a: Keypoints, b: Keypoints, sizes: tuple[Size, Size]) -> Int[np.ndarray, "m 2"]:
         """Indices of matched keypoints of two images."""
@@ -61,7 +59,7 @@ def find_keypoints(
         rig: the cameras.
         seen: LiDAR points in the cameras' pixels; without, no keypoint has a range.
     """
-    pixels, descriptors = zip(*features.find(images), strict=True)
+    pixels, descriptors = zip(*map(features.find, images), strict=True)
     camera = np.repeat(np.arange(len(images)), [len(each) for each in pixels])
     points = [_with_ranges(each, slot, rig, seen) for slot, each in enumerate(pixels)]
     return Keypoints(np.concatenate(pixels), camera, np.concatenate(descriptors), np.concatenate(points))

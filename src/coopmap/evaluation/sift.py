@@ -17,13 +17,8 @@ MAX_RATIO = 0.8
 class Sift:
     """See :class:`~coopmap.evaluation.keypoints.Features`."""
 
-    def find(
-        self, images: UInt8[np.ndarray, "k h w 3"]
-    ) -> list[tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n 128"]]]:
-        """Pixels and descriptors in each RGB image."""
-        return [self._find(image) for image in images]
-
-    def _find(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n 128"]]:
+    def find(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n 128"]]:
+        """Pixels and descriptors in an RGB image."""
         sift = cv2.SIFT.create(MAX_KEYPOINTS)
         found, described = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
         if described is None:

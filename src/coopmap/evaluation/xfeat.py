@@ -41,13 +41,8 @@ class XFeat:
 
         return LighterGlue().cpu().eval()
 
-    def find(
-        self, images: UInt8[np.ndarray, "k h w 3"]
-    ) -> list[tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n 64"]]]:
-        """Pixels and descriptors in each RGB image."""
-        return [self._find(image) for image in images]
-
-    def _find(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n 64"]]:
+    def find(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "n 2"], Float32[np.ndarray, "n 64"]]:
+        """Pixels and descriptors in an RGB image."""
         # It resizes to multiples of 32 and answers indices of those pixels, scaled.
         height, width = image.shape[:2]
         center = [0.5 * size / (size // 32 * 32) for size in (width, height)]
