@@ -16,6 +16,7 @@ from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, by_agent, cell_angle
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_looked_at, is_seen, range_images
+from coopmap.geometry.nearest import nearest
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.types import Target
 from coopmap.types.agents import in_agent_frame, patch_side, true_agent_poses, views_per_agent
@@ -165,14 +166,13 @@ def _look_up(
     points = cells.common[:, asking]
     from_there = transform_points(invert(pose[:, asked]).to(points), points)
     tolerance = TOLERANCE_M + TOLERANCE_CELLS * angle * from_there.norm(dim=-1)
-    distance = torch.cdist(points, cells.samples[:, asked], compute_mode="donot_use_mm_for_euclid_dist")
-    nearest, part = distance.masked_fill(~cells.sampled[:, asked, None], torch.inf).min(dim=-1)
+    distance, part = nearest(points, cells.samples[:, asked], cells.sampled[:, asked])
     known, near = cells.known[:, asking], cells.near[:, asked]
     seen = known & is_seen(from_there, near, cells.far[:, asked])
     told = is_looked_at(from_there, near) | cells.is_dense[:, asked, None]
     return _Found(
         part=part,
-        matched=seen & (nearest < tolerance),
+        matched=seen & (distance < tolerance),
         seen=seen,
         unmatched=(known & ~seen & told) | cells.empty[:, asking],
     )
