@@ -249,6 +249,17 @@ def test_a_single_sample_without_memory_says_what_to_do(
         module.chunks.run(module, one, 0)
 
 
+def test_ranks_that_share_out_parameters_do_not_retry(
+    parts: tuple[PoseLearner, Batch, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others would wait for parameters that they are asked for once, and this one twice."""
+    module, batch, _ = parts
+    monkeypatch.setattr(PoseLearner, "forward", raise_out_of_memory)
+    monkeypatch.setattr(module, "_device_mesh", object())
+    with pytest.raises(torch.OutOfMemoryError, match=r"2 samples of 3 views, which are not split with strategy=fsdp"):
+        module.chunks.run(module, batch, 0)
+
+
 def raise_out_of_memory(*_: Any) -> None:
     raise torch.OutOfMemoryError("no memory")
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 BLOCK = {"cpu": 1 << 19, "cuda": 1 << 24}
 """Distances at once: of a CPU few enough for its cache."""
+LANES = 128
+"""Columns of the table that a row of distances is looked through as."""
 
 
 def nearest(
@@ -19,7 +22,8 @@ def nearest(
     coordinate by coordinate a third of the time of ``torch.cdist`` on a CPU.
     """
     batch, (count, size) = points.shape[:-2], (points.shape[-2], others.shape[-2])
-    coordinates = torch.where(known[..., None], others, torch.inf).flatten(0, -3).mT.contiguous()[:, :, None]
+    coordinates = torch.where(known[..., None], others, torch.inf).flatten(0, -3).mT
+    coordinates = functional.pad(coordinates, (0, -size % LANES), value=torch.inf)[:, :, None]
     asking = points.flatten(0, -3).mT.contiguous()[..., None]
     rows = max(1, BLOCK.get(points.device.type, 1 << 24) // size)
     together = max(1, rows // count)
@@ -31,8 +35,16 @@ def nearest(
             for start in range(0, count, rows):
                 part = slice(start, start + rows)
                 squared = _squared(asking[pairs, :, part], coordinates[pairs])
-                distance[pairs, part], which[pairs, part] = squared.min(dim=-1)
+                distance[pairs, part], which[pairs, part] = _least(squared)
     return distance.sqrt_().view(*batch, count), which.view(*batch, count)
+
+
+def _least(rows: Float[Tensor, "p n m"]) -> tuple[Float[Tensor, "p n"], Int[Tensor, "p n"]]:
+    """The minimum of each row and its place, as of ``rows.min(-1)``; that takes three times as long on a CPU."""
+    table = rows.unflatten(-1, (-1, LANES))
+    least, lane = table.amin(dim=-2).min(dim=-1)
+    column = table.gather(-1, lane[..., None, None].expand(*lane.shape, table.shape[-2], 1))[..., 0]
+    return least, column.argmin(dim=-1) * LANES + lane
 
 
 def _squared(a: Float[Tensor, "p 3 n 1"], b: Float[Tensor, "p 3 1 m"]) -> Float[Tensor, "p n m"]:

@@ -72,9 +72,9 @@ def correspond(
     first, second = torch.triu_indices(seen.shape[1], seen.shape[1], offset=1, device=seen.device)
     ends, cells = (seen[:, first], seen[:, second]), seen.shape[2]
     with torch.no_grad():
-        log_joint = rows[..., :-1] + columns[..., :-1].mT
-        joint = (log_joint if log_prior is None else log_joint + log_prior).exp()
-        joint = joint * (ends[0][..., :, None] * ends[1][..., None, :])
+        joint = rows[..., :-1] + columns[..., :-1].mT
+        joint = (joint if log_prior is None else joint.add_(log_prior)).exp_()
+        joint.mul_(ends[0][..., :, None]).mul_(ends[1][..., None, :])
     count = min(max_matches // 2, cells)
     forth = _ask(joint, query[:, first], keys[:, second], points.of(first), points.of(second), grid, count)
     back = _ask(joint.mT, query[:, second], keys[:, first], points.of(second), points.of(first), grid, count)
