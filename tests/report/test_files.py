@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 from pathlib import Path
@@ -21,6 +22,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         fill_the_disk(file)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_full_disk_is_named_whatever_of_the_writing_fails(tmp_path: Path) -> None:
+    """``close`` of a buffered file raises an error without a name, in place of one that had it."""
+
+    def write_to(file: Path, error: OSError) -> None:
+        with replacing(file) as temporary:
+            temporary.touch()
+            raise error
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*last\.ckpt'$"):
+        write_to(tmp_path / "last.ckpt", OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(OSError, match=r"^no network$"):
+        write_to(tmp_path / "last.ckpt", OSError("no network"))
 
 
 def test_folders_are_made_and_text_is_utf8(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from coopmap.config.checks import ConfigError
-from coopmap.runs.lock import FULL_DISK
+from coopmap.report.files import FULL_DISK
 from coopmap.runs.signals import INTERRUPTED, Stopped
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
@@ -11,22 +12,39 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
     """A temporary path to write to; when the block succeeds, its content is on the disk as ``file``.
 
     Missing parent folders are created. Leftovers of killed processes are named ``.NAME.PID.tmp``.
+
+    Raises:
+        OSError: it cannot be written; a full disk with the file's name.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    with naming(file):
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(file.parent)  # makes the rename itself durable
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Give a full disk's error the name of the file, which writing to an open file, or closing it, leaves out."""
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(file.parent)  # makes the rename itself durable
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in FULL_DISK:
+            error.filename = str(file)
+        raise
 
 
 def _sync(path: Path) -> None:

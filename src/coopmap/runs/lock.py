@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from coopmap.config import ConfigError
+from coopmap.report.files import FULL_DISK
 from coopmap.runs.outputs import make_output_folder
 
 log = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from coopmap.config import Config, ConfigError
-from coopmap.report.files import write_csv, write_json
+from coopmap.report.files import naming, write_csv, write_json
 from coopmap.runs.folder import set_aside
 from coopmap.runs.logs import is_other_rank
 from coopmap.runs.metrics_file import read_metrics
@@ -64,7 +64,7 @@ class MetricsCsv(Logger):
         if new := [name for name in row if name not in self._columns]:
             self._columns += new
             self._write(read_metrics(self.file) if self.file.exists() else [])
-        with self.file.open("a", newline="") as file:
+        with naming(self.file), self.file.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
     def _open(self) -> None:
