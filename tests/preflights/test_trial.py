@@ -207,4 +207,6 @@ def test_two_ranks_are_what_they_are_without_preflight(strategy: str, overrides:
         assert ("all-reduce" in done.stdout) == (enabled == "true")
         rows.append(figures(tmp_path / enabled))
         assert json.loads((tmp_path / enabled / "metrics.json").read_text())["steps"] == 2
+        facts = json.loads((tmp_path / enabled / "model.json").read_text())
+        assert facts["training_flops"] > 2 * facts["forward_flops"] > 0
     assert rows[0] == rows[1]

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from coopmap import load_config
 from coopmap.cli.main import main
 from coopmap.config.checks import ConfigError
+from coopmap.config.train import OptimConfig
 from coopmap.data import OPV2VDataModule
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
@@ -30,7 +31,7 @@ Overrides = Callable[..., list[str]]
 
 
 def test_a_norm_far_above_the_usual_one_is_skipped() -> None:
-    skipping = Skipping(spike=10.0)
+    skipping = Skipping(OptimConfig(spike=10.0))
     assert not any(skipping.judge(torch.tensor(norm)) for norm in [1.0, 100.0, *[1.0] * KNOWN_AFTER])
     usual = float(skipping.usual)
     assert skipping.judge(torch.tensor(11 * usual))
@@ -41,9 +42,23 @@ def test_a_norm_far_above_the_usual_one_is_skipped() -> None:
 
 
 def test_without_a_factor_only_what_is_not_finite_is_skipped() -> None:
-    skipping = Skipping(spike=None)
+    skipping = Skipping(OptimConfig(spike=None))
     assert not any(skipping.judge(torch.tensor(10.0**power)) for power in range(KNOWN_AFTER + 5))
     assert skipping.judge(torch.tensor(float("inf")))
+
+
+def test_steps_that_may_be_skipped_in_a_row_and_in_all() -> None:
+    """Whatever the reason: a spike, two that are not finite; a good step ends a row."""
+    skipping = Skipping(OptimConfig(spike=10.0, max_nonfinite_steps=3, max_skipped_steps=4))
+    for norm in [1.0] * KNOWN_AFTER + [math.nan, 99.0]:
+        skipping.judge(torch.tensor(norm))
+    assert skipping.spent() is None
+    skipping.judge(torch.tensor(math.inf))
+    assert skipping.spent() == "for 3 steps"
+    skipping.judge(torch.tensor(1.0))
+    assert skipping.spent() is None
+    skipping.judge(torch.tensor(math.nan))
+    assert skipping.spent() == "for 4 steps in all (optim.max_skipped_steps)"
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, number: int, change: Callable[[Batch], None]) -> None:
@@ -133,7 +148,7 @@ def spike_at_the_second(judge: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def test_too_many_skipped_steps_end_the_run(overrides: Overrides, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, 2, black_hole)
     chosen = overrides("optim.max_skipped_steps=1", "callbacks.validate_at_start=false")
-    with pytest.raises(NonFiniteError, match=r"1 steps were skipped up to step 2 \(optim\.max_skipped_steps\)"):
+    with pytest.raises(NonFiniteError, match=r"1 steps in all \(optim\.max_skipped_steps\), up to step 2"):
         train(load_config(chosen), chosen)
 
 
@@ -232,6 +247,17 @@ def test_a_single_sample_without_memory_says_what_to_do(
     monkeypatch.setattr(PoseLearner, "forward", raise_out_of_memory)
     with pytest.raises(torch.OutOfMemoryError, match=r"cannot be split: switch on model\.checkpointing"):
         module.chunks.run(module, one, 0)
+
+
+def test_ranks_that_share_out_parameters_do_not_retry(
+    parts: tuple[PoseLearner, Batch, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others would wait for parameters that they are asked for once, and this one twice."""
+    module, batch, _ = parts
+    monkeypatch.setattr(PoseLearner, "forward", raise_out_of_memory)
+    monkeypatch.setattr(module, "_device_mesh", object())
+    with pytest.raises(torch.OutOfMemoryError, match=r"2 samples of 3 views, which are not split with strategy=fsdp"):
+        module.chunks.run(module, batch, 0)
 
 
 def raise_out_of_memory(*_: Any) -> None:

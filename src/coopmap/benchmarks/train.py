@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from coopmap.benchmarks.floor import synchronize
 from coopmap.benchmarks.options import TrainOptions
@@ -18,6 +20,7 @@ from coopmap.benchmarks.report import Report, table
 from coopmap.config import Config
 from coopmap.config.compose import load_config
 from coopmap.models.compilation import compile_blocks
+from coopmap.models.counting import flop_counter
 from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.training.module import PoseLearner
 from coopmap.training.optim import build_optimizer
@@ -35,7 +38,11 @@ def main(options: TrainOptions, overrides: Sequence[str] = ()) -> None:
 
 
 def measure(options: TrainOptions, overrides: Sequence[str] = ()) -> Report:
-    """Times of the parts of a step, each the median of all steps, and of the matrix products in them."""
+    """Times of the parts of a step, each the median of all steps, and of the matrix products in them.
+
+    Without a GPU these are CPU times of this process, which other load on the machine disturbs little; those of loader
+    processes are not among them. Products are timed in steps of their own, in turn with the others.
+    """
     options.prepare()
     device = torch.device(options.device)
     named = [override for override in overrides if override.startswith("data.root=")]
@@ -46,16 +53,20 @@ def measure(options: TrainOptions, overrides: Sequence[str] = ()) -> Report:
         steps = _Steps(config, device)
         for _ in range(WARM_UP):
             steps.run()
-        seconds = [steps.run() for _ in range(options.steps)]
-        share = _share_of_products(steps, options.trace)
-    median = {part: sorted(each[part] for each in seconds)[len(seconds) // 2] for part in PARTS}
-    step = sum(median.values())
+        seconds, products = [], []
+        for _ in range(options.steps):
+            seconds.append(steps.run())
+            products.append(_seconds_of_products(steps))
+        if options.trace is not None:
+            _trace(steps, options.trace)
+    median = {part: statistics.median(each[part] for each in seconds) for part in PARTS}
+    step, floor = sum(median.values()), statistics.median(products)
     rows = [{"part": part, "ms": 1e3 * value, "share": 100 * value / step} for part, value in median.items()]
-    floor = share * step
     rows.append({"part": "step", "ms": 1e3 * step, "share": 100.0})
     rows.append({"part": "its matrix products", "ms": 1e3 * floor, "share": 100 * floor / step})
     rows.append({"part": "everything else", "ms": 1e3 * (step - floor), "share": 100 * (1 - floor / step)})
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    on_gpu, threads = device.type == "cuda", torch.get_num_threads()
+    name = torch.cuda.get_device_name(device) if on_gpu else f"CPU time of this process, {threads} threads"
     notes = {"device": name, "model": config.model.name, "data": source, "batch": steps.shape}
     return Report(notes, [table("Training step", COLUMNS, rows)])
 
@@ -75,6 +86,7 @@ class _Steps:
         self.optimizer = build_optimizer(self.module.model, config.optim)
         self.clip = config.trainer.gradient_clip_val or float("inf")
         self.shape, self._number = "", 0
+        self.clock = time.perf_counter if device.type == "cuda" else time.process_time
         self._batches = self._endless()
 
     def _endless(self) -> Iterator[Batch]:
@@ -84,7 +96,7 @@ class _Steps:
     def run(self) -> dict[str, float]:
         """One step; seconds of its parts."""
         seconds: dict[str, float] = defaultdict(float)
-        clock = _Clock(seconds, self.device)
+        clock = _Laps(seconds, self.clock, self.device)
         module, self._number = self.module, self._number + 1
         batch = next(self._batches)
         clock.lap("data")
@@ -111,36 +123,53 @@ class _Steps:
         return seconds
 
 
-class _Clock:
-    def __init__(self, seconds: dict[str, float], device: torch.device) -> None:
-        self.seconds, self.device, self.since = seconds, device, time.perf_counter()
+class _Laps:
+    def __init__(self, seconds: dict[str, float], clock: Callable[[], float], device: torch.device) -> None:
+        self.seconds, self.clock, self.device, self.since = seconds, clock, device, clock()
 
     def lap(self, part: str) -> None:
         """Count the time since the last lap to a part."""
         synchronize(self.device)
-        now = time.perf_counter()
+        now = self.clock()
         self.seconds[part] += now - self.since
         self.since = now
 
 
-def _share_of_products(steps: _Steps, trace: str | None) -> float:
-    """Share of matrix products in the time of a step, and a trace of some steps.
+class _Products(TorchDispatchMode):
+    """Adds up the time of matrix products, convolutions and attention, forward and backward."""
 
-    It is at least this on a CPU, where the profiler itself takes time between products.
-    """
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, 0.0
+        self._products = flop_counter().flop_registry
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        started = self.clock()
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in self._products:
+            self.seconds += self.clock() - started
+        return result
+
+
+def _seconds_of_products(steps: _Steps) -> float:
+    """Time of the matrix products of one more step: on a GPU that of their kernels, by PyTorch's profiler."""
+    if steps.device.type != "cuda":
+        with _Products(steps.clock) as products:
+            steps.run()
+        return products.seconds
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as recorded:
+        steps.run()
+    events = (event for event in recorded.key_averages() if any(word in event.key for word in PRODUCTS))
+    return sum(event.self_device_time_total for event in events) / 1e6
+
+
+def _trace(steps: _Steps, path: str) -> None:
     from torch.profiler import ProfilerActivity, profile
 
     on_gpu = steps.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    started = time.perf_counter()
-    with profile(activities=activities) as recorded:
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as recorded:
         for _ in range(TRACED):
             steps.run()
-        elapsed = time.perf_counter() - started
-    if trace is not None:
-        recorded.export_chrome_trace(trace)
-    spent = 0.0
-    for event in recorded.key_averages():
-        if any(word in event.key for word in PRODUCTS):
-            spent += event.self_device_time_total if on_gpu else event.self_cpu_time_total
-    return spent / 1e6 / elapsed
+    recorded.export_chrome_trace(path)

@@ -175,7 +175,8 @@ COMMANDS = (
             "gradients of the prediction. Operations are those that PyTorch dispatches, without views of tensors; on "
             "CUDA, kernels are counted as well, and waits: how often the host waited for the device. On the CPU, time "
             "is the sum over all threads, which other load on the machine hardly affects. Where upstream's package "
-            "mapanything can be imported, its objective is measured in the same rounds."
+            "mapanything can be imported (PYTHONPATH=CHECKOUT, with einops), its objective is measured in the same "
+            "rounds."
         ),
     ),
     Command(
@@ -189,8 +190,9 @@ COMMANDS = (
             ("bench train data.root=/data/opv2v model=mapanything_v1 trace=step.json", "your data, with a trace"),
         ),
         notes=(
-            "The floor is the time of matrix products, convolutions and attention in the same steps, as PyTorch's "
-            "profiler counts them. Waiting for data is what the loader does not keep up with."
+            "The floor is the time of matrix products, convolutions and attention, in steps of their own, in turn with "
+            "the others. Without a GPU times are CPU times of this process, which other load on the machine hardly "
+            "affects; what loader processes take is not among them (data.num_workers=0 has it all here)."
         ),
     ),
     Command(

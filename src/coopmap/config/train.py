@@ -56,11 +56,11 @@ class OptimConfig:
         weight_decay: of weight matrices; norms, biases, tokens and position embeddings have none.
         warmup_fraction: share of all steps over which the learning rate rises to its peak.
         final_lr_fraction: learning rate at the last step, as a share of the peak.
-        max_nonfinite_steps: this many steps in a row without a finite loss and gradient end the run; such steps
-            change no weight.
-        max_skipped_steps: this many of them in all, in a row or not, end the run too.
-        spike: a gradient whose norm is so many times the usual one (a running mean, before clipping) skips its step as
-            well; null = never.
+        max_nonfinite_steps: this many skipped steps in a row end the run. A step is skipped, and changes no weight, if
+            its loss or gradient is not finite, or the gradient is a ``spike``.
+        max_skipped_steps: this many skipped steps in all, since the start or the last resume, end the run too.
+        spike: a gradient whose norm is so many times the usual one (a running mean, before clipping) skips its step;
+            null = never.
         state_bits: of each value of AdamW's averages, 32 or 8; 8 needs torchao and keeps them in a quarter of the
             memory, with ``strategy=ddp`` or one GPU.
         train: which part of the model is trained.

@@ -51,6 +51,17 @@ def neighbors(cell: Int[Tensor, "*b"], grid: tuple[int, int]) -> Int[Tensor, "*b
 
 def take(values: Shaped[Tensor, "b p c *f"], cells: Int[Tensor, "b p *m"]) -> Shaped[Tensor, "b p *m f"]:
     """Values of some cells."""
-    rest = values.shape[3:]
-    index = cells.flatten(2).reshape(*cells.shape[:2], -1, *(1,) * len(rest)).expand(-1, -1, -1, *rest)
-    return values.gather(2, index).unflatten(2, cells.shape[2:])
+    batch, pairs, count = values.shape[:3]
+    first = torch.arange(0, batch * pairs * count, count, device=cells.device).view(
+        batch, pairs, *(1,) * (cells.dim() - 2)
+    )
+    # whole rows are copied, in a third of the time of `gather`
+    return values.flatten(0, 2).index_select(0, (first + cells).flatten()).unflatten(0, cells.shape)
+
+
+def compare(
+    query: Float[Tensor, "b p m f"], keys: Float[Tensor, "b p c s f"], cells: Int[Tensor, "b p m k"]
+) -> Float[Tensor, "b p m ks"]:
+    """Products of descriptors with those of all parts of some cells each."""
+    # as a product of matrices it would be one of thousands of small ones
+    return (take(keys, cells).flatten(3, 4) * query[..., None, :]).sum(dim=-1)

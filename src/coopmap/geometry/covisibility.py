@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -13,8 +12,8 @@ from torch.nn import functional
 MAX_COLUMNS = 504
 """Range images have cells of 0.7 degrees, or as many columns as what they are made from where that has fewer."""
 
-NEIGHBORHOODS = ((1, 1), (3, 3), (5, 5))
-"""Rows and columns of cells that are asked for a surface, one after the other until one knows."""
+WIDENINGS = 2
+"""A cell that knows no surface asks those around it, then those around these: up to this far."""
 
 RELATIVE_TOLERANCE = 0.05
 ABSOLUTE_TOLERANCE_M = 0.2
@@ -59,19 +58,19 @@ def is_looked_at(points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"])
 
 def _widest(image: Float[Tensor, "*b r c"]) -> Float[Tensor, "*b r c"]:
     """Maximum over the smallest neighborhood that holds anything; the sphere closes sideways."""
-    result = torch.full_like(image, -math.inf)
-    for rows, columns in NEIGHBORHOODS:
-        side = columns // 2
-        around = torch.cat([image[..., image.shape[-1] - side :], image, image[..., :side]], dim=-1)
-        around = functional.pad(around, (0, 0, rows // 2, rows // 2), value=-math.inf)
-        result = torch.where(result.isinf(), _max_of_runs(_max_of_runs(around, columns, -1), rows, -2), result)
+    result = around = image
+    for _ in range(WIDENINGS):
+        around = _max_of_three(torch.cat([around[..., -1:], around, around[..., :1]], dim=-1), -1)
+        around = _max_of_three(functional.pad(around, (0, 0, 1, 1), value=-math.inf), -2)
+        result = torch.where(result.isinf(), around, result)
     return result
 
 
-def _max_of_runs(image: Float[Tensor, "*b r c"], length: int, dim: int) -> Float[Tensor, "*b m n"]:
-    """Maximum over every run of neighbors along a dimension; a fraction of the time of ``max_pool2d`` on a CPU."""
-    count = image.shape[dim] - length + 1
-    return functools.reduce(torch.maximum, (image.narrow(dim, first, count) for first in range(length)))
+def _max_of_three(image: Float[Tensor, "*b r c"], dim: int) -> Float[Tensor, "*b m n"]:
+    """Maximum over every three neighbors along a dimension; a fraction of the time of ``max_pool2d`` on a CPU."""
+    count = image.shape[dim] - 2
+    first, second, third = (image.narrow(dim, start, count) for start in range(3))
+    return torch.maximum(torch.maximum(first, second), third)
 
 
 def _cells(directions: Float[Tensor, "*b 3"], rows: int, columns: int) -> Int[Tensor, "*b"]:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, by_agent, cell_angle
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_looked_at, is_seen, range_images
+from coopmap.geometry.nearest import nearest
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.types import Target
 from coopmap.types.agents import in_agent_frame, patch_side, true_agent_poses, views_per_agent
@@ -122,7 +123,7 @@ def _cells(target: Target, pose: Float[Tensor, "b a 4 4"], views: int, patch: in
     )
 
 
-def _tiles(maps: Tensor, patch: int, side: int) -> Float[Tensor, "b v n k c"]:
+def _tiles(maps: Shaped[Tensor, "b v h w c"], patch: int, side: int) -> Shaped[Tensor, "b v n k c"]:
     """Pixels of squares of a side, those of one patch after another, patches row by row."""
     b, v, h, w, c = maps.shape
     inner = patch // side
@@ -145,9 +146,12 @@ def known_points(target: Target, patch: int, side: int) -> tuple[Float[Tensor, "
     order = (ahead[:, None].square() + ahead.square()).flatten().argsort(stable=True)
     valid = _tiles(target.valid[..., None], patch, side)[..., 0][..., order]
     chosen = order[valid.to(torch.uint8).argmax(dim=-1)]
-    maps = torch.cat([target.rays, target.depth[..., None]], dim=-1)
-    found = _tiles(maps, patch, side).gather(3, chosen[..., None, None].expand(-1, -1, -1, 1, 4))[..., 0, :]
-    points, views = in_agent_frame(found[..., :3] * found[..., 3:], target), views_per_agent(target)
+    height, width = target.depth.shape[-2:]
+    number = torch.arange(height * width, device=order.device).view(1, 1, height, width, 1)
+    pixel = _tiles(number, patch, side)[..., 0].expand(*chosen.shape, -1).gather(3, chosen[..., None])[..., 0]
+    depth = target.depth.flatten(2).gather(2, pixel)[..., None]
+    rays = target.rays.flatten(2, 3).gather(2, pixel[..., None].expand(-1, -1, -1, 3))
+    points, views = in_agent_frame(rays * depth, target), views_per_agent(target)
     return by_agent(points, views), by_agent(valid.any(dim=-1), views)
 
 
@@ -165,14 +169,13 @@ def _look_up(
     points = cells.common[:, asking]
     from_there = transform_points(invert(pose[:, asked]).to(points), points)
     tolerance = TOLERANCE_M + TOLERANCE_CELLS * angle * from_there.norm(dim=-1)
-    distance = torch.cdist(points, cells.samples[:, asked], compute_mode="donot_use_mm_for_euclid_dist")
-    nearest, part = distance.masked_fill(~cells.sampled[:, asked, None], torch.inf).min(dim=-1)
+    distance, part = nearest(points, cells.samples[:, asked], cells.sampled[:, asked])
     known, near = cells.known[:, asking], cells.near[:, asked]
     seen = known & is_seen(from_there, near, cells.far[:, asked])
     told = is_looked_at(from_there, near) | cells.is_dense[:, asked, None]
     return _Found(
         part=part,
-        matched=seen & (nearest < tolerance),
+        matched=seen & (distance < tolerance),
         seen=seen,
         unmatched=(known & ~seen & told) | cells.empty[:, asking],
     )

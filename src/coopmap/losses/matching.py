@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from coopmap.geometry.cells import PARTS, at_centers, by_agent, neighbors, take
+from coopmap.geometry.cells import PARTS, at_centers, by_agent, compare, neighbors
 from coopmap.geometry.se3 import rotation_angle
 from coopmap.losses.cells import TrueMatches, cell_grid
 from coopmap.losses.inputs import LossInputs
@@ -44,9 +44,9 @@ def matching_loss(inputs: LossInputs) -> Float[Tensor, ""]:
         log_p = torch.cat([scores, matches.unmatched[:, ends[side], :, None]], dim=-1).log_softmax(dim=-1)
         matched, unmatched = (part[side].to(log_p) for part in (true.matched, true.unmatched))
         cell = true.part[side].div(PARTS**2, rounding_mode="floor")
-        found = -log_p[..., :cells].gather(-1, cell[..., None])[..., 0]
+        found, none = (-log_p.gather(-1, torch.stack([cell, torch.full_like(cell, cells)], dim=-1))).unbind(-1)
         placed = _part_loss(matches.query[:, ends[side]], matches.keys[:, ends[1 - side]], true.part[side], inputs)
-        total = total + _mean(found + placed, matched) + UNMATCHED_WEIGHT * _mean(-log_p[..., -1], unmatched)
+        total = total + _mean(found + placed, matched) + UNMATCHED_WEIGHT * _mean(none, unmatched)
     return total / 2
 
 
@@ -65,8 +65,7 @@ def _part_loss(
     parts = keys.shape[3]
     cell = part.div(parts, rounding_mode="floor")
     around = neighbors(cell, cell_grid(inputs.target, keys.shape[2]))
-    near = take(keys, around).flatten(3, 4)  # b p c 9s f
-    logits = (near @ query[..., None])[..., 0]
+    logits = compare(query, keys, around)
     repeated = around == cell[..., None]  # of the cell itself, at the first and last row
     repeated[..., CENTER] = False
     logits = logits.masked_fill(repeated.repeat_interleave(parts, dim=-1), -torch.inf)

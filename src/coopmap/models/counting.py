@@ -145,10 +145,13 @@ def count_sample(model: nn.Module, observation: Observation, device: torch.devic
         tokens[name] += tensor[..., 0].numel()
 
     mode = FakeTensorMode()
+    is_outline = any(parameter.is_meta for parameter in model.parameters())
     with FakeCopyMode(mode):
         model = copy.deepcopy(model)  # without what torch.compile attached
     observation = observation.map(mode.from_tensor)
     with mode, torch.random.fork_rng(devices=[]):
+        if is_outline:
+            hollow(model, device)
         observation = observation.to(device)
         first_block = next(module for module in model.get_submodule("encoder").modules() if isinstance(module, Block))
         exchange = model.get_submodule("info_sharing")
@@ -167,6 +170,15 @@ def count_sample(model: nn.Module, observation: Observation, device: torch.devic
     return {"views": observation.images.shape[1], **tokens, **flops}
 
 
+def outline(model: nn.Module) -> nn.Module:
+    """A copy on the meta device, which knows the shapes of all tensors and what is trained: enough to count with."""
+    empty = {id(each): torch.empty_like(each, device="meta") for each in model.buffers()}
+    for parameter in model.parameters():
+        shape = torch.empty_like(parameter, device="meta")
+        empty[id(parameter)] = nn.Parameter(shape, requires_grad=parameter.requires_grad)
+    return copy.deepcopy(model, empty)
+
+
 def hollow(model: nn.Module, device: torch.device | str) -> None:
     """Give a model that was built on the meta device fake parameters and buffers on ``device``. Call it in
 
@@ -174,7 +186,8 @@ def hollow(model: nn.Module, device: torch.device | str) -> None:
     """
     for module in model.modules():
         for name, value in list(module.named_parameters(recurse=False)):
-            setattr(module, name, nn.Parameter(torch.empty(value.shape, dtype=value.dtype, device=device)))
+            empty = torch.empty(value.shape, dtype=value.dtype, device=device)
+            setattr(module, name, nn.Parameter(empty, requires_grad=value.requires_grad))
         for name, buffer in list(module.named_buffers(recurse=False)):
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))
 

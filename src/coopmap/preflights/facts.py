@@ -68,18 +68,34 @@ def data_findings(config: Config, datamodule: OPV2VDataModule, world_size: int, 
     yield Finding("optimizer steps", f"{found}; {world_size} x {accumulate} micro-batches each")
 
 
-def rate_findings(config: Config) -> Iterator[Finding]:
-    """The learning rate at the first step, its peak and the last."""
+def rate_findings(config: Config, begin: int = 0) -> Iterator[Finding]:
+    """The learning rate at the first step of its schedule, its peak and the last.
+
+    Args:
+        config: of the run.
+        begin: step at which the schedule begins, see :func:`schedule_start`.
+    """
     total = total_steps(config)
     if total is None:
         yield Finding("learning rate", f"{RATE(config.optim.lr)} at its peak; the run has no end", "note")
         return
-    factor, warm_up = warmup_cosine(total, config.optim), round(config.optim.warmup_fraction * total)
+    length = max(1, total - begin)
+    factor, warm_up = warmup_cosine(length, config.optim), round(config.optim.warmup_fraction * length)
     for part, peak in {"": config.optim.lr, **config.optim.lr_of}.items():
         name = f"learning rate, {part}" if part else "learning rate"
-        first, last = peak * factor(0), peak * factor(total - 1)
-        found = f"{RATE(first)} first, {RATE(peak)} at step {warm_up:,}, {RATE(last)} last"
+        first, last = peak * factor(0), peak * factor(length - 1)
+        where = f"first at step {begin:,}" if begin else "first"
+        found = f"{RATE(first)} {where}, {RATE(peak)} at step {begin + warm_up:,}, {RATE(last)} last"
         yield Finding(name, found if peak else "0, frozen")
+
+
+def schedule_start(config: Config, run: RunFolder) -> int:
+    """Step at which the learning rate's schedule begins: of a run that goes on, where it was last begun anew."""
+    if run.resume_from is None:
+        return 0
+    checkpoint = open_checkpoint(run.resume_from)
+    anew = "schedule" in config.resume_reset
+    return int(checkpoint.step or 0) if anew else int(checkpoint.record.get("schedule_start", 0))
 
 
 def weights_finding(config: Config, run: RunFolder, module: PoseLearner) -> Finding:

@@ -17,6 +17,7 @@ from coopmap.preflights.facts import (
     data_findings,
     process_finding,
     rate_findings,
+    schedule_start,
     total_steps,
     weights_finding,
 )
@@ -87,7 +88,7 @@ class Preflight:
             *self._findings,
             process_finding(config, trial.world_size),
             *data_findings(config, data, trial.world_size, -(-trial.val_batches // trial.world_size)),
-            *rate_findings(config),
+            *rate_findings(config, schedule_start(config, run)),
             weights_finding(config, run, module),
             sample_finding(config.data, data),
             *_trial_findings(trial),

@@ -37,7 +37,8 @@ class ChunkedSteps:
         """Total loss and terms.
 
         Raises:
-            torch.OutOfMemoryError: a batch of one sample is too large.
+            torch.OutOfMemoryError: a batch of one sample is too large; or ranks share out parameters, and would wait
+                for one another if one of them called the model more often.
         """
         samples, views = batch.target.depth.shape[:2]
         self._batch = batch, micro_batch
@@ -45,8 +46,8 @@ class ChunkedSteps:
             try:
                 return module.loss_of(batch, micro_batch)
             except torch.OutOfMemoryError as error:
-                if samples == 1:
-                    raise torch.OutOfMemoryError(_advice(views, error)) from error
+                if samples == 1 or module.device_mesh is not None:
+                    raise torch.OutOfMemoryError(_advice(samples, views, error)) from error
                 self.after_out_of_memory(samples, views)
         self._batch = None
         return chunked_loss(module, batch, micro_batch)
@@ -87,10 +88,12 @@ class ChunkedSteps:
             torch.cuda.empty_cache()
 
 
-def _advice(views: int, error: Exception) -> str:
+def _advice(samples: int, views: int, error: Exception) -> str:
+    reason = "a single sample" if samples == 1 else f"{samples} samples"
+    split = "cannot be split" if samples == 1 else "are not split with strategy=fsdp"
     return (
-        f"out of memory with a single sample of {views} views, which cannot be split: switch on model.checkpointing, "
-        f"or use fewer agents or smaller panoramas ({str(error).splitlines()[0]})"
+        f"out of memory with {reason} of {views} views, which {split}: switch on model.checkpointing, or use fewer "
+        f"views (data.max_views_per_gpu), fewer agents or smaller panoramas ({str(error).splitlines()[0]})"
     )
 
 

@@ -27,6 +27,7 @@ from coopmap.metrics import (
     truth_warning,
 )
 from coopmap.metrics.term_means import TermMeans
+from coopmap.models.counting import outline
 from coopmap.models.finite import require_finite
 from coopmap.training.chunks import ChunkedSteps
 from coopmap.training.counters import count_batches_anew
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class NonFiniteError(RuntimeError):
-    """Loss or gradients stayed NaN or infinite."""
+    """Too many steps were skipped, or figures are no numbers."""
 
 
 class PoseLearner(L.LightningModule):
@@ -74,11 +75,10 @@ class PoseLearner(L.LightningModule):
         self.baseline: MeanPoseBaseline | None = None
         self.terms = TermMeans()
         self.measures, self.baseline_error = Measures(), Measures(*BASELINE_COLUMNS)
-        self.nonfinite_steps: Tensor
-        self.register_buffer("nonfinite_steps", torch.zeros((), dtype=torch.int64), persistent=False)
-        self.skipping = Skipping(optim.spike)
+        self.skipping = Skipping(optim)
         self.chunks = ChunkedSteps()
         self._last_terms: dict[str, Tensor] = {}
+        self._whole: tuple[nn.Module, ...] = ()  # no module of this one
         self.schedule_start = 0
         """Optimizer step at which the learning rate's schedule began: see ``resume_reset``."""
         self.is_at_start = False
@@ -92,10 +92,18 @@ class PoseLearner(L.LightningModule):
     def configure_model(self) -> None:
         """Share the model out over the ranks, with ``strategy=fsdp``."""
         if self.device_mesh is not None:
-            from coopmap.training.fully_sharded import shard
+            from coopmap.training.fully_sharded import is_sharded, shard
 
             assert isinstance(self.model, nn.Module)
+            if not is_sharded(self.model):
+                self._whole = (outline(self.model),)
             shard(self.model, self.device_mesh["data_parallel"])
+
+    @property
+    def countable(self) -> nn.Module:
+        """The model, or its :func:`~coopmap.models.counting.outline` once ranks share it out: to count its work."""
+        assert isinstance(self.model, nn.Module)
+        return self._whole[0] if self._whole else self.model
 
     def forward(self, observation: Observation) -> Prediction:
         """Predict from what a deployed agent has."""
@@ -160,7 +168,6 @@ class PoseLearner(L.LightningModule):
         if self._logs_this_step():
             self.log_dict({f"grad_norm/{part}": norm for part, norm in gradient_norms(optimizer).items()})
         norm = whole(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf")))
-        self.nonfinite_steps = torch.where(norm.isfinite(), 0, self.nonfinite_steps + 1)
         optimizer.found_inf = self.skipping.judge(norm).float()  # type: ignore[attr-defined]  # read by fused optimizers
         if self._logs_this_step():
             self.log("train/grad_norm", norm)
@@ -170,23 +177,18 @@ class PoseLearner(L.LightningModule):
         """Stop a run that has diverged; checks only when metrics are logged, to avoid a GPU sync in every step.
 
         Raises:
-            NonFiniteError: after ``optim.max_nonfinite_steps`` steps in a row, or ``optim.max_skipped_steps`` in all.
+            NonFiniteError: after ``optim.max_nonfinite_steps`` skipped steps in a row, or ``optim.max_skipped_steps``
+                in all.
         """
         if self.global_step % self.trainer.log_every_n_steps and not self.trainer.is_last_batch:  # type: ignore[attr-defined]
             return
-        if (count := int(self.nonfinite_steps)) >= self.optim.max_nonfinite_steps:
+        if (spent := self.skipping.spent()) is not None:
             culprits = [name for name, value in self._last_terms.items() if not value.isfinite()]
             raise NonFiniteError(
-                f"loss or gradient not finite for {count} steps, up to step {self.global_step}; not finite now: "
-                f"{', '.join(culprits) or 'gradients only'}. Lower optim.lr or optim.lr_of, or look at the data; "
-                "the weights are those before the first of these steps."
-            )
-
-        if (count := int(self.skipping.count)) >= self.optim.max_skipped_steps:
-            raise NonFiniteError(
-                f"{count} steps were skipped up to step {self.global_step} (optim.max_skipped_steps): their gradients "
-                f"were not finite, or over optim.spike={self.optim.spike} times the usual norm. Lower optim.lr, or see "
-                "what coopmap replay says of the batches in the run's folder skipped/."
+                f"loss or gradient not finite, or over optim.spike={self.optim.spike} times the usual, {spent}, up to "
+                f"step {self.global_step}; not finite now: {', '.join(culprits) or 'no term of the loss'}. Lower "
+                "optim.lr or optim.lr_of, or see what coopmap replay says of the batches in the run's folder skipped/; "
+                "none of these steps has changed the weights."
             )
 
     def _micro_batch(self, batch_idx: int) -> int:

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from coopmap import build_model, load_config
 from coopmap.models import MapAnything
-from coopmap.models.counting import count_parameters, count_sample
+from coopmap.models.counting import count_parameters, count_sample, outline
 from coopmap.training.callbacks import ModelFacts
 from coopmap.training.callbacks.model_facts import (
     largest_observation,
@@ -57,6 +57,15 @@ def test_flops_are_those_of_a_real_pass(model: MapAnything, observation: Observa
     # Fused attention computes its scores again in the backward pass: one more product per attention than the plain one.
     assert facts["training_flops"] == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert facts["training_flops"] > counter.get_total_flops()
+
+
+def test_an_outline_is_counted_as_the_model_is(model: MapAnything, observation: Observation) -> None:
+    model.info_sharing.requires_grad_(False)
+    shapes = outline(model)
+    assert all(parameter.is_meta for parameter in shapes.parameters())
+    assert not any(parameter.is_meta for parameter in model.parameters())
+    assert count_parameters(shapes) == count_parameters(model)
+    assert count_sample(shapes, observation, CPU) == count_sample(model, observation, CPU)
 
 
 def test_counting_leaves_the_model_alone(model: MapAnything, observation: Observation) -> None:

@@ -40,7 +40,7 @@ class ModelFacts(L.Callback):
         self._rss_before = peak_rss_bytes()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Count, before strategies take the model apart."""
+        """Count, whether or not ranks share the model out already."""
         if trainer.is_global_zero and stage == "fit":
             self.facts = self._count(trainer, pl_module)
 
@@ -82,7 +82,7 @@ class ModelFacts(L.Callback):
         self._earlier_seconds = state_dict["seconds"]
 
     def _count(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        model = pl_module.model
+        model = pl_module.countable
         assert isinstance(model, nn.Module)
         facts = count_parameters(model)
         if trainer.fast_dev_run or (observation := largest_observation(trainer.datamodule)) is None:  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from coopmap.geometry.cells import neighbors, take
+from coopmap.geometry.cells import compare, neighbors, take
 from coopmap.models.addons.matching.cells import CellPoints
 
 WIDEST_COSINE = 0.9
@@ -70,18 +70,39 @@ def correspond(
         log_prior: logarithm of how likely other sources find each match.
     """
     first, second = torch.triu_indices(seen.shape[1], seen.shape[1], offset=1, device=seen.device)
-    log_joint = rows[..., :-1] + columns[..., :-1].mT
-    joint = (log_joint if log_prior is None else log_joint + log_prior).exp()
-    joint = joint * (seen[:, first, :, None] * seen[:, second, None])
-    count = min(max_matches // 2, joint.shape[-1])
+    ends, cells = (seen[:, first], seen[:, second]), seen.shape[2]
+    with torch.no_grad():
+        joint = rows[..., :-1] + columns[..., :-1].mT
+        joint = (joint if log_prior is None else joint.add_(log_prior)).exp_()
+        joint.mul_(ends[0][..., :, None]).mul_(ends[1][..., None, :])
+    count = min(max_matches // 2, cells)
     forth = _ask(joint, query[:, first], keys[:, second], points.of(first), points.of(second), grid, count)
     back = _ask(joint.mT, query[:, second], keys[:, first], points.of(second), points.of(first), grid, count)
+    matched = torch.cat([forth.cells, back.cells.flip(-1)], dim=2)
+    i, j = matched.unbind(-1)
+    # once more, of these alone: gradients of all pairs of cells would be zeros
+    log_weight = _at(rows, i, j) + _at(columns, j, i)
+    log_weight = log_weight if log_prior is None else log_weight + _at(log_prior, i, j)
     return Correspondences(
-        cells=torch.cat([forth.cells, back.cells.flip(-1)], dim=2),
-        points_i=torch.cat([forth.points_i, back.points_j], dim=2),
-        points_j=torch.cat([forth.points_j, back.points_i], dim=2),
-        weight=torch.cat([forth.weight, back.weight], dim=2),
+        cells=matched,
+        points_i=torch.cat([forth.asking, back.asked], dim=2),
+        points_j=torch.cat([forth.asked, back.asking], dim=2),
+        weight=log_weight.exp() * (ends[0].gather(2, i) * ends[1].gather(2, j)),
     )
+
+
+def _at(
+    values: Float[Tensor, "b p r c"], row: Int[Tensor, "b p m"], column: Int[Tensor, "b p m"]
+) -> Float[Tensor, "b p m"]:
+    return values.flatten(2).gather(2, row * values.shape[3] + column)
+
+
+class _Answers(NamedTuple):
+    """Cells of the asking and of the asked agent, and their points."""
+
+    cells: Int[Tensor, "b p m 2"]
+    asking: Float[Tensor, "b p m 3"]
+    asked: Float[Tensor, "b p m 3"]
 
 
 def _ask(
@@ -92,15 +113,15 @@ def _ask(
     asked: CellPoints,
     grid: tuple[int, int],
     count: int,
-) -> Correspondences:
+) -> _Answers:
     """Where one agent's cells lie in or around their best cells of the other agent; the ``count`` most confident."""
     confidence, best = joint.max(dim=-1)
-    weight, cell = confidence.topk(count, dim=-1)
+    cell = confidence.topk(count, dim=-1).indices
     other = best.gather(2, cell)
     around = neighbors(other, grid)
-    logits = (take(keys, around).flatten(3, 4) @ take(query, cell)[..., None])[..., 0]
+    logits = compare(take(query, cell), keys, around)
     refined = between(logits, take(asked.parts, around).flatten(3, 4))
-    return Correspondences(torch.stack([cell, other], dim=-1), take(asking.center, cell), refined, weight)
+    return _Answers(torch.stack([cell, other], dim=-1), take(asking.center, cell), refined)
 
 
 def between(logits: Float[Tensor, "*b k"], points: Float[Tensor, "*b k 3"]) -> Float[Tensor, "*b 3"]:
