@@ -18,7 +18,6 @@ from jaxtyping import Float
 from coopmap.geometry.carla import carla_from_pose, pose_ue_from_cv
 from coopmap.report.files import write_json
 
-
 LEFT_OUT = ("2021_08_20_21_10_24", "000265")
 """Scenario and frame of OPV2V's test split that CoAlign's and HEAL's data sets do not count (OpenCOOD's do)."""
 
