@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coopmap.geometry.alignment import Alignment
+from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angle
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
 from coopmap.losses.cells import true_matches
 from coopmap.models import MapAnything
 from coopmap.models.addons.matching.cells import CellPoints, cell_points
 from coopmap.models.addons.matching.matches import assignment, between, correspond
-from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
+from coopmap.models.addons.matching.poses import pair_problem, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.types import Observation, PairMatches, Target
 
@@ -121,7 +121,7 @@ def test_true_matches_and_exact_points_give_the_poses(target: Target):
     found = correspond(rows, columns, query, keys, points, torch.ones(1, 3, CELLS), GRID, 128)
     true = true_matches(target, CELLS, 0.4).pose
     observation = observation_of(target)
-    aligned = align_pairs(found, torch.full((1, 3, CELLS), 0.1), cell_angle(observation.rays, PATCH), 3.0)
+    aligned = align(*pair_problem(found, torch.full((1, 3, CELLS), 0.1), cell_angle(observation.rays, PATCH), 3.0))
     assert not aligned.degenerate.any()
     assert (aligned.pose[..., :3, 3] - true[..., :3, 3]).norm(dim=-1).max() < 1.0
     assert torch.rad2deg(rotation_angle(aligned.pose[..., :3, :3].mT @ true[..., :3, :3])).max() < 4.0
@@ -139,7 +139,7 @@ def test_the_same_cells_and_points_give_the_pose_exactly(target: Target):
         rows, columns = assignment(eye, torch.zeros(1, 2, CELLS))
         keys = torch.nn.functional.one_hot(torch.arange(CELLS), CELLS).float().expand(1, 2, -1, -1)
         found = correspond(rows, columns, 99 * keys, keys[:, :, :, None], cells, torch.ones(1, 2, CELLS), GRID, 128)
-        aligned = align_pairs(found, torch.full((1, 2, CELLS), 0.1), torch.tensor(0.1), 3.0)
+        aligned = align(*pair_problem(found, torch.full((1, 2, CELLS), 0.1), torch.tensor(0.1), 3.0))
         assert torch.allclose(aligned.pose[0, 0], true[0, pair], atol=2e-4)
 
 
