@@ -16,8 +16,8 @@ from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_a
 from coopmap.losses.cells import true_matches
 from coopmap.models import MapAnything
 from coopmap.models.addons.matching.cells import CellPoints, cell_points
-from coopmap.models.addons.matching.matches import assignment, between, correspond
-from coopmap.models.addons.matching.poses import pair_problem, with_aligned_poses
+from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
+from coopmap.models.addons.matching.poses import pair_problem, tempered, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.types import Observation, PairMatches, Target
 
@@ -269,3 +269,60 @@ def test_matches_that_contradict_a_prior_are_unlikely(target: Target):
     without = pair_priors(unknown, 1)
     assert without is not None
     assert not log_agreement(without, points, torch.full((1, 3, CELLS), 0.02)).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(1e-3, 1e3))
+def test_tempered_weights_keep_their_sum_their_order_and_zeros(weights: list[float], scale: float):
+    weight = torch.tensor(weights, dtype=torch.float64)
+    found = tempered(weight)
+    assert found.sum().item() == pytest.approx(weight.sum().item(), abs=1e-7)
+    assert ((found == 0) == (weight == 0)).all()
+    assert (found[weight.argsort()].diff() >= 0).all()
+    sound = weight[weight > 1e-4]
+    if len(sound) > 1:
+        assert torch.allclose(tempered(scale * sound), scale * tempered(sound))
+        assert torch.allclose((tempered(sound) / tempered(sound)[0]).square(), sound / sound[0])
+
+
+def test_tempered_weights_have_gradients_at_zero():
+    weight = torch.tensor([0.0, 0.25, 1.0], requires_grad=True)
+    tempered(weight)[1].backward()
+    assert weight.grad is not None
+    assert weight.grad.isfinite().all()
+
+
+def test_the_bundle_of_all_pairs_corrects_a_pair(target: Target):
+    """One pair's pose is off by a meter; the matches of all are exact, and so is the answer."""
+    true = true_matches(target, CELLS, 0.4).pose
+    first, second = torch.triu_indices(3, 3, offset=1)
+    world = 5 * torch.randn(1, 3, 40, 3, generator=torch.Generator().manual_seed(0))
+    points = [transform_points(torch.linalg.inv(target.pose[:, end]), world) for end in (first, second)]
+    nothing = torch.zeros(1, 3, 40, 2, dtype=torch.int64)
+    found = Correspondences(nothing, points[0], points[1], torch.ones(1, 3, 40))
+    problem = pair_problem(found, torch.full((1, 3, CELLS), 0.1), torch.tensor(0.1), 3.0)
+    wrong = true.clone()
+    wrong[:, 0, 0, 3] += 1.0
+    prediction = dataclasses.replace(exact_prediction(target), matches=pair_matches(wrong, confidence=0.0))
+    expected = relative_pose(target.pose[:, :1], target.pose)
+    off = {}
+    for name, given_matches in (("averaged", None), ("bundle", problem)):
+        answer = with_aligned_poses(prediction, observation_of(target), 1, "alignment", given_matches)
+        pose = pose_from_quat_trans(answer.pose_quat, answer.pose_trans)
+        off[name] = (pose - expected)[..., :3, 3].norm(dim=-1).max()
+    assert off["averaged"] > 0.1
+    assert off["bundle"] < 1e-3
+
+
+def test_where_pairs_determine_nothing_the_bundle_leaves_the_regressed_poses(target: Target):
+    true = true_matches(target, CELLS, 0.4).pose
+    regressed = torch.tensor([[[0.0, 0, 0], [1, 2, 3], [4, 5, 6]]])
+    prediction = dataclasses.replace(
+        exact_prediction(target), pose_trans=regressed, matches=pair_matches(true, 9.0, degenerate=True)
+    )
+    nothing = Correspondences(
+        torch.zeros(1, 3, 5, 2, dtype=torch.int64), torch.ones(1, 3, 5, 3), torch.ones(1, 3, 5, 3), torch.zeros(1, 3, 5)
+    )
+    problem = pair_problem(nothing, torch.full((1, 3, CELLS), 0.1), torch.tensor(0.1), 3.0)
+    answer = with_aligned_poses(prediction, observation_of(target), 1, "alignment", problem)
+    assert torch.allclose(answer.pose_trans, regressed)
