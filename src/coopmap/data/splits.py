@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
+from coopmap.data.cache_settings import cached_depth_source
 from coopmap.data.kept_index import kept_index
 from coopmap.data.opv2v import DepthSource, SplitIndex, read_exclusions, select_depth_source
 
@@ -32,19 +33,8 @@ def split_source(config: DataConfig, split: str) -> tuple[SplitIndex, DepthSourc
         depth.kind,
         depth.max_m,
         merge_agents=depth.merge_agents,
-        cached=_cached_depth(config, split),
+        cached=cached_depth_source(config.cache_root, split),
     )
-
-
-def _cached_depth(config: DataConfig, split: str) -> str | None:
-    """The source of depth that the cache was made from; ``None`` where there is no cache of the split."""
-    if config.cache_root is None:
-        return None
-    from coopmap.data.cache.key import depth_source_of
-    from coopmap.data.cache.reading import read_settings
-
-    settings = read_settings(Path(config.cache_root).expanduser(), split)
-    return None if settings is None else depth_source_of(settings)
 
 
 def render_missing_town(config: DataConfig) -> None:

@@ -54,10 +54,3 @@ def require_same(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, An
         raise ConfigError(
             f"{folder}: the cache was made with {made}, now it is {now}; give another cache_root, or delete this one"
         )
-
-
-def depth_source_of(settings: Mapping[str, Any]) -> str:
-    """The ``data.depth.source`` that a cache was made from."""
-    if settings["data.depth.source"] != "DenseDepth":
-        return {"LidarDepth": "lidar", "GrayDepth": "gray"}[settings["data.depth.source"]]
-    return "npy" if settings["data.depth.file"].endswith(".npy") else "png"

@@ -14,10 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.key import require_same, settings_of
-from coopmap.data.cache.reading import read_settings
 from coopmap.data.cache.records import RecordWriter, check_size
 from coopmap.data.cache.shards import (
-    SETTINGS_FILE,
     Description,
     Shard,
     claimed,
@@ -28,12 +26,12 @@ from coopmap.data.cache.shards import (
     plan,
     record_name,
     source_paths,
-    split_folder,
     what_changed,
 )
 from coopmap.data.cache.sharing import until_all_is_done
 from coopmap.data.cache.stored import pack
 from coopmap.data.cache.views import StoredViews, build_stored_views
+from coopmap.data.cache_settings import read_settings, settings_path
 from coopmap.data.from_files import ViewsFromFiles
 from coopmap.data.opv2v import CorruptFrameError, DepthSource, FrameError, FrameRef, SplitIndex
 from coopmap.data.vehicles import vehicles_around
@@ -202,7 +200,7 @@ def agree_on_settings(root: Path, config: DataConfig, splits: dict[str, Split]) 
     for name, split in splits.items():
         settings, stored = settings_of(config, split.depth_source), read_settings(root, name)
         if stored is None:
-            write_json(settings, split_folder(root, name) / SETTINGS_FILE)
+            write_json(settings, settings_path(root, name))
         else:
             require_same(root, stored, settings)
 
