@@ -26,8 +26,25 @@ def split_source(config: DataConfig, split: str) -> tuple[SplitIndex, DepthSourc
     index = kept_index(config.root, split, config.include_rsu, excluded, config.cache_dir, config.splits)
     depth = config.depth
     return index, select_depth_source(
-        index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents
+        index,
+        config.depth_root,
+        depth.source,
+        depth.kind,
+        depth.max_m,
+        merge_agents=depth.merge_agents,
+        cached=_cached_depth(config, split),
     )
+
+
+def _cached_depth(config: DataConfig, split: str) -> str | None:
+    """The source of depth that the cache was made from; ``None`` where there is no cache of the split."""
+    if config.cache_root is None:
+        return None
+    from coopmap.data.cache.key import depth_source_of
+    from coopmap.data.cache.reading import read_settings
+
+    settings = read_settings(Path(config.cache_root).expanduser(), split)
+    return None if settings is None else depth_source_of(settings)
 
 
 def render_missing_town(config: DataConfig) -> None:

@@ -26,6 +26,8 @@ def settings_of(config: DataConfig, depth_source: DepthSource) -> dict[str, Any]
         "data.depth.file": getattr(depth_source, "pattern", "{frame}.pcd"),
         "data.depth.max_m": config.depth.max_m,
     }
+    if getattr(depth_source, "is_gray", False):
+        settings["data.depth.source"] = "GrayDepth"
     if depth_source.is_dense:
         settings["data.depth.kind"] = config.depth.kind
     else:
@@ -52,3 +54,10 @@ def require_same(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, An
         raise ConfigError(
             f"{folder}: the cache was made with {made}, now it is {now}; give another cache_root, or delete this one"
         )
+
+
+def depth_source_of(settings: Mapping[str, Any]) -> str:
+    """The ``data.depth.source`` that a cache was made from."""
+    if settings["data.depth.source"] != "DenseDepth":
+        return {"LidarDepth": "lidar", "GrayDepth": "gray"}[settings["data.depth.source"]]
+    return "npy" if settings["data.depth.file"].endswith(".npy") else "png"
