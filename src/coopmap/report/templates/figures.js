@@ -58,7 +58,7 @@ async function arrange(figure) {
 
 function resize(figure, height, update) {
   for (const box of [figure, figure.parentElement]) box.style.height = `${height}px`;
-  return Plotly.relayout(figure, {...update, height});
+  return Plotly.relayout(figure, {...update, height, width: null, autosize: true}); // the width stays that of the page
 }
 
 prefersDark.addEventListener("change", paint);
