@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from coopmap import load_config
-from coopmap.training.callbacks.live import LivePictures
 from coopmap.train import train
+from coopmap.training.callbacks.live import LivePictures
 
 HOOKS = ("on_validation_start", "on_validation_batch_end", "on_validation_end")
 spent: list[tuple[float, float]] = []

@@ -49,6 +49,7 @@ async function arrange(figure) {
   if (!isNarrow.matches) {
     const before = Object.fromEntries(Object.keys(update).map(key => [key, valueAt(key)]));
     await resize(figure, layout.height, before);
+    await Plotly.Plots.resize(figure); // whatever width the page had while that went on
     return;
   }
   await resize(figure, plot + 200, update);
