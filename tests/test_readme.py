@@ -4,6 +4,7 @@ Each command runs in a shell of its own, in a folder that holds what the demo le
 long, need a GPU or the network, or names the user's data, it is changed as :func:`shortened` says.
 """
 
+import dataclasses
 import os
 import re
 import shlex
@@ -18,17 +19,21 @@ from coopmap import load_config
 from coopmap.cli import commands as cli_commands
 from coopmap.config.synth import ScenarioCounts, tiny_town
 
-from .worlds import tiny_streets
-
 README = (Path(__file__).parents[1] / "README.md").read_text()
 NEEDS_THE_FULL_MODEL = "facebook/map-anything"
 """Weights from the hub: the configuration is put together, or the command declines the demo's model."""
 
+FEW_STREETS = "data.town.scenarios.train=1 data.town.scenarios.validate=1 data.town.scenarios.test=1"
 SHORTER = {
     "train": "debug=fast",
+    "train experiment=cyl_matching preset=streets": f"debug=fast {FEW_STREETS}",
+    "train resume=auto": f"debug=fast {FEW_STREETS}",
+    "train machine=local3090": "--cfg job",
+    "preview split=val": FEW_STREETS,
+    "preflight": "preset=demo machine=laptop data.num_workers=0",
     "train -m": "debug=fast",
-    "train debug=fast": "",
-    "train debug=overfit": "trainer.max_epochs=1 trainer.overfit_batches=1 data.num_workers=0",
+    "train debug=fast": FEW_STREETS,
+    "train debug=overfit": f"{FEW_STREETS} trainer.max_epochs=1 trainer.overfit_batches=1 data.num_workers=0",
     "train --help": "",
     "bench": "repeats=1",
     "synth": "scenarios.train=1 scenarios.validate=0 scenarios.test=0 frames=1 image_scale=0.125 workers=1",
@@ -86,9 +91,18 @@ def demo(tmp_path_factory: pytest.TempPathFactory, tiny_model: tuple[str, ...]) 
     folder = tmp_path_factory.mktemp("demo")
     counts = ScenarioCounts(train=1, validate=1, test=1)
     render_town(tiny_town(str(folder / "data/town"), str(folder / "data/town_depth"), scenarios=counts))
-    market = {"style": "market", "traffic": "uniform", "farthest_m": 30, "scenarios": counts}
-    render_town(tiny_streets(str(folder / "data/market"), str(folder / "data/market_depth"), **market))
-    settings = ["logger=csv", "data.steps_per_epoch=2", "data.num_workers=0", "trainer.max_epochs=1", *tiny_model]
+    streets = load_config(["preset=demo"]).data.town
+    assert streets is not None
+    roots = {"root": str(folder / "data/market"), "depth_root": str(folder / "data/market_depth")}
+    render_town(dataclasses.replace(streets, **roots, scenarios=counts))
+    settings = [
+        "logger=csv",
+        "data.steps_per_epoch=2",
+        "data.num_workers=0",
+        "trainer.max_epochs=1",
+        *FEW_STREETS.split(),
+        *tiny_model,
+    ]
     train = shlex.join(["python", "-m", "coopmap.train", "experiment=cyl_posefix", *settings])
     done = run(train, folder)
     assert done.returncode == 0, done.stdout + done.stderr

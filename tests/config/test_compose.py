@@ -1,6 +1,7 @@
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,20 @@ def test_only_what_panoramas_show_can_be_densified(other: str) -> None:
     assert load_config(["data=ablation_densified", ROOT_SET]).data.panorama.densify_px == 1
     with pytest.raises(ConfigError, match=rf"data\.panorama\.densify_px.*{other.replace('.', '[.]')}"):
         load_config(["data=ablation_densified", ROOT_SET, other])
+
+
+@pytest.mark.parametrize("name", choices("experiment/defects"))
+def test_a_defect_is_the_main_road_with_one_change(name: str) -> None:
+    """What the study of defects trains differs from what it is set against in the defect alone."""
+    good, bad = (load_config(["preset=demo", f"experiment={each}"]) for each in ("cyl_matching", f"defects/{name}"))
+    assert bad.experiment == f"defects_{name}"
+    different = {
+        "crop": ("panorama", {"legacy_crop"}),
+        "direction_only": ("panorama", {"surface"}),
+        "z_for_range": ("depth", {"source", "kind"}),
+    }
+    section, keys = different[name]
+    before, after = (vars(getattr(config.data, section)) for config in (good, bad))
+    assert {key for key in before if before[key] != after[key]} == keys
+    assert replace(bad.data, **{section: getattr(good.data, section)}) == good.data
+    assert replace(bad, data=good.data, experiment=good.experiment, run_dir=good.run_dir) == good

@@ -66,3 +66,26 @@ def test_a_report_is_reached_from_the_listing(opened, make_run: MakeRun, tmp_pat
         shown.wait_for_selector(".plotly-graph-div .main-svg", state="attached")
         assert shown.locator("h1").inner_text() == f"a/{folder.name}"
         server.shutdown()
+
+
+def test_on_a_phone_the_panels_stand_one_below_the_other(browser, make_run: MakeRun, tmp_path: Path) -> None:
+    write_dashboard(read_logs([read_run(make_run("a", "one"))]), tmp_path / "dashboard.html")
+    shown = browser.new_page(viewport={"width": 390, "height": 844})
+    shown.set_default_timeout(180_000)
+    shown.goto((tmp_path / "dashboard.html").as_uri())
+    shown.wait_for_selector("html[data-arranged=yes]", state="attached")
+    places = """(() => {
+      const {xaxis, xaxis2, yaxis, yaxis2} = document.getElementById("section-4")._fullLayout;
+      return [xaxis._offset, xaxis2._offset, xaxis2._length, yaxis._offset + yaxis._length, yaxis2._offset];
+    })()"""
+    left, left2, width, bottom, top2 = shown.evaluate(places)
+    assert left == left2
+    assert width > 200
+    assert bottom < top2
+    assert shown.evaluate("document.documentElement.scrollWidth") == 390
+    last = shown.evaluate("document.querySelector('main > section:last-of-type').getBoundingClientRect().top")
+    drawn = "[...document.querySelectorAll('.main-svg')].map(part => part.getBoundingClientRect().bottom)"
+    assert max(shown.evaluate(drawn)) < last  # no figure reaches beyond its own section
+    shown.set_viewport_size({"width": 1200, "height": 900})
+    shown.wait_for_function(f"({places})[1] > ({places})[0] + 200")
+    shown.close()

@@ -174,3 +174,18 @@ def test_the_workspace_of_wandb_is_built_without_network(tmp_path: Path, monkeyp
     assert len(panels) == 8
     assert {panel["config"]["groupBy"] for panel in panels} == {"experiment.value"}
     assert grid["metadata"]["runSets"][0]["grouping"] == [{"section": "config", "name": "experiment.value"}]
+
+
+def test_a_network_that_fails_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspaces = pytest.importorskip("wandb_workspaces.workspaces")
+
+    def refuse(_: object) -> None:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr(workspaces.Workspace, "save", refuse)
+    monkeypatch.setattr(sys, "argv", ["dashboard", "wandb=me/coopmap"])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert capsys.readouterr().err == "error: wandb=me/coopmap: W&B did not take it: network is unreachable\n"

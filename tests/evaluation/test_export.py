@@ -15,7 +15,7 @@ from coopmap.data.opv2v import SplitIndex, read_agent
 from coopmap.evaluate import evaluate
 from coopmap.evaluation.export import confidences, posed_frames, tracks_of, write_exports
 from coopmap.evaluation.records import SampleRecord
-from coopmap.formats.pose_cache import lidar_poses
+from coopmap.formats.pose_cache import lidar_poses, sample_numbers
 from coopmap.geometry import pose_from_carla
 from coopmap.geometry.carla import pose_cv_from_ue
 from coopmap.types import SampleMeta
@@ -122,12 +122,12 @@ def test_the_pose_cache_has_every_car_of_every_frame(exported: Path, town: Path)
         entry = found[(row["scenario"], row["frame"])]
         assert entry["cav_id_list"] == row["agents"].split()
         assert entry["reference"] == row["agents"].split()[0]
-        assert len(entry["lidar_pose"]) == len(entry["lidar_pose_clean"]) == len(entry["confidence"]) == 3
+        assert len(entry["lidar_pose"]) == len(entry["lidar_pose_clean_np"]) == len(entry["confidence"]) == 3
         frame = index.frame(order[(row["scenario"], row["frame"])])
-        for agent, clean in zip(entry["cav_id_list"], entry["lidar_pose_clean"], strict=True):
+        for agent, clean in zip(entry["cav_id_list"], entry["lidar_pose_clean_np"], strict=True):
             true = read_agent(index.yaml_path(frame, agent)).pose
             np.testing.assert_allclose(pose_cv_from_ue(x_to_world(clean)), true, atol=1e-4)
-        np.testing.assert_allclose(entry["lidar_pose"][0], entry["lidar_pose_clean"][0], atol=1e-5)
+        np.testing.assert_allclose(entry["lidar_pose"][0], entry["lidar_pose_clean_np"][0], atol=1e-5)
     # the errors between cars that a detector will meet are those of the evaluation
     errors = {
         (row["scenario"], row["frame"], row["agent_i"], row["agent_j"]): row for row in rows_of(exported / "pairs.csv")
@@ -137,7 +137,7 @@ def test_the_pose_cache_has_every_car_of_every_frame(exported: Path, town: Path)
         i, j = (entry["cav_id_list"].index(agent) for agent in (first, second))
         relative = [
             np.linalg.inv(x_to_world(entry[key][i])) @ x_to_world(entry[key][j])
-            for key in ("lidar_pose", "lidar_pose_clean")
+            for key in ("lidar_pose", "lidar_pose_clean_np")
         ]
         off = np.linalg.norm(relative[0][:3, 3] - relative[1][:3, 3])
         assert off == pytest.approx(float(row["trans_m"]), rel=1e-4)
@@ -151,6 +151,21 @@ def test_matrices_of_the_pose_cache_are_ours_to_a_micrometer() -> None:
     for pose, relative in zip(written, record.poses["model"].numpy(), strict=True):
         ours = record.world.numpy() @ relative
         np.testing.assert_allclose(pose_cv_from_ue(x_to_world(pose)), ours, atol=1e-6)
+
+
+def test_samples_are_numbered_as_heal_counts_them(tmp_path: Path) -> None:
+    for scenario in ("2021_08_20_21_10_24", "2021_08_21_09_09_41"):
+        for car in ("-1", "641", "7"):
+            (tmp_path / scenario / car).mkdir(parents=True)
+            for frame in ("000263", "000265", "000267"):
+                (tmp_path / scenario / car / f"{frame}.yaml").touch()
+    assert sample_numbers(tmp_path) == {
+        ("2021_08_20_21_10_24", "000263"): 0,
+        ("2021_08_20_21_10_24", "000267"): 1,  # its data sets leave out the one between
+        ("2021_08_21_09_09_41", "000263"): 2,
+        ("2021_08_21_09_09_41", "000265"): 3,
+        ("2021_08_21_09_09_41", "000267"): 4,
+    }
 
 
 def test_trajectories_after_alignment_are_as_evo_aligns_them(tmp_path: Path) -> None:

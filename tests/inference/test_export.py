@@ -46,7 +46,7 @@ def test_a_frame_in_all_formats(config: Config, model: MapAnything, frame: Path,
     assert entry["confidence"] == [1.0, None, None]
     ours = true[0] @ result.pose.double().numpy()
     np.testing.assert_allclose(pose_cv_from_ue(pose_from_carla(entry["lidar_pose"])), ours, atol=1e-4)
-    np.testing.assert_allclose(pose_cv_from_ue(pose_from_carla(entry["lidar_pose_clean"])), true, atol=1e-4)
+    np.testing.assert_allclose(pose_cv_from_ue(pose_from_carla(entry["lidar_pose_clean_np"])), true, atol=1e-4)
     np.testing.assert_allclose(numbers(tmp_path / "kitti" / "poses.txt").reshape(3, 3, 4), ours[:, :3], atol=1e-4)
 
     positions = [numbers(tmp_path / "tum" / f"poses{suffix}.txt")[:, 1:4] for suffix in ("", "_true")]

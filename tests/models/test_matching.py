@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coopmap.geometry.alignment import Alignment
+from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angle
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
 from coopmap.losses.cells import true_matches
 from coopmap.models import MapAnything
 from coopmap.models.addons.matching.cells import CellPoints, cell_points
-from coopmap.models.addons.matching.matches import assignment, between, correspond
-from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
+from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
+from coopmap.models.addons.matching.poses import pair_problem, tempered, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.types import Observation, PairMatches, Target
 
@@ -121,7 +121,7 @@ def test_true_matches_and_exact_points_give_the_poses(target: Target):
     found = correspond(rows, columns, query, keys, points, torch.ones(1, 3, CELLS), GRID, 128)
     true = true_matches(target, CELLS, 0.4).pose
     observation = observation_of(target)
-    aligned = align_pairs(found, torch.full((1, 3, CELLS), 0.1), cell_angle(observation.rays, PATCH), 3.0)
+    aligned = align(*pair_problem(found, torch.full((1, 3, CELLS), 0.1), cell_angle(observation.rays, PATCH), 3.0))
     assert not aligned.degenerate.any()
     assert (aligned.pose[..., :3, 3] - true[..., :3, 3]).norm(dim=-1).max() < 1.0
     assert torch.rad2deg(rotation_angle(aligned.pose[..., :3, :3].mT @ true[..., :3, :3])).max() < 4.0
@@ -139,7 +139,7 @@ def test_the_same_cells_and_points_give_the_pose_exactly(target: Target):
         rows, columns = assignment(eye, torch.zeros(1, 2, CELLS))
         keys = torch.nn.functional.one_hot(torch.arange(CELLS), CELLS).float().expand(1, 2, -1, -1)
         found = correspond(rows, columns, 99 * keys, keys[:, :, :, None], cells, torch.ones(1, 2, CELLS), GRID, 128)
-        aligned = align_pairs(found, torch.full((1, 2, CELLS), 0.1), torch.tensor(0.1), 3.0)
+        aligned = align(*pair_problem(found, torch.full((1, 2, CELLS), 0.1), torch.tensor(0.1), 3.0))
         assert torch.allclose(aligned.pose[0, 0], true[0, pair], atol=2e-4)
 
 
@@ -269,3 +269,60 @@ def test_matches_that_contradict_a_prior_are_unlikely(target: Target):
     without = pair_priors(unknown, 1)
     assert without is not None
     assert not log_agreement(without, points, torch.full((1, 3, CELLS), 0.02)).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(1e-3, 1e3))
+def test_tempered_weights_keep_their_sum_their_order_and_zeros(weights: list[float], scale: float):
+    weight = torch.tensor(weights, dtype=torch.float64)
+    found = tempered(weight)
+    assert found.sum().item() == pytest.approx(weight.sum().item(), abs=1e-7)
+    assert ((found == 0) == (weight == 0)).all()
+    assert (found[weight.argsort()].diff() >= 0).all()
+    sound = weight[weight > 1e-4]
+    if len(sound) > 1:
+        assert torch.allclose(tempered(scale * sound), scale * tempered(sound))
+        assert torch.allclose((tempered(sound) / tempered(sound)[0]).square(), sound / sound[0])
+
+
+def test_tempered_weights_have_gradients_at_zero():
+    weight = torch.tensor([0.0, 0.25, 1.0], requires_grad=True)
+    tempered(weight)[1].backward()
+    assert weight.grad is not None
+    assert weight.grad.isfinite().all()
+
+
+def test_the_bundle_of_all_pairs_corrects_a_pair(target: Target):
+    """One pair's pose is off by a meter; the matches of all are exact, and so is the answer."""
+    true = true_matches(target, CELLS, 0.4).pose
+    first, second = torch.triu_indices(3, 3, offset=1)
+    world = 5 * torch.randn(1, 3, 40, 3, generator=torch.Generator().manual_seed(0))
+    points = [transform_points(torch.linalg.inv(target.pose[:, end]), world) for end in (first, second)]
+    nothing = torch.zeros(1, 3, 40, 2, dtype=torch.int64)
+    found = Correspondences(nothing, points[0], points[1], torch.ones(1, 3, 40))
+    problem = pair_problem(found, torch.full((1, 3, CELLS), 0.1), torch.tensor(0.1), 3.0)
+    wrong = true.clone()
+    wrong[:, 0, 0, 3] += 1.0
+    prediction = dataclasses.replace(exact_prediction(target), matches=pair_matches(wrong, confidence=0.0))
+    expected = relative_pose(target.pose[:, :1], target.pose)
+    off = {}
+    for name, given_matches in (("averaged", None), ("bundle", problem)):
+        answer = with_aligned_poses(prediction, observation_of(target), 1, "alignment", given_matches)
+        pose = pose_from_quat_trans(answer.pose_quat, answer.pose_trans)
+        off[name] = (pose - expected)[..., :3, 3].norm(dim=-1).max()
+    assert off["averaged"] > 0.1
+    assert off["bundle"] < 1e-3
+
+
+def test_where_pairs_determine_nothing_the_bundle_leaves_the_regressed_poses(target: Target):
+    true = true_matches(target, CELLS, 0.4).pose
+    regressed = torch.tensor([[[0.0, 0, 0], [1, 2, 3], [4, 5, 6]]])
+    prediction = dataclasses.replace(
+        exact_prediction(target), pose_trans=regressed, matches=pair_matches(true, 9.0, degenerate=True)
+    )
+    nothing = Correspondences(
+        torch.zeros(1, 3, 5, 2, dtype=torch.int64), torch.ones(1, 3, 5, 3), torch.ones(1, 3, 5, 3), torch.zeros(1, 3, 5)
+    )
+    problem = pair_problem(nothing, torch.full((1, 3, CELLS), 0.1), torch.tensor(0.1), 3.0)
+    answer = with_aligned_poses(prediction, observation_of(target), 1, "alignment", problem)
+    assert torch.allclose(answer.pose_trans, regressed)

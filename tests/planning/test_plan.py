@@ -122,6 +122,7 @@ def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path
     assert too_small.most_views == 0
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes(
     tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -59,6 +59,7 @@ def figures(run: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if not k.startswith(("time", "memory", "wall"))} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_run_after_preflight_is_to_the_bit_the_run_without(
     overrides: Overrides, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

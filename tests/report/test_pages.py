@@ -50,6 +50,7 @@ def evil_pages() -> dict[str, str]:
             facts={EVIL: EVIL, "list": [EVIL], "count": 12345},
             unreadable=[EVIL],
             methods=table,
+            successes=table,
             overall=table,
             kinds=[table],
             confidence=figure(EVIL),

@@ -140,7 +140,14 @@ class FirstState(L.Callback):
         self.rates.append(self.optimizer.param_groups[0]["lr"] / self.optimizer.param_groups[0]["initial_lr"])
 
 
-@pytest.mark.parametrize("reset", [["optimizer"], ["schedule"], ["optimizer", "schedule"]])
+@pytest.mark.parametrize(
+    "reset",
+    [
+        pytest.param(["optimizer"], marks=pytest.mark.slow),
+        pytest.param(["schedule"], marks=pytest.mark.slow),
+        ["optimizer", "schedule"],
+    ],
+)
 def test_optimizer_and_schedule_begin_anew_once(
     reset: list[str], copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

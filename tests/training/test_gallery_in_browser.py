@@ -30,6 +30,9 @@ def test_checkpoints_are_stepped_through(browser: Any, tmp_path: Path) -> None:
         picture = page.locator("[data-frame]").get_attribute("src")
         return words, picture, page.locator("[data-scene]").is_visible()
 
+    strip = page.locator(".strip").bounding_box()
+    chosen = page.locator(".strip [aria-current=true]").bounding_box()
+    assert strip["x"] <= chosen["x"] < strip["x"] + strip["width"] - 40  # in sight, of thumbnails that need scrolling
     assert state() == ("step 10 ★ · translation (m) 4.000", "step_10/frame_0.jpg", True)
     page.click("#earlier")
     assert state() == ("step 5 · translation (m) 6.500", "step_5/frame_0.jpg", False)

@@ -113,6 +113,7 @@ def test_a_skipped_step_can_be_replayed(
     assert f"first module that is not finite: {found.module or 'none'}" in shown
 
 
+@pytest.mark.slow
 def test_a_replayed_step_has_the_same_loss(overrides: Overrides, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finite step that counts as a spike, with the weights and random numbers that it had."""
     monkeypatch.setattr("coopmap.training.skipping.KNOWN_AFTER", 1)

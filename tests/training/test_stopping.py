@@ -126,12 +126,13 @@ def test_a_killed_loader_process_is_named_and_the_step_saved(overrides: Override
     began = time.monotonic()
     with pytest.raises(LoaderError, match=r"^DataLoader worker .*out of memory\? Fewer data\.num_workers need less"):
         run(chosen, Event(kill, "on_train_batch_end", 2))
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.csv") if "train/loss" in row]
     checkpoint = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert checkpoint["global_step"] == len(rows) >= 2
 
 
+@pytest.mark.slow
 def test_a_loader_process_without_memory_is_named_and_no_file_is_blamed(
     overrides: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,7 +154,7 @@ def test_a_loader_process_without_memory_is_named_and_no_file_is_blamed(
     with pytest.raises(SystemExit) as ended, user_errors_end_quietly():
         run(chosen)
     assert ended.value.code == 2
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: Caught MemoryError in DataLoader worker process 0: out of memory?")
     assert "skipped" not in (tmp_path / "run" / "train.log").read_text()
@@ -259,6 +260,7 @@ print("got", len(batch.metas), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_script_that_takes_one_batch_ends(overrides: Overrides) -> None:
     command = [sys.executable, "-c", ONE_BATCH, *overrides("data.num_workers=2")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:

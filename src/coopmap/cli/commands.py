@@ -133,6 +133,7 @@ COMMANDS = (
         examples=(
             ("cache data.root=/data/opv2v cache_root=/fast/cache", "all splits, a process per core"),
             ("cache data=four_camera data.root=/data/opv2v cache_root=/fast/cache4", "the cameras apart"),
+            ("cache preset=streets cache_root=streets_cache keep_files=false", "render streets straight into it"),
         ),
         notes=(
             "Training uses it with data.cache_root=FOLDER: the same samples in a fraction of the time, with all "

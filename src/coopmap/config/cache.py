@@ -17,11 +17,14 @@ class CacheConfig:
         cache_root: folder to fill; training reads it with ``data.cache_root``.
         splits: which splits; none named = all that the data has.
         workers: processes; null means one per core.
+        keep_files: false renders streets (``data.town``) straight into the cache; of their files only the metadata is
+            written to ``data.root``.
     """
 
     cache_root: str | None = None
     splits: list[str] = field(default_factory=list)
     workers: int | None = None
+    keep_files: bool = True
 
     def __post_init__(self) -> None:
         if not self.cache_root:

@@ -191,7 +191,7 @@ class MatchingConfig:
     encoder: bool = False
     layers: list[int] = field(default_factory=list)
     rays: str = "calibrated"
-    max_matches: int = 256
+    max_matches: int = 1024
     tilt_sigma_deg: float | None = 3.0
     prior: bool = False
 

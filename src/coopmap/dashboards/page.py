@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from coopmap.dashboards.logs import RunLog
 from coopmap.dashboards.panels import Panel, Section, sections
-from coopmap.report.numbers import fixed
+from coopmap.report.numbers import fixed, significant
 from coopmap.report.pages import literal, write_page
-from coopmap.report.palette import BLUE, COLORS, GRAY, ORANGE, VERMILLION
+from coopmap.report.palette import BLUE, COLORS, GRAY, LOG_AXIS, ORANGE, VERMILLION, curve_style
 from coopmap.report.tables import Column, Row, Table, names
 from coopmap.report.tables import Section as Rows
 from coopmap.runs.reader import SECONDS
@@ -28,7 +28,7 @@ DASHES = ("solid", "dot")
 """Of the kinds of curves in one panel, where colors stand for runs."""
 KIND_COLORS = {"validation": BLUE, "training": VERMILLION}
 """Of one run; other kinds take the palette's colors in order."""
-ZERO_SHOT = {"dash": "dash", "width": 1.2}
+ZERO_SHOT = {"dash": "dash", "width": 1.5}
 TRAINING_MEAN = {"dash": "dot", "width": 1.5, "color": GRAY}
 GPS = {"dash": "dashdot", "width": 1.5, "color": ORANGE}
 
@@ -60,7 +60,7 @@ def state_table(logs: Sequence[RunLog]) -> Table:
         Column("step", form=fixed(0)),
         Column("wall time", "h", fixed(2)),
         Column("time per step", "s"),
-        Column("parameters"),
+        Column("parameters", "million", significant(3)),
     ]
     rows = []
     for log in logs:
@@ -68,8 +68,9 @@ def state_table(logs: Sequence[RunLog]) -> Table:
         seconds = max((entry.get(SECONDS, 0.0) for entry in run.validations), default=0.0)
         state = "finished" if run.is_finished else "unfinished"
         hours = seconds / 3600 if seconds else None
-        count = run.facts.get("parameters") if isinstance(run.facts.get("parameters"), int) else None
-        rows.append(Row([log.label, state, log.last_step, hours, run.step_seconds, count]))
+        count = run.facts.get("parameters")
+        millions = count / 1e6 if isinstance(count, int) else None
+        rows.append(Row([log.label, state, log.last_step, hours, run.step_seconds, millions]))
     return Table("Runs", columns, [Rows(rows)])
 
 
@@ -105,15 +106,16 @@ def section_figure(section: Section, logs: Sequence[RunLog]) -> go.Figure:
         rows=count, cols=columns, horizontal_spacing=0.09, vertical_spacing=min(0.9 / count, 75 / height)
     )
     named: set[str] = set()
+    styles = _kind_styles(section)
     for place, panel in enumerate(section.panels):
         row, column = place // columns + 1, place % columns + 1
-        for trace in _traces(panel, logs):
+        for trace in _traces(panel, logs, styles):
             show = trace["name"] not in named
             named.add(trace["name"])
             figure.add_trace(go.Scatter(**trace, showlegend=show), row=row, col=column)
         figure.update_yaxes(
             title_text=literal(panel.title),
-            type="log" if panel.is_log else "linear",
+            **(LOG_AXIS if panel.is_log else {}),
             rangemode="tozero" if "share" in panel.title else "normal",
             row=row,
             col=column,
@@ -130,21 +132,28 @@ def section_figure(section: Section, logs: Sequence[RunLog]) -> go.Figure:
     )
 
 
-def _traces(panel: Panel, logs: Sequence[RunLog]) -> Iterator[dict[str, Any]]:
+def _kind_styles(section: Section) -> dict[str, dict[str, str]]:
+    """Of the curves of one run: a kind looks the same in all panels of a section, as the legend has it."""
+    kinds = dict.fromkeys(kind for panel in section.panels for kind in panel.keys if kind not in KIND_COLORS)
+    styles = {kind: curve_style(number) for number, kind in enumerate(kinds)}
+    return styles | {kind: {"color": color, "dash": "solid"} for kind, color in KIND_COLORS.items()}
+
+
+def _traces(panel: Panel, logs: Sequence[RunLog], styles: dict[str, dict[str, str]]) -> Iterator[dict[str, Any]]:
     """Curves of all runs, then the levels that they compare with.
 
-    One run has a color per kind of curve, several have one each, and a dash per kind.
+    One run has a style per kind of curve, several have a color each, and a dash per kind.
     """
     single = len(logs) == 1
     for number, log in enumerate(logs):
         for place, (kind, key) in enumerate(_kinds(panel, single)):
             points = log.points(key)
-            color = KIND_COLORS.get(kind, COLORS[place % len(COLORS)]) if single else COLORS[number % len(COLORS)]
+            style = styles[kind] if single else {"color": COLORS[number % len(COLORS)], "dash": DASHES[place]}
+            line = {**style, "width": 2}
             mode = "lines+markers" if len(points) < MARKED_POINTS else "lines"
-            line = {"color": color, "width": 2, "dash": "solid" if single else DASHES[place]}
             yield _trace(points, kind if single else log.label, line, mode, _of_run(log, kind))
             if kind == "validation" and (value := log.run.zero_shot.get(key)) is not None:
-                yield _level(value, log, "before training" if single else log.label, {**ZERO_SHOT, "color": color})
+                yield _level(value, log, "before training" if single else log.label, {**line, **ZERO_SHOT})
     for log in logs:
         for key in panel.keys.values():
             if key in log.gps:

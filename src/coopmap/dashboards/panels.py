@@ -112,7 +112,7 @@ def _all_sections(known: Collection[str]) -> Iterator[Section]:
             Panel("memory, peak (GB)", {"device": "memory/device_gb", "host": "memory/host_gb"}),
             Panel("learning rate", {_part(name): name for name in rates}, is_log=True),
             Panel(
-                "norm of the gradient", {"all": "train/grad_norm", **{_part(name): name for name in norms}}, is_log=True
+                "norm of the gradient", {**{_part(name): name for name in norms}, "all": "train/grad_norm"}, is_log=True
             ),
         ],
     )

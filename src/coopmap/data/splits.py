@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
+from coopmap.data.cache_settings import cached_depth_source
 from coopmap.data.kept_index import kept_index
 from coopmap.data.opv2v import DepthSource, SplitIndex, read_exclusions, select_depth_source
 
@@ -26,7 +27,13 @@ def split_source(config: DataConfig, split: str) -> tuple[SplitIndex, DepthSourc
     index = kept_index(config.root, split, config.include_rsu, excluded, config.cache_dir, config.splits)
     depth = config.depth
     return index, select_depth_source(
-        index, config.depth_root, depth.source, depth.kind, depth.max_m, merge_agents=depth.merge_agents
+        index,
+        config.depth_root,
+        depth.source,
+        depth.kind,
+        depth.max_m,
+        merge_agents=depth.merge_agents,
+        cached=cached_depth_source(config.cache_root, split),
     )
 
 

@@ -2,12 +2,12 @@
 
 Three rows say where a model that matches loses accuracy: ``bound`` takes true matches of the model's cells with true
 ranges; ``bound_own_ranges`` true matches with the model's ranges; ``bound_own_matches`` the model's matches with true
-ranges. Averaged over all pairs of agents, each pair weighing as much as its matches that agree.
+ranges. Averaged over all pairs of agents, each pair weighing as much as its matches that agree, and refined in the
+bundle of all pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,14 @@ from torch import Tensor
 
 from coopmap.config.model import ModelConfig
 from coopmap.evaluation.pairs import average_pairs
-from coopmap.geometry.alignment import Alignment
+from coopmap.geometry.alignment import align
+from coopmap.geometry.bundle import bundle
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
+from coopmap.geometry.se3 import relative_pose
 from coopmap.losses.cells import TrueMatches, cell_grid, known_points, true_matches
 from coopmap.models.addons.matching.cells import SHORTEST_M, CellPoints, cell_points
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
-from coopmap.models.addons.matching.poses import align_pairs
+from coopmap.models.addons.matching.poses import PairProblem, pair_problem
 from coopmap.types import Observation, PairMatches, Prediction, Target
 from coopmap.types.agents import views_per_agent, without_neighboring_ticks
 
@@ -80,16 +82,21 @@ class Bound:
             again = _own_matches(matches, prediction, target, points, patch, self.model.matching.max_matches)
             found["bound_own_matches"] = again, range_sigma
         return {
-            name: list(_averaged(align_pairs(each, sigma, angle.to(sigma), tilt), each, sigma.shape[1]))
+            name: list(_solved(pair_problem(each, sigma, angle.to(sigma), tilt), sigma.shape[1]))
             for name, (each, sigma) in found.items()
         }
 
 
-def _averaged(alignment: Alignment, found: Correspondences, num_agents: int) -> Iterator[Float[Tensor, "n n 4 4"]]:
-    agreeing = (found.weight * alignment.inlier).sum(dim=-1)
-    weight = torch.where(alignment.degenerate, 0.0, agreeing)
-    for pose, agreed in zip(alignment.pose, weight, strict=True):
-        yield average_pairs(pose, agreed, num_agents)
+def _solved(problem: PairProblem, num_agents: int) -> Float[Tensor, "b n n 4 4"]:
+    """``T_i_j``, from the bundle where pairs link both agents to the first one."""
+    alignment = align(*problem)
+    agreeing = torch.where(alignment.degenerate, 0.0, (problem.weight * alignment.inlier).sum(dim=-1))
+    averaged = torch.stack(
+        [average_pairs(pose, agreed, num_agents) for pose, agreed in zip(alignment.pose, agreeing, strict=True)]
+    )
+    agents = bundle(averaged[:, 0].to(agreeing.device), (~alignment.degenerate).double(), *problem).cpu()
+    together = relative_pose(agents[:, :, None], agents[:, None])
+    return torch.where(together.isfinite().flatten(-2).all(dim=-1)[..., None, None], together, averaged)
 
 
 def _true_points(target: Target, patch: int) -> CellPoints:

@@ -78,7 +78,7 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
     )
     for column, (subject, rows) in enumerate(breakdown.items(), start=1):
         filled = [row for row in rows if row["pairs"]]
-        labels = [f"{row['bin']}<br>n={row['pairs']}" for row in filled]
+        labels = [f"{row['bin'].replace(': ', '<br>')}<br>n={row['pairs']}" for row in filled]
         for place, (error, title) in enumerate(AXES.items(), start=1):
             means = [row[error]["mean"] for row in filled]
             bounds = [row[error]["mean_ci95"] or (mean, mean) for row, mean in zip(filled, means, strict=True)]

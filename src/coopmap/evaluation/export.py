@@ -188,10 +188,10 @@ def _write_caches(folder: Path, frames: Sequence[PosedFrame], data: EvaluationDa
         write_pose_cache(folder / f"{name}.json", of_split, data.dataset(split).index.root / name)
     _write_notes(
         folder,
-        "lidar_pose, lidar_pose_clean: predicted and true [x, y, z, roll, yaw, pitch] in CARLA's axes, degrees",
+        "lidar_pose, lidar_pose_clean_np: predicted and true [x, y, z, roll, yaw, pitch] in CARLA's axes, degrees",
         "confidence: predicted probability that the pose relative to the reference is within 2 m and 5 degrees; 1 for "
         "the reference; null where the model does not say",
-        "keys: number of the sample in OpenCOOD's data set of the split",
+        "keys: number of the sample in HEAL's data set of the split",
     )
 
 

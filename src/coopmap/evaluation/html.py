@@ -19,6 +19,7 @@ from coopmap.evaluation.tables import (
     methods_table,
     overall_table,
     probe_table,
+    success_table,
 )
 from coopmap.report.numbers import error_size, percent
 from coopmap.report.pages import write_page
@@ -78,6 +79,7 @@ def write_report(
         unreadable=conditions.unreadable,
         has_figures=has_pairs or bool(samples),
         methods=methods_table(summary, "Where the agents are, unaligned"),
+        successes=success_table(summary),
         distribution=error_distribution(records) if has_pairs else None,
         circumstances=error_by_circumstance(summary["breakdown"]) if has_pairs else None,
         overall=overall_table(summary) if has_pairs else None,

@@ -25,7 +25,7 @@ def print_methods(summary: Mapping[str, Any], title: str) -> None:
     """Translation and rotation errors of all pairs, method by method."""
     where = summary["frames"]["name"] if summary["frames"] else summary["split"]
     title = f"{title}: {where}, {summary['samples']} samples, inputs: {summary['inputs']}"
-    print_table(methods_table(summary, title, ("mean", "median"), ("mean",), with_recalls=False))
+    print_table(methods_table(summary, title, ("mean", "median"), ("mean",)))
 
 
 def print_kinds_of_pairs(summary: Mapping[str, Any]) -> None:
@@ -43,18 +43,15 @@ def methods_table(
     title: str,
     statistics: Sequence[str] = STATISTICS,
     with_bounds: Sequence[str] = STATISTICS,
-    with_recalls: bool = True,
 ) -> Table:
-    """Errors over all pairs and the share of pairs within common thresholds, a row per method.
+    """Errors over all pairs, a row per method.
 
     Args:
         summary: content of ``summary.json``.
         title: of the table.
         statistics: of the errors.
         with_bounds: the ones that are shown with their interval.
-        with_recalls: show the shares.
     """
-    recalls = [f"recall_{meters}m_{degrees}deg" for meters, degrees in RECALLS_M_DEG] if with_recalls else []
     columns = [
         names(f"{summary['pairs']} pairs"),
         *(
@@ -62,11 +59,6 @@ def methods_table(
             for error in PAIR_ERRORS
             for statistic in statistics
         ),
-        *(
-            Column(f"{meters} m, {degrees}°", form=percent, group="share of pairs within")
-            for (meters, degrees), _ in zip(RECALLS_M_DEG, recalls, strict=False)
-        ),
-        *([Column("answered", form=percent)] if with_recalls else []),
     ]
     rows = []
     for method, label in METHODS.items():
@@ -76,15 +68,12 @@ def methods_table(
                 for error in PAIR_ERRORS
                 for statistic in statistics
             ]
-            answered = [figures["apply_rate"]["mean"]] if with_recalls else []
-            rows.append(
-                Row([label, *cells, *(_interval(figures[name], "mean") for name in recalls), *answered], kind=method)
-            )
+            rows.append(Row([label, *cells], kind=method))
     for line in summary["published"]:
         values: list[Value] = [f"published: {line['name']}"]
         for error in PAIR_ERRORS:
             values += [line[error], *[None] * (len(statistics) - 1)]
-        rows.append(Row([*values, *[None] * (len(columns) - len(values))], kind="published"))
+        rows.append(Row(values, kind="published"))
     bootstrap = summary["bootstrap"]
     conditions = summary.get("published_conditions")
     return Table(
@@ -99,6 +88,31 @@ def methods_table(
             *([f"Published results: {conditions}."] if conditions else []),
         ],
     )
+
+
+def success_table(summary: Mapping[str, Any]) -> Table:
+    """The share of pairs within common thresholds, and of those with an answer, a row per method."""
+    columns = [
+        names(f"{summary['pairs']} pairs"),
+        *(
+            Column(f"{meters} m, {degrees}°", form=percent, group="share of pairs within")
+            for meters, degrees in RECALLS_M_DEG
+        ),
+        Column("answered", form=percent),
+    ]
+    rows = [
+        Row(
+            [
+                label,
+                *(_interval(figures[f"recall_{meters}m_{degrees}deg"], "mean") for meters, degrees in RECALLS_M_DEG),
+                figures["apply_rate"]["mean"],
+            ],
+            kind=method,
+        )
+        for method, label in METHODS.items()
+        if (figures := summary["methods"].get(method)) is not None
+    ]
+    return Table("How many are right", columns, [Section(rows)], "Pairs without an answer count as wrong.")
 
 
 def overall_table(summary: Mapping[str, Any]) -> Table:

@@ -111,12 +111,9 @@ def align(
         width: of the robust kernel, in standard deviations; ``math.inf``: least squares.
         hypotheses: poses that the search tries, per pair.
     """
-    given = points_a, points_b, covariance_a, covariance_b, origin_a, origin_b
-    usable = _usable(weight, *(value for value in given if value is not None))
-    rays_a = _rays(points_a, covariance_a, origin_a, usable, proportional)
-    rays_b = _rays(points_b, covariance_b, origin_b, usable, proportional)
+    matches = ray_matches(points_a, points_b, weight, covariance_a, covariance_b, origin_a, origin_b, proportional)
     missing = max(0, MIN_MATCHES - points_a.shape[-2])
-    matches = Matches(rays_a, rays_b, _flat(weight, usable)).map(lambda value: F.pad(value, (0, missing)))
+    matches = matches.map(lambda value: F.pad(value, (0, missing)))
     cost = Cost(tilt_sigma, width, proportional)
     pose, degenerate = _minimum(matches.map(torch.detach), cost, hypotheses)
     matches = matches._replace(weight=torch.where(degenerate[:, None], 0.0, matches.weight))
@@ -131,6 +128,24 @@ def align(
             for value in aligned
         )
     )
+
+
+def ray_matches(
+    points_a: Float[Tensor, "*b n 3"],
+    points_b: Float[Tensor, "*b n 3"],
+    weight: Float[Tensor, "*b n"],
+    covariance_a: Float[Tensor, "*b n 3 3"] | None = None,
+    covariance_b: Float[Tensor, "*b n 3 3"] | None = None,
+    origin_a: Float[Tensor, "*b n 3"] | None = None,
+    origin_b: Float[Tensor, "*b n 3"] | None = None,
+    proportional: bool = True,
+) -> Matches:
+    """What alignment computes with, pairs in one row; see :func:`align` for what it is made of."""
+    given = points_a, points_b, covariance_a, covariance_b, origin_a, origin_b
+    usable = _usable(weight, *(value for value in given if value is not None))
+    rays_a = _rays(points_a, covariance_a, origin_a, usable, proportional)
+    rays_b = _rays(points_b, covariance_b, origin_b, usable, proportional)
+    return Matches(rays_a, rays_b, _flat(weight, usable))
 
 
 @torch.no_grad()

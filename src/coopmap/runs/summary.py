@@ -17,8 +17,8 @@ HEADLINES = (
     ("translation error, median (m)", "val/trans_m_median", "val/baseline_trans_m_median"),
     ("rotation error, mean (deg)", "val/rot_deg_mean", "val/baseline_rot_deg_mean"),
     ("rotation error, median (deg)", "val/rot_deg_median", "val/baseline_rot_deg_median"),
-    ("... of co-visible pairs (m)", "val/covisible_trans_m_median", None),
-    ("... of co-visible pairs (deg)", "val/covisible_rot_deg_median", None),
+    ("co-visible pairs: translation, median (m)", "val/covisible_trans_m_median", None),
+    ("co-visible pairs: rotation, median (deg)", "val/covisible_rot_deg_median", None),
 )
 """Label, name of the metric, name of the same metric of the training-mean baseline."""
 

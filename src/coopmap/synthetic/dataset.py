@@ -15,7 +15,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import OmegaConf
@@ -31,6 +31,8 @@ from coopmap.synthetic.street import street_of
 from coopmap.synthetic.workers import map_unordered
 from coopmap.synthetic.worlds import plan_drive
 
+T = TypeVar("T")
+
 FORMAT = 1
 """Increment when the same configuration produces different files of a town."""
 
@@ -38,7 +40,7 @@ STREET_FORMAT = 2
 """The same for streets."""
 
 _RECORD = "town.yaml"
-_PARTIAL, _STALE_SECONDS = ".partial-", 3600.0
+PARTIAL, _STALE_SECONDS = ".partial-", 3600.0
 _LINE_SECONDS = 10.0
 """Time between two progress lines, where output is not a terminal."""
 
@@ -58,16 +60,16 @@ def render_town(cfg: TownConfig) -> None:
     if cfg.per_scenario:
         _render_streets(cfg, root, depth_root, console)
         return
-    if _is_rendered(cfg, root, depth_root):
+    if _is_rendered(cfg, root, depth_root, _record(cfg)):
         console.print(f"The town is already there: {root}" + (f", depth in {depth_root}." if depth_root else "."))
         return
-    scenarios = _scenarios(cfg)
+    scenarios = all_scenarios(cfg)
     # the data root is put in place last: where it is, its depth is too
     with (
         _complete_or_absent(root) as out,
         _complete_or_absent(depth_root) if depth_root else nullcontext() as depth_out,
     ):
-        agents = sum(_shown(_run(cfg, scenarios, out, depth_out), len(scenarios), "drives through the town", console))
+        agents = sum(shown(_run(cfg, scenarios, out, depth_out), len(scenarios), "drives through the town", console))
         for folder in (out, depth_out) if depth_out else (out,):
             writer.write_yaml(folder / _RECORD, _record(cfg))
     depth, where = (" their depth,", f" and {depth_root}") if depth_root else ("", "")
@@ -84,24 +86,35 @@ def missing_scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
         for folder in folders
     ]
     complete = set.intersection(*there)
-    return [each for each in _scenarios(cfg) if (each[0], street_name(*each)) not in complete]
+    return [each for each in all_scenarios(cfg) if (each[0], street_name(*each)) not in complete]
 
 
 def _render_streets(cfg: TownConfig, root: Path, depth_root: Path | None, console: Console) -> None:
     """Render the scenarios that are missing."""
     folders = (root, depth_root) if depth_root is not None else (root,)
-    if not _is_rendered(cfg, root, depth_root):
-        for folder in folders:
-            _claim(folder, _record(cfg))
+    claim_streets(cfg)
     missing = missing_scenarios(cfg)
     where = f"{root}, depth in {depth_root}" if depth_root else str(root)
     if not missing:
         console.print(f"The streets are already there: {where}.")
         return
     for folder in folders:
-        _sweep_leftovers(folder)
-    agents = sum(_shown(_run(cfg, missing, root, depth_root), len(missing), "streets", console))
+        sweep_leftovers(folder)
+    agents = sum(shown(_run(cfg, missing, root, depth_root), len(missing), "streets", console))
     console.print(f"{len(missing)} streets with {agents} agents written to {where}.")
+
+
+def claim_streets(cfg: TownConfig, keep_files: bool = True) -> None:
+    """Make the folders that are to hold streets, or their metadata alone.
+
+    Raises:
+        ConfigError: if one holds something else (see ``overwrite``).
+    """
+    root, depth_root = Path(cfg.root), None if cfg.depth_root is None else Path(cfg.depth_root)
+    record = _record(cfg, keep_files)
+    if not _is_rendered(cfg, root, depth_root, record):
+        for folder in (root, depth_root) if depth_root is not None else (root,):
+            _claim(folder, record)
 
 
 def _claim(folder: Path, record: dict[str, Any]) -> None:
@@ -111,14 +124,14 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not known.is_file():
-        with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as scratch:
             writer.write_yaml(Path(scratch, _RECORD), record)
             Path(scratch, _RECORD).replace(known)
 
 
-def _sweep_leftovers(folder: Path) -> None:
+def sweep_leftovers(folder: Path) -> None:
     """Delete what killed renderings left behind; a street takes seconds, not an hour."""
-    for path in folder.glob(f"{_PARTIAL}*"):
+    for path in folder.glob(f"{PARTIAL}*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
@@ -130,16 +143,17 @@ def read_config(root: str | Path) -> TownConfig:
     return cast(TownConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TownConfig), record["config"])))
 
 
-def _record(cfg: TownConfig) -> dict[str, Any]:
-    """Everything that determines the files: the configuration without paths and switches."""
+def _record(cfg: TownConfig, keep_files: bool = True) -> dict[str, Any]:
+    """Everything that determines the files: the configuration without paths and switches; and which files stay."""
     left_out = ["root", "depth_root", "workers", "overwrite"]
     left_out += ["scenarios", "size_m", "slope_deg"] if cfg.per_scenario else ["towns", "style"]
     config = {key: value for key, value in asdict(cfg).items() if key not in left_out}
-    return {"format": STREET_FORMAT if cfg.per_scenario else FORMAT, "config": config}
+    record: dict[str, Any] = {"format": STREET_FORMAT if cfg.per_scenario else FORMAT, "config": config}
+    return record if keep_files else {**record, "files": "metadata"}
 
 
-def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None) -> bool:
-    """Whether all requested folders hold exactly this town."""
+def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None, record: dict[str, Any]) -> bool:
+    """Whether all requested folders hold exactly what a record says."""
     folders = {"root": root} | ({} if depth_root is None else {"depth_root": depth_root})
     if depth_root is not None and root.resolve() == depth_root.resolve():
         raise ConfigError(f"depth_root={depth_root}: expected another folder than root")
@@ -149,11 +163,11 @@ def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None) -> bool:
         if not (path / _RECORD).is_file():
             raise ConfigError(f"{key}={path}: exists and is not a synthetic town; choose another folder")
         stored = yaml.safe_load((path / _RECORD).read_text())
-        if stored != _record(cfg):
+        if stored != record:
             same = False
             if not cfg.overwrite:
                 raise ConfigError(
-                    f"{key}={path}: holds a town rendered with another {_difference(stored, _record(cfg))}; "
+                    f"{key}={path}: holds a town rendered with another {_difference(stored, record)}; "
                     "choose another root and depth_root, delete both folders, or pass overwrite=true"
                 )
     return same and present == folders
@@ -161,22 +175,25 @@ def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None) -> bool:
 
 def _holds_something(folder: Path) -> bool:
     """Whether a folder holds more than what a killed rendering left behind."""
-    return folder.is_dir() and any(not path.name.startswith(_PARTIAL) for path in folder.iterdir())
+    return folder.is_dir() and any(not path.name.startswith(PARTIAL) for path in folder.iterdir())
 
 
 def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     """Keys in which two records differ."""
     before, now = stored.get("config", {}), wanted["config"]
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if stored.get("files") != wanted.get("files"):
+        keys.append("keep_files (of coopmap cache)")
     return ", ".join(keys) or "version of the program"
 
 
-def _scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
+def all_scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
+    """Split and number of each scenario."""
     counts = asdict(cfg.scenarios)
     return [(split, index) for split in SPLITS for index in range(counts[split])]
 
 
-def _shown(results: Iterable[int], total: int, what: str, console: Console) -> Iterator[int]:
+def shown(results: Iterable[T], total: int, what: str, console: Console) -> Iterator[T]:
     """Pass results through, with progress out of ``total`` as a bar on a terminal, and as lines elsewhere."""
     description = f"Rendering {total} {what}"
     if console.is_terminal:
@@ -198,7 +215,7 @@ def _shown(results: Iterable[int], total: int, what: str, console: Console) -> I
 def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_root: Path | None) -> Iterator[int]:
     """Render scenarios in parallel; yields the number of agents of each, in any order."""
     workers = min(cfg.workers or _num_cores(), len(scenarios))
-    render = partial(_render_street if cfg.per_scenario else _render_scenario, cfg, root, depth_root)
+    render = partial(_render_street if cfg.per_scenario else render_scenario, cfg, root, depth_root)
     return map_unordered(render, scenarios, workers) if workers > 1 else map(render, scenarios)
 
 
@@ -212,7 +229,7 @@ def _render_street(cfg: TownConfig, root: Path, depth_root: Path | None, scenari
     place = Path(scenario[0]) / street_name(*scenario)
     with _moved_when_complete(root, place) as scratch, _moved_when_complete(depth_root, place) as depth_scratch:
         assert scratch is not None
-        return _render_scenario(cfg, scratch, depth_scratch, scenario)
+        return render_scenario(cfg, scratch, depth_scratch, scenario)
 
 
 @contextmanager
@@ -221,7 +238,7 @@ def _moved_when_complete(folder: Path | None, place: Path) -> Iterator[Path | No
     if folder is None:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as scratch:
         yield Path(scratch)
         target = folder / place
         target.parent.mkdir(exist_ok=True)
@@ -232,7 +249,8 @@ def _moved_when_complete(folder: Path | None, place: Path) -> Iterator[Path | No
                 raise
 
 
-def _render_scenario(cfg: TownConfig, root: Path, depth_root: Path | None, scenario: tuple[str, int]) -> int:
+def render_scenario(cfg: TownConfig, root: Path, depth_root: Path | None, scenario: tuple[str, int]) -> int:
+    """Write the files of one scenario, in this process; gives its number of agents."""
     split, index = scenario
     drive = plan_drive(cfg, split, index)
     for agent in drive.agents:

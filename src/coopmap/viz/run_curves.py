@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coopmap.report.pages import literal, write_page
-from coopmap.report.palette import BLUE, COLORS, GRAY, GREEN, ORANGE, VERMILLION
+from coopmap.report.palette import BLUE, GRAY, GREEN, LOG_AXIS, ORANGE, VERMILLION, curve_style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -75,7 +75,7 @@ def draw_run_curves(rows: Rows) -> go.Figure:
                 col=column,
             )
             named.add(line.name)
-        figure.update_yaxes(title_text=title, type=scale, row=row, col=column)
+        figure.update_yaxes(title_text=title, row=row, col=column, **(LOG_AXIS if scale == "log" else {}))
         figure.update_xaxes(title_text="optimizer step", row=row, col=column)
     legend = {"orientation": "h", "yanchor": "bottom", "y": 1 + 24 / (PANEL_HEIGHT * count), "x": 0}
     return figure.update_layout(
@@ -93,10 +93,14 @@ def _panels(known: Mapping[str, None]) -> Iterator[tuple[str, str, list[Line]]]:
     masks = [("predicted mask", "mask_pred_mean", BLUE), ("true mask", "mask_true_mean", GRAY)]
     yield "mean of the mask", "linear", [Line(name, f"val/{key}", color) for name, key, color in masks]
     parts = dict.fromkeys(name.partition("/")[2] for name in known if name.startswith(("lr/", "grad_norm/")))
-    colors = {part: COLORS[place % len(COLORS)] for place, part in enumerate(parts)}
-    yield "learning rate", "log", [Line(part, f"lr/{part}", color) for part, color in colors.items()]
-    norms = [Line(part, f"grad_norm/{part}", color) for part, color in colors.items()]
-    yield "norm of the gradient", "log", [Line("all parts", "train/grad_norm", GRAY, "dash"), *norms]
+    styles = {part: curve_style(place) for place, part in enumerate(parts)}
+    yield (
+        "learning rate",
+        "log",
+        [Line(part, f"lr/{part}", style["color"], style["dash"]) for part, style in styles.items()],
+    )
+    norms = [Line(part, f"grad_norm/{part}", style["color"], style["dash"]) for part, style in styles.items()]
+    yield "norm of the gradient", "log", [*norms, Line("all parts", "train/grad_norm", GRAY, "longdash")]
     times = [("step", "step_s", BLUE), ("of that, waiting for data", "data_s", ORANGE)]
     yield "time (s)", "linear", [Line(name, f"time/{key}", color) for name, key, color in times]
     memory = [("device", "device_gb", BLUE), ("host", "host_gb", GREEN)]

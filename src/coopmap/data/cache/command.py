@@ -7,6 +7,7 @@ from pathlib import Path
 from coopmap.config.cache import SPLITS, CacheConfig
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
+from coopmap.data.cache.streets import render_into_cache
 from coopmap.data.cache.writing import Split, Written, fill
 from coopmap.data.depth_probe import check_depth
 from coopmap.data.opv2v import SPLIT_FOLDERS, find_split_folder
@@ -28,6 +29,8 @@ def fill_cache(asked: CacheConfig, config: DataConfig) -> str:
     """
     assert asked.cache_root is not None
     root = Path(asked.cache_root).expanduser()
+    if not asked.keep_files:
+        return _summary(root, render_into_cache(root, config, asked.splits or SPLITS, asked.workers))
     render_missing_town(config)
     names = asked.splits or [
         name for name in SPLITS if find_split_folder(Path(config.root).expanduser(), name, config.splits)

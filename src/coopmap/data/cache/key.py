@@ -26,6 +26,8 @@ def settings_of(config: DataConfig, depth_source: DepthSource) -> dict[str, Any]
         "data.depth.file": getattr(depth_source, "pattern", "{frame}.pcd"),
         "data.depth.max_m": config.depth.max_m,
     }
+    if getattr(depth_source, "is_gray", False):
+        settings["data.depth.source"] = "GrayDepth"
     if depth_source.is_dense:
         settings["data.depth.kind"] = config.depth.kind
     else:

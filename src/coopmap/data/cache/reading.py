@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.key import require_same, settings_of
 from coopmap.data.cache.records import check_size, read_record
-from coopmap.data.cache.shards import SETTINGS_FILE, Shard, describe, plan, record_name, split_folder, what_changed
+from coopmap.data.cache.shards import Shard, describe, plan, record_name, what_changed
 from coopmap.data.cache.stored import StoredRecord, unpack
 from coopmap.data.cache.views import build_stored_views
+from coopmap.data.cache_settings import read_settings
 from coopmap.data.from_files import ViewMaker, ViewsFromFiles
 from coopmap.data.opv2v import DepthSource, FrameRef, SplitIndex
 from coopmap.data.views import Record
@@ -59,14 +58,6 @@ class CachedViews:
         name, yaml_path = record_name(ref, agent), self.files.index.yaml_path(ref, agent)
         data = read_record(path, file_bytes, name)
         return None if data is None else unpack(data, yaml_path, self.files.with_vehicles)
-
-
-def read_settings(root: Path, split: str) -> dict[str, Any] | None:
-    """What a split of a cache was made with; ``None`` if there is none."""
-    try:
-        return json.loads((split_folder(root, split) / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
 
 
 def _current_shards(

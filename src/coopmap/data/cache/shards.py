@@ -25,8 +25,6 @@ from coopmap.report.files import write_json
 FRAMES_PER_SHARD = 32
 """At most. About a hundred views of some 3 MB: small enough to share the work, few enough to open."""
 
-SETTINGS_FILE = "settings.json"
-
 
 @dataclass(frozen=True)
 class Shard:

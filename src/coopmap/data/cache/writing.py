@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.key import require_same, settings_of
-from coopmap.data.cache.reading import read_settings
 from coopmap.data.cache.records import RecordWriter, check_size
 from coopmap.data.cache.shards import (
-    SETTINGS_FILE,
     Description,
     Shard,
     claimed,
@@ -29,11 +26,12 @@ from coopmap.data.cache.shards import (
     plan,
     record_name,
     source_paths,
-    split_folder,
     what_changed,
 )
+from coopmap.data.cache.sharing import until_all_is_done
 from coopmap.data.cache.stored import pack
 from coopmap.data.cache.views import StoredViews, build_stored_views
+from coopmap.data.cache_settings import read_settings, settings_path
 from coopmap.data.from_files import ViewsFromFiles
 from coopmap.data.opv2v import CorruptFrameError, DepthSource, FrameError, FrameRef, SplitIndex
 from coopmap.data.vehicles import vehicles_around
@@ -42,7 +40,6 @@ from coopmap.report.files import write_json, write_text
 COMMIT_BYTES = 1 << 24
 """Views that are committed at once, those of a frame at least: a few large ones, or all small ones of a shard."""
 
-_WAIT_S = 1.0
 _LINE_SECONDS = 10.0
 """Between two lines about the progress, where output is no terminal."""
 
@@ -61,15 +58,19 @@ class Written:
 
     Attributes:
         shard: the shard.
-        busy: another process is at it.
         views: that it holds.
         unreadable: reasons why views could not be made.
     """
 
     shard: Shard
-    busy: bool
-    views: int = 0
-    unreadable: tuple[str, ...] = ()
+    views: int
+    unreadable: tuple[str, ...]
+
+    @classmethod
+    def of(cls, shard: Shard, description: Description) -> Written:
+        """What a complete shard says of itself."""
+        reasons = tuple(description.unreadable.values())
+        return cls(shard, len(description.names) - len(reasons), reasons)
 
 
 class ShardWriter:
@@ -85,14 +86,16 @@ class ShardWriter:
         self.root, self.config, self.splits = root, config, splits
         self._tools: dict[str, tuple[ViewsFromFiles, StoredViews]] = {}
 
-    def __call__(self, shard: Shard) -> Written:
-        """Write a shard, or the rest of it."""
+    def __call__(self, shard: Shard) -> Written | None:
+        """Write a shard, or the rest of it; ``None`` if another process is at it."""
         with claimed(shard, self.root) as mine:
             if not mine:
-                return Written(shard, busy=True)
-            description = self.current(shard) or self._write(shard)
-        views = len(description.names) - len(description.unreadable)
-        return Written(shard, False, views, tuple(description.unreadable.values()))
+                return None
+            description = self.current(shard)
+            if description is None:
+                description = self.write(shard)
+                self.finish(shard, description)
+        return Written.of(shard, description)
 
     def current(self, shard: Shard) -> Description | None:
         """The description of a shard that is complete, whole in size and not older than its data."""
@@ -105,7 +108,8 @@ class ShardWriter:
             return None
         return description
 
-    def _write(self, shard: Shard) -> Description:
+    def write(self, shard: Shard) -> Description:
+        """Write the records of a shard that this process has claimed; :meth:`finish` makes it complete."""
         cv2.setNumThreads(0)  # processes are the parallelism
         split, path = self.splits[shard.split], shard.path(self.root)
         sources = fingerprints(source_paths(split.index, split.depth_source, shard))
@@ -122,10 +126,12 @@ class ShardWriter:
             writer.write(records)
         finally:
             writer.close()
-        description = Description(names_of(split.index, shard), sources, unreadable, path.stat().st_size)
+        return Description(names_of(split.index, shard), sources, unreadable, path.stat().st_size)
+
+    def finish(self, shard: Shard, description: Description) -> None:
+        """Let readers have a shard."""
         complete(shard, self.root, description)
         shard.path(self.root, ".begun").unlink(missing_ok=True)
-        return description
 
     def _begin(self, shard: Shard, sources: list[list[int]]) -> None:
         """Keep the records of a killed process if they come from the same files, else start with none."""
@@ -182,8 +188,7 @@ def fill(root: Path, config: DataConfig, splits: dict[str, Split], num_workers: 
     agree_on_settings(root, config, splits)
     writer = ShardWriter(root, config, splits)
     shards = [shard for split in splits.values() for shard in plan(split.index)]
-    workers = min(num_workers or _num_cores(), len(shards))
-    return list(_shown(_written(writer, shards, workers), splits, shards))
+    return list(_shown(until_all_is_done(writer, shards, num_workers), splits, shards))
 
 
 def agree_on_settings(root: Path, config: DataConfig, splits: dict[str, Split]) -> None:
@@ -195,28 +200,9 @@ def agree_on_settings(root: Path, config: DataConfig, splits: dict[str, Split]) 
     for name, split in splits.items():
         settings, stored = settings_of(config, split.depth_source), read_settings(root, name)
         if stored is None:
-            write_json(settings, split_folder(root, name) / SETTINGS_FILE)
+            write_json(settings, settings_path(root, name))
         else:
             require_same(root, stored, settings)
-
-
-def _written(writer: ShardWriter, shards: list[Shard], num_workers: int) -> Iterator[Written]:
-    pending = shards
-    while pending:
-        results: Iterable[Written] = map(writer, pending)
-        if num_workers > 1:
-            from coopmap.synthetic.workers import map_unordered
-
-            results = map_unordered(writer, pending, num_workers)
-        busy = []
-        for result in results:
-            if result.busy:
-                busy.append(result.shard)
-            else:
-                yield result
-        if len(busy) == len(pending):
-            time.sleep(_WAIT_S)
-        pending = busy
 
 
 def _shown(results: Iterable[Written], splits: dict[str, Split], shards: list[Shard]) -> Iterator[Written]:
@@ -241,8 +227,3 @@ def _shown(results: Iterable[Written], splits: dict[str, Split], shards: list[Sh
             left = timedelta(seconds=round((now - started) * (total - done) / done))
             console.print(f"{done}/{total} views  {left} left")
             shown_at = now
-
-
-def _num_cores() -> int:
-    """Cores that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

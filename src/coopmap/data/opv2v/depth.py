@@ -71,6 +71,7 @@ def select_depth_source(
     kind: str = "z",
     max_depth_m: float = 200.0,
     merge_agents: bool = False,
+    cached: str | None = None,
 ) -> DepthSource:
     """Choose the depth source of a split.
 
@@ -85,6 +86,7 @@ def select_depth_source(
         kind: what ``.npy`` files hold: z-depth (``z``) or range along the ray (``ray``).
         max_depth_m: longer ranges count as unknown.
         merge_agents: let every agent's sweep of the tick contribute to each agent's LiDAR depth.
+        cached: the source that a cache of the split was made from: its files need not be there any more.
 
     Raises:
         ValueError: if ``source`` or ``kind`` is unknown, or ``npy`` is asked for without a depth root.
@@ -115,6 +117,8 @@ def select_depth_source(
         if any(path.exists() for path in paths):
             return sources[name]
         expected.append(paths[0])
+    if cached in wanted:
+        return sources[cached]
     raise DatasetLayoutError(
         expected[0],
         "no such depth file" + "".join(f", nor {path}" for path in expected[1:]) + ", nor any in the other scenarios",

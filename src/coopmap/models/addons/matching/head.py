@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from coopmap.config.model import MatchingConfig
-from coopmap.geometry.alignment import Alignment
+from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.models.addons.base import AddOn, Trunk
 from coopmap.models.addons.matching.cells import cell_points
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
-from coopmap.models.addons.matching.poses import align_pairs, with_aligned_poses
+from coopmap.models.addons.matching.poses import PairProblem, pair_problem, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.models.layers import LayerNorm
 from coopmap.types import Observation, PairMatches, Prediction
@@ -76,11 +76,11 @@ class Matching(AddOn):
         if num_agents < 2:
             return prediction
         tokens = by_agent(self._features(trunk), views)
-        matches = self._match(prediction, tokens, observation, trunk.grid)
+        matches, problem = self._match(prediction, tokens, observation, trunk.grid)
         prediction = replace(prediction, matches=matches)
         if self.training or self.pose_from == "head":
             return prediction
-        return with_aligned_poses(prediction, observation, views, self.pose_from)
+        return with_aligned_poses(prediction, observation, views, self.pose_from, None if self.cfg.prior else problem)
 
     def _features(self, trunk: Trunk) -> Float[Tensor, "b v n d"]:
         parts = [trunk.layers[layer] for layer in self.layers] + ([trunk.encoded] if self.cfg.encoder else [])
@@ -92,7 +92,7 @@ class Matching(AddOn):
         tokens: Float[Tensor, "b a c d"],
         observation: Observation,
         grid: tuple[int, int],
-    ) -> PairMatches:
+    ) -> tuple[PairMatches, PairProblem]:
         scores, unmatched = self._scores(tokens), self.unmatched(tokens)[..., 0]
         query = self.log_sharpness[1].exp() * F.normalize(self.query(tokens), dim=-1)
         keys = F.normalize(self.keys(tokens).unflatten(-1, (PARTS**2, FINE_DIM)), dim=-1)
@@ -104,14 +104,16 @@ class Matching(AddOn):
         priors = pair_priors(observation, cameras_per_agent(observation)) if self.cfg.prior else None
         agreement = None if priors is None else log_agreement(priors, points.center, sigma)
         found = correspond(rows, columns, query, keys, points, seen, grid, self.cfg.max_matches, agreement)
-        alignment = align_pairs(found, sigma, cell_angle(observation.rays, self.patch_size), self.cfg.tilt_sigma_deg)
+        angle = cell_angle(observation.rays, self.patch_size)
+        problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg)
+        alignment = align(*problem)
         confidence, shared = self.confidence(pair_features(rows, columns, found, alignment)).unbind(-1)
         pose, degenerate = alignment.pose, alignment.degenerate
         if priors is not None:
             tilt_sigma = math.radians(self.cfg.tilt_sigma_deg or UNKNOWN_TILT_DEG)
             pose = combined(alignment, priors, confidence.detach().sigmoid(), tilt_sigma)
             degenerate = degenerate & ~priors.known
-        return PairMatches(
+        matches = PairMatches(
             scores=scores,
             unmatched=unmatched,
             query=query,
@@ -126,6 +128,7 @@ class Matching(AddOn):
             weight=found.weight,
             inlier=alignment.inlier,
         )
+        return matches, problem
 
     def _scores(self, tokens: Float[Tensor, "b a c d"]) -> Float[Tensor, "b p c c"]:
         descriptor = F.normalize(self.descriptor(tokens), dim=-1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from coopmap.geometry.alignment import Alignment, align, ray_covariance
+from coopmap.geometry.alignment import ray_covariance
+from coopmap.geometry.bundle import bundle
 from coopmap.geometry.pose_averaging import average_relative_poses
 from coopmap.geometry.se3 import invert, pose_from_quat_trans, quat_trans_from_pose, relative_pose
 from coopmap.models.addons.matching.matches import Correspondences
@@ -18,15 +20,28 @@ from coopmap.types import Observation, Prediction
 BEARING_SIGMA_CELLS = 0.2
 """Error of a match's direction, in cells; uniform over a part of a cell, it is 0.15."""
 LEAST_CONFIDENCE = 1e-3
+SMALLEST_WEIGHT = 1e-8
+"""Confidences below count as this much, so that the root has a derivative."""
 
 
-def align_pairs(
+class PairProblem(NamedTuple):
+    """What :func:`~coopmap.geometry.alignment.align` and :func:`~coopmap.geometry.bundle.bundle` take, of all pairs."""
+
+    points_i: Float[Tensor, "b p m 3"]
+    points_j: Float[Tensor, "b p m 3"]
+    weight: Float[Tensor, "b p m"]
+    covariance_i: Float[Tensor, "b p m 3 3"]
+    covariance_j: Float[Tensor, "b p m 3 3"]
+    tilt_sigma: float | None
+
+
+def pair_problem(
     found: Correspondences,
     range_sigma: Float[Tensor, "b a c"],
     cell_angle: Float[Tensor, ""],
     tilt_sigma_deg: float | None,
-) -> Alignment:
-    """Relative pose ``T_i_j`` of each pair.
+) -> PairProblem:
+    """Matches with their uncertainties.
 
     Args:
         found: matches.
@@ -42,17 +57,37 @@ def align_pairs(
         for side, (end, points) in enumerate(zip(ends, (found.points_i, found.points_j), strict=True))
     )
     tilt_sigma = None if tilt_sigma_deg is None else math.radians(tilt_sigma_deg)
-    return align(found.points_i, found.points_j, found.weight, covariance_i, covariance_j, tilt_sigma)
+    weight = tempered(found.weight)
+    return PairProblem(found.points_i, found.points_j, weight, covariance_i, covariance_j, tilt_sigma)
 
 
-def with_aligned_poses(prediction: Prediction, observation: Observation, views: int, pose_from: str) -> Prediction:
+def tempered(weight: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+    """Square roots of the confidences, with the same sum over matches.
+
+    A confidence is a product of two distributions over cells: of two right matches, one may well have ten times the
+    confidence of the other, but it does not say ten times as much.
+    """
+    root = torch.where(weight > 0, weight.clamp(min=SMALLEST_WEIGHT).sqrt(), 0.0)
+    return root * (weight.sum(dim=-1, keepdim=True) / root.sum(dim=-1, keepdim=True).clamp(min=SMALLEST_WEIGHT))
+
+
+def with_aligned_poses(
+    prediction: Prediction,
+    observation: Observation,
+    views: int,
+    pose_from: str,
+    problem: PairProblem | None = None,
+) -> Prediction:
     """The prediction with poses averaged over all pairs; the regressed ones where no pair determines any.
+
+    From ``alignment`` and with the matches, the average is where the bundle of all pairs starts.
 
     Args:
         prediction: with ``matches``.
         observation: with the rig, where views are cameras.
         views: number of an agent's views.
         pose_from: ``alignment``, or ``both``: regressed poses count by what the aligned ones lack in confidence.
+        problem: matches of all pairs; ``None`` where poses of pairs contain more than these, as with priors.
     """
     regressed = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans).double()
     rig = None if observation.rig_pose is None else observation.rig_pose.double()
@@ -65,6 +100,9 @@ def with_aligned_poses(prediction: Prediction, observation: Observation, views: 
     else:
         measured, weight = measured[:, None], weight[:, None]
     agents = average_relative_poses(measured, weight)
+    if problem is not None and pose_from == "alignment":
+        first, second = torch.triu_indices(agents.shape[1], agents.shape[1], offset=1, device=agents.device)
+        agents = bundle(agents, weight[:, 0, first, second], *problem)
     fallback = relative_pose(first_of_agent[:, :1], first_of_agent)
     agents = torch.where(agents.isfinite().flatten(-2).all(dim=-1)[..., None, None], agents, fallback)
     pose = agents.repeat_interleave(views, dim=1)

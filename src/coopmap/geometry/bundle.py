@@ -1,0 +1,138 @@
+"""Poses of all agents of a frame from the matches of all their pairs at once.
+
+Averaging pairs sees one pose of each. Here every match counts where all poses together put it: what one pair leaves
+open (mostly the distance, since ranges are uncertain) others decide. Minimized is the sum over pairs of
+
+    pair_weight * (cost of the pair's matches and of its tilt, as in alignment)
+
+over ``n - 1`` poses in place of ``n (n - 1) / 2``, by reweighted Gauss-Newton steps, then Newton steps, from poses that
+are nearly right (:mod:`coopmap.geometry.pose_averaging`). A step of agent k moves the relative poses of its pairs
+linearly, so that gradients and matrices are those of :mod:`coopmap.geometry.alignment_cost`, gathered.
+"""
+
+from __future__ import annotations
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from coopmap.geometry.alignment import WIDTH, ray_matches
+from coopmap.geometry.alignment_cost import (
+    LARGEST_SHIFT_M,
+    LARGEST_TURN,
+    Cost,
+    Matches,
+    curvature_at,
+    damped,
+    gradient_at,
+    information_at,
+    residuals_at,
+)
+from coopmap.geometry.se3 import relative_pose
+
+_WIDENING = (1.5, 1.0, 1.0, 1.0)  # of the kernel, per Gauss-Newton step
+_NEWTON_STEPS = 3
+
+
+@torch.no_grad()
+def bundle(
+    start: Float[Tensor, "b n 4 4"],
+    pair_weight: Float[Tensor, "b p"],
+    points_i: Float[Tensor, "b p m 3"],
+    points_j: Float[Tensor, "b p m 3"],
+    weight: Float[Tensor, "b p m"],
+    covariance_i: Float[Tensor, "b p m 3 3"] | None = None,
+    covariance_j: Float[Tensor, "b p m 3 3"] | None = None,
+    tilt_sigma: float | None = None,
+    *,
+    width: float = WIDTH,
+) -> Float[Tensor, "b n 4 4"]:
+    """Refine the poses of agents with the matches of all pairs ``i < j`` (ordered 01, 02, ..., 12, ...).
+
+    No random numbers, no host synchronization, float64 inside; without gradients.
+
+    Args:
+        start: poses of the agents in one frame. Where one is not finite, the agent takes no part.
+        pair_weight: how much each pair counts, at least 0. With 0, or a value that is not finite, not at all.
+        points_i: the matches' points in agent i's frame; like all further arguments as
+            :func:`coopmap.geometry.alignment.align` takes them.
+        points_j: the same matches' points in agent j's frame.
+        weight: confidence of each match.
+        covariance_i: of the errors of ``points_i``.
+        covariance_j: of the errors of ``points_j``.
+        tilt_sigma: of each pair, radians.
+        width: of the robust kernel, in standard deviations.
+
+    Returns:
+        Float64 poses in the frame of agent 0; not finite where ``start`` is not. What no pair determines stays.
+    """
+    start = start.double()
+    agents = start.shape[1]
+    i, j = torch.triu_indices(agents, agents, offset=1, device=start.device)
+    start = relative_pose(start[:, :1], start)
+    if agents == 1:
+        return start
+    present = start.isfinite().flatten(2).all(dim=-1)
+    eye = torch.eye(4, dtype=start.dtype, device=start.device)
+    pose = torch.where(present[..., None, None], start, eye)
+    usable = (pair_weight > 0) & pair_weight.isfinite() & present[:, i] & present[:, j]
+    share = torch.where(usable, pair_weight.double(), 0.0)
+    matches = ray_matches(points_i, points_j, weight, covariance_i, covariance_j)
+    cost = Cost(tilt_sigma, width, proportional=True)
+    for widening in _WIDENING:
+        pose = _descend(pose, share, matches, cost, widening)
+    for _ in range(_NEWTON_STEPS):
+        pose = _descend(pose, share, matches, cost, newton=True)
+    return torch.where(present[..., None, None], pose, torch.nan)
+
+
+def _descend(
+    pose: Float[Tensor, "b n 4 4"],
+    share: Float[Tensor, "b p"],
+    matches: Matches,
+    cost: Cost,
+    widening: float = 1.0,
+    newton: bool = False,
+) -> Float[Tensor, "b n 4 4"]:
+    """One step of all agents but the first, which holds the frame."""
+    agents = pose.shape[1]
+    i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
+    relative = relative_pose(pose[:, i], pose[:, j]).flatten(0, 1)
+    residuals = residuals_at(relative, matches, cost)
+    weight = matches.weight * cost.kernel(residuals.squared, widening)
+    matrix = information_at(relative, residuals, weight, cost)
+    if newton:
+        matrix = curvature_at(damped(matrix), residuals, weight, cost)
+    gradient = gradient_at(relative, residuals, weight, cost).unflatten(0, share.shape)
+    matrix = torch.where(share[..., None, None] > 0, share[..., None, None] * matrix.unflatten(0, share.shape), 0.0)
+    gradient = torch.where(share[..., None] > 0, share[..., None] * gradient, 0.0)
+    jacobian = _steps_of_pairs(pose)[..., 6:]
+    whole = damped((jacobian.mT @ matrix @ jacobian).sum(dim=1))
+    pull = (jacobian.mT @ gradient[..., None]).sum(dim=1)
+    step = torch.linalg.solve_ex(whole, pull)[0][..., 0].unflatten(1, (agents - 1, 6))
+    largest = (step[..., :3].abs() / LARGEST_TURN).maximum(step[..., 3:].abs() / LARGEST_SHIFT_M).flatten(1).amax(dim=1)
+    step = torch.where(largest[:, None, None] < 1, step, 0.0)
+    rotation = roma.rotvec_to_rotmat(step[..., :3]) @ pose[:, 1:, :3, :3]
+    top = torch.cat([rotation, (pose[:, 1:, :3, 3] + step[..., 3:])[..., None]], dim=-1)
+    return torch.cat([pose[:, :1], torch.cat([top, pose[:, 1:, 3:]], dim=-2)], dim=1)
+
+
+def _steps_of_pairs(pose: Float[Tensor, "b n 4 4"]) -> Float[Tensor, "b p 6 k"]:
+    """Steps of all pairs' ``T_i_j``, in i's axes, per step ``(omega, rho)`` of each agent in the common axes.
+
+    With ``R_k -> Exp(omega_k) R_k`` and ``t_k -> t_k + rho_k``, that is ``R_i' (omega_j - omega_i)`` and
+    ``R_i' (rho_j - rho_i + (t_j - t_i) x omega_i)``.
+    """
+    batch, agents = pose.shape[:2]
+    i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
+    back = pose[:, i, :3, :3].mT
+    apart = pose[:, j, :3, 3] - pose[:, i, :3, 3]
+    axes = torch.eye(3, dtype=pose.dtype, device=pose.device).expand(batch, len(i), 3, 3)
+    lever = torch.linalg.cross(apart[..., None, :].expand_as(axes), axes).mT  # the matrix of "apart x"
+    nothing = torch.zeros_like(back)
+    of_j = torch.cat([torch.cat([back, nothing], dim=-1), torch.cat([nothing, back], dim=-1)], dim=-2)
+    of_i = -of_j + torch.cat([torch.zeros_like(of_j[..., :3, :]), torch.cat([back @ lever, nothing], dim=-1)], dim=-2)
+    number = torch.arange(agents, device=pose.device)
+    is_i, is_j = ((end[:, None] == number).to(pose)[:, None, :, None] for end in (i, j))
+    return (of_i[..., None, :] * is_i + of_j[..., None, :] * is_j).flatten(-2)
