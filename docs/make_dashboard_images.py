@@ -1,6 +1,6 @@
 """Draw docs/img/dashboard_*.webp and viewer.webp: the page of coopmap dashboard and what coopmap view serves.
 
-python docs/make_dashboard_images.py dashboard.html [http://127.0.0.1:8080]; needs playwright and a Chromium in the path.
+python docs/make_dashboard_images.py dashboard.html [http://127.0.0.1:8080]; needs playwright and Chromium in the path.
 """
 
 import shutil
