@@ -26,7 +26,7 @@ NEEDS_THE_FULL_MODEL = "facebook/map-anything"
 FEW_STREETS = "data.town.scenarios.train=1 data.town.scenarios.validate=1 data.town.scenarios.test=1"
 SHORTER = {
     "train": "debug=fast",
-    "train experiment=cyl_matching preset=streets": f"debug=fast {FEW_STREETS}",
+    "train experiment=cyl_matching": f"debug=fast {FEW_STREETS} data.sampling.curriculum.distance_m=null",
     "train resume=auto": f"debug=fast {FEW_STREETS}",
     "train machine=local3090": "--cfg job",
     "preview split=val": FEW_STREETS,
