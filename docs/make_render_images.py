@@ -15,11 +15,9 @@ SIZE = {"width": 1100, "height": 1000}
 
 def main() -> None:
     """Open the pages, light, dark and as a phone shows them."""
-    browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     scene, gallery = (Path(argument).resolve().as_uri() for argument in sys.argv[1:3])
-    IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=browser_path)
+        browser = started.chromium.launch(executable_path=chromium())
         page = opened(browser, scene, viewport=SIZE)
         page.locator(".controls").scroll_into_view_if_needed()
         page.evaluate("document.querySelector('.controls').scrollIntoView()")
@@ -37,6 +35,11 @@ def main() -> None:
         browser.close()
 
 
+def chromium() -> str:
+    """The browser's program."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+
+
 def opened(browser: Browser, address: str, **options: object) -> Page:
     """The page, drawn."""
     page = browser.new_page(**options)  # type: ignore[arg-type]
@@ -50,6 +53,7 @@ def save(page: Page, name: str) -> None:
     """As WebP, a fifth of the size of PNG."""
     import cv2
 
+    IMAGES.mkdir(exist_ok=True)
     file = IMAGES / f"{name}.png"
     page.wait_for_timeout(500)
     page.screenshot(path=file)

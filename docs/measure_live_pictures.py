@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import lightning as L
+
 from coopmap import load_config
 from coopmap.train import train
 from coopmap.training.callbacks.live import LivePictures
@@ -37,9 +39,12 @@ def main() -> None:
     ends: list[float] = []
     draw = LivePictures.on_validation_end
 
-    def on_validation_end(*arguments: Any, **named: Any) -> None:
-        draw(*arguments, **named)
-        ends.append(time.perf_counter())
+    def on_validation_end(callback: LivePictures, trainer: L.Trainer, *arguments: Any) -> None:
+        draw(callback, trainer, *arguments)
+        if (
+            trainer.state.fn == "fit" or not ends
+        ):  # the first is before training; the best checkpoint is measured after it
+            ends.append(time.perf_counter())
 
     LivePictures.on_validation_end = on_validation_end  # type: ignore[method-assign]
     train(load_config(sys.argv[1:]))

@@ -115,6 +115,17 @@ def test_toggles_and_poses_change_what_is_shown(viewer: FrameViewer) -> None:
     np.testing.assert_allclose(position, scene(0).agents[1].pose[TRUE][:3, 3], atol=1e-6)
 
 
+def test_the_first_sight_is_from_behind_and_above_and_the_page_can_be_dark(viewer: FrameViewer) -> None:
+    camera = viewer.server.initial_camera
+    right, down, ahead = np.subtract(camera.look_at, camera.position)
+    assert right == 0
+    assert down > 10
+    assert ahead > 10
+    viewer.dark.value = True
+    assert b"dark_mode\xc3" in fetched(viewer)  # true, in MessagePack
+    viewer.dark.value = False
+
+
 def test_errors_of_poses_are_told() -> None:
     assert pose_errors(scene(0)) == "12: 3.00 m, 10.0 deg"
 

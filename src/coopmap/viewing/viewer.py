@@ -27,6 +27,9 @@ PARTS = {
     "LiDAR": False,
 }
 """What can be shown, and whether it is at first."""
+CAMERA, LOOKS_AT = (0.0, -22.0, -32.0), (0.0, 0.0, 6.0)
+"""At first: from behind and above the reference agent, which is the origin."""
+POINT_M = 0.1
 ERROR_LIMIT_M = 5.0
 """Errors of this size and more have the color of the end of the scale."""
 ERROR_SCALE = np.array([[0, 114, 178], [225, 225, 225], [213, 94, 0]])
@@ -56,6 +59,7 @@ class FrameViewer:
         self.load, self.count, self.limit = load, count, points
         self.server = viser.ViserServer(host=ADDRESS, port=port, label="coopmap", verbose=False)
         self.server.scene.set_up_direction("-y")
+        self.server.initial_camera.position, self.server.initial_camera.look_at = CAMERA, LOOKS_AT
         self._lock = threading.Lock()  # callbacks come from several threads
         gui = self.server.gui
         self.frame: Any = gui.add_slider("frame", 0, max(count - 1, 1), 1, first, disabled=count < 2)
@@ -64,6 +68,8 @@ class FrameViewer:
         self.coloring: Any = gui.add_dropdown("color", COLORINGS)
         self.parts: dict[str, Any] = {name: gui.add_checkbox(name, shown) for name, shown in PARTS.items()}
         self.errors: Any = gui.add_text("error of the poses", "", multiline=True, disabled=True)
+        self.dark: Any = gui.add_checkbox("dark page", False)
+        self.dark.on_update(lambda _: gui.configure_theme(dark_mode=self.dark.value))
         for control in (self.frame, self.poses, self.coloring, *self.parts.values()):
             control.on_update(lambda _: self.show())
         self.show()
@@ -106,7 +112,7 @@ class FrameViewer:
 
     def _cloud(self, name: str, points: Float[np.ndarray, "n 3"], colors: np.ndarray) -> None:
         self.server.scene.add_point_cloud(
-            f"/{name}", points.astype(np.float32), colors.astype(np.uint8), point_size=0.06, precision="float32"
+            f"/{name}", points.astype(np.float32), colors.astype(np.uint8), point_size=POINT_M, precision="float32"
         )
 
     def _draw_agents(self, scene: Scene, source: str) -> None:
