@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from coopmap.data.opv2v import (
 )
 from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.splits import render_missing_town
-from coopmap.synthetic.workers import map_unordered
+from coopmap.synthetic.workers import map_unordered, num_cores
 
 FRAMES_PER_JOB = 8
 FRAMES_PER_WORKER = 32
@@ -160,7 +159,7 @@ def _read(asked: CheckConfig, examiner: Examiner, result: Checked) -> None:
             for start in range(0, len(numbers), FRAMES_PER_JOB)
         ]
     frames = sum(len(job.frames) for job in jobs)
-    workers = asked.workers or min(_num_cores(), -(-frames // FRAMES_PER_WORKER))
+    workers = asked.workers or min(num_cores(), -(-frames // FRAMES_PER_WORKER))
     outcomes = map_unordered(examiner, jobs, workers) if workers > 1 else map(examiner, jobs)
     for split, found in _shown(outcomes, frames):
         for frame in found:
@@ -224,10 +223,6 @@ def _spread(number: int, limit: int | None) -> set[int]:
     if limit is None or limit >= number:
         return set(range(number))
     return set(np.linspace(0, number - 1, limit).round().astype(int).tolist())
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shown(outcomes: Iterable[tuple[str, list[FrameFacts]]], total: int) -> Iterator[tuple[str, list[FrameFacts]]]:

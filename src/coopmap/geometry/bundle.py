@@ -12,7 +12,6 @@ linearly, so that gradients and matrices are those of :mod:`coopmap.geometry.ali
 
 from __future__ import annotations
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,6 +26,7 @@ from coopmap.geometry.alignment_cost import (
     damped,
     gradient_at,
     information_at,
+    moved,
     residuals_at,
 )
 from coopmap.geometry.se3 import relative_pose
@@ -113,9 +113,8 @@ def _descend(
     step = torch.linalg.solve_ex(whole, pull)[0][..., 0].unflatten(1, (agents - 1, 6))
     largest = (step[..., :3].abs() / LARGEST_TURN).maximum(step[..., 3:].abs() / LARGEST_SHIFT_M).flatten(1).amax(dim=1)
     step = torch.where(largest[:, None, None] < 1, step, 0.0)
-    rotation = roma.rotvec_to_rotmat(step[..., :3]) @ pose[:, 1:, :3, :3]
-    top = torch.cat([rotation, (pose[:, 1:, :3, 3] + step[..., 3:])[..., None]], dim=-1)
-    return torch.cat([pose[:, :1], torch.cat([top, pose[:, 1:, 3:]], dim=-2)], dim=1)
+    rest = moved(pose[:, 1:].flatten(0, 1), step.flatten(0, 1)).unflatten(0, step.shape[:2])
+    return torch.cat([pose[:, :1], rest], dim=1)
 
 
 def _steps_of_pairs(pose: Float[Tensor, "b n 4 4"]) -> Float[Tensor, "b p 6 k"]:

@@ -5,7 +5,6 @@ A town is complete on disk or absent. Of streets every scenario is, so that many
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -28,7 +27,7 @@ from coopmap.synthetic import writer
 from coopmap.synthetic.render import render_agent
 from coopmap.synthetic.scenario import SPLITS, TICK_S, Drive, scenario_index, street_name
 from coopmap.synthetic.street import street_of
-from coopmap.synthetic.workers import map_unordered
+from coopmap.synthetic.workers import map_unordered, num_cores
 from coopmap.synthetic.worlds import plan_drive
 
 T = TypeVar("T")
@@ -214,14 +213,9 @@ def shown(results: Iterable[T], total: int, what: str, console: Console) -> Iter
 
 def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_root: Path | None) -> Iterator[int]:
     """Render scenarios in parallel; yields the number of agents of each, in any order."""
-    workers = min(cfg.workers or _num_cores(), len(scenarios))
+    workers = min(cfg.workers or num_cores(), len(scenarios))
     render = partial(_render_street if cfg.per_scenario else render_scenario, cfg, root, depth_root)
     return map_unordered(render, scenarios, workers) if workers > 1 else map(render, scenarios)
-
-
-def _num_cores() -> int:
-    """Cores that this process may use, if the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _render_street(cfg: TownConfig, root: Path, depth_root: Path | None, scenario: tuple[str, int]) -> int:

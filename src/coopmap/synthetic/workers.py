@@ -29,6 +29,11 @@ class WorkerError(RuntimeError):
     """A worker ended before its work was done."""
 
 
+def num_cores() -> int:
+    """Cores that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def map_unordered(function: Callable[[T], R], inputs: Sequence[T], num_workers: int) -> Iterator[R]:
     """Results in the order in which they become ready.
 

@@ -94,12 +94,11 @@ def _panels(known: Mapping[str, None]) -> Iterator[tuple[str, str, list[Line]]]:
     yield "mean of the mask", "linear", [Line(name, f"val/{key}", color) for name, key, color in masks]
     parts = dict.fromkeys(name.partition("/")[2] for name in known if name.startswith(("lr/", "grad_norm/")))
     styles = {part: curve_style(place) for place, part in enumerate(parts)}
-    yield (
-        "learning rate",
-        "log",
-        [Line(part, f"lr/{part}", style["color"], style["dash"]) for part, style in styles.items()],
+    rates, norms = (
+        [Line(part, f"{metric}/{part}", style["color"], style["dash"]) for part, style in styles.items()]
+        for metric in ("lr", "grad_norm")
     )
-    norms = [Line(part, f"grad_norm/{part}", style["color"], style["dash"]) for part, style in styles.items()]
+    yield "learning rate", "log", rates
     yield "norm of the gradient", "log", [*norms, Line("all parts", "train/grad_norm", GRAY, "longdash")]
     times = [("step", "step_s", BLUE), ("of that, waiting for data", "data_s", ORANGE)]
     yield "time (s)", "linear", [Line(name, f"time/{key}", color) for name, key, color in times]

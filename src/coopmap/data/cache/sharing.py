@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from coopmap.synthetic.workers import map_unordered
+from coopmap.synthetic.workers import map_unordered, num_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,7 +25,7 @@ def until_all_is_done(work: Callable[[T], R | None], items: Sequence[T], num_wor
     """
     pending, attempt = list(items), _Attempt(work)
     while pending:
-        workers = min(num_workers or _num_cores(), len(pending))
+        workers = min(num_workers or num_cores(), len(pending))
         results: Iterable[tuple[T, R | None]]
         results = map_unordered(attempt, pending, workers) if workers > 1 else map(attempt, pending)
         busy = []
@@ -48,8 +47,3 @@ class _Attempt(Generic[T, R]):
 
     def __call__(self, item: T) -> tuple[T, R | None]:
         return item, self.work(item)
-
-
-def _num_cores() -> int:
-    """Cores that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
