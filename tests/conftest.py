@@ -1,4 +1,5 @@
 import functools
+import gc
 import os
 import random
 import shutil
@@ -43,6 +44,16 @@ def pytest_xdist_auto_num_workers() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(cores, memory // (4 * 1000**3), 16))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector, which would spend a tenth of all time on it, leaves it out."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(
+        10_000, 10, 10
+    )  # few objects are left to compare new ones with: it would look through all too often
 
 
 @pytest.fixture(scope="session")

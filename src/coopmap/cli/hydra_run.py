@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from coopmap.cli.arguments import Arguments
 from coopmap.cli.errors import user_errors
 from coopmap.config import Config, conf_dir, load_config
-from coopmap.config.compose import VERSION_BASE, complete_overrides, explained, register_schema, to_config
+from coopmap.config.compose import complete_overrides, explained, register_schema, to_config
+from coopmap.config.composing import VERSION_BASE
 from coopmap.runs.folder import launched_config
 from coopmap.runs.signals import stop_signals
 

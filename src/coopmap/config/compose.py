@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from coopmap.config.checks import ConfigError
+from coopmap.config.composing import composed
 from coopmap.config.errors import as_shown, config_keys
 from coopmap.config.groups import conf_dir, config_groups
 from coopmap.config.machine import detect_machine
@@ -18,7 +20,6 @@ from coopmap.config.run_id import register_resolvers
 from coopmap.config.schema import Config
 from coopmap.config.stored_text import stored_mapping
 
-VERSION_BASE = "1.3"
 PUBLISHED_LOSS = {"mapanything_v11": "v11"}
 """What a released architecture was trained with, where that is not what experiments choose."""
 
@@ -40,20 +41,17 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: a key, choice or value is wrong; the message names it and the nearest right one.
     """
-    from hydra import compose, initialize_config_dir
-
     overrides = complete_overrides(overrides)
     try:
         register_schema()
-        with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
-            return to_config(compose("train", list(overrides)))
+        return to_config(composed(conf_dir(), overrides))
     except Exception as error:
         raise explained(error, overrides) from None
 
 
-def to_config(composed: DictConfig) -> Config:
+def to_config(unresolved: DictConfig) -> Config:
     """Resolve and check a composed configuration (names, types, values)."""
-    plain = OmegaConf.to_container(composed, resolve=True)
+    plain = OmegaConf.to_container(unresolved, resolve=True)
     config = OmegaConf.to_object(OmegaConf.merge(empty_config(), plain))
     assert isinstance(config, Config)
     return config
@@ -61,7 +59,7 @@ def to_config(composed: DictConfig) -> Config:
 
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML; :func:`from_yaml` reads it."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+    return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
 
 
 def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:

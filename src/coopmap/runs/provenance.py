@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 
-def git_revision() -> dict[str, Any]:
+@functools.cache
+def git_revision() -> Mapping[str, Any]:
     """Revision of the source tree and whether it has uncommitted changes; ``None`` outside a checkout of it.
 
+    Asked once: later commits and edits are not what this process runs.
     A wheel may be installed below somebody else's repository, whose revision says nothing about this package.
     """
     source = Path(__file__).resolve().parents[1]
