@@ -58,9 +58,10 @@ def replace(path: Path, content: bytes | str) -> None:
 
 def edit(path: Path, change: Callable[[dict], None]) -> None:
     """Change a metadata file."""
-    content = yaml.safe_load(path.read_bytes())
+    content = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     change(content)
-    replace(path, yaml.dump(content, default_flow_style=None, width=4096))
+    dumper = getattr(yaml, "CDumper", yaml.Dumper)
+    replace(path, yaml.dump(content, Dumper=dumper, default_flow_style=None, width=4096))
 
 
 def metadata(folder: Path) -> list[Path]:

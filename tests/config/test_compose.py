@@ -1,4 +1,3 @@
-import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,7 +25,10 @@ def _without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize(("machine", "experiment"), list(itertools.product(choices("machine"), choices("experiment"))))
+@pytest.mark.parametrize("experiment", choices("experiment"))
+@pytest.mark.parametrize(  # test_pairs.py composes every experiment on every machine as well
+    "machine", [pytest.param(name, marks=[pytest.mark.slow] * (name != "local3090")) for name in choices("machine")]
+)
 def test_every_experiment_composes_on_every_machine(machine: str, experiment: str) -> None:
     config = load_config([f"machine={machine}", f"experiment={experiment}", ROOT_SET])
     assert (config.machine, config.experiment) == (machine, experiment)

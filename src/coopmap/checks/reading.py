@@ -27,6 +27,7 @@ from coopmap.data.opv2v import (
 )
 from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.opv2v.pcd import read_sweep
+from coopmap.data.opv2v.yaml_file import load_metadata
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.geometry.se3_numpy import invert, relative_pose
 
@@ -83,7 +84,8 @@ class AgentReader:
     def _read_metadata(self) -> None:
         path = self.index.yaml_path(self.ref, self.agent)
         try:
-            metadata = read_agent(path)
+            content = load_metadata(path)
+            metadata = read_agent(path, content=content)
         except CorruptFrameError as error:
             self.problem("unreadable_metadata", path, error.reason)
             return
@@ -93,7 +95,6 @@ class AgentReader:
         facts = self.facts
         self.files.metadata = metadata
         facts.pose, facts.rig, facts.speed, facts.is_rsu = metadata.pose, metadata.rig, metadata.speed, metadata.is_rsu
-        content = _load(path)
         facts.ground = tuple(content["true_ego_pos"][:3])
         facts.others = {
             str(name): tuple(vehicle["location"])

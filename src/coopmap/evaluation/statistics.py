@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 RESAMPLES = 2000
-CHUNK = 100
-"""Resamples handled at once: memory is this times the number of values."""
+CHUNK = 4_000_000
+"""Values of all resamples that are handled at once: bounds the memory."""
 LEVEL = 0.95
 MIN_SCENARIOS = 5
 
@@ -64,7 +64,8 @@ def summarize(
         return result | dict.fromkeys(f"{name}_ci95" for name in STATISTICS)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=resamples)
-    chunks = [_statistics(values, drawn[i : i + CHUNK, cluster]) for i in range(0, resamples, CHUNK)]
+    chunk = max(1, CHUNK // len(values))
+    chunks = [_statistics(values, drawn[i : i + chunk, cluster]) for i in range(0, resamples, chunk)]
     with np.errstate(invalid="ignore"):  # inf - inf between two order statistics
         ends = np.quantile(np.concatenate(chunks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).T
     intervals = [pair.tolist() if np.isfinite(pair).all() else None for pair in ends]

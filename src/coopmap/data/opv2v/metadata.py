@@ -72,7 +72,7 @@ class AgentMetadata:
     vehicles: VehicleBoxes | None
 
 
-def read_agent(path: Path | str, with_vehicles: bool = True) -> AgentMetadata:
+def read_agent(path: Path | str, with_vehicles: bool = True, content: Mapping[Any, Any] | None = None) -> AgentMetadata:
     """Read one agent's metadata.
 
     Poses are ``(x, y, z, roll, yaw, pitch)``, meters and degrees, or 4x4 matrices ``T_world_*``, in CARLA axes. The
@@ -81,13 +81,14 @@ def read_agent(path: Path | str, with_vehicles: bool = True) -> AgentMetadata:
     Args:
         path: YAML file.
         with_vehicles: also read the boxes of the other vehicles, which make up most of the file and of the time.
+        content: the whole of the file, if it was loaded already.
 
     Raises:
         MissingFileError: if there is no such file.
         CorruptFrameError: if it is no YAML mapping, for instance because it was cut off.
         MetadataError: if a key is missing or malformed, or ``cords`` and ``extrinsic`` contradict each other.
     """
-    return _read_agent(Path(path), with_vehicles)
+    return _read_agent(Path(path), with_vehicles, content)
 
 
 def read_cords(path: Path, key: str) -> Float[np.ndarray, " 6"]:
@@ -100,8 +101,8 @@ def read_cords(path: Path, key: str) -> Float[np.ndarray, " 6"]:
 
 
 @guarded("metadata file")
-def _read_agent(path: Path, with_vehicles: bool) -> AgentMetadata:
-    source = _Fields(path, load_metadata(path, with_vehicles))
+def _read_agent(path: Path, with_vehicles: bool, content: Mapping[Any, Any] | None) -> AgentMetadata:
+    source = _Fields(path, load_metadata(path, with_vehicles) if content is None else content)
     if (is_rsu := is_roadside_unit(path, source.content)) and not with_vehicles:  # the ground is found by them
         source = _Fields(path, load_metadata(path, with_vehicles=True))
     check_calibration_is_used(path, source.content)
