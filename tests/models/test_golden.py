@@ -39,20 +39,23 @@ def relative_quat_trans(inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, 
     return roma.quat_product(inverse, quat), roma.quat_action(inverse, trans - trans[:, :1])
 
 
-def predict(name: str, mode: str, inputs: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch):
-    model = golden_model(name, MODES[mode])
-    pose = pose_from_quat_trans(inputs["camera_pose_quats"], inputs["camera_pose_trans"])
-    observation = Observation(
+def observed(inputs: dict[str, torch.Tensor]) -> Observation:
+    """What the golden run was given."""
+    return Observation(
         images=inputs["img"],
         rays=inputs["ray_directions_cam"],
         depth_prior=inputs["depth_along_ray"][..., 0],
-        pose_prior=pose,
+        pose_prior=pose_from_quat_trans(inputs["camera_pose_quats"], inputs["camera_pose_trans"]),
         depth_is_metric=inputs["is_metric_scale"],
         pose_is_metric=inputs["is_metric_scale"],
     )
+
+
+def predict(name: str, mode: str, inputs: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch):
+    model = golden_model(name, MODES[mode]).to(inputs["img"].device)
     # A rotation has two quaternions. Our model feeds the one with w >= 0, the golden run fed what its products gave.
     monkeypatch.setattr(priors, "pose_in_view0", lambda _: relative_quat_trans(inputs))
-    return model, model(observation)
+    return model, model(observed(inputs))
 
 
 def objective(prediction: Prediction) -> torch.Tensor:
