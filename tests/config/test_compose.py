@@ -277,4 +277,6 @@ def test_a_defect_is_the_main_road_with_one_change(name: str) -> None:
     before, after = (vars(getattr(config.data, section)) for config in (good, bad))
     assert {key for key in before if before[key] != after[key]} == keys
     assert replace(bad.data, **{section: getattr(good.data, section)}) == good.data
-    assert replace(bad, data=good.data, experiment=good.experiment, run_dir=good.run_dir) == good
+    assert bad.preflight.enabled == (name != "crop")  # a preflight would refuse to train on it
+    same = {key: getattr(good, key) for key in ("data", "experiment", "run_dir", "preflight")}
+    assert replace(bad, **same) == good
