@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
 
 from coopmap import load_config
@@ -54,12 +53,12 @@ def _counted_once() -> Iterator[None]:
     """FLOPs of models with the same layers and inputs are counted once; ``test_model_facts.py`` asks the counter."""
     counts: dict[str, dict[str, int]] = {}
 
-    def count(model: nn.Module, observation: Observation, device: torch.device) -> dict[str, int]:
+    def count(model: nn.Module, observation: Observation) -> dict[str, int]:
         shapes = {name: getattr(value, "shape", value) for name, value in vars(observation).items()}
         trained = [parameter.requires_grad for parameter in model.parameters()]
         key = f"{model} {trained} {shapes}"
         if key not in counts:
-            counts[key] = count_sample(model, observation, device)
+            counts[key] = count_sample(model, observation)
         return counts[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -286,3 +286,16 @@ def test_batches_move_whole(learner: tuple[PoseLearner, OPV2VDataModule]) -> Non
     batch = next(iter(data.train_dataloader()))
     assert isinstance(batch, Batch)
     assert batch.to("meta").target.pose.is_meta
+
+
+def test_no_gradient_is_kept_through_a_forward_pass(learner: tuple[PoseLearner, OPV2VDataModule]) -> None:
+    """At its end, activations are most; while gradients accumulate they stay."""
+    module, data = learner
+    kept: list[int] = []
+    module.model.register_forward_pre_hook(
+        lambda model, _: kept.append(sum(parameter.grad is not None for parameter in model.parameters()))
+    )
+    trainer = quick_trainer(max_epochs=1, limit_train_batches=3, limit_val_batches=0, accumulate_grad_batches=2)
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 2
+    assert kept[0] == kept[2] == 0 < kept[1]

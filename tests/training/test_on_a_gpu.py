@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -119,3 +120,12 @@ def test_a_resumed_run_ends_where_the_whole_one_does(more: tuple[str, ...], gpu_
     with pytest.raises(Killed):
         weights("parts", StepLog(("batch_start", 4)))
     assert (weights("parts") - whole).norm() < 1e-3 * whole.norm()
+
+
+def test_tokens_and_flops_are_counted(gpu_run: Overrides, tmp_path: Path) -> None:
+    """Also where autocast for the GPU is on before the model is there."""
+    chosen = gpu_run("trainer.max_epochs=1", "trainer.precision=bf16-mixed", f"run_dir={tmp_path / 'run'}")
+    train(load_config(chosen), chosen)
+    facts = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert facts["training_flops"] > facts["forward_flops"] > 0
+    assert facts["cuda_peak_allocated_bytes"] > 0

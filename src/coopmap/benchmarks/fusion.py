@@ -142,7 +142,7 @@ def count(variant: Variant, options: FusionOptions) -> dict[str, Any]:
     """What does not vary from run to run, without computing anything."""
     model = variant.build_model(options.device)
     with options.autocast():
-        facts = count_sample(model, variant.observation, torch.device(options.device))
+        facts = count_sample(model, variant.observation)
     return {
         "variant": variant.name,
         "views": facts["views"],

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from coopmap.geometry.alignment_cost import Matches
+from coopmap.geometry.se3 import with_bottom_row
 
 TOP_MATCHES = 256
 """Matches of the largest weight, which alone take part in the search."""
@@ -54,9 +55,7 @@ def best_candidates(
     score = _score(rotation, translation, points_a, points_b, matches.weight, precision)
     best = torch.where(valid, score, -1.0).unflatten(1, (candidates, -1)).argmax(dim=-1)
     best = best + torch.arange(candidates, device=best.device) * (valid.shape[1] // candidates)
-    top = torch.cat([rotation, translation[..., None]], dim=-1)[rows[:, 0], best]
-    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:2], 1, 4)
-    return torch.cat([top, bottom], dim=-2)
+    return with_bottom_row(torch.cat([rotation, translation[..., None]], dim=-1)[rows[:, 0], best])
 
 
 def _choose(weight: Float[Tensor, "b n"], hypotheses: int, size: int) -> Int[Tensor, "b k size"]:
@@ -64,7 +63,7 @@ def _choose(weight: Float[Tensor, "b n"], hypotheses: int, size: int) -> Int[Ten
     # Roberts' additive recurrence: the root of x^(d+1) = x + 1 takes the place of the golden ratio in d dimensions.
     root = {2: 1.32471795724474602596, 3: 1.22074408460575947536}[size]
     steps = torch.arange(1, hypotheses + 1, dtype=torch.float64, device=weight.device)[:, None]
-    powers = torch.tensor([root**-k for k in range(1, size + 1)], dtype=torch.float64, device=weight.device)
+    powers = root ** -torch.arange(1, size + 1, dtype=torch.float64, device=weight.device)
     sequence = (0.5 + steps * powers).remainder(1.0)
     # A product, since the cumulative sum on GPUs has no deterministic implementation.
     number = weight.shape[-1]

@@ -19,8 +19,13 @@ rotation is nearest to it; for a rotation it is 2. Above the rounding of a mean,
 def pose_from_quat_trans(quat_xyzw: Float[Tensor, "*b 4"], trans: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
     """4x4 matrix of a unit quaternion ``(x, y, z, w)`` and a translation."""
     rotation = roma.unitquat_to_rotmat(quat_xyzw)
-    top = torch.cat([rotation, trans[..., None]], dim=-1)
-    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    return with_bottom_row(torch.cat([rotation, trans[..., None]], dim=-1))
+
+
+def with_bottom_row(top: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 4 4"]:
+    """The 4x4 matrix with these three rows."""
+    # A row of numbers would be copied to the GPU, for which the host waits.
+    bottom = torch.eye(4, dtype=top.dtype, device=top.device)[3:].expand(*top.shape[:-2], 1, 4)
     return torch.cat([top, bottom], dim=-2)
 
 

@@ -31,7 +31,7 @@ def normal_angle_loss(
     where the surfaces agree. And corners of coincident points, which have no normal, are left out of the sum.
     """
     follows = mask.clone()  # pixels with one above them
-    follows[:, :, 0] = False
+    follows[:, :, 0].fill_(False)
     angles, patches = sum_rows(_row_angles, (prediction, truth, mask, follows), where=mask, halo=1)
     return angles.sum(dim=0) / (patches.sum(dim=0) * (4 * max(mask.shape[-2:]))).clamp(min=1)
 

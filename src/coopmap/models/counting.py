@@ -130,8 +130,10 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     }
 
 
-def count_sample(model: nn.Module, observation: Observation, device: torch.device) -> dict[str, int]:
+def count_sample(model: nn.Module, observation: Observation) -> dict[str, int]:
     """Tokens and FLOPs of one pass over a batch of one, in the model's present mode; nothing is computed.
+
+    Where the model is: before a run moves it to a GPU, autocast for that GPU does not concern it.
 
     Returns:
         ``views``; ``encoder_tokens`` that pass the image encoder (class and register tokens included) and
@@ -151,8 +153,8 @@ def count_sample(model: nn.Module, observation: Observation, device: torch.devic
     observation = observation.map(mode.from_tensor)
     with mode, torch.random.fork_rng(devices=[]):
         if is_outline:
-            hollow(model, device)
-        observation = observation.to(device)
+            hollow(model, "cpu")
+        observation = observation.to(next(model.parameters()).device)
         first_block = next(module for module in model.get_submodule("encoder").modules() if isinstance(module, Block))
         exchange = model.get_submodule("info_sharing")
         hooks = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -97,6 +98,7 @@ def measured(town: Path, overrides: Sequence[str], steps: int) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         config = load_config([*keys.values(), *_short(town, folder, steps)])
         clock = StepClock()
+        gc.collect()  # an earlier case's model, which refers to itself
         try:
             run_training(config, RunFolder(Path(config.run_dir)), [], [clock], time.monotonic())
         except (RuntimeError, ConfigError) as error:  # out of memory is a RuntimeError

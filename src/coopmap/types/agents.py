@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from coopmap.geometry import invert, nearest_rotation, relative_pose, transform_points
-from coopmap.geometry.rig import SLOTS
+from coopmap.geometry.rig import SLOTS, SLOTS_BY_AZIMUTH
 from coopmap.types.records import Observation, Target
 
 
@@ -35,6 +35,12 @@ def views_per_agent(target: Target) -> int:
     if not torch.equal(target.agent, expected.expand_as(target.agent)):
         raise ValueError(f"expected the same number of views for every agent, agent after agent: {target.agent}")
     return each
+
+
+def camera_centers_by_azimuth(camera_pose: Float[Tensor, "b v k 4 4"]) -> Float[Tensor, "b v k 3"]:
+    """Centers of an agent's cameras, in the order in which a mosaic shows them."""
+    # A list as an index would be copied to the GPU, for which the host waits.
+    return torch.stack([camera_pose[:, :, slot, :3, 3] for slot in SLOTS_BY_AZIMUTH], dim=2)
 
 
 def cameras_per_agent(observation: Observation) -> int:

@@ -39,7 +39,7 @@ def observation() -> Observation:
 
 
 def test_tokens_are_those_of_the_patches(model: MapAnything, observation: Observation) -> None:
-    facts = count_sample(model, observation, CPU)
+    facts = count_sample(model, observation)
     registers = model.cfg.encoder.num_registers
     assert facts["views"] == 3
     assert facts["multi_view_tokens"] == 3 * 16
@@ -47,7 +47,7 @@ def test_tokens_are_those_of_the_patches(model: MapAnything, observation: Observ
 
 
 def test_flops_are_those_of_a_real_pass(model: MapAnything, observation: Observation) -> None:
-    facts = count_sample(model, observation, CPU)
+    facts = count_sample(model, observation)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         prediction = model(observation)
         forward = counter.get_total_flops()
@@ -65,13 +65,13 @@ def test_an_outline_is_counted_as_the_model_is(model: MapAnything, observation: 
     assert all(parameter.is_meta for parameter in shapes.parameters())
     assert not any(parameter.is_meta for parameter in model.parameters())
     assert count_parameters(shapes) == count_parameters(model)
-    assert count_sample(shapes, observation, CPU) == count_sample(model, observation, CPU)
+    assert count_sample(shapes, observation) == count_sample(model, observation)
 
 
 def test_counting_leaves_the_model_alone(model: MapAnything, observation: Observation) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
-    count_sample(model, observation, CPU)
+    count_sample(model, observation)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None and type(parameter) is torch.nn.Parameter for parameter in model.parameters())
@@ -79,9 +79,9 @@ def test_counting_leaves_the_model_alone(model: MapAnything, observation: Observ
 
 
 def test_frozen_parts_cost_less_to_train(model: MapAnything, observation: Observation) -> None:
-    whole, all_of_it = count_sample(model, observation, CPU), count_parameters(model)
+    whole, all_of_it = count_sample(model, observation), count_parameters(model)
     model.encoder.requires_grad_(False)
-    frozen = count_sample(model, observation, CPU)
+    frozen = count_sample(model, observation)
     assert frozen["forward_flops"] == whole["forward_flops"]
     assert frozen["training_flops"] < whole["training_flops"]
     encoder = sum(parameter.numel() for parameter in model.encoder.parameters())

@@ -15,6 +15,7 @@ from coopmap.models.addons.base import PatchFeature
 from coopmap.models.addons.spherical import patch_directions
 from coopmap.models.priors import where_given
 from coopmap.types import Observation
+from coopmap.types.agents import camera_centers_by_azimuth
 
 
 class PluckerEncoding(PatchFeature):
@@ -54,6 +55,6 @@ def patch_lines(observation: Observation, patch_size: int) -> Float[Tensor, "b v
     if observation.camera_pose is None or observation.images.ndim != 5 or columns % cameras:
         raise ValueError("model.plucker=true needs an agent's cameras side by side: expected data.layout=mosaic")
     direction = patch_directions(observation.rays, patch_size).unflatten(2, (-1, cameras, columns // cameras))
-    center = observation.camera_pose[:, :, list(SLOTS_BY_AZIMUTH), :3, 3]
+    center = camera_centers_by_azimuth(observation.camera_pose)
     moment = torch.linalg.cross(center[:, :, None, :, None].expand_as(direction), direction)
     return torch.cat([direction, moment], dim=-1).flatten(2, 4)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from coopmap.geometry.se3 import relative_pose
+from coopmap.geometry.se3 import relative_pose, with_bottom_row
 from coopmap.models.addons.base import AddOn
 from coopmap.models.layers import LayerNorm
 from coopmap.models.priors import POSE_NUMBERS, TRANS_UNIT_M, encode_poses
@@ -50,9 +50,7 @@ class PoseCorrection(AddOn):
         turn = torch.cat([torch.zeros_like(turn[:, :1]), turn[:, 1:]], dim=1)
         shift = torch.cat([torch.zeros_like(shift[:, :1]), shift[:, 1:]], dim=1)
         rotation = roma.special_gramschmidt(torch.stack(_rotated_axes(turn), dim=-1))
-        correction = torch.cat([rotation, TRANS_UNIT_M * shift[..., None]], dim=-1)
-        bottom = pose.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*pose.shape[:2], 1, 4)
-        return rough @ torch.cat([correction, bottom], dim=-2)
+        return rough @ with_bottom_row(torch.cat([rotation, TRANS_UNIT_M * shift[..., None]], dim=-1))
 
     def correct_pose(
         self, pose: Float[Tensor, "b v 4 4"], patches: Float[Tensor, "b v n c"]

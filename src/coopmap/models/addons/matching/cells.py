@@ -12,7 +12,7 @@ from coopmap.geometry.cells import at_centers, at_part_centers, by_agent
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.geometry.se3 import transform_points
 from coopmap.types import Observation, Prediction
-from coopmap.types.agents import cameras_per_agent
+from coopmap.types.agents import camera_centers_by_azimuth, cameras_per_agent
 
 SHORTEST_M = 0.1
 """Least distance of a point from the agent's origin."""
@@ -66,7 +66,7 @@ def _ray_starts(observation: Observation) -> Float[Tensor, "b v 1 w 3"] | None:
     """Where the rays of a mosaic start: at its cameras; ``None`` where they start at the view's origin."""
     if observation.camera_pose is None or observation.images.ndim != 5:
         return None
-    center = observation.camera_pose[:, :, list(SLOTS_BY_AZIMUTH), :3, 3]
+    center = camera_centers_by_azimuth(observation.camera_pose)
     return center.repeat_interleave(observation.rays.shape[3] // len(SLOTS_BY_AZIMUTH), dim=2)[:, :, None]
 
 
