@@ -26,13 +26,13 @@ from coopmap.geometry.alignment_cost import (
     FLOOR_M,
     Cost,
     Matches,
-    Rays,
     damped,
     descend,
     information_at,
     residuals_at,
 )
 from coopmap.geometry.alignment_search import best_candidates, top_matches
+from coopmap.geometry.step_algebra import identity
 
 WIDTH = 3.0
 """Standard deviations at which a match counts a quarter: the kernel's width c, at last."""
@@ -141,11 +141,41 @@ def ray_matches(
     proportional: bool = True,
 ) -> Matches:
     """What alignment computes with, pairs in one row; see :func:`align` for what it is made of."""
-    given = points_a, points_b, covariance_a, covariance_b, origin_a, origin_b
-    usable = _usable(weight, *(value for value in given if value is not None))
-    rays_a = _rays(points_a, covariance_a, origin_a, usable, proportional)
-    rays_b = _rays(points_b, covariance_b, origin_b, usable, proportional)
-    return Matches(rays_a, rays_b, _flat(weight, usable))
+    batch = points_a.shape[:-2]
+
+    def flat(value: Tensor) -> Tensor:
+        return value.reshape(math.prod(batch), *value.shape[len(batch) :]).movedim(1, -1)
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        value = torch.stack([a, b], dim=1)
+        return torch.where(usable.view(len(value), *(1,) * (value.dim() - 2), usable.shape[1]), value.double(), 0.0)
+
+    weight = flat(weight)
+    usable = (weight > 0) & (weight < math.inf)
+    for value in (points_a, points_b, covariance_a, covariance_b, origin_a, origin_b):
+        usable = usable if value is None else usable & _is_finite(flat(value))
+    # What is not usable is zero before anything is computed, so that no gradient is NaN.
+    points = rays = both(flat(points_a), flat(points_b))
+    if origin_a is not None or origin_b is not None:
+        origins = (torch.zeros_like(points_a) if origin is None else origin for origin in (origin_a, origin_b))
+        rays = points - both(*map(flat, origins))
+    covariance = both(
+        *(
+            isotropic_covariance(ray.mT).movedim(1, -1) if value is None else flat(value)
+            for value, ray in zip((covariance_a, covariance_b), rays.unbind(dim=1), strict=True)
+        )
+    )
+    squared = rays.square().sum(dim=2) + FLOOR_M**2
+    along = ((covariance * rays[:, :, :, None]).sum(dim=2) * rays).sum(dim=2) / squared
+    across = (covariance.diagonal(dim1=2, dim2=3).sum(dim=-1) - along) / 2
+    if proportional:
+        along, across = along / squared, across / squared
+    rays = torch.stack([-rays[:, 0], rays[:, 1]], dim=1)
+    return Matches(points, rays, along - across, across, torch.where(usable, weight.double(), 0.0))
+
+
+def _is_finite(value: Float[Tensor, "b *k n"]) -> Bool[Tensor, "b n"]:
+    return torch.linalg.vector_norm(value.detach(), ord=math.inf, dim=tuple(range(1, value.dim() - 1))) < math.inf
 
 
 @torch.no_grad()
@@ -157,8 +187,7 @@ def _minimum(matches: Matches, cost: Cost, hypotheses: int) -> tuple[Float[Tenso
     for _ in range(_NEWTON_STEPS):
         pose = descend(pose, matches, cost, newton=True)
     degenerate = _is_degenerate(pose, matches, cost)
-    nothing = torch.eye(4, dtype=pose.dtype, device=pose.device)
-    return torch.where(degenerate[:, None, None], nothing, pose), degenerate
+    return torch.where(degenerate[:, None, None], identity(4, pose), pose), degenerate
 
 
 def _appraised(pose: Float[Tensor, "b 4 4"], matches: Matches, cost: Cost, degenerate: Bool[Tensor, " b"]) -> Alignment:
@@ -213,39 +242,11 @@ def efficiency(width: float) -> float:
     return float(slope**2 / power / (density * kernel).sum())
 
 
-def _usable(weight: Tensor, *values: Tensor) -> Bool[Tensor, "*b n"]:
-    usable = (weight > 0) & weight.isfinite()
-    for value in values:
-        usable = usable & value.isfinite().flatten(weight.dim()).all(dim=-1)
-    return usable
-
-
-def _flat(value: Tensor, usable: Bool[Tensor, "*b n"]) -> Tensor:
-    """``(b, n, ...)`` in float64, zero where not usable: before anything is computed, so that no gradient is NaN."""
-    inner = value.shape[usable.dim() :]
-    value = torch.where(usable.reshape(*usable.shape, *[1] * len(inner)), value.double(), 0.0)
-    return value.reshape(math.prod(usable.shape[:-1]), usable.shape[-1], *inner)
-
-
-def _rays(
-    points: Tensor, covariance: Tensor | None, origin: Tensor | None, usable: Bool[Tensor, "*b n"], proportional: bool
-) -> Rays:
-    points = _flat(points, usable)
-    origins = torch.zeros_like(points) if origin is None else _flat(origin, usable)
-    ray = points - origins
-    covariance = isotropic_covariance(ray) if covariance is None else _flat(covariance, usable)
-    squared = ray.square().sum(dim=-1) + FLOOR_M**2
-    along = (ray * (covariance @ ray[..., None])[..., 0]).sum(dim=-1) / squared
-    across = (covariance.diagonal(dim1=-2, dim2=-1).sum(dim=-1) - along) / 2
-    if proportional:
-        along, across = along / squared, across / squared
-    return Rays(points.mT, origins.mT, along, across)
-
-
 def _start(matches: Matches, cost: Cost, hypotheses: int) -> Float[Tensor, "b 4 4"]:
     """The best of a few candidates after some steps on the weightiest matches."""
     top = top_matches(matches)
-    variance = _mean_square(top.a, cost) + _mean_square(top.b, cost)
+    size = top.rays.square().sum(dim=2) if cost.proportional else 1.0
+    variance = ((top.scale + 3 * top.across) * size).sum(dim=1)  # expected square of the residual
     candidates = best_candidates(top, variance, cost.tilt_sigma is not None, hypotheses, _CANDIDATES)
     repeated = top.map(lambda value: value.repeat_interleave(_CANDIDATES, dim=0))
     cost = cost._replace(width=min(cost.width, WIDTH), corrected=False)
@@ -258,19 +259,13 @@ def _start(matches: Matches, cost: Cost, hypotheses: int) -> Float[Tensor, "b 4 
     return poses.unflatten(0, (-1, _CANDIDATES))[torch.arange(len(best), device=best.device), best]
 
 
-def _mean_square(rays: Rays, cost: Cost) -> Float[Tensor, "b n"]:
-    """Expected squared error of each point, in all three directions together."""
-    size = (rays.points - rays.origins).square().sum(dim=1) if cost.proportional else 1.0
-    return (rays.along + 2 * rays.across) * size
-
-
 def _is_degenerate(pose: Float[Tensor, "b 4 4"], matches: Matches, cost: Cost) -> Bool[Tensor, " b"]:
     residuals = residuals_at(pose, matches, cost)
     kernel = cost.kernel(residuals.squared)
     agreeing = ((matches.weight > 0) & (kernel >= 0.25)).sum(dim=-1)
     relative = matches.weight * kernel / matches.weight.amax(dim=-1, keepdim=True).clamp(min=1e-300)
-    eye = torch.eye(6, dtype=pose.dtype, device=pose.device)
-    factor, failed = torch.linalg.cholesky_ex(damped(information_at(pose, residuals, relative, cost)) + 1e-12 * eye)
+    information = damped(information_at(pose, residuals, relative, cost))
+    factor, failed = torch.linalg.cholesky_ex(information.add(identity(6, pose), alpha=1e-12))
     variance = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1)
     rotation, translation = variance[:, :3].sum(dim=-1).sqrt(), variance[:, 3:].sum(dim=-1).sqrt()
     determined = (rotation < MAX_ROTATION_SIGMA) & (translation < MAX_TRANSLATION_SIGMA_M) & (failed == 0)

@@ -11,7 +11,8 @@ A match's two points p (frame a) and q (frame b) are both uncertain, so its resi
   either agent's side.
 - S is a sum of an outer product per ray and a multiple of the identity, so no matrix is stored per match.
 
-Layout: components before matches, ``(b, 3, n)``, so that long rows are contiguous.
+Layout: components before matches, ``(b, 3, n)``, so that long rows are contiguous. A GPU's time goes
+into starting so many small operations: hence both agents' rays in one tensor, and products with constants.
 """
 
 from __future__ import annotations
@@ -20,41 +21,41 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import roma
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-LARGEST_TURN, LARGEST_SHIFT_M = math.pi, 1e4
-"""Larger steps are no steps toward a minimum, and not taken."""
+from coopmap.geometry.step_algebra import cayley, constants_of, identity, unless_too_large
 
 FLOOR_M = 1e-3
 """Standard deviation added to every point, so that no covariance is singular."""
 
 
-class Rays(NamedTuple):
-    """One agent's points of all matches, in its frame.
+class Matches(NamedTuple):
+    """Matches in float64; what has no weight is at the origin. Second of the dimensions: agents a and b.
 
-    The covariance at a point v away from the ray's origin is ``(along - across) v v' / |v|^power`` plus ``across I``
-    times ``|v|^(2 - power)``, where power is 0 for errors that grow with the range and 2 for those that do not.
+    The covariance of a point on a ray v is ``scale v v' / |v|^power`` plus ``across I`` times ``|v|^(2 - power)``,
+    where power is 0 for errors that grow with the range and 2 for those that do not.
+
+    Attributes:
+        points: in the frames of their agents.
+        rays: from a's points back to their rays' origins, and from the rays' origins of b to its points, in the same
+            frames: parts of one way, that the errors of either agent change alike.
+        scale: variance along the rays minus that across.
+        across: variance across.
+        weight: of the matches.
     """
 
-    points: Float[Tensor, "b 3 n"]
-    origins: Float[Tensor, "b 3 n"]
-    along: Float[Tensor, "b n"]
-    across: Float[Tensor, "b n"]
-
-
-class Matches(NamedTuple):
-    """Matches in float64; what has no weight is at the origin."""
-
-    a: Rays
-    b: Rays
+    points: Float[Tensor, "b 2 3 n"]
+    rays: Float[Tensor, "b 2 3 n"]
+    scale: Float[Tensor, "b 2 n"]
+    across: Float[Tensor, "b 2 n"]
     weight: Float[Tensor, "b n"]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Matches:
         """The same function of each tensor."""
-        return Matches(Rays(*map(function, self.a)), Rays(*map(function, self.b)), function(self.weight))
+        return Matches(*map(function, self))
 
 
 class Cost(NamedTuple):
@@ -67,7 +68,7 @@ class Cost(NamedTuple):
 
     def kernel(self, squared: Float[Tensor, "b n"], widening: float = 1.0) -> Float[Tensor, "b n"]:
         """Weight of a match whose error is ``sqrt(squared)`` standard deviations (Geman-McClure)."""
-        return (1 + squared / (widening * self.width) ** 2).square().reciprocal()
+        return (squared / (widening * self.width) ** 2 + 1).pow(-2)
 
 
 class Residuals(NamedTuple):
@@ -75,91 +76,75 @@ class Residuals(NamedTuple):
 
     precision: Float[Tensor, "b 3 3 n"]  # S^-1
     whitened: Float[Tensor, "b 3 n"]  # S^-1 r
-    lever: Float[Tensor, "b 3 n"]  # most likely point minus t
+    lever: Float[Tensor, "b 4 n"]  # 1 and, below it, most likely point minus t
     squared: Float[Tensor, "b n"]  # r' S^-1 r
 
 
 def residuals_at(pose: Float[Tensor, "b 4 4"], matches: Matches, cost: Cost) -> Residuals:
     """Residuals, with covariances at the points that are most likely given the covariances at the measured points."""
-    translation = pose[:, :3, 3:]
-    first = _residuals(pose, matches, matches.a.points - translation, pose[:, :3, :3] @ matches.b.points, cost)
-    return _residuals(pose, matches, first.lever, first.lever, cost) if cost.corrected else first
+    rotation, translation = pose[:, :3].split([3, 1], dim=2)
+    (point_a, point_b), (ray_a, ray_b) = matches.points.unbind(dim=1), matches.rays.unbind(dim=1)
+    turned = rotation @ point_b
+    residual = point_a - turned - translation
+    rays = torch.stack([ray_a, rotation @ ray_b], dim=1)
+    precision, whitened, errors = _whitened(residual, rays, matches, cost)
+    if cost.corrected:
+        precision, whitened, errors = _whitened(residual, rays + errors, matches, cost)
+    lever = F.pad(turned + errors[:, 1], (0, 0, 1, 0), value=1.0)
+    return Residuals(precision, whitened, lever, (residual * whitened).sum(dim=1))
 
 
-def _residuals(
-    pose: Float[Tensor, "b 4 4"],
-    matches: Matches,
-    lever_a: Float[Tensor, "b 3 n"],
-    lever_b: Float[Tensor, "b 3 n"],
-    cost: Cost,
-) -> Residuals:
-    """Residuals, with the covariances of a's and b's points at points given minus t in a's axes."""
-    rotation, translation = pose[:, :3, :3], pose[:, :3, 3:]
-    turned = rotation @ matches.b.points
-    scale_a, ray_a, level_a = _covariance(matches.a, lever_a + translation - matches.a.origins, cost)
-    scale_b, ray_b, level_b = _covariance(matches.b, lever_b - rotation @ matches.b.origins, cost)
-    precision = _inverse(scale_a, ray_a, scale_b, ray_b, level_a + level_b)
-    residual = matches.a.points - turned - translation
-    whitened = (precision * residual[:, None]).sum(dim=2)
-    pulled = (scale_b * (ray_b * whitened).sum(dim=1))[:, None] * ray_b + level_b[:, None] * whitened
-    return Residuals(precision, whitened, turned + pulled, (residual * whitened).sum(dim=1))
-
-
-def _covariance(rays: Rays, ray: Float[Tensor, "b 3 n"], cost: Cost) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale, ray and level of ``scale * ray ray' + level * I``."""
-    squared = ray.square().sum(dim=1)
+def _whitened(
+    residual: Float[Tensor, "b 3 n"], rays: Float[Tensor, "b 2 3 n"], matches: Matches, cost: Cost
+) -> tuple[Float[Tensor, "b 3 3 n"], Float[Tensor, "b 3 n"], Float[Tensor, "b 2 3 n"]]:
+    """``S^-1``, ``S^-1 r`` and the most likely errors ``A S^-1 r`` and ``R B R' S^-1 r``, with covariances on rays."""
+    squared = rays.square().sum(dim=2)
     if cost.proportional:
-        return rays.along - rays.across, ray, rays.across * squared + FLOOR_M**2
-    return (rays.along - rays.across) / (squared + FLOOR_M**2), ray, rays.across + FLOOR_M**2
+        scale, level = matches.scale, matches.across * squared + FLOOR_M**2
+    else:
+        scale, level = matches.scale / (squared + FLOOR_M**2), matches.across + FLOOR_M**2
+    scaled = scale[:, :, None] * rays
+    precision = _inverse((scaled[:, :, :, None] * rays[:, :, None]).sum(dim=1), level.sum(dim=1))
+    whitened = (precision * residual[:, None]).sum(dim=2)
+    errors = torch.addcmul(
+        scaled * (rays * whitened[:, None]).sum(dim=2, keepdim=True), level[:, :, None], whitened[:, None]
+    )
+    return precision, whitened, errors
 
 
-def _inverse(scale_a: Tensor, a: Tensor, scale_b: Tensor, b: Tensor, level: Tensor) -> Float[Tensor, "b 3 3 n"]:
-    """Of ``scale_a a a' + scale_b b b' + level I``, by cofactors."""
-    matrix = scale_a[:, None, None] * a[:, :, None] * a[:, None] + scale_b[:, None, None] * b[:, :, None] * b[:, None]
-    xx, yy, zz = (matrix[:, i, i] + level for i in range(3))
-    xy, xz, yz = matrix[:, 0, 1], matrix[:, 0, 2], matrix[:, 1, 2]
-    c_xx, c_xy, c_xz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
-    c_yy, c_yz, c_zz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
-    determinant = xx * c_xx + xy * c_xy + xz * c_xz
-    cofactors = torch.stack([c_xx, c_xy, c_xz, c_xy, c_yy, c_yz, c_xz, c_yz, c_zz], dim=1)
-    return (cofactors / determinant[:, None]).unflatten(1, (3, 3))
+def _inverse(matrix: Float[Tensor, "b 3 3 n"], level: Float[Tensor, "b n"]) -> Float[Tensor, "b 3 3 n"]:
+    """Of symmetric ``matrix + level I``: its cofactors are the cross products of its rows."""
+    matrix = torch.addcmul(matrix, level[:, None, None], identity(3, level)[..., None])
+    cofactors = torch.linalg.cross(matrix.roll(-1, dims=1), matrix.roll(-2, dims=1), dim=2)
+    determinant = (matrix[:, 0] * cofactors[:, 0]).sum(dim=1)
+    return cofactors / determinant[:, None, None]
 
 
 def gradient_at(
     pose: Float[Tensor, "b 4 4"], residuals: Residuals, weight: Float[Tensor, "b n"], cost: Cost
 ) -> Float[Tensor, "b 6"]:
     """Minus the gradient of half the cost with respect to the step ``(omega, rho)`` of :func:`moved`."""
-    force = weight[:, None] * residuals.whitened
-    turn = torch.einsum("ijk,bjk->bi", _levi_civita(pose), residuals.lever @ force.mT)
-    if cost.tilt_sigma is not None:
-        down = pose[:, :3, 1]
-        level = torch.eye(3, dtype=pose.dtype, device=pose.device)[1].expand_as(down)
-        turn = turn + torch.linalg.cross(down, level) / cost.tilt_sigma**2
-    return torch.cat([turn, force.sum(dim=-1)], dim=-1)
+    constants = constants_of(pose)
+    moments = residuals.lever @ (weight[:, None] * residuals.whitened).mT
+    gradient = moments.flatten(1) @ constants.jacobian
+    if cost.tilt_sigma is not None:  # R e_y x e_y
+        gradient = gradient.addmm(pose[:, :3, 1], constants.jacobian[4::3], alpha=cost.tilt_sigma**-2)
+    return gradient
 
 
 def information_at(
     pose: Float[Tensor, "b 4 4"], residuals: Residuals, weight: Float[Tensor, "b n"], cost: Cost
 ) -> Float[Tensor, "b 6 6"]:
     """Sum of ``J' S^-1 J`` with ``J = [-[lever]x, I]``, from moments of levers and precisions."""
+    constants, lever = constants_of(pose), residuals.lever
     precision = (weight[:, None, None] * residuals.precision).flatten(1, 2)
-    lever, skew = residuals.lever, _levi_civita(pose)
-    squares = (lever[:, :, None] * lever[:, None]).flatten(1, 2)
-    second = (squares @ precision.mT).unflatten(2, (3, 3)).unflatten(1, (3, 3))
-    first = (lever @ precision.mT).unflatten(2, (3, 3))
-    turn = torch.einsum("ijk,lmn,bjmkn->bil", skew, skew, second)
+    moments = (lever[:, :, None] * lever[:, None]).flatten(1, 2) @ precision.mT
+    information = moments.flatten(1) @ constants.squared_jacobian
     if cost.tilt_sigma is not None:
         down = pose[:, :3, 1]
-        eye = torch.eye(3, dtype=pose.dtype, device=pose.device)
-        turn = turn + (eye - down[:, :, None] * down[:, None]) / cost.tilt_sigma**2
-    mixed = torch.einsum("ijk,bjkl->bil", skew, first)
-    shift = precision.sum(dim=-1).unflatten(1, (3, 3))
-    return torch.cat([torch.cat([turn, mixed], dim=2), torch.cat([mixed.mT, shift], dim=2)], dim=1)
-
-
-def _levi_civita(like: Tensor) -> Float[Tensor, "3 3 3"]:
-    eye = torch.eye(3, dtype=like.dtype, device=like.device)
-    return torch.linalg.cross(eye[:, None].expand(3, 3, 3), eye[None].expand(3, 3, 3)).movedim(2, 0)
+        squares = (down[:, :, None] * down[:, None]).flatten(1)
+        information = information.addmm(squares, constants.squared_tilt, alpha=cost.tilt_sigma**-2)
+    return information.unflatten(1, (6, 6))
 
 
 def curvature_at(
@@ -169,25 +154,30 @@ def curvature_at(
 
     Where it is not positive enough (more than ten times Gauss-Newton's step), ``information`` itself.
     """
-    lever, pull = residuals.lever, residuals.whitened
+    lever, pull = residuals.lever[:, 1:], residuals.whitened
     force = torch.cat([torch.linalg.cross(lever, pull, dim=1), pull], dim=1)
-    bend = 4 / cost.width**2 * weight * cost.kernel(residuals.squared).sqrt()  # -2 w u' of the kernel u(d^2)
-    curvature = information - (force * bend[:, None]) @ force.mT
-    convex = torch.linalg.cholesky_ex(curvature - 0.1 * information)[1] == 0
+    bend = weight / (residuals.squared + cost.width**2)  # a quarter of -2 w u' of the kernel u(d^2)
+    curvature = information.baddbmm(force * bend[:, None], force.mT, alpha=-4)
+    convex = torch.linalg.cholesky_ex(curvature.sub(information, alpha=0.1))[1] == 0
     return torch.where(convex[:, None, None], curvature, information)
 
 
-def damped(information: Float[Tensor, "b 6 6"]) -> Float[Tensor, "b 6 6"]:
+def damped(information: Float[Tensor, "b k k"]) -> Float[Tensor, "b k k"]:
     """Never singular, and not noticeably another."""
-    diagonal = information.diagonal(dim1=-2, dim2=-1)
-    return information + torch.diag_embed(1e-9 * diagonal + 1e-12 * diagonal.amax(dim=-1, keepdim=True) + 1e-30)
+    one = identity(information.shape[-1], information)
+    largest = information.diagonal(dim1=-2, dim2=-1).amax(dim=-1)[:, None, None]
+    return information.addcmul(information, one, value=1e-9).addcmul(largest, one, value=1e-12).add(one, alpha=1e-30)
 
 
 def moved(pose: Float[Tensor, "b 4 4"], step: Float[Tensor, "b 6"]) -> Float[Tensor, "b 4 4"]:
-    """The pose after a step ``(omega, rho)`` in a's axes: ``Exp(omega) R`` and ``t + rho``."""
-    rotation = roma.rotvec_to_rotmat(step[:, :3]) @ pose[:, :3, :3]
-    top = torch.cat([rotation, (pose[:, :3, 3] + step[:, 3:])[..., None]], dim=-1)
-    return torch.cat([top, pose[:, 3:]], dim=-2)
+    """The pose after a step ``(omega, rho)`` in a's axes, ``C(omega) R`` and ``t + rho``.
+
+    In place of ``Exp(omega)``, Cayley's rotation, which has the same derivatives of first and second order at 0 and
+    needs a quarter of the operations. Steps lead to 0, so that neither where they end nor its derivative differ.
+    """
+    (omega, rho), (rotation, translation) = step.split(3, dim=1), pose[:, :3].split([3, 1], dim=2)
+    turn = cayley(omega) @ rotation
+    return torch.cat([torch.cat([turn, translation + rho[..., None]], dim=2), pose[:, 3:]], dim=1)
 
 
 def descend(
@@ -203,10 +193,9 @@ def descend(
         matrix = damped(information_at(pose, residuals, weight, cost))
         if newton:
             matrix = curvature_at(matrix, residuals, weight, cost)
-        sound = matrix.isfinite().flatten(1).all(dim=1)
-        matrix = torch.where(sound[:, None, None], matrix, torch.eye(6, dtype=matrix.dtype, device=matrix.device))
+        sound = torch.linalg.vector_norm(matrix, ord=math.inf, dim=(1, 2), keepdim=True) < math.inf
+        matrix = torch.where(sound, matrix, identity(6, matrix))
     gradient = gradient_at(pose, residuals, weight, cost)
-    step = torch.linalg.solve_ex(matrix, gradient[..., None])[0][..., 0]
-    largest = (step[:, :3].abs().amax(dim=-1) / LARGEST_TURN).maximum(step[:, 3:].abs().amax(dim=-1) / LARGEST_SHIFT_M)
+    step = torch.linalg.solve_ex(matrix, gradient[..., None])[0].mT
     # A matrix that is all but singular gives steps that are not finite, and then no gradient through them is.
-    return moved(pose, torch.where(largest[:, None] < 1, step, 0.0))
+    return moved(pose, unless_too_large(step)[:, 0])

@@ -25,7 +25,8 @@ def top_matches(matches: Matches) -> Matches:
     index = matches.weight.topk(min(TOP_MATCHES, matches.weight.shape[-1]), dim=-1).indices
 
     def take(value: Tensor) -> Tensor:
-        return value.gather(-1, index if value.dim() == 2 else index[:, None].expand(-1, 3, -1))
+        rows = index.view(len(index), *(1,) * (value.dim() - 2), index.shape[1])
+        return value.gather(-1, rows.expand(*value.shape[:-1], -1))
 
     return matches.map(take)
 
@@ -42,7 +43,7 @@ def best_candidates(
         hypotheses: poses tried.
         candidates: poses returned.
     """
-    points_a, points_b = matches.a.points.mT, matches.b.points.mT
+    points_a, points_b = matches.points.mT.unbind(dim=1)
     chosen = _choose(matches.weight, hypotheses - hypotheses % candidates, 2 if level else 3)
     rows = torch.arange(len(chosen), device=chosen.device)[:, None, None]
     some_a, some_b = points_a[rows, chosen], points_b[rows, chosen]

@@ -13,13 +13,12 @@ linearly, so that gradients and matrices are those of :mod:`coopmap.geometry.ali
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.geometry.alignment import WIDTH, ray_matches
 from coopmap.geometry.alignment_cost import (
-    LARGEST_SHIFT_M,
-    LARGEST_TURN,
     Cost,
     Matches,
     curvature_at,
@@ -30,6 +29,7 @@ from coopmap.geometry.alignment_cost import (
     residuals_at,
 )
 from coopmap.geometry.se3 import relative_pose
+from coopmap.geometry.step_algebra import constants_of, identity, unless_too_large
 
 _WIDENING = (1.5, 1.0, 1.0, 1.0)  # of the kernel, per Gauss-Newton step
 _NEWTON_STEPS = 3
@@ -74,8 +74,7 @@ def bundle(
     if agents == 1:
         return start
     present = start.isfinite().flatten(2).all(dim=-1)
-    eye = torch.eye(4, dtype=start.dtype, device=start.device)
-    pose = torch.where(present[..., None, None], start, eye)
+    pose = torch.where(present[..., None, None], start, identity(4, start))
     usable = (pair_weight > 0) & pair_weight.isfinite() & present[:, i] & present[:, j]
     share = torch.where(usable, pair_weight.double(), 0.0)
     matches = ray_matches(points_i, points_j, weight, covariance_i, covariance_j)
@@ -110,9 +109,7 @@ def _descend(
     jacobian = _steps_of_pairs(pose)[..., 6:]
     whole = damped((jacobian.mT @ matrix @ jacobian).sum(dim=1))
     pull = (jacobian.mT @ gradient[..., None]).sum(dim=1)
-    step = torch.linalg.solve_ex(whole, pull)[0][..., 0].unflatten(1, (agents - 1, 6))
-    largest = (step[..., :3].abs() / LARGEST_TURN).maximum(step[..., 3:].abs() / LARGEST_SHIFT_M).flatten(1).amax(dim=1)
-    step = torch.where(largest[:, None, None] < 1, step, 0.0)
+    step = unless_too_large(torch.linalg.solve_ex(whole, pull)[0][..., 0].unflatten(1, (agents - 1, 6)))
     rest = moved(pose[:, 1:].flatten(0, 1), step.flatten(0, 1)).unflatten(0, step.shape[:2])
     return torch.cat([pose[:, :1], rest], dim=1)
 
@@ -120,18 +117,15 @@ def _descend(
 def _steps_of_pairs(pose: Float[Tensor, "b n 4 4"]) -> Float[Tensor, "b p 6 k"]:
     """Steps of all pairs' ``T_i_j``, in i's axes, per step ``(omega, rho)`` of each agent in the common axes.
 
-    With ``R_k -> Exp(omega_k) R_k`` and ``t_k -> t_k + rho_k``, that is ``R_i' (omega_j - omega_i)`` and
+    With ``R_k -> C(omega_k) R_k`` and ``t_k -> t_k + rho_k``, that is ``R_i' (omega_j - omega_i)`` and
     ``R_i' (rho_j - rho_i + (t_j - t_i) x omega_i)``.
     """
-    batch, agents = pose.shape[:2]
+    agents = pose.shape[1]
     i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
+    is_agent = identity(agents, pose)[:, None, :, None]
     back = pose[:, i, :3, :3].mT
     apart = pose[:, j, :3, 3] - pose[:, i, :3, 3]
-    axes = torch.eye(3, dtype=pose.dtype, device=pose.device).expand(batch, len(i), 3, 3)
-    lever = torch.linalg.cross(apart[..., None, :].expand_as(axes), axes).mT  # the matrix of "apart x"
-    nothing = torch.zeros_like(back)
-    of_j = torch.cat([torch.cat([back, nothing], dim=-1), torch.cat([nothing, back], dim=-1)], dim=-2)
-    of_i = -of_j + torch.cat([torch.zeros_like(of_j[..., :3, :]), torch.cat([back @ lever, nothing], dim=-1)], dim=-2)
-    number = torch.arange(agents, device=pose.device)
-    is_i, is_j = ((end[:, None] == number).to(pose)[:, None, :, None] for end in (i, j))
-    return (of_i[..., None, :] * is_i + of_j[..., None, :] * is_j).flatten(-2)
+    lever = (apart @ constants_of(pose).cross).unflatten(-1, (3, 3))
+    of_j = (identity(2, pose)[:, None, :, None] * back[..., None, :, None, :]).flatten(-2).flatten(-3, -2)
+    of_i = F.pad(back @ lever, (0, 3, 3, 0)) - of_j
+    return (of_i[..., None, :] * is_agent[i] + of_j[..., None, :] * is_agent[j]).flatten(-2)

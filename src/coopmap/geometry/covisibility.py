@@ -33,10 +33,10 @@ def range_images(
     """
     rows = columns // 2
     cell, depth = _cells(points, rows, columns), torch.linalg.vector_norm(points, dim=-1)
-    empty = depth.new_full((*depth.shape[:-1], rows * columns), -math.inf)
-    farthest = empty.scatter_reduce(-1, cell, torch.where(known, depth, -math.inf), "amax")
-    nearest = empty.scatter_reduce(-1, cell, torch.where(known, -depth, -math.inf), "amax")
-    far, near = (_widest(image.unflatten(-1, (rows, columns))) for image in (farthest, nearest))
+    signed = torch.where(known, torch.stack([-depth, depth]), -math.inf)
+    empty = depth.new_full((*signed.shape[:-1], rows * columns), -math.inf)
+    images = empty.scatter_reduce(-1, cell.expand_as(signed), signed, "amax")
+    near, far = _widest(images.unflatten(-1, (rows, columns)))
     return -near, far
 
 
@@ -44,16 +44,18 @@ def is_seen(
     points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"], far: Float[Tensor, "*b r c"]
 ) -> Bool[Tensor, "*b p"]:
     """Whether range images have a surface at a point, 5 % and 0.2 m allowed."""
+    return seen_and_looked_at(points, near, far)[0]
+
+
+def seen_and_looked_at(
+    points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"], far: Float[Tensor, "*b r c"]
+) -> tuple[Bool[Tensor, "*b p"], Bool[Tensor, "*b p"]]:
+    """See :func:`is_seen`, and whether there is a surface in the direction of a point, before, at or behind it."""
     cell = _cells(points, *near.shape[-2:])
     distance = torch.linalg.vector_norm(points, dim=-1)
     slack = RELATIVE_TOLERANCE * distance + ABSOLUTE_TOLERANCE_M
     nearest, farthest = near.flatten(-2).gather(-1, cell), far.flatten(-2).gather(-1, cell)
-    return (distance > nearest - slack) & (distance < farthest + slack)
-
-
-def is_looked_at(points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"]) -> Bool[Tensor, "*b p"]:
-    """Whether range images know a surface in the direction of a point, before, at or behind it."""
-    return near.flatten(-2).gather(-1, _cells(points, *near.shape[-2:])).isfinite()
+    return (distance > nearest - slack) & (distance < farthest + slack), nearest < math.inf
 
 
 def _widest(image: Float[Tensor, "*b r c"]) -> Float[Tensor, "*b r c"]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, by_agent, cell_angle
-from coopmap.geometry.covisibility import MAX_COLUMNS, is_looked_at, is_seen, range_images
+from coopmap.geometry.covisibility import MAX_COLUMNS, range_images, seen_and_looked_at
 from coopmap.geometry.nearest import nearest
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.types import Target
@@ -77,17 +77,15 @@ def true_matches(target: Target, num_cells: int, dense_share: float) -> TrueMatc
     agents = pose.shape[1]
     i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
     angle = cell_angle(target.rays, patch)
-    forth, back = _look_up(cells, pose, i, j, angle), _look_up(cells, pose, j, i, angle)
-    known = [cells.known[:, end].sum(dim=-1) for end in (i, j)]
-    forth_share, back_share = (
-        way.seen.sum(dim=-1) / count
-        for way, count in zip((forth, back), known, strict=True)  # 0 / 0 = NaN
-    )
+    asking, asked = torch.cat([i, j]), torch.cat([j, i])
+    found = _look_up(cells, pose, asking, asked, angle)
+    share = found.seen.sum(dim=-1) / cells.known[:, asking].sum(dim=-1)  # 0 / 0 = NaN
+    part, matched, unmatched = (value.chunk(2, dim=1) for value in (found.part, found.matched, found.unmatched))
     return TrueMatches(
-        part=(forth.part, back.part),
-        matched=(forth.matched, back.matched),
-        unmatched=(forth.unmatched, back.unmatched),
-        covisibility=(forth_share + back_share) / 2,
+        part=(part[0], part[1]),
+        matched=(matched[0], matched[1]),
+        unmatched=(unmatched[0], unmatched[1]),
+        covisibility=share.unflatten(1, (2, -1)).mean(dim=1),
         pose=relative_pose(pose[:, i], pose[:, j]).to(target.depth),
     )
 
@@ -170,9 +168,10 @@ def _look_up(
     from_there = transform_points(invert(pose[:, asked]).to(points), points)
     tolerance = TOLERANCE_M + TOLERANCE_CELLS * angle * from_there.norm(dim=-1)
     distance, part = nearest(points, cells.samples[:, asked], cells.sampled[:, asked])
-    known, near = cells.known[:, asking], cells.near[:, asked]
-    seen = known & is_seen(from_there, near, cells.far[:, asked])
-    told = is_looked_at(from_there, near) | cells.is_dense[:, asked, None]
+    known = cells.known[:, asking]
+    at_point, in_direction = seen_and_looked_at(from_there, cells.near[:, asked], cells.far[:, asked])
+    seen = known & at_point
+    told = in_direction | cells.is_dense[:, asked, None]
     return _Found(
         part=part,
         matched=seen & (distance < tolerance),
