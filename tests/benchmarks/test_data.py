@@ -7,6 +7,7 @@ from coopmap.benchmarks.options import DataOptions
 from coopmap.config.checks import ConfigError
 
 
+@pytest.mark.slow
 def test_every_figure_stands_beside_its_floor(town, monkeypatch):
     monkeypatch.setattr(data, "LARGE_SPLIT", 3000)
     places = [f"data.root={town.root}", f"data.depth_root={town.depth_root}", "data.communication_range_m=1000"]

@@ -116,6 +116,7 @@ def test_report_has_a_row_for_each_block_pass_and_part(idle_floor, tmp_path, cap
     assert "Whole model" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_left_out(idle_floor, monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "available_bytes", lambda device: 1000)
     main(["bench", "model", *SMALL, f"output={tmp_path / 'report.md'}"])

@@ -15,6 +15,7 @@ from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.training.optim import build_optimizer
 
 aten = torch.ops.aten
+pytestmark = pytest.mark.usefixtures("narrow_encoders")
 MATCHING = ("model.matching.enabled=true", "model.pose_from=alignment", "loss=pose_matching")
 STEPS: dict[str, tuple[str, ...]] = {
     "all inputs, all terms": ("task=augmented", "loss=overall"),

@@ -188,7 +188,8 @@ def test_sigkill_at_a_random_step(seed: int, overrides: Overrides, tmp_path: Pat
     assert_same_run(tmp_path / "killed", result.run.path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_stopping.py stops runs by either signal at several moments, in this process
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_signal_saves_the_step_in_progress(number: signal.Signals, overrides: Overrides, tmp_path: Path) -> None:
     """The whole process group gets it, loader processes too, as from a terminal or a batch system."""
     chosen = overrides(
