@@ -51,9 +51,8 @@ def pytest_collection_finish() -> None:
     """What was imported stays: the garbage collector, which would spend a tenth of all time on it, leaves it out."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(
-        10_000, 10, 10
-    )  # few objects are left to compare new ones with: it would look through all too often
+    # Few objects are left to compare new ones with: it would look through all too often.
+    gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from coopmap import load_config
-from coopmap.training.assembly import build_datamodule, build_module
+from coopmap.training.assembly import build_module
 from coopmap.training.optim import build_optimizer
+
+from .one_step import data_and_batch, one_step
 
 aten = torch.ops.aten
 pytestmark = pytest.mark.usefixtures("narrow_encoders")
@@ -49,21 +50,13 @@ class NoWaiting(TorchDispatchMode):
 def test_a_step_waits_for_nothing(more: tuple[str, ...], overrides: Callable[..., list[str]]) -> None:
     """Normalization, random inputs, forward, objective, backward, clipping and AdamW."""
     config = load_config(overrides(*more))
-    data = build_datamodule(config)
-    data.prepare_data()
-    data.setup("fit")
-    batch = next(iter(data.train_dataloader()))
+    data, batch = data_and_batch(config)
     module = build_module(config)
     optimizer = build_optimizer(module.model, module.optim)  # type: ignore[arg-type]
     data.on_after_batch_transfer(batch, 0)  # constants are sent once
     with NoWaiting():
         batch = data.on_after_batch_transfer(batch, 0)
-        module.tie_random_numbers(0)
-        total, _ = module.loss_of(batch, 0)
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(module.model.parameters(), 1.0)  # type: ignore[union-attr]
-        optimizer.found_inf = module.skipping.judge(norm).float()  # type: ignore[attr-defined]
-        optimizer.step()
+        one_step(module, optimizer, batch)
 
 
 @pytest.mark.parametrize(

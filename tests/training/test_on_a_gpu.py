@@ -9,16 +9,17 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from coopmap import load_config
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
-from coopmap.training.assembly import build_datamodule, build_module
+from coopmap.training.assembly import build_module
 from coopmap.training.module import PoseLearner
 from coopmap.training.optim import build_optimizer
 from coopmap.types import Batch
 
+from .one_step import data_and_batch, one_step
 from .test_resume import Killed, StepLog
 
 Overrides = Callable[..., list[str]]
@@ -38,10 +39,7 @@ def gpu_run(overrides: Overrides) -> Overrides:
 def parts(request: pytest.FixtureRequest, gpu_run: Overrides) -> tuple[PoseLearner, Batch]:
     """What a step needs, on the CPU."""
     config = load_config(gpu_run("task=augmented", *(MATCHING if request.param == "matching" else ())))
-    data = build_datamodule(config)
-    data.prepare_data()
-    data.setup("fit")
-    batch = next(iter(data.train_dataloader()))
+    data, batch = data_and_batch(config)
     return build_module(config), data.on_after_batch_transfer(batch, 0)
 
 
@@ -52,12 +50,7 @@ def test_a_step_waits_for_nothing(parts: tuple[PoseLearner, Batch]) -> None:
     for mode in ("default", "default", "error"):
         torch.cuda.set_sync_debug_mode(mode)
         try:
-            module.tie_random_numbers(0)
-            total, _ = module.loss_of(batch, 0)
-            total.backward()
-            norm = nn.utils.clip_grad_norm_(module.model.parameters(), 1.0)  # type: ignore[union-attr]
-            optimizer.found_inf = module.skipping.judge(norm).float()  # type: ignore[attr-defined]
-            optimizer.step()
+            total = one_step(module, optimizer, batch)
             optimizer.zero_grad()
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -18,12 +18,14 @@ from coopmap.config.train import OptimConfig
 from coopmap.data import OPV2VDataModule
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
-from coopmap.training.assembly import build_datamodule, build_module
+from coopmap.training.assembly import build_module
 from coopmap.training.chunks import chunked_loss
 from coopmap.training.module import NonFiniteError, PoseLearner
 from coopmap.training.replay import replay
 from coopmap.training.skipping import KNOWN_AFTER, Skipping
 from coopmap.types import Batch
+
+from .one_step import data_and_batch
 
 Overrides = Callable[..., list[str]]
 
@@ -162,10 +164,7 @@ def parts(overrides: Overrides) -> tuple[PoseLearner, Batch, list[str]]:
     # Without normals, which make much of rounding where neighboring points nearly coincide.
     chosen = overrides("task=augmented", "data.max_views_per_gpu=6", "loss=overall", "loss.weights.normal=0")
     config = load_config(chosen)
-    data = build_datamodule(config)
-    data.prepare_data()
-    data.setup("fit")
-    batch = next(iter(data.train_dataloader()))
+    data, batch = data_and_batch(config)
     module = build_module(config)
     return module, data.on_after_batch_transfer(batch, 0), chosen
 
