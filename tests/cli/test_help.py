@@ -118,7 +118,7 @@ def test_every_way_to_ask_shows_the_same(flag: str, capsys: pytest.CaptureFixtur
 
 
 def test_help_and_completion_load_nothing_slow() -> None:
-    slow = {"torch", "lightning", "plotly", "hydra", "omegaconf", "numpy", "cv2", "wandb"}
+    slow = {"torch", "lightning", "plotly", "hydra", "omegaconf", "numpy", "numba", "cv2", "wandb"}
     calls = [["help"], ["help", "data.panorama"], ["__complete", "train", "data."], ["__complete", "infer", "run="]]
     calls += [["help", *command.name.split()] for command in COMMANDS]
     code = (

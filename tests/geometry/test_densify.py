@@ -11,7 +11,7 @@ from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.cameras import PanoramaCamera
 from coopmap.geometry.densify import densified
 from coopmap.geometry.panorama import PanoramaSpec, build_warp
-from coopmap.geometry.targets import placed_points, shown_pixels
+from coopmap.geometry.targets import placed_points
 
 CAMERA = PanoramaCamera(126, 504, np.pi / 2)
 SPEC = PanoramaSpec(CAMERA)
@@ -22,11 +22,10 @@ REAL_FRAME = Path(__file__).parents[3] / "shared" / "real" / "carla_five"
 def dense(real_rig):
     """Points that an agent measures, placed, and densified: pixels and points of both."""
     warp = build_warp(real_rig, SPEC)
-    shown = shown_pixels(warp, real_rig.intrinsics, real_rig.image_size)
 
     def run(points: np.ndarray, radius_px: int = 1):
         at, placed = placed_points(see(points.astype(np.float32), real_rig), warp, real_rig, SPEC, np.eye(3))
-        return at, placed, *densified(at, placed, warp.winner, shown, real_rig, radius_px)
+        return at, placed, *densified(at, placed, warp, real_rig, radius_px)
 
     return run
 
@@ -90,8 +89,7 @@ def test_points_of_a_recorded_sweep_are_foretold_by_their_neighbors(car):
     seen = cull_hidden(see(drop_own_body(sweep), rig), rig.intrinsics[:, 0, 0], sample_spacing(sweep))
     at, points = placed_points(seen, warp, rig, spec, np.eye(3))
     left_out = np.random.default_rng(0).random(len(at)) < 0.1
-    shown = shown_pixels(warp, rig.intrinsics, rig.image_size)
-    all_at, all_points = densified(at[~left_out], points[~left_out], warp.winner, shown, rig, 1)
+    all_at, all_points = densified(at[~left_out], points[~left_out], warp, rig, 1)
     assert len(all_at) > 1.35 * (~left_out).sum()
     _, ours, theirs = np.intersect1d(all_at, at[left_out], return_indices=True)
     ranges = np.linalg.norm(all_points[ours], axis=-1), np.linalg.norm(points[left_out][theirs], axis=-1)

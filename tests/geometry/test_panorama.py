@@ -10,7 +10,7 @@ from coopmap.geometry.panorama import PanoramaSpec, build_warp, look_up, surface
 from coopmap.geometry.poses import rotation_about_y
 from coopmap.geometry.prepared_warp import PreparedWarp
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.targets import content_geometry, shown_pixels
+from coopmap.geometry.targets import content_geometry
 from coopmap.geometry.warp_cache import MAX_WARPS, WarpCache, rounded_rig
 
 CAMERA = PanoramaCamera(252, 1008, np.pi / 2)
@@ -87,9 +87,7 @@ def test_bowl_is_the_ground_closed_by_a_sphere():
 @pytest.mark.parametrize("surface", ["bowl", "infinite"])
 def test_content_points_lie_on_the_surfaces(real_rig, surface):
     warp = build_warp(real_rig, PanoramaSpec(CAMERA, surface))
-    rays, ranges = content_geometry(
-        shown_pixels(warp, real_rig.intrinsics, real_rig.image_size), real_rig, box_depths(real_rig), NOMINAL
-    )
+    rays, ranges = content_geometry(warp, real_rig, box_depths(real_rig), NOMINAL)
     known = ranges > 0
     assert (known == warp.covered).all()
     points = rays * ranges[..., None]
@@ -102,8 +100,7 @@ def test_the_bowl_keeps_content_near_the_nominal_rays_and_the_infinite_surface_d
     errors = {}
     for surface in ("bowl", "infinite"):
         warp = build_warp(real_rig, PanoramaSpec(CAMERA, surface, radius_m=WALL_M))
-        shown = shown_pixels(warp, real_rig.intrinsics, real_rig.image_size)
-        rays, ranges = content_geometry(shown, real_rig, depths, NOMINAL)
+        rays, ranges = content_geometry(warp, real_rig, depths, NOMINAL)
         cosine = (rays * nominal).sum(-1)[ranges > 0]
         errors[surface] = np.rad2deg(np.arccos(np.clip(cosine, -1, 1))).mean()
     assert errors["bowl"] < 1.0
@@ -241,6 +238,12 @@ def test_the_winner_is_the_camera_with_the_smallest_angle_of_all(real_rig, size,
         with np.errstate(invalid="ignore"):
             blended = np.flatnonzero(ordered[1] - ordered[0] < spec.feather)
         np.testing.assert_array_equal(warp.blend_at, blended)
+        second = np.argsort(angles.reshape(4, -1)[:, blended], axis=0)[1]
+        np.testing.assert_array_equal(warp.blend_camera, second)
+        other = pixels.reshape(4, -1, 2)[second, blended]
+        np.testing.assert_allclose(warp.blend_pixel, other, atol=1e-4)
+        lead = np.diff(ordered.reshape(4, -1)[:2, blended], axis=0)[0]
+        np.testing.assert_allclose(warp.blend_weight, 0.5 * (1 - lead / spec.feather), atol=1e-5)
 
 
 def test_warps_in_memory_are_bounded_and_those_in_use_stay(real_rig):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
@@ -85,10 +86,12 @@ class CameraViews:
         rig = record.metadata.rig
         nominal, shown = self._rays(rig, slot)
         agent_from_camera = rig.agent_from_camera[slot]
+        rays = nominal.copy()
+        cv2.copyTo(shown, (depth > 0).view(np.uint8), rays)  # a fifth of the time of np.where
         return View(
             image=image,
             nominal_rays=nominal,
-            rays=np.where(depth[..., None] > 0, shown, nominal),
+            rays=rays,
             depth=depth,
             non_ambiguous=np.ones(depth.shape, bool),
             pose=record.metadata.pose @ agent_from_camera,

@@ -108,7 +108,7 @@ class MosaicViews:
         if isinstance(record.depth, SeenPoints):
             return mosaic.scattered_geometry(record.depth, turn[:3, :3].T, nominal)
         rig_in_view = replace(rig, agent_from_camera=relative_pose(turn, rig.agent_from_camera))
-        return content_geometry(mosaic.shown(rig.intrinsics), rig_in_view, record.depth, nominal)
+        return content_geometry(mosaic.nearest, rig_in_view, record.depth, nominal)
 
 
 def in_view(rays: Float32[np.ndarray, "h w 3"], turn: Float[np.ndarray, "4 4"]) -> Float32[np.ndarray, "h w 3"]:

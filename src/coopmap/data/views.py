@@ -155,7 +155,7 @@ class PanoramaViews:
         self, record: Record, frame: PanoramaFrame
     ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
         """Directions and ranges of what the pixels show, or a central camera would see, in the view's frame."""
-        prepared, shift, rig = frame.prepared, frame.shift, record.metadata.rig
+        prepared, shift = frame.prepared, frame.shift
         if self.config.panorama.geometry == "central":
             if isinstance(record.depth, SeenPoints):
                 points = frame.warp_from_agent.astype(np.float32) @ record.depth.points.T
@@ -166,8 +166,7 @@ class PanoramaViews:
         if isinstance(record.depth, SeenPoints):
             turn = frame.agent_from_view[:3, :3].T
             return scattered(*self._placed_points(record.depth, frame), turn, self.nominal_rays, shift)
-        shown = prepared.shown(rig.intrinsics)
-        return content_geometry(shown, frame.rig_in_view, record.depth, self.nominal_rays, shift)
+        return content_geometry(prepared.warp, frame.rig_in_view, record.depth, self.nominal_rays, shift)
 
     def _placed_points(
         self, seen: SeenPoints, frame: PanoramaFrame
@@ -177,7 +176,7 @@ class PanoramaViews:
         at, points = placed_points(seen, prepared.warp, rig, self.spec, frame.warp_from_agent)
         if not radius_px:
             return at, points
-        return densified(at, points, prepared.warp.winner, prepared.shown(rig.intrinsics), rig, radius_px)
+        return densified(at, points, prepared.warp, rig, radius_px)
 
     def _vehicle_masks(
         self,

@@ -29,8 +29,8 @@ def points_in_boxes(
 ) -> list[Int[np.ndarray, " k"]]:
     """The numbers of the points that lie in each box.
 
-    Only points near a box are turned into its frame, so that a hundred thousand points and dozens of boxes take some
-    milliseconds. Arrays whose coordinates are contiguous (transposed ones) are not copied.
+    Only points near a box are turned into its frame, so that a hundred thousand points take some 0.1 ms per box. Arrays
+    whose coordinates are contiguous (transposed ones) are not copied.
 
     Args:
         points: in any frame.
@@ -41,21 +41,17 @@ def points_in_boxes(
     """
     if not (len(points) and len(half_extents)):
         return [np.arange(0)] * len(half_extents)
-    inside = []
-    planes = np.ascontiguousarray(points.T)
+    from coopmap.geometry.kernels.boxes import points_in_box
+
+    planes, found, inside = np.ascontiguousarray(points.T), np.empty(len(points), np.intp), []
     radii = np.linalg.norm(half_extents + max(margin_m, 0.0), axis=1) + SLACK_M
     for pose, half, radius in zip(points_from_box, half_extents, radii, strict=True):
-        near = np.arange(0)
-        for axis, center in enumerate(pose[:3, 3].astype(planes.dtype)):  # slab by slab, of ever fewer points
-            values = planes[axis] if axis == 0 else planes[axis, near]
-            close = np.flatnonzero(np.abs(values - center) < planes.dtype.type(radius))
-            near = close if axis == 0 else near[close]
-        offset = planes[:, near].astype(np.float64) - pose[:3, 3:]
-        place = pose[:3, :3].T @ offset
         upper = half + margin_m
         lower = -upper
         upper[1] = half[1] - floor_m
-        inside.append(near[((place >= lower[:, None]) & (place <= upper[:, None])).all(axis=0)])
+        center = pose[:3, 3].astype(planes.dtype)
+        box = np.ascontiguousarray(pose[:3], np.float64), lower, upper, center, planes.dtype.type(radius)
+        inside.append(found[: points_in_box(planes, *box, found)].copy())
     return inside
 
 

@@ -103,7 +103,8 @@ class PanoramaCamera:
         """Resolution along the horizon."""
         return self.width / (2 * np.pi)
 
-    def _row_range(self) -> tuple[float, float]:
+    def row_range(self) -> tuple[float, float]:
+        """Elevation of the upper and the lower edge, of a cylinder its tangent."""
         top, bottom = self.elevation_center + self.v_fov / 2, self.elevation_center - self.v_fov / 2
         if self.projection != "equirect":
             top, bottom = np.tan(top), np.tan(bottom)
@@ -120,7 +121,7 @@ class PanoramaCamera:
     ) -> tuple[Float[np.ndarray, "*b"], Float[np.ndarray, "*b"], Bool[np.ndarray, "*b"]]:
         """:meth:`project` of points whose coordinates lie apart: ``u``, ``v``, and whether they are inside."""
         x, y, z = points
-        top, bottom = self._row_range()
+        top, bottom = self.row_range()
         u = np.arctan2(x, z)
         horizontal = x * x
         horizontal += z * z
@@ -143,7 +144,7 @@ class PanoramaCamera:
     def unproject(self, pixels: Float[np.ndarray, "*b 2"]) -> Float[np.ndarray, "*b 3"]:
         """See :meth:`Camera.unproject`."""
         azimuth = 2 * np.pi * (pixels[..., 0] / self.width - 0.5)
-        top, bottom = self._row_range()
+        top, bottom = self.row_range()
         row = top + (bottom - top) * pixels[..., 1] / self.height
         elevation = row if self.projection == "equirect" else np.arctan(row)
         cos = np.cos(elevation)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
+from coopmap.geometry.panorama import PanoramaWarp
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.targets import ShownPixels
 
 FEWEST_POINTS = 4
 """Three lie on some plane whatever they belong to."""
@@ -22,8 +22,7 @@ MOST_LEVERAGE = 1.0
 def densified(
     at: Int[np.ndarray, " n"],
     points: Float32[np.ndarray, "n 3"],
-    winner: Int[np.ndarray, "h w"],
-    shown: ShownPixels,
+    warp: PanoramaWarp,
     rig: Rig,
     radius_px: int,
 ) -> tuple[Int[np.ndarray, " m"], Float32[np.ndarray, "m 3"]]:
@@ -36,8 +35,7 @@ def densified(
     Args:
         at: flat pixels of the warp that show a point.
         points: these points, agent frame.
-        winner: the camera that each pixel of the warp shows, -1 = none.
-        shown: the camera pixels that the warp shows.
+        warp: the camera pixel that each pixel shows.
         rig: the exact calibration, agent frame.
         radius_px: half the side of the square, whole pixels.
 
@@ -46,6 +44,7 @@ def densified(
     """
     if not len(at):
         return at, points
+    winner = warp.winner
     seen = _in_cameras(points, winner.reshape(-1)[at], rig)
     sums = _sums(at, seen, winner.shape, 2 * radius_px + 1)
     known = np.zeros(winner.size, bool)
@@ -54,13 +53,23 @@ def densified(
     is_one_camera = cv2.dilate(winner.astype(np.int16), side) == cv2.erode(winner.astype(np.int16), side)
     chosen = np.flatnonzero(is_one_camera.reshape(-1) & ~known & (sums[0] >= FEWEST_POINTS - 0.5))
     chosen = chosen[winner.reshape(-1)[chosen] >= 0]
-    x, y, z = shown.rays[:, shown.place.reshape(-1)[chosen]].astype(np.float64)
-    inverse_depth, agrees = _plane_at(sums[:, chosen], x / z, y / z)
-    chosen, place = chosen[agrees], np.stack([x / z, y / z, np.ones_like(z)])[:, agrees] / inverse_depth[agrees]
+    x, y = _normalized(warp.source.reshape(-1)[chosen], winner.reshape(-1)[chosen], rig)
+    inverse_depth, agrees = _plane_at(sums[:, chosen], x, y)
+    chosen, place = chosen[agrees], np.stack([x, y, np.ones_like(x)])[:, agrees] / inverse_depth[agrees]
     camera = winner.reshape(-1)[chosen]
     pose = rig.agent_from_camera[camera]
     added = np.einsum("nij,jn->ni", pose[:, :3, :3], place) + pose[:, :3, 3]
     return np.concatenate([at, chosen.astype(at.dtype)]), np.concatenate([points, added.astype(np.float32)])
+
+
+def _normalized(
+    pixel: Int[np.ndarray, " n"], camera: Int[np.ndarray, " n"], rig: Rig
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Normalized coordinates of the centers of flat pixels, each of one camera."""
+    row, column = np.divmod(pixel, rig.image_size[1])
+    focal, center = rig.intrinsics[camera][:, [0, 1], [0, 1]], rig.intrinsics[camera, :2, 2]
+    x, y = ((np.stack([column, row], axis=-1) + 0.5 - center) / focal).T
+    return x, y
 
 
 def _in_cameras(

@@ -18,7 +18,7 @@ from coopmap.geometry.panorama import surface_range_from
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH, Rig
 from coopmap.geometry.se3_numpy import rotate
 from coopmap.geometry.stitching import brighten
-from coopmap.geometry.targets import NearestPixels, SeenPoints, ShownPixels, nearest_per_pixel, scattered, shown_pixels
+from coopmap.geometry.targets import NearestPixels, SeenPoints, nearest_per_pixel, scattered
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,6 @@ class Mosaic:
 
     def __init__(self, rig: Rig, spec: MosaicSpec) -> None:
         self.rig, self.spec = rig, spec
-        self._shown: dict[bytes, ShownPixels] = {}
 
     @cached_property
     def _centers(self) -> Float[np.ndarray, "h w 2"]:
@@ -74,17 +73,13 @@ class Mosaic:
         place = origin + rays * reach[..., None]
         return (place / np.linalg.norm(place, axis=-1, keepdims=True)).astype(np.float32)
 
-    def shown(self, intrinsics: Float[np.ndarray, "k 3 3"]) -> ShownPixels:
-        """The camera pixels nearest to those of the mosaic, with the rays that exact intrinsics give them."""
-        key = intrinsics.tobytes()
-        if key not in self._shown:
-            size = self.rig.image_size
-            column, row = np.floor(np.moveaxis(self._centers, -1, 0)).astype(np.int32)
-            source = np.tile(row * size[1] + column, len(SLOTS_BY_AZIMUTH))
-            winner = np.repeat(np.array(SLOTS_BY_AZIMUTH, np.int8), self.spec.width)
-            nearest = NearestPixels(np.broadcast_to(winner, source.shape), source)
-            self._shown = {key: shown_pixels(nearest, intrinsics, size)}  # frames of a rig agree
-        return self._shown[key]
+    @cached_property
+    def nearest(self) -> NearestPixels:
+        """The camera pixels nearest to those of the mosaic."""
+        column, row = np.floor(np.moveaxis(self._centers, -1, 0)).astype(np.int32)
+        source = np.tile(row * np.int32(self.rig.image_size[1]) + column, len(SLOTS_BY_AZIMUTH))
+        winner = np.tile(np.repeat(np.array(SLOTS_BY_AZIMUTH, np.int8), self.spec.width), (self.spec.height, 1))
+        return NearestPixels(winner, source)
 
     def pixels(self, seen: SeenPoints) -> Int[np.ndarray, " n"]:
         """Flat pixel of the mosaic that holds each camera pixel of some points."""

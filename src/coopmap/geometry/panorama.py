@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
@@ -77,20 +76,22 @@ def surface_range(
     Raises:
         ValueError: if the surface is unknown, or a bowl's ground is not below the origin.
     """
-    if surface == "infinite":
-        return np.full(rays.shape[:-1], np.inf, rays.dtype)
-    if surface == "sphere":
-        return np.full(rays.shape[:-1], radius_m, rays.dtype)
+    _check_surface(surface, ground_height_m)
     if surface != "bowl":
-        raise ValueError(f"unknown surface {surface!r}: expected bowl, sphere or infinite")
-    if ground_height_m <= 0:
-        raise ValueError(f"a bowl needs the agent's origin above the ground, got a height of {ground_height_m} m")
+        return np.full(rays.shape[:-1], np.inf if surface == "infinite" else radius_m, rays.dtype)
     reach = np.maximum(rays[..., 1], LEAST_SLOPE)  # upward the ground lies beyond the sphere
     np.divide(ground_height_m, reach, out=reach)
     return np.minimum(reach, radius_m, out=reach)
 
 
 LEAST_SLOPE = 1e-30
+
+
+def _check_surface(surface: str, ground_height_m: float) -> None:
+    if surface not in ("bowl", "sphere", "infinite"):
+        raise ValueError(f"unknown surface {surface!r}: expected bowl, sphere or infinite")
+    if surface == "bowl" and ground_height_m <= 0:
+        raise ValueError(f"a bowl needs the agent's origin above the ground, got a height of {ground_height_m} m")
 
 
 def surface_range_from(
@@ -122,124 +123,47 @@ def build_warp(rig: Rig, spec: PanoramaSpec, rays: Float[np.ndarray, "h w 3"] | 
         rays: unit directions of its pixels in the agent frame, if they are not those of ``spec.camera``: a panorama
             in a tilted frame. Computed in their precision.
     """
-    rays = camera_rays(spec.camera) if rays is None else rays
-    directions = np.empty((3, *rays.shape[:2]), rays.dtype)
-    cv2.split(rays, list(directions))
-    reach = surface_range(np.moveaxis(directions, 0, -1), spec.surface, spec.radius_m, rig.ground_height_m)
-    race = _Race.start(reach.shape, reach.dtype)
-    for slot in range(len(rig.intrinsics)):
-        for part in _columns_in_sight(rig, slot, spec, directions, reach):
-            race.enter(part, slot, *_seen_by(rig, slot, spec, directions[..., part], reach[..., part]))
-    source = race.v.astype(np.int32)
-    source *= rig.image_size[1]
-    source += race.u.astype(np.int32)
-    np.copyto(source, -1, where=race.winner < 0)
+    from coopmap.geometry.kernels.race import find_winners
 
-    contested = np.flatnonzero(race.second >= 0)
-    second = race.second.take(contested)
-    behind, ahead = (np.sqrt(slope.take(contested)) for slope in (race.second_slope, race.slope))
-    nearly = float(np.tan(min(1.01 * spec.feather, np.pi / 2)))  # tangents of few: arctan is slow
-    close = np.flatnonzero(behind - ahead < nearly * (1 + behind * ahead))
-    lead = np.arctan(behind[close]) - np.arctan(ahead[close])
-    blend = np.flatnonzero(lead < spec.feather)
-    blend_at, blend_camera = contested[close[blend]], second[close[blend]]
-    blend_pixel = np.zeros((len(blend), 2), np.float32)
-    for slot in range(len(rig.intrinsics)):
-        here = np.flatnonzero(blend_camera == slot)
-        at = blend_at[here]
-        u, v, *_ = _seen_by(rig, slot, spec, directions.reshape(3, -1)[:, at], reach.reshape(-1)[at])
-        blend_pixel[here] = np.stack([u, v], axis=-1)
-    weight = 0.5 * (1 - lead[blend] / spec.feather) if spec.feather > 0 else np.zeros(len(blend))
-    return PanoramaWarp(
-        winner=race.winner,
-        source=source,
-        pixel=cv2.merge([each.astype(np.float32, copy=False) for each in (race.u, race.v)]),
-        blend_at=blend_at.astype(np.int32),
-        blend_camera=blend_camera,
-        blend_pixel=blend_pixel,
-        blend_weight=weight.astype(np.float32),
+    rays = np.ascontiguousarray(camera_rays(spec.camera) if rays is None else rays)
+    _check_surface(spec.surface, rig.ground_height_m)
+    num_pixels, (height, width) = rays.shape[0] * rays.shape[1], rays.shape[:2]
+    to_cameras = invert(rig.agent_from_camera)[:, :3]
+    if spec.surface == "infinite":
+        to_cameras[:, :, 3] = 0
+    warp = PanoramaWarp(
+        winner=np.empty((height, width), np.int8),
+        source=np.empty((height, width), np.int32),
+        pixel=np.empty((height, width, 2), np.float32),
+        blend_at=np.empty(num_pixels, np.int32),
+        blend_camera=np.empty(num_pixels, np.int8),
+        blend_pixel=np.empty((num_pixels, 2), np.float32),
+        blend_weight=np.empty(num_pixels, np.float32),
     )
+    count = find_winners(
+        rays.reshape(height, -1),
+        _numbers(rig, spec).astype(rays.dtype),
+        spec.feather,
+        pinhole_numbers(rig.intrinsics).astype(rays.dtype),
+        np.ascontiguousarray(to_cameras, rays.dtype),
+        *warp._replace(pixel=warp.pixel.reshape(height, -1)),
+    )
+    names = ("blend_at", "blend_camera", "blend_pixel", "blend_weight")
+    return warp._replace(**{name: getattr(warp, name)[:count].copy() for name in names})
 
 
-class _Race(NamedTuple):
-    """Which camera sees each pixel closest to its optical axis (smallest slope), where, and which comes second."""
-
-    winner: Int[np.ndarray, "h w"]
-    slope: Float[np.ndarray, "h w"]
-    u: Float[np.ndarray, "h w"]
-    v: Float[np.ndarray, "h w"]
-    second: Int[np.ndarray, "h w"]
-    second_slope: Float[np.ndarray, "h w"]
-
-    @classmethod
-    def start(cls, shape: tuple[int, ...], dtype: np.dtype) -> _Race:
-        nobody, nowhere, unseen = np.full(shape, -1, np.int8), np.full(shape, -1, dtype), np.full(shape, np.inf, dtype)
-        return cls(nobody, unseen, nowhere, nowhere.copy(), nobody.copy(), unseen.copy())
-
-    def enter(self, part: slice, slot: int, u: np.ndarray, v: np.ndarray, slope: np.ndarray) -> None:
-        """Let a camera compete for some columns."""
-        winner, best, best_u, best_v, second, next_best = (field[:, part] for field in self)
-        wins = slope < best
-        follows = slope < next_best
-        follows &= ~wins
-        np.copyto(second, winner, where=wins)
-        np.copyto(next_best, best, where=wins)
-        np.copyto(second, slot, where=follows)
-        np.copyto(next_best, slope, where=follows)
-        np.copyto(winner, slot, where=wins)
-        for field, values in ((best, slope), (best_u, u), (best_v, v)):
-            np.copyto(field, values, where=wins)
+def _numbers(rig: Rig, spec: PanoramaSpec) -> Float[np.ndarray, " n"]:
+    """See :func:`coopmap.geometry.kernels.race.find_winners`."""
+    height, width = rig.image_size
+    kept_rows = min(height, width * spec.camera.height / spec.camera.width) if spec.legacy_crop else 2 * height
+    radius = 1.0 if spec.surface == "infinite" else spec.radius_m
+    ground = rig.ground_height_m if spec.surface == "bowl" else np.inf
+    return np.array([radius, ground, width, height, kept_rows / 2, 0, 1, np.inf, LEAST_SLOPE])
 
 
-def _seen_by(
-    rig: Rig, slot: int, spec: PanoramaSpec, directions: Float[np.ndarray, "3 *b"], reach: Float[np.ndarray, "*b"]
-) -> tuple[Float[np.ndarray, "*b"], Float[np.ndarray, "*b"], Float[np.ndarray, "*b"]]:
-    """Pixel ``u, v`` in a camera of what lies in some directions, and the slope of that against the optical axis.
-
-    The slope is the squared tangent of the angle: what is nearest to the axis has the smallest. It is infinite where
-    the camera does not see it.
-    """
-    dtype, (height, width) = directions.dtype, rig.image_size
-    pose = invert(rig.agent_from_camera[slot]).astype(dtype)
-    (fx, _, cx), (_, fy, cy), _ = rig.intrinsics[slot].astype(dtype)
-    points = (pose[:3, :3] @ directions.reshape(3, -1)).reshape(directions.shape)
-    if spec.surface != "infinite":
-        points *= reach
-        points += pose[:3, 3].reshape(3, *[1] * reach.ndim)
-    u, v, z = points
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        u /= z
-        v /= z
-        slope = u * u
-        slope += v * v
-        u *= fx
-        u += cx
-        v *= fy
-        v += cy
-        seen = z > 0
-        for bounded in (u >= 0, u < width, v >= 0, v < height):
-            seen &= bounded
-        if spec.legacy_crop:
-            kept_rows = min(height, width * spec.camera.height / spec.camera.width)
-            seen &= np.abs(v - height / 2) <= kept_rows / 2
-    np.copyto(slope, np.inf, where=~seen)
-    return u, v, slope
-
-
-COARSE_ROWS, COARSE_COLUMNS = 4, 8
-"""Every so many pixels it is tested whether a camera sees them."""
-
-
-def _columns_in_sight(
-    rig: Rig, slot: int, spec: PanoramaSpec, directions: Float[np.ndarray, "3 h w"], reach: Float[np.ndarray, "h w"]
-) -> list[slice]:
-    """Columns that a camera may see, as one stretch or, across the panorama's seam, two."""
-    coarse = slice(None, None, COARSE_ROWS), slice(None, None, COARSE_COLUMNS)
-    *_, slope = _seen_by(rig, slot, spec, directions[:, *coarse], reach[coarse])
-    seen = np.isfinite(slope).any(axis=0)
-    near = seen | np.roll(seen, 1) | np.roll(seen, -1) | np.roll(seen, 2) | np.roll(seen, -2)
-    edges = np.flatnonzero(np.diff(near, prepend=False, append=False)) * COARSE_COLUMNS
-    return [slice(first, last) for first, last in edges.reshape(-1, 2).tolist()]
+def pinhole_numbers(intrinsics: Float[np.ndarray, "k 3 3"]) -> Float[np.ndarray, "k 4"]:
+    """Focal lengths and principal points: what kernels know of pinhole cameras."""
+    return np.concatenate([intrinsics[:, [0, 1], [0, 1]], intrinsics[:, :2, 2]], axis=1)
 
 
 def look_up(

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, UInt8
 from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.stitching import Stitching, stitch, stitching
-from coopmap.geometry.targets import ShownPixels, shown_pixels
 
 
 class PreparedWarp:
@@ -24,7 +23,6 @@ class PreparedWarp:
 
     def __init__(self, warp: PanoramaWarp, rig: Rig, spec: PanoramaSpec) -> None:
         self.warp, self.rig, self.spec = warp, rig, spec
-        self._shown: dict[bytes, ShownPixels] = {}
 
     @cached_property
     def covered(self) -> Bool[np.ndarray, "h w"]:
@@ -40,10 +38,3 @@ class PreparedWarp:
     ) -> UInt8[np.ndarray, "hp wp 3"]:
         """See :func:`coopmap.geometry.stitching.stitch`."""
         return stitch(self._stitching, images, gains)
-
-    def shown(self, intrinsics: Float[np.ndarray, "k 3 3"]) -> ShownPixels:
-        """The camera pixels that the panorama shows, with the rays that exact intrinsics give them."""
-        key = intrinsics.tobytes()
-        if key not in self._shown:
-            self._shown = {key: shown_pixels(self.warp, intrinsics, self.rig.image_size)}  # frames of a rig agree
-        return self._shown[key]

@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int16, Shaped
+from jaxtyping import Bool, Float, Float32, Int
 
-from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, surface_range_from
+from coopmap.geometry.panorama import PanoramaSpec, PanoramaWarp, pinhole_numbers, surface_range_from
 from coopmap.geometry.rig import Rig
-
-
-@dataclass(frozen=True, eq=False)
-class ShownPixels:
-    """The camera pixels that a panorama shows, one block per camera.
-
-    Coordinates lie along the first axis: numpy is slow on short last axes.
-
-    Attributes:
-        place: where in the blocks each panorama pixel stands; ``n`` = no camera sees it.
-        maps: column and row in its camera's image of each pixel of a block, as a table (OpenCV limits either side of a
-            map), which is padded.
-        rays: unit rays of the pixels in the frame of their own camera.
-        start: where each camera's block starts, and the end of the last.
-    """
-
-    place: Int[np.ndarray, "hp wp"]
-    maps: tuple[Int16[np.ndarray, "rows columns 2"], ...]
-    rays: Float32[np.ndarray, "3 n"]
-    start: tuple[int, ...]
-
-    def blocks(self, images: Shaped[np.ndarray, "k h w"]) -> Iterator[tuple[int, slice, Shaped[np.ndarray, " m"]]]:
-        """Each camera that shows something, its block, and the values of the block's pixels."""
-        for camera, (first, last) in enumerate(pairwise(self.start)):
-            if first < last:
-                values = cv2.remap(images[camera], self.maps[camera], NO_FRACTIONS, cv2.INTER_NEAREST)
-                yield camera, slice(first, last), values.reshape(-1)[: last - first]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,43 +56,6 @@ class NearestPixels(NamedTuple):
     source: Int[np.ndarray, "h w"]
 
 
-def shown_pixels(
-    warp: PanoramaWarp | NearestPixels, intrinsics: Float[np.ndarray, "k 3 3"], size: tuple[int, int]
-) -> ShownPixels:
-    """Sort the pixels of a view by the camera that they show, and look their rays up.
-
-    Args:
-        warp: the sampling pattern.
-        intrinsics: exact ones of the cameras.
-        size: ``(height, width)`` of their images.
-    """
-    winner = warp.winner.reshape(-1)
-    blocks = [np.flatnonzero(winner == camera) for camera in range(len(intrinsics))]
-    start = np.cumsum([0, *map(len, blocks)]).tolist()
-    place = np.full(warp.winner.shape, start[-1], np.intp)
-    rays, maps = np.empty((3, start[-1]), np.float32), []
-    for block, matrix, first in zip(blocks, intrinsics, start[:-1], strict=True):
-        here = slice(first, first + len(block))
-        place.reshape(-1)[block] = np.arange(here.start, here.stop)
-        row, column = rows_and_columns(warp.source.reshape(-1).take(block), size[1])
-        maps.append(_map_table(row, column))
-        _rays_through(row, column, matrix, rays[:, here])
-    return ShownPixels(place=place, maps=tuple(maps), rays=rays, start=tuple(start))
-
-
-TABLE_COLUMNS = 1024
-NO_FRACTIONS = np.empty(0, np.uint16)
-"""Whole pixels are looked up."""
-
-
-def _map_table(row: Int[np.ndarray, " n"], column: Int[np.ndarray, " n"]) -> Int16[np.ndarray, "rows columns 2"]:
-    """Pixels of an image for ``cv2.remap``."""
-    table = np.zeros((-(-len(row) // TABLE_COLUMNS), TABLE_COLUMNS, 2), np.int16)
-    table.reshape(-1, 2)[: len(row), 0] = column
-    table.reshape(-1, 2)[: len(row), 1] = row
-    return table
-
-
 def rows_and_columns(pixel: Int[np.ndarray, " n"], width: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Of flat pixels; ``np.divmod`` takes several times as long."""
     row = pixel // pixel.dtype.type(width)
@@ -132,19 +65,9 @@ def rows_and_columns(pixel: Int[np.ndarray, " n"], width: int) -> tuple[Int[np.n
 def unit_rays(
     pixel: Int[np.ndarray, " n"], intrinsics: Float[np.ndarray, "3 3"], width: int
 ) -> Float32[np.ndarray, "3 n"]:
-    """Unit rays through the centers of flat pixels of an image; computing is quicker than looking up a table."""
+    """Unit rays through the centers of flat pixels of an image."""
     rays = np.empty((3, len(pixel)), np.float32)
-    _rays_through(*rows_and_columns(pixel, width), intrinsics, rays)
-    return rays
-
-
-def _rays_through(
-    row: Int[np.ndarray, " n"],
-    column: Int[np.ndarray, " n"],
-    intrinsics: Float[np.ndarray, "3 3"],
-    rays: Float32[np.ndarray, "3 n"],
-) -> None:
-    """:func:`unit_rays`, into an array."""
+    row, column = rows_and_columns(pixel, width)
     (fx, _, cx), (_, fy, cy), _ = intrinsics.astype(np.float32)
     x, y, z = rays
     np.divide(column.astype(np.float32) + (np.float32(0.5) - cx), fx, out=x)
@@ -152,10 +75,11 @@ def _rays_through(
     np.divide(1, np.sqrt(x * x + y * y + 1), out=z)
     x *= z
     y *= z
+    return rays
 
 
 def content_geometry(
-    shown: ShownPixels,
+    pixels: PanoramaWarp | NearestPixels,
     rig: Rig,
     depths: Float32[np.ndarray, "k h w"],
     nominal_rays: Float32[np.ndarray, "hp wp 3"],
@@ -164,7 +88,7 @@ def content_geometry(
     """The 3D point that each panorama pixel shows, as direction and range from the agent's center.
 
     Args:
-        shown: the camera pixels that the panorama shows.
+        pixels: the camera pixels that the panorama shows.
         rig: the exact calibration of this frame, in the frame that the answer is given in.
         depths: dense range along the unit ray of each camera pixel, 0 = unknown.
         nominal_rays: directions for the pixels without depth.
@@ -172,41 +96,33 @@ def content_geometry(
 
     Returns:
         Unit rays and ranges (0 = unknown).
+
+    Raises:
+        ValueError: if depth is not of the rig's image size.
     """
-    pose = rig.agent_from_camera.astype(np.float32)
-    table = np.empty((shown.start[-1] + 1, 4), np.float32)  # x, y, z and range
-    table[-1] = 0  # of the unseen
-    for camera, block, depth in shown.blocks(depths):
-        points = pose[camera, :3, :3] @ (shown.rays[:, block] * depth)
-        points += pose[camera, :3, 3:]
-        distance = np.sqrt(points[0] ** 2 + points[1] ** 2 + points[2] ** 2)
-        points /= np.maximum(distance, np.float32(1e-12))
-        distance *= depth > 0
-        cv2.merge([*points[:, None], distance[None]], dst=table[None, block])
-    rays, ranges = _laid_out(table, shown.place, shift)
-    cv2.copyTo(nominal_rays, (ranges == 0).view(np.uint8), rays)
+    if depths.shape != (len(rig.intrinsics), *rig.image_size):
+        raise ValueError(f"expected depth of {rig.image_size}, got {depths.shape}")
+    from coopmap.geometry.kernels.shown_points import shown_points
+
+    rays, flat = np.empty_like(nominal_rays), (len(nominal_rays), -1)
+    ranges = np.empty(nominal_rays.shape[:2], np.float32)
+    shown_points(
+        pixels.winner,
+        pixels.source,
+        depths,
+        *camera_numbers(rig),
+        nominal_rays.reshape(flat),
+        shift,
+        rays.reshape(flat),
+        ranges,
+    )
     return rays, ranges
 
 
-ROWS_AT_ONCE = 32
-"""Their intermediate results fit into the processor's cache."""
-
-
-def _laid_out(
-    table: Float32[np.ndarray, "n 4"], place: Int[np.ndarray, "h w"], shift: int
-) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
-    """Rows of a table at their places, after a roll that moves column ``shift`` to column 0: vectors and numbers."""
-    height, width = place.shape
-    vectors, numbers = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
-    turned = [(slice(shift, None), slice(width - shift)), (slice(shift), slice(width - shift, None))]
-    rows = table.view(np.complex128)[:, 0]  # four floats are taken in one go, as a number of that size
-    for first in range(0, height, ROWS_AT_ONCE):
-        band = slice(first, first + ROWS_AT_ONCE)
-        found = rows.take(place[band]).view(np.float32).reshape(-1, width, 4)
-        for here, there in turned if shift else turned[:1]:
-            cv2.cvtColor(found[:, here], cv2.COLOR_BGRA2BGR, dst=vectors[band, there])
-            cv2.extractChannel(found[:, here], 3, dst=numbers[band, there])
-    return vectors, numbers
+def camera_numbers(rig: Rig) -> tuple[Float32[np.ndarray, "k 4"], Float32[np.ndarray, "k 3 4"]]:
+    """What kernels know of a rig: focal lengths and principal points, and poses without their last row."""
+    intrinsics = pinhole_numbers(rig.intrinsics).astype(np.float32)
+    return intrinsics, np.ascontiguousarray(rig.agent_from_camera[:, :3], np.float32)
 
 
 def placed_points(
