@@ -46,6 +46,8 @@ done
 for rate in 5e-4 2e-3; do
     arms+=("rate${rate}_0=$panorama $all optim.lr=$rate")
 done
+sweeps="$panorama $all data.depth.source=lidar"  # supervision as OPV2V has it
+arms+=("lidar_0=$sweeps" "lidar_densified_0=$sweeps data.panorama.densify_px=1")
 for seed in 0 1 2; do
     arms+=(
         "panorama_$seed=$panorama $all seed=$seed"
@@ -69,5 +71,6 @@ for arm in "${arms[@]}"; do
         data.max_views_per_gpu=8 data.min_agents=4 data.max_agents=4 data.max_val_frames=24 data.num_workers=0 \
         data.steps_per_epoch="$STEPS" trainer.max_epochs=1 callbacks.validate_at_start=false callbacks.live_frames=0 \
         logger=csv resume=auto $TRAIN
-    $PYTHON -m coopmap evaluate run="$run" split=test data.root="$ROOT" 'baselines=[mean,bound]' data.num_workers=0
+    $PYTHON -m coopmap evaluate run="$run" split=test data.root="$ROOT" data.depth.source=auto 'baselines=[mean,bound]' \
+        data.num_workers=0
 done

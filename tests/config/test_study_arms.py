@@ -45,13 +45,13 @@ def composed(calls: list[list[str]]) -> dict[str, Config]:
 
 def test_every_arm_is_trained_and_evaluated_once(calls):
     names = [call[0] for call in calls]
-    assert names.count("train") == names.count("evaluate") == 32
+    assert names.count("train") == names.count("evaluate") == 34
     assert names.count("synth") == 2
 
 
 def test_arms_differ_in_what_they_are_about(calls):
     arms = composed(calls)
-    assert len(arms) == 16
+    assert len(arms) == 18
     for name, config in arms.items():
         assert (config.data.max_views_per_gpu, config.data.min_agents, config.data.max_agents) == (8, 4, 4)
         assert config.data.steps_per_epoch == 600
@@ -62,4 +62,5 @@ def test_arms_differ_in_what_they_are_about(calls):
         assert config.model.inputs.rays == ("mosaic" in name or "rig" in name)
     assert arms["rate5e-4_0"].optim.lr == 5e-4
     assert arms["panorama_0"].optim.lr == arms["mosaic_0"].optim.lr == arms["cameras_rig_0"].optim.lr == 1e-3
+    assert [arms[name].data.panorama.densify_px for name in ("lidar_0", "lidar_densified_0")] == [0, 1]
     assert arms["streets16_0"].data.root.endswith("_16")
