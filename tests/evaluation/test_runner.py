@@ -19,8 +19,6 @@ from coopmap.evaluation import icp
 
 MakeCheckpoint = Callable[..., Path]
 
-pytestmark = pytest.mark.usefixtures("narrow_encoders")
-
 
 def rows_of(file: Path) -> list[dict[str, str]]:
     with file.open() as stream:
