@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import timedelta
@@ -110,18 +110,33 @@ def all_scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
     return [(split, index) for split in SPLITS for index in range(counts[split])]
 
 
-def shown(results: Iterable[T], total: int, what: str, console: Console) -> Iterator[T]:
-    """Pass results through, with progress out of ``total`` as a bar on a terminal, and as lines elsewhere."""
+def shown(
+    results: Iterable[T], total: int, what: str, console: Console, count: Callable[[T], int] = lambda _: 1
+) -> Iterator[T]:
+    """Pass results through, with progress out of ``total`` as a bar on a terminal, and as lines elsewhere.
+
+    Args:
+        results: as they become ready.
+        total: of all counts.
+        what: they are, in the plural.
+        console: to write to.
+        count: how many a result stands for.
+    """
     description = f"Rendering {total} {what}"
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            yield from progress.track(results, total, description=description)
+            task = progress.add_task(description, total=total)
+            for result in results:
+                progress.advance(task, count(result))
+                yield result
         return
     started = shown_at = time.monotonic()
     console.print(description)
-    for done, result in enumerate(results, start=1):
+    done = 0
+    for result in results:
         yield result
+        done += count(result)
         now = time.monotonic()
         if now - shown_at >= _LINE_SECONDS:
             left = timedelta(seconds=round((now - started) * (total - done) / done))

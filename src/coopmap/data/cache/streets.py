@@ -110,8 +110,8 @@ def render_into_cache(
     sweep_leftovers(Path(town.root))
     if missing := [chunk for chunk in chunks if not render.is_done(chunk)]:
         done = _while_there_is_room(root, until_all_is_done(render, missing, num_workers), missing)
-        streets = (name for chunk in done for name in chunk.names)
-        for _ in shown(streets, sum(len(chunk.names) for chunk in missing), "streets", Console(stderr=True)):
+        total = sum(len(chunk.names) for chunk in missing)
+        for _ in shown(done, total, "streets", Console(stderr=True), count=lambda chunk: len(chunk.names)):
             pass
     return [written for chunk in chunks for written in render.written(chunk)]
 
