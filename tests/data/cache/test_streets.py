@@ -210,6 +210,14 @@ def test_streets_with_other_dates_are_rendered_again(copied, unkept, monkeypatch
     assert records(copied / "cache") == records(unkept / "cache")
 
 
+def test_a_shard_that_was_deleted_is_rendered_again(copied, unkept, monkeypatch):
+    next((copied / "cache" / "validate").rglob("000.lmdb")).unlink()
+    rendered = spied(monkeypatch)
+    fill(copied, keep_files=False)
+    assert rendered == [("validate", 0)]
+    assert records(copied / "cache") == records(unkept / "cache")
+
+
 def test_what_another_process_renders_is_left_to_it(tmp_path):
     render = streets.StreetsToShards(tmp_path / "cache", config_in(tmp_path))
     (chunk,) = streets.chunks_of(town_of(tmp_path), "val")

@@ -23,7 +23,7 @@ from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.config.synth import TownConfig
 from coopmap.data.cache import shards
-from coopmap.data.cache.records import RecordWriter
+from coopmap.data.cache.records import RecordWriter, check_size
 from coopmap.data.cache.shards import (
     Description,
     Shard,
@@ -39,7 +39,7 @@ from coopmap.data.cache.sharing import until_all_is_done
 from coopmap.data.cache.stored import pack
 from coopmap.data.cache.views import StoredViews, build_stored_views
 from coopmap.data.cache.writing import Split, Written, agree_on_settings, write_frames
-from coopmap.data.opv2v import SPLIT_FOLDERS, AgentMetadata, DepthSource, SplitIndex, read_agent
+from coopmap.data.opv2v import SPLIT_FOLDERS, AgentMetadata, CorruptFrameError, DepthSource, SplitIndex, read_agent
 from coopmap.data.opv2v.depth import DenseDepth, LidarDepth
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record
@@ -176,10 +176,20 @@ class StreetsToShards:
 
     def is_done(self, chunk: Chunk) -> bool:
         """Whether its shards are complete, and the metadata in place is what they were made with."""
-        described = [each for shard in chunk.shards if (each := describe(shard, self.root)) is not None]
+        described = [each for shard in chunk.shards if (each := self._whole(shard)) is not None]
         cached = {name.split("/")[0] for each in described for name in each.names}
         is_whole = len(described) == chunk.parts and cached == set(chunk.names)
         return is_whole and all(self._has_metadata(chunk, each) for each in described)
+
+    def _whole(self, shard: Shard) -> Description | None:
+        """The description of a shard that is complete and of the right size."""
+        description = describe(shard, self.root)
+        try:
+            if description is not None:
+                check_size(shard.path(self.root), description.file_bytes)
+        except CorruptFrameError:
+            return None
+        return description
 
     def _has_metadata(self, chunk: Chunk, described: Description) -> bool:
         root, places = streets_of(self.config).root, (name.split("/") for name in described.names)
