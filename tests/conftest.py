@@ -1,4 +1,3 @@
-import functools
 import gc
 import os
 import random
@@ -92,20 +91,6 @@ def town(make_once: MakeOnce) -> TownConfig:
         return tiny_town(str(folder / "town"), str(folder / "depth"))
 
     return config(make_once("town", lambda folder: render_town(config(folder))))
-
-
-@pytest.fixture(scope="module")
-def narrow_encoders() -> Iterator[None]:
-    """Encoders of rays and depth with few channels, of which released models, and thus ours, have up to 1024.
-
-    For models that are built and used in this process alone, where no number depends on that width.
-    """
-    from coopmap.models import mapanything
-
-    with pytest.MonkeyPatch.context() as patch:
-        narrow = functools.partial(mapanything.DenseEncoder, hidden_dims=(24, 32, 48))
-        patch.setattr(mapanything, "DenseEncoder", narrow)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from coopmap.geometry.cells import PARTS
 from coopmap.geometry.se3 import rotate, transform_points
-from coopmap.types import Observation, Prediction, Target
+from coopmap.losses.cells import true_matches
+from coopmap.types import Observation, PairMatches, Prediction, Target
 
 HALF_M = torch.tensor([14.0, 4.0, 18.0])
 """Half of the room's width, height and length."""
@@ -79,3 +81,29 @@ def sparse(target: Target, share: float) -> Target:
     """The target with depth known at random pixels only, as from a LiDAR."""
     kept = torch.rand(target.depth.shape, generator=torch.Generator().manual_seed(0)) < share
     return replace(target, valid=kept, depth=target.depth * kept)
+
+
+def knowing_matches(target: Target, patch_size: int = 14) -> PairMatches:
+    """Scores that know the true cells, and descriptors of parts that know nothing."""
+    true = true_matches(target, target.depth[0, 0].numel() // patch_size**2, 0.4)
+    batch, pairs, cells = true.part[0].shape
+    scores = torch.full((batch, pairs, cells, cells), -20.0)
+    cell = true.part[0] // PARTS**2
+    scores.scatter_(-1, cell[..., None], torch.where(true.matched[0], 20.0, -20.0)[..., None])
+    agents = target.pose.shape[1]
+    nothing = torch.zeros(batch, pairs)
+    return PairMatches(
+        scores=scores,
+        unmatched=torch.zeros(batch, agents, cells),
+        query=torch.zeros(batch, agents, cells, 2),
+        keys=torch.zeros(batch, agents, cells, PARTS**2, 2),
+        range_sigma=torch.full((batch, agents, cells), 0.05),
+        pose=torch.eye(4).expand(batch, pairs, 4, 4),
+        information=torch.zeros(batch, pairs, 6, 6),
+        degenerate=nothing.bool(),
+        confidence_logit=nothing,
+        covisibility_logit=nothing,
+        matched=torch.zeros(batch, pairs, 2, 2, dtype=torch.int64),
+        weight=torch.ones(batch, pairs, 2),
+        inlier=torch.ones(batch, pairs, 2),
+    )

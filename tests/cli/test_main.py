@@ -53,7 +53,8 @@ def test_values_mean_the_same_everywhere(called: list[Any]) -> None:
     main(["synth", "lidar={beams: 8, range_m: 50}", "scenarios.test=0", "workers=null", "root='a,b'"])
     main(["bench", "loss", "views=[2,3]", "loss=pose"])
     main(["evaluate", "run=1_0", "++refine=yes", "data.panorama.width=28", "task=posed", "+optim.lr_of.encoder=0"])
-    (synth,), (loss,), (evaluate, overrides) = called
+    (synth, views), (loss,), (evaluate, overrides) = called
+    assert views == []
     assert isinstance(synth, TownConfig)
     assert (synth.lidar.beams, synth.lidar.range_m, synth.lidar.azimuth_steps) == (8, 50.0, 450)
     assert (synth.scenarios.test, synth.workers, synth.root) == (0, None, "a,b")

@@ -3,11 +3,12 @@
 import logging
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 
 from coopmap.config import ConfigError
-from coopmap.data import OPV2VDataModule, SampleRequest
+from coopmap.data import OPV2VDataModule, SampleRequest, probing
 from coopmap.data.dataset import SkippedSample
 from coopmap.training.callbacks import SkippedFiles
 from coopmap.types import Sample
@@ -41,6 +42,13 @@ def test_a_fault_of_all_cars_is_one_line(config_of, copied_town):
     with pytest.raises(ConfigError, match=r"cars cannot be read, for instance .*'camera2' is missing") as caught:
         OPV2VDataModule(config_of(root=str(copied_town))).check()
     assert "\n" not in str(caught.value)
+
+
+def test_of_thousands_of_cars_those_with_most_frames_are_probed(monkeypatch):
+    monkeypatch.setattr(probing, "MOST_CARS", 5)
+    car_of = np.repeat(np.arange(14), [1, 3, 1, 1, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+    assert probing._probed(car_of).tolist() == [0, 1, 4, 8, 13]
+    assert probing._probed(np.arange(5).repeat(2)).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_validation_is_probed_before_the_first_step_too(config_of, copied_town):

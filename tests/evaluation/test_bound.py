@@ -11,14 +11,12 @@ from coopmap.config.model import MatchingConfig, ModelConfig
 from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.pairs import average_pairs
 from coopmap.geometry.se3 import relative_pose
-from coopmap.losses.cells import true_matches
 from coopmap.metrics import agent_poses, pair_errors
-from coopmap.types import Batch, PairMatches, Target
+from coopmap.types import Batch, Target
 
-from ..rooms import exact_prediction, level_pose, observation_of, room, three_poses
+from ..rooms import exact_prediction, knowing_matches, level_pose, observation_of, room, three_poses
 
 BOUND = Bound(ModelConfig(matching=MatchingConfig(enabled=True)), dense_share=0.4)
-NUM_CELLS, PARTS = 256, 4
 
 
 def errors(found: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,32 +25,6 @@ def errors(found: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch
     answer = torch.stack([torch.eye(4, dtype=torch.float64).expand(len(first), 4, 4), found[first, second]], dim=1)
     pairs = pair_errors(answer, torch.stack([true[first], true[second]], dim=1))
     return pairs["trans_m"][:, 0], pairs["rot_deg"][:, 0]
-
-
-def knowing_matches(target: Target) -> PairMatches:
-    """Scores that know the true cells, and descriptors of parts that know nothing."""
-    true = true_matches(target, NUM_CELLS, 0.4)
-    batch, pairs, cells = true.part[0].shape
-    scores = torch.full((batch, pairs, cells, cells), -20.0)
-    cell = true.part[0] // PARTS
-    scores.scatter_(-1, cell[..., None], torch.where(true.matched[0], 20.0, -20.0)[..., None])
-    agents = target.pose.shape[1]
-    nothing = torch.zeros(batch, pairs)
-    return PairMatches(
-        scores=scores,
-        unmatched=torch.zeros(batch, agents, cells),
-        query=torch.zeros(batch, agents, cells, 2),
-        keys=torch.zeros(batch, agents, cells, PARTS, 2),
-        range_sigma=torch.full((batch, agents, cells), 0.05),
-        pose=torch.eye(4).expand(batch, pairs, 4, 4),
-        information=torch.zeros(batch, pairs, 6, 6),
-        degenerate=nothing.bool(),
-        confidence_logit=nothing,
-        covisibility_logit=nothing,
-        matched=torch.zeros(batch, pairs, 2, 2, dtype=torch.int64),
-        weight=torch.ones(batch, pairs, 2),
-        inlier=torch.ones(batch, pairs, 2),
-    )
 
 
 @pytest.fixture

@@ -74,14 +74,3 @@ def test_what_was_expected_and_what_came_true() -> None:
 def test_a_model_that_does_not_match_says_nothing() -> None:
     assert confidence_summary({"confidence": np.full(3, np.nan)}, np.arange(3), 0) is None
     assert confidence_summary({}, np.arange(3), 0) is None
-
-
-def test_a_probe_compares_the_same_pairs() -> None:
-    probe = [math.nan, 0.1, 0.3]
-    pairs = pairs_of(confidence=[0.1, 0.8, 0.6], trans_m=[9.0, 1.0, 1.0], aligned_trans_m=[9.0, 1.0, 1.0])
-    pairs |= {"covisibility_error": np.zeros(3), "other_street_confidence": np.array(probe)}
-    summary = confidence_summary(pairs, np.arange(3), 0)
-    assert summary is not None
-    of_confidence = summary["other_street"]["confidence"]
-    assert of_confidence["as_they_are"]["mean"] == pytest.approx(0.7)
-    assert of_confidence["other_street"]["mean"] == pytest.approx(0.2)

@@ -20,8 +20,6 @@ from coopmap.geometry import pose_from_carla
 from coopmap.geometry.carla import pose_cv_from_ue
 from coopmap.types import SampleMeta
 
-pytestmark = pytest.mark.usefixtures("narrow_encoders")
-
 
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -17,8 +17,6 @@ from coopmap.evaluation.subject import Subject, open_subject, stored_config
 from coopmap.inference.loading import load_run
 from coopmap.runs.stored import open_checkpoint
 
-pytestmark = pytest.mark.usefixtures("narrow_encoders")
-
 Change = Callable[[dict], None]
 SECRET = "hunter2"
 MARKUP = "<img src=x onerror=alert(1)>"

@@ -1,4 +1,4 @@
-"""The probe with another street: whose images the model gets, and which pairs it is asked about."""
+"""Probes: what the model gets, which pairs it is asked about, and what a model that looks must answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from coopmap.evaluation.probes import PROBE_COLUMNS, OtherStreet
+from coopmap.evaluation.probes import OtherStreet
 from coopmap.types import Observation, SampleMeta
 
 
@@ -35,7 +35,7 @@ def ask(probe: OtherStreet, *samples: tuple[str, float], agents: int = 3) -> lis
         images=images[..., None, None, None].expand(-1, -1, 3, 2, 2), rays=torch.zeros(len(samples), agents, 2, 2, 3)
     )
     metas = tuple(SampleMeta(name, "000000", tuple("abc"[:agents])) for name, _ in samples)
-    return probe.columns(SimpleNamespace(metas=metas), observation)  # type: ignore[arg-type]
+    return probe.columns(SimpleNamespace(metas=metas), observation, None)  # type: ignore[arg-type]
 
 
 def test_all_but_the_reference_agent_come_from_the_latest_sample_of_another_scenario() -> None:
@@ -46,7 +46,7 @@ def test_all_but_the_reference_agent_come_from_the_latest_sample_of_another_scen
     assert model.inputs == []
     first, second = ask(probe, ("two", 30.0), ("two", 40.0))
     assert model.inputs[-1].tolist() == [[30.0, 21.0, 22.0], [40.0, 21.0, 22.0]]
-    assert first.keys() == second.keys() == {*PROBE_COLUMNS}
+    assert first.keys() == second.keys() == {"other_street_confidence", "other_street_covisibility_pred"}
     ask(probe, ("one", 50.0))
     assert model.inputs[-1].tolist() == [[50.0, 41.0, 42.0]]
 

@@ -6,18 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from coopmap.config import ConfigError
+from coopmap.config.evaluate import PROBES
 from coopmap.data.budget import BadFrameBudgetError
 from coopmap.evaluate import evaluate
 from coopmap.evaluation import icp
 
 MakeCheckpoint = Callable[..., Path]
-
-pytestmark = pytest.mark.usefixtures("narrow_encoders")
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -242,12 +242,12 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
         ({"run": "/nowhere"}, "run=/nowhere: no such folder"),
         ({"weights": "/nowhere.pt"}, "weights=/nowhere.pt: no such file or folder"),
         ({"run": "a", "frames": "/nowhere.json"}, "frames=/nowhere.json: there is no such file"),
-        ({"run": "a", "probe": "mirror"}, "probe=mirror: expected one of other_street"),
+        ({"run": "a", "probe": ["mirror"]}, "probe=mirror: expected one of other_street"),
         ({"run": "a", "split": "vall"}, "split=vall: expected one of val, test"),
         ({"run": "a", "split": "val", "frames": "b"}, "split=val and frames=b: give only one of them"),
     ],
 )
-def test_mistakes_are_named(keys: dict[str, str], message: str, tiny: list[str]) -> None:
+def test_mistakes_are_named(keys: dict[str, Any], message: str, tiny: list[str]) -> None:
     with pytest.raises(ConfigError) as raised:
         evaluate(overrides=tiny, **keys)
     assert message in str(raised.value)
@@ -330,14 +330,16 @@ def test_a_model_that_matches_says_how_sure_it_is(
     file = tmp_path / "list.json"
     file.write_text(json.dumps({"name": "two streets", "frames": frames}))
     checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment", "loss=matching")
-    result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", baselines=["bound"], probe="other_street")
+    result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", baselines=["bound"], probe=list(PROBES))
     assert result.summary["methods"]["bound"]["trans_m"]["count"] == 2
     pairs = rows_of(tmp_path / "out" / "pairs.csv")
     (probed,) = (row for row in pairs if row["other_street_confidence"])  # the first to come has no partner yet
-    confidence = result.summary["confidence"]
-    asked = confidence["other_street"]["confidence"]
-    assert asked["as_they_are"]["mean"] == pytest.approx(float(probed["confidence"]), rel=1e-4)
-    assert asked["other_street"]["mean"] == pytest.approx(float(probed["other_street_confidence"]), rel=1e-4)
+    asked = result.summary["probes"]["other_street"]
+    assert asked["as_they_are"]["confidence"]["mean"] == pytest.approx(float(probed["confidence"]), rel=1e-4)
+    assert asked["other_street"]["confidence"]["mean"] == pytest.approx(
+        float(probed["other_street_confidence"]), rel=1e-4
+    )
+    assert list(result.summary["probes"]) == list(PROBES)
     assert (
         sum(int(row["pairs"]) for row in rows_of(tmp_path / "out" / "reliability.csv") if row["of"] == "confidence")
         == 2
@@ -349,6 +351,7 @@ def test_a_model_that_matches_says_how_sure_it_is(
     assert pictures == (["matches_best", "matches_median", "matches_worst"] if any(shared) else [])
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Whether the model knows when it is right" in page
+    assert page.count("Probe: ") == len(PROBES)
     assert page.count("data:image/webp") == len(pictures)
     every, shared_pairs = result.summary["overall"]
     assert (every["pairs"], shared_pairs["pairs"]) == (2, sum(shared))
@@ -359,4 +362,4 @@ def test_a_model_that_matches_says_how_sure_it_is(
 
 def test_a_probe_needs_a_model_that_matches(checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match=r"probe=other_street: .* has no model\.matching"):
-        evaluate(checkpoint, probe="other_street")
+        evaluate(checkpoint, probe=["alone", "other_street"])

@@ -247,3 +247,23 @@ def test_what_a_batch_has_no_pairs_for_is_not_measured(target: Target):
     assert measured(target, None) == {"range_avg"}
     blind = replace(target, valid=torch.zeros_like(target.valid), depth=torch.zeros_like(target.depth))
     assert measured(blind, true) == {"alignment", "confidence"}  # poses are known without depth
+
+
+def test_terms_of_pairs_keep_their_weight_where_an_agent_has_several_views(target: Target):
+    """Three agents with every view twice: as before, beside losses that are summed over views."""
+    matches = matches_from_truth(target, 3.0)
+
+    def total(seen: Target, matches: PairMatches, **weights: float) -> float:
+        criterion = Criterion(LossConfig(weights=LossWeights(**{**ONLY, **weights}))).train()
+        prediction = exact_prediction(seen)
+        return criterion(replace(prediction, depth=1.25 * seen.depth, matches=matches), seen)[0].item()
+
+    twice = room(three_poses().repeat_interleave(2, dim=1))
+    twice = replace(
+        twice, agent=torch.tensor([[0, 0, 1, 1, 2, 2]]), views_per_agent=2, rig_pose=torch.eye(4).expand(1, 6, 4, 4)
+    )
+    cells = {"scores": torch.zeros(1, len(PAIRS), 2 * CELLS, 2 * CELLS), "unmatched": torch.zeros(1, 3, 2 * CELLS)}
+    for weights in ({"covisibility": 1.0}, {"range": 1.0}, {"covisibility": 1.0, "range": 1.0}):
+        expected = total(target, matches, **weights)
+        assert expected > 0.1
+        assert total(twice, replace(matches, **cells), **weights) == pytest.approx(expected, rel=1e-3)

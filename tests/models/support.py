@@ -42,6 +42,7 @@ STAND_IN = (
     "model.heads.layer_dims=[8,8,8,8]",
     "model.heads.feature_dim=8",
     "model.heads.scale_dim=16",
+    "model.inputs.map_dims=[24,32,48]",
 )
 
 

@@ -22,8 +22,6 @@ from coopmap.models.upstream import released_tensors, upstream_config
 
 from .support import make_observation, stand_in
 
-pytestmark = pytest.mark.usefixtures("narrow_encoders")
-
 ORIGIN = {
     "source": "facebook/map-anything-v1",
     "revision": "0123456789abcdef0123456789abcdef01234567",

@@ -116,7 +116,7 @@ CARRIED = {
     "info_sharing": {"dim", "depth", "num_heads", "mlp_ratio", "mlp", "layer_scale", "intermediate_layers"}
     | {"encoder_tokens", "mark_reference"},
     "heads": {"layer_dims", "feature_dim", "pose_dim", "scale_dim"},
-    "inputs": {"rays", "depth", "pose"},
+    "inputs": {"rays", "depth", "pose", "map_dims"},
 }
 """Keys that ``config.json`` says, or that are refused unless upstream has the same value."""
 OTHER_PARTS = {"encoder": {"stem", "circular"}, "heads": {"circular"}, "inputs": {"rig"}}
@@ -134,6 +134,13 @@ def test_what_changes_the_answer_without_upstreams_knowing_is_refused(overrides)
     with pytest.raises(NotUpstreamError) as error:
         upstream_config(config.model)
     assert all(f"{key.replace('/fusion', '.fusion.kind')}=" in str(error.value) for key in keys)
+
+
+def test_other_widths_of_the_encoders_of_maps_are_said():
+    """Under the name of the argument of UniCeption's ``DenseRepresentationEncoder``."""
+    encoders = upstream_config(stand_in("model.inputs.map_dims=[8,16,24]").model)["geometric_input_config"]
+    for label in ("ray_dirs", "depth"):
+        assert encoders[f"{label}_encoder_config"]["intermediate_dims"] == [8, 16, 24]
 
 
 def test_every_key_of_the_model_is_exported_refused_or_without_influence():

@@ -16,8 +16,6 @@ from coopmap.types import Observation, Prediction
 
 from .support import load_config, make_observation
 
-pytestmark = pytest.mark.usefixtures("narrow_encoders")
-
 FIELDS = [field.name for field in dataclasses.fields(Prediction) if field.name != "matches"]
 MASKS = ("rays_given", "depth_given", "pose_given")
 AUGMENTED = load_whole_config(["machine=laptop", "task=augmented"]).task
@@ -36,7 +34,7 @@ def draw(observation: Observation, task: TaskConfig, seed: int = 0) -> Observati
 
 
 @pytest.fixture(scope="module")
-def model(narrow_encoders: None) -> MapAnything:
+def model() -> MapAnything:
     torch.manual_seed(0)
     inputs = {"rays": True, "depth": True, "pose": True}
     return MapAnything(load_config("mapanything_tiny", {"inputs": inputs})).eval()

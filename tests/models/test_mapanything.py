@@ -123,7 +123,7 @@ def observation_with_priors() -> Observation:
 
 
 @pytest.fixture(scope="module")
-def tiny_with_priors(narrow_encoders: None) -> MapAnything:
+def tiny_with_priors() -> MapAnything:
     torch.manual_seed(0)
     return MapAnything(load_config("mapanything_tiny", {"inputs": {"rays": True, "depth": True, "pose": True}}))
 

@@ -15,8 +15,6 @@ from coopmap.types import Observation
 from .support import ALL_INPUTS, load_config, make_observation
 from .test_mapanything import FIELDS, objective
 
-pytestmark = pytest.mark.usefixtures("narrow_encoders")
-
 KINDS = ("rays", "depth", "pose")
 PANORAMA, SQUARE, PINHOLE = (252, 1008), (224, 224), (336, 448)
 
@@ -37,7 +35,7 @@ def with_priors(batch: int, views: int, height: int, width: int) -> Observation:
 
 
 @pytest.fixture(scope="module")
-def with_all_encoders(narrow_encoders: None) -> MapAnything:
+def with_all_encoders() -> MapAnything:
     torch.manual_seed(0)
     return MapAnything(load_config("mapanything_tiny", ALL_INPUTS))
 

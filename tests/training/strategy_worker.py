@@ -1,6 +1,5 @@
 """Jobs that every rank of a group runs; see test_strategies.py. Call: strategy_worker.py FOLDER JOB..., each a JSON."""
 
-import functools
 import itertools
 import json
 import os
@@ -15,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from coopmap import load_config
 from coopmap.config.strategy import StrategyConfig
-from coopmap.models import build_model, mapanything
+from coopmap.models import build_model
 from coopmap.train import train
 from coopmap.training.strategies import ReplicatedStrategy
 from coopmap.types import Observation
@@ -113,8 +112,6 @@ JOBS = {"train": train_job, "inputs": inputs_job}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    # as the fixture narrow_encoders does
-    mapanything.DenseEncoder = functools.partial(mapanything.DenseEncoder, hidden_dims=(24, 32, 48))  # type: ignore[misc,assignment]
     for text in sys.argv[2:]:
         asked = json.loads(text)
         found = JOBS[asked["kind"]](Path(sys.argv[1]), asked["name"], asked["overrides"])

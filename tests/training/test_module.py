@@ -19,8 +19,6 @@ from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.training.module import NonFiniteError, PoseLearner
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
 
-pytestmark = pytest.mark.usefixtures("narrow_encoders")
-
 Overrides = Callable[..., list[str]]
 
 

@@ -16,7 +16,6 @@ from coopmap.training.optim import build_optimizer
 from .one_step import data_and_batch, one_step
 
 aten = torch.ops.aten
-pytestmark = pytest.mark.usefixtures("narrow_encoders")
 MATCHING = ("model.matching.enabled=true", "model.pose_from=alignment", "loss=pose_matching")
 STEPS: dict[str, tuple[str, ...]] = {
     "all inputs, all terms": ("task=augmented", "loss=overall"),

@@ -3,7 +3,6 @@
 What they measure together is what one process measures.
 """
 
-import functools
 import json
 import os
 import subprocess
@@ -17,7 +16,6 @@ import pytest
 
 from coopmap import load_config
 from coopmap.evaluate import evaluate
-from coopmap.models import mapanything
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.train import train
 
@@ -62,7 +60,6 @@ def logged(log: Path) -> dict[int, list]:
     return {line[0]: line[1:] for line in lines}
 
 
-@pytest.mark.usefixtures("narrow_encoders")
 def test_two_ranks_see_what_one_sees_and_one_continues_what_two_began(overrides: Overrides, tmp_path: Path) -> None:
     settings = (
         "callbacks.validate_at_start=false",
@@ -96,6 +93,4 @@ def test_two_ranks_see_what_one_sees_and_one_continues_what_two_began(overrides:
 
 
 if __name__ == "__main__":
-    # as the fixture does in the other process
-    mapanything.DenseEncoder = functools.partial(mapanything.DenseEncoder, hidden_dims=(24, 32, 48))
     run(Path(sys.argv[1]), sys.argv[3:], int(sys.argv[2]))

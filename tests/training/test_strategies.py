@@ -93,7 +93,6 @@ def assert_bytes_are_planned(overrides: list[str], strategy: str, ranks: Sequenc
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("narrow_encoders")
 def test_two_ranks_train_as_one_process_does(overrides: Overrides, tmp_path: Path) -> None:
     alone, settings = Watcher(), (*SETTINGS, "task=augmented")
     chosen = overrides(*settings, "trainer.accumulate_grad_batches=2", f"run_dir={tmp_path}/alone")

@@ -362,13 +362,20 @@ COMMANDS = (
     ),
     Command(
         "synth",
-        "render synthetic streets, or a town and drives through it, in the layout of OPV2V",
+        "render synthetic streets, or a town and drives through it, in the layout of OPV2V or into a cache",
         "coopmap.synth:synth_command",
-        "coopmap.config.synth:TownConfig",
+        "coopmap.config.synth:SynthConfig",
+        takes_config=True,
         examples=(
             ("synth root=data/town depth_root=data/town_depth", "the town of preset=town"),
             ("synth scenarios.train=100 image_scale=0.5 seed=3", "larger, another town"),
             ("synth towns=per_scenario root=streets depth_root=depth", "a street per scenario"),
+            ("synth towns=per_scenario root=streets cache_root=views preset=demo", "into a cache, for preset=demo"),
+        ),
+        notes=(
+            "With cache_root= the groups and keys of coopmap train say what views are like, and training takes "
+            "data.root=ROOT data.cache_root=FOLDER beside them. Started again, it renders what is missing. Details: "
+            "docs/synthetic.md, docs/cache.md."
         ),
     ),
 )

@@ -8,7 +8,7 @@ from coopmap.config.checks import ConfigError, require_choice
 from coopmap.config.formats import EXPORTS
 from coopmap.config.stored import ModelChoice
 
-PROBES = ("other_street",)
+PROBES = ("other_street", "alone", "seam", "blind", "moving")
 SPLITS = ("val", "test", "train", "test_culvercity")
 
 BASELINES = ("mean", "gps", "icp", "bound", "matching")
@@ -24,8 +24,9 @@ class EvaluateConfig(ModelChoice):
         frames: JSON list of frames to evaluate on instead of a split.
         output: folder for the results; results of an earlier evaluation in it are replaced.
         refine: also average the predictions with each agent in turn as the reference.
-        probe: ``other_street``: also ask what a model that matches expects of agents whose images come from another
-            scenario.
+        probe: one name or a list: also ask whether the model takes shortcuts. With the other agents' images from
+            another scenario (``other_street``), blank (``alone``) or turned by half a turn (``seam``); whether matches
+            lie where no camera looks (``blind``); without the cells on moving vehicles (``moving``).
         baselines: what to compare with: ``mean`` (the training set's mean pose), ``gps``, ``icp`` (LiDAR sweeps
             registered from GPS), ``bound`` (true matches through the model's own solver), ``matching`` (SIFT, and
             XFeat where it is installed, in the camera images; seconds to a minute per frame). ``[]``: nothing.
@@ -37,13 +38,14 @@ class EvaluateConfig(ModelChoice):
     frames: str | None = None
     output: str | None = None
     refine: bool = False
-    probe: str | None = None
+    probe: list[str] = field(default_factory=list)
     baselines: list[str] = field(default_factory=lambda: list(DEFAULT_BASELINES))
     export: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         require_choice("split", self.split, SPLITS)
-        require_choice("probe", self.probe, PROBES)
+        for name in (None, *self.probe):  # with none too, so that help and completion know the choices
+            require_choice("probe", name, PROBES)
         super().__post_init__()
         for name in self.baselines:
             require_choice("baselines", name, BASELINES)

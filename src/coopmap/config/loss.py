@@ -140,8 +140,8 @@ class LossConfig:
             samples, 0 to 100 (exclusive).
         mask_pos_weight: weight of covered pixels in the mask term: ``none`` (1) or ``auto`` (ratio of uncovered to
             covered pixels in the batch, within 0.1 to 10).
-        view_scaling: multiply the training total by 2 / views when there are more than two views; terms and
-            evaluation totals are not affected.
+        view_scaling: multiply the training total by 2 / views when there are more than two views, its terms of pairs of
+            agents by 2 / agents; what is logged of terms and evaluation totals are not affected.
     """
 
     weights: LossWeights = field(default_factory=LossWeights)

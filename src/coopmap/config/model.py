@@ -161,12 +161,19 @@ class InputsConfig:
         depth: measured depth (``Observation.depth_prior``).
         pose: pose priors (``Observation.pose_prior``).
         rig: calibrated pose of each view in its agent (``Observation.rig_pose``); not in released weights.
+        map_dims: hidden widths of the encoders of rays and of depth, rising; 28 M parameters each as published.
     """
 
     rays: bool = False
     depth: bool = False
     pose: bool = False
     rig: bool = False
+    map_dims: list[int] = field(default_factory=lambda: [588, 768, 1024])
+
+    def __post_init__(self) -> None:
+        dims = list(self.map_dims)
+        rising = len(dims) == 3 and 0 < dims[0] < dims[1] < dims[2]  # equal ones have no shortcut to learn upstream
+        require(rising, "model.inputs.map_dims", dims, "three rising widths")
 
 
 @dataclass

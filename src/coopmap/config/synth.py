@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from coopmap.config.checks import require, require_choice
+from coopmap.config.checks import ConfigError, require, require_choice
 
 STYLES = ("grid", "suburb", "industrial", "oldtown", "highway", "market")
 """Styles of streets."""
@@ -181,6 +181,33 @@ class TownConfig:
         """Styles that streets are drawn from."""
         named = (self.style,) if isinstance(self.style, str) else tuple(map(str, self.style))
         return EVERYDAY_STYLES if named == ("all",) else named
+
+
+@dataclass
+class SynthConfig(TownConfig):
+    """What ``coopmap synth`` is asked for.
+
+    Attributes:
+        cache_root: of streets, folder of a cache to render them into, ready to train on: no image, sweep or depth file
+            is written, ``root`` gets the metadata alone. What views are like is said as in training (``experiment=``,
+            ``preset=``, ``data.*``), which then takes ``data.root`` and ``data.cache_root``; ``depth_root=null`` lets
+            sweeps supervise.
+    """
+
+    cache_root: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cache_root is not None and not self.per_scenario:
+            raise ConfigError(
+                f"cache_root={self.cache_root}: expected towns=per_scenario beside it; a town is written as files, "
+                "which coopmap cache reads"
+            )
+
+    @property
+    def town(self) -> TownConfig:
+        """What to render."""
+        return TownConfig(**{field.name: getattr(self, field.name) for field in fields(TownConfig)})
 
 
 def tiny_town(root: str, depth_root: str | None, **changes: Any) -> TownConfig:

@@ -7,6 +7,7 @@ import logging
 from coopmap.config.data import DataConfig
 from coopmap.data.from_files import ReadyViews, ViewsFromFiles
 from coopmap.data.opv2v import DepthSource, SplitIndex
+from coopmap.data.splits import lacks_images, without_images
 
 log = logging.getLogger(__name__)
 
@@ -20,12 +21,15 @@ def ready_views(
     """From the cache if there is one, and from files what it cannot give.
 
     Raises:
-        ConfigError: if the cache was made from other data or with other settings.
+        ConfigError: if the cache was made from other data or with other settings, or images are needed where only
+            metadata was written.
     """
     files = ViewsFromFiles(index, depth_source, config, with_vehicles)
     if config.cache_root is None:
         return files
     if augment and config.augmentation.tilt_deg > 0 and config.layout not in TILTED_WITHOUT_WARPING:
+        if lacks_images(config):
+            raise without_images(config, "data.augmentation.tilt_deg warps every view anew, from images")
         log.warning(
             "%s: data.augmentation.tilt_deg warps every view anew, from files: the cache is unused", index.split
         )

@@ -14,7 +14,7 @@ from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.pairs import PairTable
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.probing import unreadable_cars, why_no_frame
-from coopmap.data.splits import split_source
+from coopmap.data.splits import lacks_images, split_source, without_images
 
 
 def build_split(
@@ -44,6 +44,10 @@ def build_split(
     is_training = split == "train"
     covisibility = None
     if is_training and config.sampling.needs_covisibility:
+        if lacks_images(config):
+            raise without_images(
+                config, "data.sampling asks for the co-visibility of pairs, which is measured on depth"
+            )
         covisibility = split_covisibility(
             index, poses, source, config.communication_range_m, config.cache_dir, config.num_workers
         )

@@ -19,21 +19,45 @@ def split_source(config: DataConfig, split: str) -> tuple[SplitIndex, DepthSourc
 
     Raises:
         DatasetLayoutError: if a folder or all depth is missing, or the split is empty.
-        ConfigError: if no root is given.
+        ConfigError: if no root is given, or images are needed where only metadata was written.
     """
     if not config.root:
         raise ConfigError("data.root is not set: give the folder that holds train, validate and test")
+    depth, depth_root = config.depth, config.depth_root
+    cached = cached_depth_source(config.cache_root, split)
+    if lacks_images(config):
+        if config.cache_root is None:
+            raise without_images(config, "data.cache_root is not set")
+        if cached is None:
+            raise without_images(config, f"data.cache_root={config.cache_root} has nothing of the split {split}")
+        depth_root = config.root if cached == "npy" else None  # where there is none: the cache has it
     excluded = read_exclusions(config.exclude)
     index = kept_index(config.root, split, config.include_rsu, excluded, config.cache_dir, config.splits)
-    depth = config.depth
     return index, select_depth_source(
         index,
-        config.depth_root,
+        depth_root,
         depth.source,
         depth.kind,
         depth.max_m,
         merge_agents=depth.merge_agents,
-        cached=cached_depth_source(config.cache_root, split),
+        cached=cached,
+    )
+
+
+def lacks_images(config: DataConfig) -> bool:
+    """Whether ``data.root`` has the metadata of streets alone, which were rendered straight into a cache."""
+    if not (Path(config.root).expanduser() / "town.yaml").is_file():
+        return False
+    from coopmap.synthetic import holds_metadata_alone
+
+    return holds_metadata_alone(config.root)
+
+
+def without_images(config: DataConfig, reason: str) -> ConfigError:
+    """The error where images, sweeps or depth are needed, for some reason, that were never written."""
+    return ConfigError(
+        f"{reason}; but data.root={config.root} holds the metadata of streets alone, which were rendered straight into "
+        "a cache: there are no images, sweeps and depth (coopmap synth without cache_root writes them, to another root)"
     )
 
 

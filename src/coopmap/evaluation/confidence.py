@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from coopmap.evaluation.probes import PROBE_COLUMNS
 from coopmap.evaluation.statistics import summarize
 from coopmap.losses.matching import SUCCESS_M, SUCCESS_RAD
 from coopmap.metrics.aggregate import QUANTILES
@@ -130,21 +129,7 @@ def confidence_summary(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int
         "abstaining": abstaining(pairs),
         "risk_coverage": risk_coverage(pairs),
         "reliability": rows,
-        "other_street": _probed(pairs, cluster, seed),
     }
-
-
-def _probed(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int) -> dict[str, dict[str, Any]]:
-    """What is expected of pairs as they are, and of the same with the other agent's images from another scenario."""
-    table = {}
-    for name in PROBE_COLUMNS:
-        if name in pairs:
-            asked, plain = np.isfinite(pairs[name]), name.removeprefix("other_street_")
-            table[plain] = {
-                "as_they_are": summarize(pairs[plain][asked], cluster[asked], seed),
-                "other_street": summarize(pairs[name][asked], cluster[asked], seed),
-            }
-    return table
 
 
 def _succeeds(trans_m: Float[np.ndarray, " n"], rot_deg: Float[np.ndarray, " n"]) -> np.ndarray:

@@ -18,7 +18,7 @@ from coopmap.evaluation.tables import (
     figure_tables,
     methods_table,
     overall_table,
-    probe_table,
+    probe_tables,
     success_table,
 )
 from coopmap.report.numbers import error_size, percent
@@ -87,7 +87,7 @@ def write_report(
         confidence=confidence_charts(summary["confidence"]) if summary["confidence"] else None,
         calibration=summary["confidence"],
         abstaining=abstaining_table(summary),
-        probe=probe_table(summary),
+        probes=probe_tables(summary),
         matches=[(picture.title, inline(picture.image)) for picture in matches],
         sample_groups=samples,
         is_refined="refined" in summary["methods"],

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.evaluation.bound import Bound
-from coopmap.evaluation.probes import OtherStreet
+from coopmap.evaluation.probes import Probe
 from coopmap.evaluation.refinement import predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
 from coopmap.metrics import MeanPoseBaseline, Rows, agent_poses, pair_errors, predicted_pose, slow_rows
@@ -185,7 +185,7 @@ class Recorder(L.Callback):
     Args:
         samples_file: grows with each batch.
         refined: also refine the poses, which takes one more pass of the model for every agent but the first.
-        probe: ``other_street``, one more pass.
+        probes: by name; most take one more pass of the model.
         bound: also measure what the inputs allow.
         with_mean: also measure the training set's mean pose.
 
@@ -198,12 +198,11 @@ class Recorder(L.Callback):
         self,
         samples_file: Path,
         refined: bool = False,
-        probe: str | None = None,
+        probes: Mapping[str, Probe] | None = None,
         bound: Bound | None = None,
         with_mean: bool = True,
     ) -> None:
-        self.refined, self.probe, self.bound, self.with_mean = refined, probe, bound, with_mean
-        self._other_street: OtherStreet | None = None
+        self.refined, self.probes, self.bound, self.with_mean = refined, probes or {}, bound, with_mean
         self.records: list[SampleRecord] = []
         self.inputs = InputCount({})
         self._writer = RowWriter(samples_file)
@@ -212,7 +211,6 @@ class Recorder(L.Callback):
         """Find out which inputs the model can use."""
         has_encoder: Any = getattr(getattr(pl_module.model, "cfg", None), "inputs", None)
         self.inputs = InputCount(vars(has_encoder) if has_encoder is not None else {})
-        self._other_street = OtherStreet(pl_module.model) if self.probe is not None else None  # type: ignore[arg-type]
 
     def on_validation_batch_end(
         self,
@@ -244,10 +242,8 @@ class Recorder(L.Callback):
             for name, poses_of_samples in found.items():
                 for record, poses in zip(added, poses_of_samples, strict=True):
                     record.add_pairs(name, poses)
-        if self._other_street is not None:
-            with trainer.precision_plugin.forward_context():
-                probed = self._other_street.columns(batch, observation)
-            for record, columns in zip(added, probed, strict=True):
+        for probe in self.probes.values():
+            for record, columns in zip(added, probe.columns(batch, observation, prediction), strict=True):
                 record.pairs |= columns
         self.records += added
         self._writer.write([record.sample_row() for record in added])

@@ -6,14 +6,15 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
-from coopmap.config import Config, ConfigError
+from coopmap.config import Config
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.machine import check_gpus
 from coopmap.config.strategy import StrategyConfig
@@ -22,11 +23,13 @@ from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.export import write_exports
 from coopmap.evaluation.frames import FrameList, read_frame_list
+from coopmap.evaluation.probes import build_probes, require_sense, why_nothing_asked
 from coopmap.evaluation.records import Recorder, SampleRecord, gathered, write_table
 from coopmap.evaluation.subject import Subject, open_subject
 from coopmap.evaluation.summary import Conditions, summarize_records
 from coopmap.report.files import write_json
 from coopmap.training.assembly import trainer_options
+from coopmap.types import Observation, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +71,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     started = time.monotonic()
     frames = read_frame_list(asked.frames) if asked.frames is not None else None
     subject = open_subject(asked, overrides)
-    if asked.probe is not None and not subject.config.model.matching.enabled:
-        raise ConfigError(f"probe={asked.probe}: {subject.name} has no model.matching to ask for its confidence")
+    require_sense(asked.probe, subject.config, subject.name)
     split = "frames" if frames is not None else asked.split or "val"
     where = frames.name if frames is not None else split
     data = EvaluationData(subject.config, split, frames)
@@ -77,7 +79,8 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     trainer = _build_trainer(subject.config, overrides)
     config, compared = subject.config, asked.baselines
     bound = Bound(config.model, config.loss.dense_share) if "bound" in compared else None
-    recorder = Recorder(folder / _samples_file(trainer), asked.refine, asked.probe, bound, "mean" in compared)
+    probes = build_probes(asked.probe, partial(_ask, trainer, subject.module.model), config)
+    recorder = Recorder(folder / _samples_file(trainer), asked.refine, probes, bound, "mean" in compared)
     trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
 
     log.info("measuring %s on %s, inputs: %s", subject.name, where, _inputs(subject.config))
@@ -101,11 +104,19 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
         seconds=time.monotonic() - started,
     )
     summary = summarize_records(records, conditions, seed=subject.config.seed)
+    for line in why_nothing_asked(set(asked.probe) - summary["probes"].keys()):
+        log.warning(line)
     if trainer.is_global_zero:
         subject.module.to(trainer.strategy.root_device)  # for pictures
         write_exports(folder, records, data, asked.export)
         _write(folder, records, summary, figures, conditions, subject, data)
     return EvaluationResult(subject.name, figures, summary, folder, trainer.is_global_zero)
+
+
+def _ask(trainer: L.Trainer, model: Callable[[Observation], Prediction], observation: Observation) -> Prediction:
+    """One more pass, at the precision of the others."""
+    with trainer.precision_plugin.forward_context():
+        return model(observation)
 
 
 def _inputs(config: Config) -> str:

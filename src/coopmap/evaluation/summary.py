@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from coopmap.evaluation.confidence import WITHIN, confidence_summary
 from coopmap.evaluation.frames import FrameList
+from coopmap.evaluation.probes.summary import probe_summary
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS, SampleRecord
 from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarize
 from coopmap.metrics.aggregate import COVISIBLE, GROUPINGS, HEADINGS, QUANTILES
@@ -115,6 +116,7 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
         "overall": _overall(records, pairs, seed),
         "breakdown": _breakdown(records, pairs, seed),
         "confidence": confidence_summary(pairs.columns, pairs.cluster, seed),
+        "probes": probe_summary(pairs.columns, pairs.cluster, seed),
         "figures": _sample_figures(records, seed),
     }
 

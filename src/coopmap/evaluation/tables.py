@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coopmap.evaluation.confidence import WITHIN
+from coopmap.evaluation.probes.summary import PROBE_ROWS
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
 from coopmap.evaluation.statistics import STATISTICS
 from coopmap.evaluation.summary import SUCCESS
@@ -16,7 +17,25 @@ from coopmap.report.tables import Column, Row, Section, Table, Value, names
 from coopmap.report.terminal import print_table
 
 ERRORS = {"trans_m": "translation (m)", "rot_deg": "rotation (deg)"}
-PROBED = {"confidence": "confidence", "covisibility_pred": "co-visibility"}
+PROBED: dict[str, tuple[str, str, Format]] = {
+    "share": ("share (%)", "mean", lambda share: error_size(100 * share)),
+    "confidence": ("confidence", "mean", percent),
+    "covisibility_pred": ("co-visibility", "mean", percent),
+    "trans_m": ("translation (m)", "median", error_size),
+    "rot_deg": ("rotation (deg)", "median", error_size),
+}
+"""What probes measure: its name, the statistic that is shown, and its format."""
+PROBE_TITLES = {
+    "other_street": ("Probe: agents in different streets", "Both expectations must collapse."),
+    "alone": (
+        "Probe: one agent alone",
+        "Both expectations must collapse, and the answer be no nearer than one that looks at nothing.",
+    ),
+    "seam": ("Probe: another seam", "The answer, turned back, must be as near as before."),
+    "blind": ("Probe: where no camera looks", "About no match may lie there."),
+    "moving": ("Probe: moving vehicles", "Poses must not rest on what has moved by the next tick."),
+}
+"""Of each probe, the title of its table and what must be seen there."""
 STATISTIC_NAMES = {"mean": "mean", "median": "median", "p90": "90th %", "p95": "95th %"}
 ALIGNED = ("_se3", "_sim3")
 
@@ -30,12 +49,12 @@ def print_methods(summary: Mapping[str, Any], title: str) -> None:
 
 def print_kinds_of_pairs(summary: Mapping[str, Any]) -> None:
     """Medians and shares within limits of all pairs and of those that share enough; what is left if the model may
-    abstain; what a probe found.
+    abstain; what probes found.
     """
     print_table(overall_table(summary))
-    for table in (abstaining_table(summary), probe_table(summary)):
-        if table is not None:
-            print_table(table)
+    abstaining = abstaining_table(summary)
+    for table in ([] if abstaining is None else [abstaining]) + probe_tables(summary):
+        print_table(table)
 
 
 def methods_table(
@@ -169,18 +188,33 @@ def abstaining_table(summary: Mapping[str, Any]) -> Table | None:
     return Table("If the model may abstain", columns, [Section(body)], note)
 
 
-def probe_table(summary: Mapping[str, Any]) -> Table | None:
-    """What the model expects where the other agent's images are of another street; ``None`` if it was not asked."""
-    probed = (summary["confidence"] or {}).get("other_street")
-    if not probed:
-        return None
-    labels = {"as_they_are": "images as they are", "other_street": "the other agent in another street"}
-    rows = [
-        Row([label, *(_interval(probed[name][key], "mean") for name in probed), probed["confidence"][key]["count"]])
-        for key, label in labels.items()
-    ]
-    columns = [names("mean of"), *(Column(PROBED[name], form=percent) for name in probed), Column("pairs")]
-    return Table("What is expected of pairs", columns, [Section(rows)])
+def probe_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """What each probe found, beside the model's answers to the same pairs as they are."""
+    tables = []
+    for probe, found in summary["probes"].items():
+        shown = {name: PROBED[name] for name in PROBED if any(name in figures for figures in found.values())}
+        columns = [
+            names("pairs"),
+            *(Column(label, form=form, group=statistic) for label, statistic, form in shown.values()),
+            Column("pairs"),
+        ]
+        rows = [
+            Row(
+                [
+                    PROBE_ROWS[probe][key].label,
+                    *(
+                        _interval(figures[name], statistic) if name in figures else None
+                        for name, (_label, statistic, _form) in shown.items()
+                    ),
+                    max(figure["count"] for figure in figures.values()),
+                ]
+            )
+            for key, figures in found.items()
+            if figures
+        ]
+        title, note = PROBE_TITLES[probe]
+        tables.append(Table(title, columns, [Section(rows)], note))
+    return tables
 
 
 def breakdown_tables(summary: Mapping[str, Any]) -> list[Table]:

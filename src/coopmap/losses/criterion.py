@@ -17,6 +17,7 @@ from coopmap.losses.pixels import PixelLoss
 from coopmap.losses.reduce import Terms, lowest_share_weights, mean_of_sums
 from coopmap.losses.terms import TERMS, Term
 from coopmap.types import Prediction, Target
+from coopmap.types.agents import views_per_agent
 
 
 class Criterion(nn.Module):
@@ -75,13 +76,19 @@ class Criterion(nn.Module):
                 add = logged.add_views if values.ndim else logged.add
                 add(term.name(self.cfg), weight * values if term.logs_weight else values, term.measured(inputs))
                 values = weight * values
-            total = total + values.sum()
+            total = total + self._share_of_total(term, inputs) * values.sum()
 
         logged.true_matches = vars(inputs).get("true_matches")  # kept there once a term has asked for them
-        num_views = inputs.weight.shape[1]
-        if self.training and self.cfg.view_scaling and num_views > 2:
-            total = total * (2 / num_views)
         return total, logged
+
+    def _share_of_total(self, term: Term, inputs: LossInputs) -> float:
+        """What scales a term in training: losses of views are summed over views, and means over pairs must not lose
+        weight beside them where an agent has several views.
+        """
+        if not (self.training and self.cfg.view_scaling):
+            return 1.0
+        num_views = inputs.weight.shape[1]
+        return 2 / max(2, num_views // views_per_agent(inputs.target) if term.of_pairs else num_views)
 
     def _present_terms(self, inputs: LossInputs) -> Iterator[tuple[Term, float]]:
         """Terms with a weight; raises ConfigError where the data lacks what one of them needs."""

@@ -28,6 +28,7 @@ class Term:
         needs: fields of the target that it requires.
         by_confidence: in training its pixels are weighted by the predicted confidence.
         logs_weight: whether logged values include the weight.
+        of_pairs: a mean over pairs of agents, however many views an agent has.
         recompute: recompute its activations in the backward pass (:func:`coopmap.losses.inputs.recomputed`): where
             whole maps would be kept.
     """
@@ -38,6 +39,7 @@ class Term:
     needs: tuple[str, ...] = ()
     by_confidence: bool = False
     logs_weight: bool = True
+    of_pairs: bool = False
     recompute: bool = False
 
     def name(self, cfg: LossConfig) -> str:
@@ -72,10 +74,10 @@ TERMS = (
     Term("scale_distillation", regularizers.scale_distillation_loss, _every_sample),
     Term("rig", regularizers.rig_loss, regularizers.has_partner, needs=("agent", "rig_pose")),
     Term("range", matching.range_loss),
-    Term("matching", matching.matching_loss, matching.has_cells),
-    Term("alignment", matching.alignment_loss, matching.has_poses),
-    Term("covisibility", matching.covisibility_loss, matching.has_covisibility),
-    Term("confidence", matching.confidence_loss, matching.has_pairs),
+    Term("matching", matching.matching_loss, matching.has_cells, of_pairs=True),
+    Term("alignment", matching.alignment_loss, matching.has_poses, of_pairs=True),
+    Term("covisibility", matching.covisibility_loss, matching.has_covisibility, of_pairs=True),
+    Term("confidence", matching.confidence_loss, matching.has_pairs, of_pairs=True),
     Term(
         "height", regularizers.height_loss, regularizers.has_unknown_depth, needs=("ground_height_m",), recompute=True
     ),

@@ -41,9 +41,9 @@ class MapAnything(nn.Module):
         dim, shared_dim, patch_size = cfg.encoder.dim, cfg.info_sharing.dim, cfg.encoder.patch_size
         self.encoder = DinoV2Encoder(cfg.encoder, cfg.checkpointing.encoder)
         if cfg.inputs.rays:
-            self.ray_dirs_encoder = DenseEncoder(3, dim, patch_size)
+            self.ray_dirs_encoder = DenseEncoder(3, dim, patch_size, cfg.inputs.map_dims)
         if cfg.inputs.depth:
-            self.depth_encoder = DenseEncoder(1, dim, patch_size)
+            self.depth_encoder = DenseEncoder(1, dim, patch_size, cfg.inputs.map_dims)
             self.depth_scale_encoder = GlobalEncoder(1, dim)
         self.encodes_poses = cfg.inputs.pose and not (cfg.pose_update or cfg.matching.prior)
         if self.encodes_poses:

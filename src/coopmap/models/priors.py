@@ -36,7 +36,7 @@ class DenseEncoder(nn.Module):
 
     norm_layer: nn.LayerNorm
 
-    def __init__(self, channels: int, dim: int, patch_size: int, hidden_dims: Sequence[int] = (588, 768, 1024)) -> None:
+    def __init__(self, channels: int, dim: int, patch_size: int, hidden_dims: Sequence[int]) -> None:
         super().__init__()
         first, second, third = hidden_dims
         self.unshuffle = nn.PixelUnshuffle(patch_size)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from coopmap.config.model import SUBMODULES, EncoderConfig, HeadsConfig, InfoSharingConfig, ModelConfig
+from coopmap.config.model import SUBMODULES, EncoderConfig, HeadsConfig, InfoSharingConfig, InputsConfig, ModelConfig
 from coopmap.models.heads import DENSE_CHANNELS
 from coopmap.models.hub import DINOV2_SIZES
 from coopmap.models.mapanything import MapAnything
@@ -237,6 +237,8 @@ def _inputs(cfg: ModelConfig) -> dict[str, Any]:
     }
     for label in ("ray_dirs", "depth"):
         encoders[f"{label}_encoder_config"]["apply_pe"] = False
+        if inputs.map_dims != InputsConfig().map_dims:  # released files leave it out
+            encoders[f"{label}_encoder_config"]["intermediate_dims"] = list(inputs.map_dims)
     given = inputs.rays or inputs.depth or inputs.pose
     return {
         **encoders,

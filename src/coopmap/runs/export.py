@@ -19,7 +19,6 @@ from safetensors.torch import save_file
 
 from coopmap.config import ConfigError
 from coopmap.config.data import DataConfig
-from coopmap.config.model import InputsConfig
 from coopmap.models import MapAnything, load_weights
 from coopmap.models.naming import canonical_names
 from coopmap.models.sources import read_weights
@@ -99,7 +98,7 @@ def _umask() -> int:
 def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapAnything, dict[str, Any] | None]:
     """The model with all parts of upstream's, and the record of the weights that provided the missing ones."""
     stored = source.config().model
-    config = replace(stored, inputs=InputsConfig(rays=True, depth=True, pose=True))
+    config = replace(stored, inputs=replace(stored.inputs, rays=True, depth=True, pose=True, rig=False))
     with torch.device("meta"):
         model = MapAnything(config)
     trained, absent = present_parts(stored), absent_parts(stored)

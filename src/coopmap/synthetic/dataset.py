@@ -8,38 +8,30 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import yaml
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from coopmap.config.checks import ConfigError
 from coopmap.config.synth import TownConfig
 from coopmap.synthetic import writer
-from coopmap.synthetic.render import render_agent
+from coopmap.synthetic.record import PARTIAL, RECORD, claim_streets, holds_metadata_alone, is_rendered, record_of
+from coopmap.synthetic.render import Sensed, render_agent, sense
 from coopmap.synthetic.scenario import SPLITS, TICK_S, Drive, scenario_index, street_name
 from coopmap.synthetic.street import street_of
 from coopmap.synthetic.workers import map_unordered, num_cores
 from coopmap.synthetic.worlds import plan_drive
 
 T = TypeVar("T")
+FrameSenses = tuple[str, dict[str, Sensed]]
 
-FORMAT = 1
-"""Increment when the same configuration produces different files of a town."""
-
-STREET_FORMAT = 2
-"""The same for streets."""
-
-_RECORD = "town.yaml"
-PARTIAL, _STALE_SECONDS = ".partial-", 3600.0
+_STALE_SECONDS = 3600.0
 _LINE_SECONDS = 10.0
 """Time between two progress lines, where output is not a terminal."""
 
@@ -59,7 +51,7 @@ def render_town(cfg: TownConfig) -> None:
     if cfg.per_scenario:
         _render_streets(cfg, root, depth_root, console)
         return
-    if _is_rendered(cfg, root, depth_root, _record(cfg)):
+    if is_rendered(cfg, root, depth_root, record_of(cfg)):
         console.print(f"The town is already there: {root}" + (f", depth in {depth_root}." if depth_root else "."))
         return
     scenarios = all_scenarios(cfg)
@@ -70,7 +62,7 @@ def render_town(cfg: TownConfig) -> None:
     ):
         agents = sum(shown(_run(cfg, scenarios, out, depth_out), len(scenarios), "drives through the town", console))
         for folder in (out, depth_out) if depth_out else (out,):
-            writer.write_yaml(folder / _RECORD, _record(cfg))
+            writer.write_yaml(folder / RECORD, record_of(cfg))
     depth, where = (" their depth,", f" and {depth_root}") if depth_root else ("", "")
     console.print(
         f"{agents * cfg.num_frames} agent-frames (four images,{depth} a LiDAR sweep) written to {root}{where}."
@@ -79,7 +71,8 @@ def render_town(cfg: TownConfig) -> None:
 
 def missing_scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
     """Scenarios ``(split, index)`` of streets that are not on disk yet, or whose depth is not."""
-    folders = [Path(folder) for folder in (cfg.root, cfg.depth_root) if folder is not None]
+    depth_root = None if holds_metadata_alone(cfg.root) else cfg.depth_root
+    folders = [Path(folder) for folder in (cfg.root, depth_root) if folder is not None]
     there = [
         {(split, path.name) for split in SPLITS if (folder / split).is_dir() for path in (folder / split).iterdir()}
         for folder in folders
@@ -103,31 +96,6 @@ def _render_streets(cfg: TownConfig, root: Path, depth_root: Path | None, consol
     console.print(f"{len(missing)} streets with {agents} agents written to {where}.")
 
 
-def claim_streets(cfg: TownConfig, keep_files: bool = True) -> None:
-    """Make the folders that are to hold streets, or their metadata alone.
-
-    Raises:
-        ConfigError: if one holds something else (see ``overwrite``).
-    """
-    root, depth_root = Path(cfg.root), None if cfg.depth_root is None else Path(cfg.depth_root)
-    record = _record(cfg, keep_files)
-    if not _is_rendered(cfg, root, depth_root, record):
-        for folder in (root, depth_root) if depth_root is not None else (root,):
-            _claim(folder, record)
-
-
-def _claim(folder: Path, record: dict[str, Any]) -> None:
-    """Make a folder that is to hold streets; streets of another configuration in it are deleted."""
-    known = folder / _RECORD
-    if known.is_file() and yaml.safe_load(known.read_text()) != record:
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not known.is_file():
-        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as scratch:
-            writer.write_yaml(Path(scratch, _RECORD), record)
-            Path(scratch, _RECORD).replace(known)
-
-
 def sweep_leftovers(folder: Path) -> None:
     """Delete what killed renderings left behind; a street takes seconds, not an hour."""
     for path in folder.glob(f"{PARTIAL}*"):
@@ -136,74 +104,39 @@ def sweep_leftovers(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def read_config(root: str | Path) -> TownConfig:
-    """Configuration that a town in ``root`` was rendered with; paths and switches are the defaults'."""
-    record = yaml.safe_load((Path(root) / _RECORD).read_text())
-    return cast(TownConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TownConfig), record["config"])))
-
-
-def _record(cfg: TownConfig, keep_files: bool = True) -> dict[str, Any]:
-    """Everything that determines the files: the configuration without paths and switches; and which files stay."""
-    left_out = ["root", "depth_root", "workers", "overwrite"]
-    left_out += ["scenarios", "size_m", "slope_deg"] if cfg.per_scenario else ["towns", "style"]
-    config = {key: value for key, value in asdict(cfg).items() if key not in left_out}
-    record: dict[str, Any] = {"format": STREET_FORMAT if cfg.per_scenario else FORMAT, "config": config}
-    return record if keep_files else {**record, "files": "metadata"}
-
-
-def _is_rendered(cfg: TownConfig, root: Path, depth_root: Path | None, record: dict[str, Any]) -> bool:
-    """Whether all requested folders hold exactly what a record says."""
-    folders = {"root": root} | ({} if depth_root is None else {"depth_root": depth_root})
-    if depth_root is not None and root.resolve() == depth_root.resolve():
-        raise ConfigError(f"depth_root={depth_root}: expected another folder than root")
-    present = {key: path for key, path in folders.items() if path.is_file() or (_holds_something(path))}
-    same = True
-    for key, path in present.items():
-        if not (path / _RECORD).is_file():
-            raise ConfigError(f"{key}={path}: exists and is not a synthetic town; choose another folder")
-        stored = yaml.safe_load((path / _RECORD).read_text())
-        if stored != record:
-            same = False
-            if not cfg.overwrite:
-                raise ConfigError(
-                    f"{key}={path}: holds a town rendered with another {_difference(stored, record)}; "
-                    "choose another root and depth_root, delete both folders, or pass overwrite=true"
-                )
-    return same and present == folders
-
-
-def _holds_something(folder: Path) -> bool:
-    """Whether a folder holds more than what a killed rendering left behind."""
-    return folder.is_dir() and any(not path.name.startswith(PARTIAL) for path in folder.iterdir())
-
-
-def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Keys in which two records differ."""
-    before, now = stored.get("config", {}), wanted["config"]
-    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if stored.get("files") != wanted.get("files"):
-        keys.append("keep_files (of coopmap cache)")
-    return ", ".join(keys) or "version of the program"
-
-
 def all_scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
     """Split and number of each scenario."""
     counts = asdict(cfg.scenarios)
     return [(split, index) for split in SPLITS for index in range(counts[split])]
 
 
-def shown(results: Iterable[T], total: int, what: str, console: Console) -> Iterator[T]:
-    """Pass results through, with progress out of ``total`` as a bar on a terminal, and as lines elsewhere."""
+def shown(
+    results: Iterable[T], total: int, what: str, console: Console, count: Callable[[T], int] = lambda _: 1
+) -> Iterator[T]:
+    """Pass results through, with progress out of ``total`` as a bar on a terminal, and as lines elsewhere.
+
+    Args:
+        results: as they become ready.
+        total: of all counts.
+        what: they are, in the plural.
+        console: to write to.
+        count: how many a result stands for.
+    """
     description = f"Rendering {total} {what}"
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            yield from progress.track(results, total, description=description)
+            task = progress.add_task(description, total=total)
+            for result in results:
+                progress.advance(task, count(result))
+                yield result
         return
     started = shown_at = time.monotonic()
     console.print(description)
-    for done, result in enumerate(results, start=1):
+    done = 0
+    for result in results:
         yield result
+        done += count(result)
         now = time.monotonic()
         if now - shown_at >= _LINE_SECONDS:
             left = timedelta(seconds=round((now - started) * (total - done) / done))
@@ -255,8 +188,31 @@ def render_scenario(cfg: TownConfig, root: Path, depth_root: Path | None, scenar
             depth_folder.mkdir(parents=True)
         for frame in range(cfg.num_frames):
             render_agent(cfg, split, drive, frame, agent, folder, depth_folder)
-    writer.write_yaml(root / split / drive.name / "data_protocol.yaml", _protocol(cfg, split, drive))
+    _write_protocol(cfg, root, split, drive)
     return len(drive.agents)
+
+
+def render_metadata(cfg: TownConfig, root: Path, scenario: tuple[str, int], with_sweeps: bool) -> Iterator[FrameSenses]:
+    """Render one scenario, in this process; of its files, only the metadata is written.
+
+    Yields:
+        Name of each frame, and what the agents sense in it, by their folders; their metadata is in place by then.
+    """
+    split, index = scenario
+    drive = plan_drive(cfg, split, index)
+    folders = {str(agent): root / split / drive.name / str(agent) for agent in drive.agents}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    _write_protocol(cfg, root, split, drive)
+    for frame, name in enumerate(drive.frames):
+        sensed = {agent: sense(cfg, split, drive, frame, int(agent), with_sweeps) for agent in folders}
+        for agent, folder in folders.items():
+            writer.write_yaml(folder / f"{name}.yaml", sensed[agent].metadata)
+        yield name, sensed
+
+
+def _write_protocol(cfg: TownConfig, root: Path, split: str, drive: Drive) -> None:
+    writer.write_yaml(root / split / drive.name / "data_protocol.yaml", _protocol(cfg, split, drive))
 
 
 def _protocol(cfg: TownConfig, split: str, drive: Drive) -> dict[str, Any]:

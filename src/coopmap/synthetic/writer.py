@@ -14,6 +14,9 @@ from jaxtyping import Float, UInt8
 from coopmap.geometry import carla_from_pose
 from coopmap.synthetic.cars import Car
 
+SWEEP_DECIMALS = 4
+"""Of the meters in a sweep."""
+
 _ATTENUATION_PER_M = 0.004  # CARLA's default atmosphere; real LiDAR sweeps show exp(-0.004 d)
 
 
@@ -86,4 +89,5 @@ def write_sweep(path: Path, points: Float[np.ndarray, "n 3"]) -> None:
     for axis in range(3):
         values[axis::4] = points[:, axis].tolist()
     values[3::4] = [names[code] for code in codes.tolist()]
-    path.write_text(header + "%.4f %.4f %.4f %s\n" * len(points) % tuple(values))
+    line = f"%.{SWEEP_DECIMALS}f " * 3 + "%s\n"
+    path.write_text(header + line * len(points) % tuple(values))

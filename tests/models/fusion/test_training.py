@@ -72,7 +72,6 @@ def test_nothing_waits_for_values(variant):
         tokens.sum().backward()
 
 
-@pytest.mark.usefixtures("narrow_encoders")
 @pytest.mark.parametrize("kind", ["mean", "concat"])
 @torch.no_grad()
 def test_class_token_and_geometric_inputs_still_work(kind):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from coopmap.config.cache import SPLITS, CacheConfig
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
-from coopmap.data.cache.streets import render_into_cache
+from coopmap.data.cache.streets import render_into_cache, streets_of
 from coopmap.data.cache.writing import Split, Written, fill
 from coopmap.data.depth_probe import check_depth
 from coopmap.data.opv2v import SPLIT_FOLDERS, find_split_folder
@@ -30,7 +31,7 @@ def fill_cache(asked: CacheConfig, config: DataConfig) -> str:
     assert asked.cache_root is not None
     root = Path(asked.cache_root).expanduser()
     if not asked.keep_files:
-        return _summary(root, render_into_cache(root, config, asked.splits or SPLITS, asked.workers))
+        return fill_with_streets(root, config, asked.splits or SPLITS, asked.workers)
     render_missing_town(config)
     names = asked.splits or [
         name for name in SPLITS if find_split_folder(Path(config.root).expanduser(), name, config.splits)
@@ -46,10 +47,23 @@ def fill_cache(asked: CacheConfig, config: DataConfig) -> str:
     return _summary(root, fill(root, config, splits, asked.workers))
 
 
-def _summary(root: Path, written: list[Written]) -> str:
+def fill_with_streets(
+    root: Path, config: DataConfig, splits: Sequence[str] = SPLITS, num_workers: int | None = None
+) -> str:
+    """Render the streets of ``data.town`` that are missing; see :func:`render_into_cache`.
+
+    Returns:
+        What the cache holds.
+    """
+    written = render_into_cache(root, config, splits, num_workers)
+    return _summary(root, written, f"data.root={streets_of(config).root} ")
+
+
+def _summary(root: Path, written: list[Written], beside: str = "") -> str:
     views = sum(result.views for result in written)
     size = sum(result.shard.path(root).stat().st_size for result in written)
-    lines = [f"{root}: {views} views in {len(written)} shards, {size / 1e9:.2f} GB; train with data.cache_root={root}"]
+    holds = f"{views} views in {len(written)} shards, {size / 1e9:.2f} GB"
+    lines = [f"{root}: {holds}; train with {beside}data.cache_root={root}"]
     unreadable = [reason for result in written for reason in result.unreadable]
     if unreadable:
         lines.append(f"{len(unreadable)} views could not be read; training skips them as it does without a cache:")

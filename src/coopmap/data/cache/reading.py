@@ -17,13 +17,14 @@ from coopmap.data.cache.views import build_stored_views
 from coopmap.data.cache_settings import read_settings
 from coopmap.data.from_files import ViewMaker, ViewsFromFiles
 from coopmap.data.opv2v import DepthSource, FrameRef, SplitIndex
+from coopmap.data.splits import lacks_images, without_images
 from coopmap.data.views import Record
 
 log = logging.getLogger(__name__)
 
 _STAT_THREADS = 16  # asking for times of change waits, on network storage
 
-AGAIN = "coopmap cache with the same data.* and cache_root writes what has changed"
+AGAIN = "The command that filled it, with the same options, writes what has changed"
 
 
 class CachedViews:
@@ -86,6 +87,9 @@ def _current_shards(
     with ThreadPoolExecutor(_STAT_THREADS) as pool:
         found = list(pool.map(look, shards))
     if absent := found.count(None):
+        if lacks_images(config):
+            lack = f"data.cache_root={root} lacks {absent} of {len(shards)} shards of {index.split}"
+            raise without_images(config, f"{lack}, which the command that began it will add")
         log.warning("%s: %d of %d shards of %s are not written yet; their views are made from files",
                     root, absent, len(shards), index.split)  # fmt: skip
     return {frame: place for shard, place in zip(shards, found, strict=True) if place for frame in shard.frames}

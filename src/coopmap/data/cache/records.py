@@ -19,7 +19,7 @@ _OPEN_FILES = 256
 
 _CHECKSUM_BYTES = 8  # a multiple of the alignment of what follows
 
-REMEDY = "Delete it: coopmap cache writes it again"
+REMEDY = "Delete it: the command that filled the cache writes it again"
 
 
 class RecordWriter:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -115,17 +116,9 @@ class ShardWriter:
         sources = fingerprints(source_paths(split.index, split.depth_source, shard))
         self._begin(shard, sources)
         unreadable: dict[str, str] = {}
-        writer = RecordWriter(path)
-        try:
-            records: dict[str, bytes] = {}
-            for frame in shard.frames:
-                records |= self._records(writer, frame, split.index.frame(frame), unreadable)
-                if sum(map(len, records.values())) >= COMMIT_BYTES:
-                    writer.write(records)
-                    records = {}
-            writer.write(records)
-        finally:
-            writer.close()
+        with closing(RecordWriter(path)) as writer:
+            frames = (self._records(writer, frame, split.index.frame(frame), unreadable) for frame in shard.frames)
+            write_frames(writer, frames)
         return Description(names_of(split.index, shard), sources, unreadable, path.stat().st_size)
 
     def finish(self, shard: Shard, description: Description) -> None:
@@ -168,6 +161,17 @@ class ShardWriter:
             files = ViewsFromFiles(source.index, source.depth_source, self.config, with_vehicles=True)
             self._tools[split] = files, build_stored_views(self.config, source.depth_source.is_dense)
         return self._tools[split]
+
+
+def write_frames(writer: RecordWriter, frames: Iterable[Mapping[str, bytes]]) -> None:
+    """Write the views of frames, :data:`COMMIT_BYTES` at once."""
+    records: dict[str, bytes] = {}
+    for views in frames:
+        records |= views
+        if sum(map(len, records.values())) >= COMMIT_BYTES:
+            writer.write(records)
+            records = {}
+    writer.write(records)
 
 
 def fill(root: Path, config: DataConfig, splits: dict[str, Split], num_workers: int | None = None) -> list[Written]:

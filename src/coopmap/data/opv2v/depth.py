@@ -14,7 +14,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError
 from coopmap.data.opv2v.gray_depth import GRAY_REMEDY, GrayDepthError, is_gray, read_gray_png
@@ -255,6 +255,21 @@ class LidarDepth:
             ).pose
             for agent in senders
         }
+        return self.seen(sweeps, poses, agents)
+
+    def seen(
+        self,
+        sweeps: Mapping[str, Float32[np.ndarray, "_ 3"]],
+        poses: Mapping[str, Float[np.ndarray, "4 4"]],
+        agents: Mapping[str, AgentMetadata],
+    ) -> dict[str, SeenPoints]:
+        """What the cameras of some agents see of the sweeps of all that send any.
+
+        Args:
+            sweeps: by agent, each in its frame.
+            poses: ``T_world_agent`` of those.
+            agents: whose cameras.
+        """
         return {
             agent: self._project(_gather(agent, sweeps, poses, self.merge_agents), sweeps[agent], metadata.rig)
             for agent, metadata in agents.items()

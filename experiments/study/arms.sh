@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# The arms of PROTOCOL.md at the size of a CPU: 600 steps of two frames of four agents on streets of bright houses, from
+# random weights, 10 to 15 minutes of one core each, and 200 unseen streets, 2 minutes.
+#
+#     experiments/study/arms.sh                        all arms, one after the other
+#     experiments/study/arms.sh '^(panorama|mosaic)_'  those whose names match
+#
+# Start it as often as there are cores: each arm is taken by one of them (a folder OUT/NAME.taken; remove it to run an
+# arm again that was interrupted). An arm that is evaluated is not run again. `table.py` compares OUT/NAME/evaluation_test.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+: "${PYTHON:=python3}" "${STEPS:=600}" "${STREETS:=2400}" "${OUT:=runs/arms}" "${ROOT:=data/arms}" "${TRAIN:=}"
+export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+mkdir -p "$OUT" "$(dirname "$ROOT")"
+
+exec 9> "$OUT/streets.lock"
+flock 9  # the first renders, the others wait
+$PYTHON -m coopmap synth towns=per_scenario image_scale=0.2 root="$ROOT" depth_root="${ROOT}_depth" style=market \
+    traffic=uniform farthest_m=30 agents_min=4 agents_max=4 scenarios.train="$STREETS" scenarios.validate=60 scenarios.test=200
+for number in 1 16 256; do  # the first streets, with all of the other splits
+    if [[ ! -e "${ROOT}_$number" ]]; then
+        mkdir -p "${ROOT}_$number.part/train"
+        cp -al "$ROOT/town.yaml" "$ROOT/validate" "$ROOT/test" "${ROOT}_$number.part"
+        for street in $(cd "$ROOT/train" && printf '%s\n' * | head -n "$number"); do
+            cp -al "$ROOT/train/$street" "${ROOT}_$number.part/train"
+        done
+        mv "${ROOT}_$number.part" "${ROOT}_$number"
+    fi
+done
+flock -u 9
+
+all="data.root=$ROOT"
+matching="model=mapanything_matching optim=matching loss=matching"
+rays="$matching task=calibrated"
+tiles="data.mosaic.height=72 data.mosaic.width=88"       # 396 tokens an agent, as a panorama has 400
+cameras="data.cameras.height=72 data.cameras.width=88"
+regression="loss=pose model.matching.enabled=false model.pose_from=head"
+relative="loss=relative model.matching.enabled=false model.pose_from=head model.info_sharing.mark_reference=false"
+panorama="experiment=cyl_posefix" mosaic="experiment=mosaic_posefix $rays $tiles"
+rig="experiment=four_camera_rig $rays $cameras" single="experiment=four_camera $matching $cameras"
+arms=()
+for number in 1 16 256; do
+    arms+=("streets${number}_0=$panorama data.root=${ROOT}_$number")
+    arms+=("regression_streets${number}_0=$panorama $regression data.root=${ROOT}_$number")
+done
+for rate in 5e-4 2e-3; do
+    arms+=("rate${rate}_0=$panorama $all optim.lr=$rate")
+done
+sweeps="$panorama $all data.depth.source=lidar"  # supervision as OPV2V has it
+arms+=("lidar_0=$sweeps" "lidar_densified_0=$sweeps data.panorama.densify_px=1")
+for seed in 0 1 2; do
+    arms+=(
+        "panorama_$seed=$panorama $all seed=$seed"
+        "mosaic_$seed=$mosaic $all seed=$seed"
+        "cameras_rig_$seed=$rig $all seed=$seed"
+        "cameras_$seed=$single $all seed=$seed"
+        "regression_panorama_$seed=$panorama $regression $all seed=$seed"
+        "regression_mosaic_$seed=$mosaic $regression $all seed=$seed"
+        "regression_cameras_rig_$seed=$rig $regression $all seed=$seed"
+        "relative_panorama_$seed=$panorama $relative $all seed=$seed"
+    )
+done
+
+for arm in "${arms[@]}"; do
+    name="${arm%%=*}" run="$OUT/${arm%%=*}"
+    [[ "$name" =~ ${1:-.} ]] || continue
+    [[ -e "$run/evaluation_test/summary.json" ]] && continue
+    mkdir "$run.taken" 2> /dev/null || continue
+    # shellcheck disable=SC2086  # several overrides each
+    $PYTHON -m coopmap train preset=demo machine=laptop run_dir="$run" ${arm#*=} data.depth_root="${ROOT}_depth" \
+        data.max_views_per_gpu=8 data.min_agents=4 data.max_agents=4 data.max_val_frames=24 data.num_workers=0 \
+        data.steps_per_epoch="$STEPS" trainer.max_epochs=1 callbacks.validate_at_start=false callbacks.live_frames=0 \
+        logger=csv resume=auto $TRAIN
+    $PYTHON -m coopmap evaluate run="$run" split=test data.root="$ROOT" data.depth.source=auto 'baselines=[mean,bound]' \
+        data.num_workers=0
+done

@@ -1,0 +1,66 @@
+"""The study's script asks for runs that can be composed, equal but for what its arms are about."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from coopmap import load_config
+from coopmap.config import Config
+
+REPOSITORY = Path(__file__).parents[2]
+RECORDS = """#!/bin/sh
+printf '%s\\n' "$*" >> "$CALLS"
+case "$*" in *" synth "*)
+    mkdir -p "$ROOT/train/a" "$ROOT/train/b" "$ROOT/validate" "$ROOT/test"
+    touch "$ROOT/town.yaml";;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """What the script calls, once with every arm and once more with arms that it must leave alone."""
+    if shutil.which("bash") is None or shutil.which("flock") is None:
+        pytest.skip("needs bash and flock")
+    folder = tmp_path_factory.mktemp("arms")
+    python, log = folder / "python", folder / "calls"
+    python.write_text(RECORDS)
+    python.chmod(0o755)
+    settings = {"PYTHON": str(python), "CALLS": str(log), "OUT": str(folder / "runs"), "ROOT": str(folder / "streets")}
+    for _ in range(2):
+        subprocess.run(["experiments/study/arms.sh"], cwd=REPOSITORY, env={**os.environ, **settings}, check=True)
+    assert [path.name for path in (folder / "streets_1" / "train").iterdir()] == ["a"]
+    return [line.split()[2:] for line in log.read_text().splitlines()]
+
+
+def composed(calls: list[list[str]]) -> dict[str, Config]:
+    """Configurations of the first seed's trainings by the name of the arm."""
+    trainings = [[text for text in call[1:] if text != "resume=auto"] for call in calls if call[0] == "train"]
+    overrides = [each for each in trainings if not {"seed=1", "seed=2"} & {*each}]
+    return {Path(config.run_dir).name: config for config in map(load_config, overrides)}
+
+
+def test_every_arm_is_trained_and_evaluated_once(calls):
+    names = [call[0] for call in calls]
+    assert names.count("train") == names.count("evaluate") == 34
+    assert names.count("synth") == 2
+
+
+def test_arms_differ_in_what_they_are_about(calls):
+    arms = composed(calls)
+    assert len(arms) == 18
+    for name, config in arms.items():
+        assert (config.data.max_views_per_gpu, config.data.min_agents, config.data.max_agents) == (8, 4, 4)
+        assert config.data.steps_per_epoch == 600
+        assert config.model.matching.enabled == (not name.startswith(("regression", "relative")))
+        assert config.model.pose_from == ("alignment" if config.model.matching.enabled else "head")
+        assert config.seed == 0
+        assert config.data.layout == ("mosaic" if "mosaic" in name else "cameras" if "cameras" in name else "panorama")
+        assert config.model.inputs.rays == ("mosaic" in name or "rig" in name)
+    assert arms["rate5e-4_0"].optim.lr == 5e-4
+    assert arms["panorama_0"].optim.lr == arms["mosaic_0"].optim.lr == arms["cameras_rig_0"].optim.lr == 1e-3
+    assert [arms[name].data.panorama.densify_px for name in ("lidar_0", "lidar_densified_0")] == [0, 1]
+    assert arms["streets16_0"].data.root.endswith("_16")
