@@ -303,18 +303,18 @@ def test_rough_poses_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCh
     assert found["cameras"] == pytest.approx(found["panorama"], rel=1e-3, abs=1e-4)
 
 
-def test_mosaics_keep_the_calibrated_rays_that_they_were_trained_with(
+def test_mosaics_and_cameras_keep_the_calibrated_rays_that_they_were_trained_with(
     make_checkpoint: MakeCheckpoint, tmp_path: Path
 ) -> None:
-    """They are to a mosaic what the warp is to a panorama, whose model is measured on images alone."""
+    """They are to these what the warp is to a panorama, whose model is measured on images alone."""
     found = {}
-    for layout in ("panorama", "mosaic"):
-        size = ("data.mosaic.height=28", "data.mosaic.width=42")
+    for layout in ("panorama", "mosaic", "cameras"):
+        size = tuple(f"data.{part}.{side}" for part in ("mosaic", "cameras") for side in ("height=28", "width=42"))
         checkpoint = make_checkpoint("task=calibrated", f"data.layout={layout}", *size, "data.max_views_per_gpu=16")
         result = evaluate(checkpoint, output=tmp_path / layout, baselines=[], refine=True)
         found[layout] = result.summary["inputs"]
         assert len(rows_of(tmp_path / layout / "pairs.csv")) == 6
-    assert found == {"panorama": "images", "mosaic": "images + calibrated rays"}
+    assert found == {"panorama": "images", **dict.fromkeys(("mosaic", "cameras"), "images + calibrated rays")}
 
 
 def test_a_model_that_matches_says_how_sure_it_is(
