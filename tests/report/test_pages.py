@@ -56,6 +56,7 @@ def evil_pages() -> dict[str, str]:
             confidence=figure(EVIL),
             calibration={"calibration_error": {"confidence": 0.1, "co-visibility": 0.2}},
             abstaining=table,
+            probes=[table],
             probe=table,
             matches=[(EVIL, "data:,")],
             sample_groups={EVIL: [sample]},
