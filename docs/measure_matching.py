@@ -25,7 +25,7 @@ from coopmap.types import Observation, Prediction
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HEIGHT, WIDTH = 252, 1008
-CALLS = 3
+CALLS = 2
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -60,7 +60,7 @@ def main() -> None:
         prediction, trunk = given[-1]
         answered = seconds(lambda: answer(prediction, trunk, observation))
     model.matching.train()
-    prediction = replace(prediction, depth=leaf(prediction.depth), ray_dirs=leaf(prediction.ray_dirs))
+    prediction = replace(prediction, depth=leaf(prediction.depth), rays=leaf(prediction.rays))
     trunk = trunk._replace(layers={number: leaf(tokens) for number, tokens in trunk.layers.items()})
 
     def step() -> None:
