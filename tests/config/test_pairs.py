@@ -57,14 +57,6 @@ REFUSED: dict[frozenset[Choice], str] = {
         frozenset({("experiment", "mosaic_posefix"), ("task", task)}): r"expected false without model\.inputs\.rays"
         for task in ("images_only", "posed")
     },
-    # features of cameras are aligned on cells of 14 pixels
-    **{
-        frozenset({("model", "mapanything_matching"), other}): r"model\.encoder\.patch_size=8: expected 14"
-        for other in (
-            *(("model/fusion", kind) for kind in ("mean", "conv_gru", "cross_attention")),
-            *(("experiment", f"fusion_{name}") for name in ("mean", "conv_gru", *CROSS_ATTENTION)),
-        )
-    },
     # what is filled in are pixels of a panorama
     **{
         frozenset({("data", "ablation_densified"), other}): r"densify_px=1: expected 0 with data\.layout"
@@ -109,11 +101,14 @@ def layout_of(row: Row) -> list[str]:
 
 
 def needs_of(row: Row) -> list[str]:
-    """Matches for priors that weigh them, and images of whole patches for the model whose patches have 8 pixels."""
+    """Matches for priors that weigh them; for the model of 8-pixel patches, images of whole patches, and no joining
+    of left and right of single cameras."""
     matches = ["model.matching.enabled=true"] * (row.get("priors") == "matched")
     if row.get("model") != "mapanything_matching":
         return matches
     sizes = {"panorama": (80, 320), "cameras": (48, 64), "mosaic": (48, 64)}
+    if needs_cameras(row) or row.get("data") == "four_camera":
+        matches.append("model.encoder.circular=false")
     return matches + [
         size for kind, (h, w) in sizes.items() for size in (f"data.{kind}.height={h}", f"data.{kind}.width={w}")
     ]

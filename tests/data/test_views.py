@@ -9,7 +9,7 @@ from coopmap.config.data import AugmentationConfig
 from coopmap.data import SampleRequest, build_split
 from coopmap.data.layouts import build_views
 from coopmap.data.normalization import normalize
-from coopmap.data.views import panorama_spec
+from coopmap.data.views import OUTSIDE, panorama_spec
 from coopmap.geometry import invert, transform_points
 from coopmap.geometry.panorama import look_up
 
@@ -141,6 +141,17 @@ def test_layouts_draw_the_same_random_numbers(config_of):
         build_views(config, True)("0", record, None, rng)
         states.append(rng.bit_generator.state["state"]["state"])
     assert len(set(states)) == 1
+
+
+def test_cells_are_the_patches_of_the_model(sample_of):
+    """Half as large, there are four where one was, around the same place."""
+    coarse, fine = (sample_of("grouped", fused_patch_px=side).observation.camera_grid[0].numpy() for side in (14, 7))
+    height, width = coarse.shape[1:3]
+    assert fine.shape == (4, 2 * height, 2 * width, 2)
+    four = fine.reshape(4, height, 2, width, 2, 2).transpose(0, 1, 3, 2, 4, 5).reshape(4, height, width, 4, 2)
+    seen = (four > OUTSIDE).all(axis=(-2, -1)) & (coarse > OUTSIDE).all(axis=-1)
+    assert seen.sum() > 10
+    assert np.abs(four.mean(axis=3) - coarse)[seen].max() < 0.05  # of 2, over the image
 
 
 def test_look_up_agrees_with_projection(config_of):

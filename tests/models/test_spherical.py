@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from coopmap.config.data import DataConfig
+from coopmap.config.data import AugmentationConfig, DataConfig
 from coopmap.config.fusion import FusionConfig
-from coopmap.config.model import HeadsConfig, ModelConfig
+from coopmap.config.model import EncoderConfig, HeadsConfig, ModelConfig
 from coopmap.config.schema import Config
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.models import MapAnything, load_weights
@@ -121,6 +121,14 @@ def test_weights_of_public_models_load_and_leave_it_as_it_is():
 @pytest.mark.parametrize(("layout", "fusion"), [("panorama", "none"), ("warped", "concat"), ("grouped", "mean")])
 def test_panorama_layouts_take_the_options(layout, fusion):
     check_layout(layout, spherical=True, circular=True, fusion=fusion)
+
+
+def test_a_stem_that_joins_left_and_right_does_not_read_single_cameras():
+    encoder = EncoderConfig(stem="conv", patch_size=2, circular=True)
+    still = AugmentationConfig(yaw_roll=False)  # the cameras of a mosaic stand around the car
+    Config(data=DataConfig(layout="mosaic", augmentation=still), model=ModelConfig(encoder=encoder))
+    with pytest.raises(ValueError, match=r"encoder\.circular=true is for 360-degree panoramas"):
+        Config(data=DataConfig(layout="cameras"), model=ModelConfig(encoder=encoder))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,6 @@ GEOMETRIES = ("content", "central")
 LAYOUTS = ("panorama", "cameras", "grouped", "warped", "mosaic")
 DEPTH_SOURCES = ("auto", "npy", "png", "gray", "lidar")
 DEPTH_KINDS = ("z", "ray")
-FUSED_PATCH_SIZE = 14
-"""Pixels per side of the panorama's patches on which the features of an agent's cameras are aligned."""
 
 
 @dataclass
@@ -193,6 +191,8 @@ class DataConfig:
         max_views_per_gpu: a batch holds ``max_views_per_gpu // agents`` samples, in every layout.
         steps_per_epoch: optimizer steps per epoch, whatever the number of GPUs and ``trainer.accumulate_grad_batches``.
         max_val_frames: validate on at most this many frames, evenly spread over the split; null = all.
+        fused_patch_px: side of the panorama's patches whose places in the cameras are told (``layout=grouped``); the
+            model's patches.
         num_workers: loader processes per rank.
         keep_in_memory: each loader process keeps the files that it has decoded; for datasets of a gigabyte or so.
         bad_frame_budget: share of a split's frames that may be unreadable; each is reported, more end the run.
@@ -217,6 +217,7 @@ class DataConfig:
     max_views_per_gpu: int = 8
     steps_per_epoch: int = 5000
     max_val_frames: int | None = None
+    fused_patch_px: int = 14
     num_workers: int = 4
     keep_in_memory: bool = False
     bad_frame_budget: float = 0.01
@@ -257,6 +258,7 @@ class DataConfig:
             f"room for one sample of data.max_agents={self.max_agents} views",
         )
         require(self.steps_per_epoch >= 1, "data.steps_per_epoch", self.steps_per_epoch, "at least 1")
+        require(self.fused_patch_px >= 1, "data.fused_patch_px", self.fused_patch_px, "a number of pixels")
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
         require(0 <= self.bad_frame_budget < 1, "data.bad_frame_budget", self.bad_frame_budget, "in [0, 1)")
         require(self.communication_range_m > 0, "data.communication_range_m", self.communication_range_m, "positive")

@@ -74,8 +74,8 @@ class EncoderConfig(TransformerConfig):
         stem: how a patch becomes a token: ``patch`` (linear, as published) or ``conv`` (a few strided convolutions,
             which learn sooner without pretrained weights; Xiao et al., arXiv 2106.14881); ``patch_size`` is then a
             power of 2.
-        circular: circular padding in the stem, and initial positions whose last column is next to the first; for
-            360-degree panoramas only.
+        circular: circular padding in the stem, where it reads 360-degree panoramas or mosaics, and initial positions
+            whose last column is next to the first.
     """
 
     layer_scale: float | None = 1.0

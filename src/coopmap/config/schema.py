@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coopmap.config.checks import ConfigError, require, require_choice
-from coopmap.config.data import FUSED_PATCH_SIZE, DataConfig
+from coopmap.config.data import DataConfig
 from coopmap.config.loss import LossConfig
 from coopmap.config.model import ModelConfig
 from coopmap.config.preflight import PreflightConfig
@@ -84,11 +84,9 @@ class Config:
     def _check_patches(self) -> None:
         """What the model cuts into patches has whole ones."""
         patch = self.model.encoder.patch_size
-        if self.data.layout == "grouped" and patch != FUSED_PATCH_SIZE:
-            raise ConfigError(
-                f"model.encoder.patch_size={patch}: expected {FUSED_PATCH_SIZE} with model.fusion.kind="
-                f"{self.model.fusion.kind}, whose cells the data aligns; concat and conv3d take any patch"
-            )
+        if self.data.layout == "grouped":
+            aligned = self.data.fused_patch_px
+            require(aligned == patch, "data.fused_patch_px", aligned, f"model.encoder.patch_size, {patch}")
         kind = {"cameras": "cameras", "grouped": "cameras", "mosaic": "mosaic"}.get(self.data.layout, "panorama")
         for section in {kind, "panorama"} if self.data.layout == "grouped" else {kind}:
             for name in ("height", "width"):
@@ -115,6 +113,7 @@ class Config:
         options = {
             "model.heads.circular": self.model.heads.circular,
             "model.spherical_encoding": self.model.spherical_encoding,
+            "model.encoder.circular": self.model.encoder.circular and self.data.layout == "cameras",
         }
         for key, is_on in options.items():
             if is_on and self.data.layout in ("cameras", "mosaic"):

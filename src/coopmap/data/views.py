@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-from coopmap.config.data import FUSED_PATCH_SIZE, CamerasConfig, DataConfig, PanoramaConfig
+from coopmap.config.data import CamerasConfig, DataConfig, PanoramaConfig
 from coopmap.data.augmentation import (
     draw_gains,
     draw_tilt,
@@ -254,9 +254,9 @@ class GroupedViews(PanoramaViews):
         return image
 
     def _cells(self, frame: PanoramaFrame) -> CameraCells:
-        camera = self.spec.camera
-        patches = replace(camera, height=camera.height // FUSED_PATCH_SIZE, width=camera.width // FUSED_PATCH_SIZE)
-        centers = pixel_centers(patches.height, patches.width) + np.array([frame.shift / FUSED_PATCH_SIZE, 0.0])
+        camera, side = self.spec.camera, self.config.fused_patch_px
+        patches = replace(camera, height=camera.height // side, width=camera.width // side)
+        centers = pixel_centers(patches.height, patches.width) + np.array([frame.shift / side, 0.0])
         pixel, angle = look_up(frame.rig, frame.in_agent(patches.unproject(centers)), self.spec)
         height, width = frame.rig.image_size
         grid = np.where(np.isfinite(angle)[..., None], 2 * pixel / np.array([width, height]) - 1, OUTSIDE)

@@ -71,7 +71,7 @@ def _stem_layer(before: int, width: int, kernel_size: int = 3, stride: int = 1) 
 class VisionTransformer(nn.Module):
     """The vision transformer; ``forward`` returns all tokens, class token first, then registers, then patches."""
 
-    def __init__(self, cfg: EncoderConfig) -> None:
+    def __init__(self, cfg: EncoderConfig, circular_stem: bool = False) -> None:
         super().__init__()
         self.grid = cfg.pos_embed_grid
         self.cls_token = nn.Parameter(torch.zeros(1, 1, cfg.dim))
@@ -81,7 +81,7 @@ class VisionTransformer(nn.Module):
         self.patch_embed = (
             PatchEmbed(cfg.dim, cfg.patch_size)
             if cfg.stem == "patch"
-            else ConvStem(cfg.dim, cfg.patch_size, cfg.circular)
+            else ConvStem(cfg.dim, cfg.patch_size, circular_stem)
         )
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))
         self.norm = LayerNorm(cfg.dim) if cfg.final_norm else nn.Identity()
@@ -150,11 +150,11 @@ class VisionTransformer(nn.Module):
 class DinoV2Encoder(nn.Module):
     """Image encoder: splits the transformer's output into patch tokens and the rest."""
 
-    def __init__(self, cfg: EncoderConfig, checkpointing: bool = False) -> None:
+    def __init__(self, cfg: EncoderConfig, checkpointing: bool = False, circular_stem: bool = False) -> None:
         super().__init__()
         self.checkpointing = checkpointing
         self.num_extra_tokens = 1 + cfg.num_registers
-        self.model = VisionTransformer(cfg)
+        self.model = VisionTransformer(cfg, circular_stem)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> EncoderOutput:
         """Features of RGB images normalized as for DINOv2, of whole patches in height and width."""

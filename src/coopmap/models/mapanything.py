@@ -39,7 +39,8 @@ class MapAnything(nn.Module):
         super().__init__()
         self.cfg = cfg
         dim, shared_dim, patch_size = cfg.encoder.dim, cfg.info_sharing.dim, cfg.encoder.patch_size
-        self.encoder = DinoV2Encoder(cfg.encoder, cfg.checkpointing.encoder)
+        reads_rings = cfg.encoder.circular and cfg.fusion.layouts != ("grouped",)  # whose stem reads single cameras
+        self.encoder = DinoV2Encoder(cfg.encoder, cfg.checkpointing.encoder, reads_rings)
         if cfg.inputs.rays:
             self.ray_dirs_encoder = DenseEncoder(3, dim, patch_size, cfg.inputs.map_dims)
         if cfg.inputs.depth:

@@ -8,10 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from coopmap.models import MapAnything
 from coopmap.models.fusion import Cameras, group_cameras
 from coopmap.models.fusion.cameras import NUM_CAMERAS
 from coopmap.models.fusion.directions import DirectionEmbedding, camera_encoding, encode_directions
 
+from ..support import load_config
 from .scenes import AZIMUTHS_DEG, PATCH, make_model, random_observation, unsettled
 
 
@@ -35,6 +37,19 @@ def test_cameras_have_directions_of_their_own():
     elevation = math.pi / 6  # of the first of three rows that span 90 degrees
     expected = torch.tensor([math.cos(elevation), math.sin(elevation)])
     torch.testing.assert_close(encoding[0, 0, 3, 2:4], expected, rtol=0, atol=0.01)  # the mean of rays 30 degrees apart
+
+
+@pytest.mark.parametrize(("kind", "meet"), [("none", True), ("conv3d", True), ("mean", False)])
+@torch.no_grad()
+def test_edges_meet_in_panoramas_and_not_in_single_cameras(kind, meet):
+    """The stem reads panoramas, also warped ones; where features are fused, it reads the cameras of one."""
+    embed = MapAnything(load_config("mapanything_matching", {"fusion": {"kind": kind}})).encoder.model.patch_embed
+    images = torch.randn(1, 3, 8, 128)
+    # mirrored, not replaced: group normalization passes means and spreads of the whole image on to everywhere
+    changed = torch.cat([images[..., :8].flip(-1), images[..., 8:]], dim=-1)
+    first, middle, last = (embed(changed) - embed(images)).abs().mean(dim=-1)[0, [0, 8, -1]]
+    assert first > 5 * middle
+    assert (last > 5 * middle) == meet
 
 
 @torch.no_grad()

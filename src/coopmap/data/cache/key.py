@@ -42,6 +42,8 @@ def settings_of(config: DataConfig, depth_source: DepthSource) -> dict[str, Any]
         settings |= {f"data.panorama.{name}": value for name, value in panorama.items()}
     if config.layout in ("cameras", "grouped"):
         settings |= {f"data.cameras.{name}": value for name, value in asdict(config.cameras).items()}
+    if config.layout == "grouped":
+        settings["data.fused_patch_px"] = config.fused_patch_px
     return settings
 
 
