@@ -60,6 +60,8 @@ class SamplingConfig:
             partners) or ``most_covisible`` (the one that shares most with its partners).
         min_covisibility: least share of what an agent sees that the reference agent sees too, mean of both directions.
         balance: ``frames`` (each frame equally often) or ``scenarios`` (each scenario equally often, however long).
+        foreign_prob: probability that the last agent of a sample comes from another scenario and shares nothing with
+            the others; needs ``model.matching``.
         curriculum: pairs to begin and to end with.
     """
 
@@ -67,11 +69,13 @@ class SamplingConfig:
     reference: str = "random"
     min_covisibility: float = 0.0
     balance: str = "frames"
+    foreign_prob: float = 0.0
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
 
     def __post_init__(self) -> None:
         require_choice("data.sampling.reference", self.reference, REFERENCES)
         require_choice("data.sampling.balance", self.balance, BALANCES)
+        require(0 <= self.foreign_prob <= 1, "data.sampling.foreign_prob", self.foreign_prob, "between 0 and 1")
         least = self.min_covisibility
         require(0 <= least < 1, "data.sampling.min_covisibility", least, "a share in [0, 1)")
         shares = self.curriculum.covisibility or [least]

@@ -108,6 +108,12 @@ class Config:
                 f"data.neighbor_ticks={self.data.neighbor_ticks} with model.matching.enabled=true, which matches "
                 "agents of one tick: set one of the two to 0 or false"
             )
+        require(
+            self.data.sampling.foreign_prob == 0 or self.model.matching.enabled,
+            "data.sampling.foreign_prob",
+            self.data.sampling.foreign_prob,
+            "0 without model.matching.enabled=true: a regressed pose has no way to say that there is none",
+        )
 
     def _check_panorama_options(self) -> None:
         options = {

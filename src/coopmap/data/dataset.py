@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
+from coopmap.data.foreign import ForeignAgent, draw_foreign, put_apart
 from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import DepthSource, FrameError, SplitIndex
 from coopmap.data.pairs import PairLimits, PairTable
@@ -134,7 +135,8 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
                 sample = self._read(frame, self._choose_agents(request, frame, rng, unreadable), rng)
             except FrameError as error:
                 skipped.append(str(error))
-                unreadable.add(error.path.parent.name)  # files lie in the folder of their agent
+                if error.path.parent.parent.name == self.index.frame(frame).scenario:  # not of a foreign agent
+                    unreadable.add(error.path.parent.name)  # files lie in the folder of their agent
                 if not self._has_enough(request, frame, unreadable):
                     unreadable.clear()
                     frame = int(
@@ -195,9 +197,16 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
     def _read(self, frame: int, rows: Int[np.ndarray, " n"], rng: np.random.Generator | None) -> Sample:
         ref = self.index.frame(frame)
         agents = tuple(ref.agents[row] for row in rows)
-        records = self.ready.read(frame, ref, agents)
-        vehicles = vehicles_around({agent: record.metadata for agent, record in records.items()})
-        by_agent = [self.ready.views(agent, record, vehicles, rng) for agent, record in records.items()]
+        probability, foreign = self.config.sampling.foreign_prob, None
+        if rng is not None and probability > 0 and len(rows) > 1:
+            foreign = draw_foreign(self.index, self.frames, frame, probability, rng)
+        if foreign is None:
+            records, by_agent = self._views(frame, agents, rng)
+        else:
+            records, by_agent = self._views(frame, agents[:-1], rng)
+            apart, views = self._foreign_views(foreign, by_agent[0][0], rng)
+            records, by_agent = {**records, **apart}, [*by_agent, views]
+            agents = tuple(records)
         if self.ticks is not None:
             add_neighbors(by_agent, self.ticks, self.index.agent_start[frame] + rows, agents, self.ready, rng)
         views = list(chain.from_iterable(by_agent))
@@ -214,6 +223,23 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
         per_agent = len(views) // len(agents)
         names = tuple(agent for agent in agents for _ in range(per_agent))
         return Sample(observation, target, SampleMeta(ref.scenario, ref.frame, names))
+
+    def _views(
+        self, frame: int, agents: tuple[str, ...], rng: np.random.Generator | None
+    ) -> tuple[dict[str, Record], list[list[View]]]:
+        """What some agents of a frame are made from, and the views of each."""
+        records = self.ready.read(frame, self.index.frame(frame), agents)
+        vehicles = vehicles_around({agent: record.metadata for agent, record in records.items()})
+        return records, [self.ready.views(agent, record, vehicles, rng) for agent, record in records.items()]
+
+    def _foreign_views(
+        self, foreign: ForeignAgent, reference: View, rng: np.random.Generator | None
+    ) -> tuple[dict[str, Record], list[View]]:
+        """The same of an agent of another scenario, which is named with it."""
+        ref = self.index.frame(foreign.frame)
+        agent = ref.agents[foreign.row]
+        records, by_agent = self._views(foreign.frame, (agent,), rng)
+        return {f"{ref.scenario}/{agent}": records[agent]}, put_apart(by_agent[0], reference)
 
     def _rough_poses(
         self,
