@@ -46,8 +46,19 @@ done
 for rate in 5e-4 2e-3; do
     arms+=("rate${rate}_0=$panorama $all optim.lr=$rate")
 done
+arms+=("mosaic_rate2e-3_0=$mosaic $all optim.lr=2e-3")
 sweeps="$panorama $all data.depth.source=lidar"  # supervision as OPV2V has it
 arms+=("lidar_0=$sweeps" "lidar_densified_0=$sweeps data.panorama.densify_px=1")
+for kind in mean cross_attention concat conv3d; do
+    arms+=("fusion_${kind}_0=experiment=fusion_$kind $rays $cameras $all")
+done
+arms+=("foreign_0=$panorama $all data.sampling.foreign_prob=0.25")
+for seed in 0 1; do
+    arms+=("no_ground_$seed=$panorama $all seed=$seed model.ground_range=false")
+done
+for seed in 3 4; do
+    arms+=("panorama_$seed=$panorama $all seed=$seed" "mosaic_$seed=$mosaic $all seed=$seed")
+done
 for seed in 0 1 2; do
     arms+=(
         "panorama_$seed=$panorama $all seed=$seed"
