@@ -1,4 +1,4 @@
-"""Draw docs/img/dashboard_*.webp and view_*.webp: a run's dashboard, and coopmap view, in Chromium.
+"""Draw docs/images/dashboard_*.webp and view_*.webp: a run's dashboard, and coopmap view, in Chromium.
 
 python docs/make_dashboard_images.py dashboard.html http://127.0.0.1:8080; needs playwright and a Chromium in the path.
 """

@@ -1,4 +1,4 @@
-"""Draw docs/img/pointcloud_*.webp and gallery.webp: pages of coopmap render and of a run in Chromium.
+"""Draw docs/images/pointcloud_*.webp and gallery.webp: pages of coopmap render and of a run in Chromium.
 
 python docs/make_render_images.py pointcloud.html gallery/index.html; needs playwright and a Chromium in the path.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-IMAGES = Path(__file__).parent / "img"
+IMAGES = Path(__file__).parent / "images"
 SIZE = {"width": 1100, "height": 1000}
 
 
