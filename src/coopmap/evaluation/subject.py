@@ -90,8 +90,8 @@ def _require_finite(stored: StoredCheckpoint) -> None:
 def stored_config(text: str, overrides: Sequence[str]) -> Config:
     """A stored configuration, images only unless ``task`` or ``priors`` is named, with overrides on top.
 
-    A model of mosaics or single cameras that was trained with calibrated rays keeps them: they are to it what the
-    warp is to a panorama.
+    A model that was trained with calibrated rays in every sample keeps them: they are to mosaics and single cameras
+    what the warp is to a panorama, and a panorama's own say nothing more than that.
 
     ``task=CHOICE`` and ``priors=CHOICE`` replace what the model was given in training, ``data=CHOICE`` where samples
     come from; the model and the shape of its views stay as in training.
@@ -99,7 +99,7 @@ def stored_config(text: str, overrides: Sequence[str]) -> Config:
     keys = dict(override.partition("=")[::2] for override in overrides)
     stored = OmegaConf.create(stored_mapping(text))
     assert isinstance(stored, DictConfig)
-    needs_rays = stored.data.layout in ("mosaic", "cameras") and TaskConfig(**stored.task).always_gives("rays")
+    needs_rays = TaskConfig(**stored.task).always_gives("rays")
     for group, choice in (IMAGES_ONLY | ({"task": "calibrated"} if needs_rays else {})).items():
         if group in keys or not _is_named(group, keys):
             stored[group] = _choice(group, keys.get(group, choice))
