@@ -166,8 +166,11 @@ def count_sample(model: nn.Module, observation: Observation) -> dict[str, int]:
             forward = counter.get_total_flops()
             for hook in hooks:  # checkpointing calls blocks again
                 hook.remove()
-            outputs = [value for value in vars(prediction).values() if isinstance(value, Tensor)]
-            torch.stack([output.float().sum() for output in outputs if output.requires_grad]).sum().backward()
+            matches = {} if prediction.matches is None else vars(prediction.matches)
+            outputs = [*vars(prediction).values(), *matches.values()]
+            taught = [value.float().sum() for value in outputs if isinstance(value, Tensor) and value.requires_grad]
+            if taught:
+                torch.stack(taught).sum().backward()
     flops = {"forward_flops": forward, "training_flops": counter.get_total_flops()}
     return {"views": observation.images.shape[1], **tokens, **flops}
 

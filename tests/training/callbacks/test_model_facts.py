@@ -59,6 +59,18 @@ def test_flops_are_those_of_a_real_pass(model: MapAnything, observation: Observa
     assert facts["training_flops"] > counter.get_total_flops()
 
 
+def test_what_only_matches_teach_is_counted(tiny_model: tuple[str, ...], observation: Observation) -> None:
+    keys = ["machine=laptop", *tiny_model, "model.matching.enabled=true"]
+    whole, heads = (build_model(load_config([*keys, f"optim/train={part}"])).train() for part in ("full", "matching"))
+    heads.requires_grad_(False)
+    frozen = count_sample(heads, observation)
+    assert frozen["training_flops"] == frozen["forward_flops"]
+    heads.matching.requires_grad_(True)
+    forward = count_sample(heads, observation)["forward_flops"]
+    assert 1 < count_sample(heads, observation)["training_flops"] / forward < 1.2
+    assert 2.5 < count_sample(whole, observation)["training_flops"] / forward < 3.5
+
+
 def test_an_outline_is_counted_as_the_model_is(model: MapAnything, observation: Observation) -> None:
     model.info_sharing.requires_grad_(False)
     shapes = outline(model)
