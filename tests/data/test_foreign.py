@@ -86,5 +86,12 @@ def test_evaluation_and_single_agents_have_none(config_of):
 
 
 def test_poses_that_are_regressed_have_no_answer_for_it():
-    with pytest.raises(ConfigError, match=r"data\.sampling\.foreign_prob=0\.1: expected 0 without model\.matching"):
-        load_config(["experiment=cyl_posefix", "preset=none", "data.sampling.foreign_prob=0.1"])
+    foreign = ["preset=none", "data.sampling.foreign_prob=0.1"]
+    assert load_config(["experiment=cyl_matching", *foreign]).data.sampling.foreign_prob == 0.1
+    for regressed, reason in (
+        ("experiment=cyl_posefix", r"without model\.matching\.enabled=true"),
+        ("loss=pose_matching", r"with loss\.weights\.pts3d=1 "),
+    ):
+        matching = ["model.matching.enabled=true"] * ("pose_matching" in regressed)
+        with pytest.raises(ConfigError, match=rf"data\.sampling\.foreign_prob=0\.1: expected 0 {reason}"):
+            load_config([regressed, *matching, *foreign])

@@ -303,9 +303,7 @@ def test_rough_poses_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCh
     assert found["cameras"] == pytest.approx(found["panorama"], rel=1e-3, abs=1e-4)
 
 
-def test_calibrated_rays_that_every_sample_had_are_kept(
-    make_checkpoint: MakeCheckpoint, tmp_path: Path
-) -> None:
+def test_calibrated_rays_that_every_sample_had_are_kept(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     """They are to mosaics and cameras what the warp is to a panorama, whose own say nothing more."""
     found = {}
     for layout in ("panorama", "mosaic", "cameras"):

@@ -74,6 +74,7 @@ class Config:
         self._check_priors()
         self._check_panorama_options()
         self._check_mosaic()
+        self._check_foreign()
         for kind in INPUTS:
             if self.task.may_give(kind) and not getattr(self.model.inputs, kind):
                 raise ConfigError(
@@ -108,12 +109,6 @@ class Config:
                 f"data.neighbor_ticks={self.data.neighbor_ticks} with model.matching.enabled=true, which matches "
                 "agents of one tick: set one of the two to 0 or false"
             )
-        require(
-            self.data.sampling.foreign_prob == 0 or self.model.matching.enabled,
-            "data.sampling.foreign_prob",
-            self.data.sampling.foreign_prob,
-            "0 without model.matching.enabled=true: a regressed pose has no way to say that there is none",
-        )
 
     def _check_panorama_options(self) -> None:
         options = {
@@ -127,6 +122,20 @@ class Config:
                     f"{key}=true is for 360-degree panoramas, but data.layout={self.data.layout} has pinhole images: "
                     f"{key}=false, or data.layout=panorama, warped or grouped"
                 )
+
+    def _check_foreign(self) -> None:
+        probability, weight = self.data.sampling.foreign_prob, self.loss.weights.pts3d
+        reasons = {
+            "without model.matching.enabled=true": not self.model.matching.enabled,
+            f"with loss.weights.pts3d={weight:g} (loss=matching has 0)": weight > 0,
+        }
+        for reason, holds in reasons.items():
+            require(
+                probability == 0 or not holds,
+                "data.sampling.foreign_prob",
+                probability,
+                f"0 {reason}: an agent of another scenario has no pose to regress",
+            )
 
     def _check_mosaic(self) -> None:
         if self.data.layout != "mosaic":
