@@ -34,8 +34,8 @@ matching="model=mapanything_matching optim=matching loss=matching"
 rays="$matching task=calibrated"
 tiles="data.mosaic.height=72 data.mosaic.width=88"       # 396 tokens an agent, as a panorama has 400
 cameras="data.cameras.height=72 data.cameras.width=88"
-regression="loss=pose model.matching.enabled=false model.pose_from=head"
-relative="loss=relative model.matching.enabled=false model.pose_from=head model.info_sharing.mark_reference=false"
+regression="optim=scratch loss=pose model.matching.enabled=false model.pose_from=head"
+relative="optim=scratch loss=relative model.matching.enabled=false model.pose_from=head model.info_sharing.mark_reference=false"
 panorama="experiment=cyl_posefix" mosaic="experiment=mosaic_posefix $rays $tiles"
 rig="experiment=four_camera_rig $rays $cameras" single="experiment=four_camera $matching $cameras"
 arms=()

@@ -61,8 +61,8 @@ def main() -> None:
     for name, color in ARMS.items():
         for number, run in enumerate(seeds(out, name)):
             style = {"name": LABELS.get(name, name.replace("_", " ")), "legendgroup": name, "line": {"color": color}}
-            add_loss(figure, run, style, shown=number == 0)
-            add_errors(figure, run, style)
+            add_loss(figure, run, style)
+            add_errors(figure, run, style, shown=number == 0)
     for name, color in (("panorama", ARMS["panorama"]), ("regression", GRAY)):
         add_streets(figure, out, name, color)
     figure.add_hline(training_mean(out), line_dash="dot", line_color=GRAY, row=2, col=2)
@@ -75,7 +75,7 @@ def seeds(out: Path, name: str) -> list[Path]:
     return sorted(path for path in out.glob(f"{name}_*") if re.fullmatch(rf"{name}_\d", path.name))
 
 
-def add_loss(figure: go.Figure, run: Path, style: dict, shown: bool) -> None:
+def add_loss(figure: go.Figure, run: Path, style: dict) -> None:
     """Loss of matches over steps and over floating-point operations."""
     with (run / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get(MATCHING)]
@@ -85,7 +85,7 @@ def add_loss(figure: go.Figure, run: Path, style: dict, shown: bool) -> None:
     loss = smoothed(np.array([float(row[MATCHING]) for row in rows]), max(1, SMOOTHED_STEPS // int(np.diff(steps)[0])))
     steps = steps[len(steps) - len(loss) :]
     tera = json.loads((run / "model.json").read_text())["training_flops"] * FRAMES_PER_STEP / 1e12
-    figure.add_scatter(x=steps, y=loss, row=1, col=1, showlegend=shown, **style)
+    figure.add_scatter(x=steps, y=loss, row=1, col=1, showlegend=False, **style)
     figure.add_scatter(x=steps * tera, y=loss, row=1, col=2, showlegend=False, **style)
 
 
@@ -94,12 +94,12 @@ def smoothed(values: Float[np.ndarray, " n"], width: int) -> Float[np.ndarray, "
     return np.convolve(values, np.ones(width) / width, mode="valid")
 
 
-def add_errors(figure: go.Figure, run: Path, style: dict) -> None:
+def add_errors(figure: go.Figure, run: Path, style: dict, shown: bool) -> None:
     """Share of pairs below each error."""
     meters = np.sort(errors(run))
     if len(meters):
         share = np.arange(1, len(meters) + 1) / len(meters)
-        figure.add_scatter(x=meters, y=share, row=2, col=1, showlegend=False, **style)
+        figure.add_scatter(x=meters, y=share, row=2, col=1, showlegend=shown, **style)
 
 
 def errors(run: Path, prefix: str = "") -> Float[np.ndarray, " p"]:

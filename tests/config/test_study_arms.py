@@ -67,6 +67,7 @@ def test_arms_differ_in_what_they_are_about(calls):
         assert config.data.steps_per_epoch == 600
         assert config.model.matching.enabled == (not name.startswith(("regression", "relative")))
         assert config.model.pose_from == ("alignment" if config.model.matching.enabled else "head")
+        assert config.optim.lr_of == ({} if config.model.matching.enabled else {"dense_head": 1e-4})
         assert config.seed == 0
         assert config.data.layout == next((layout for part, layout in LAYOUTS.items() if part in name), "panorama")
         assert config.model.inputs.rays == any(part in name for part in ("mosaic", "rig", "fusion"))
