@@ -63,8 +63,8 @@ def main() -> None:
             style = {"name": LABELS.get(name, name.replace("_", " ")), "legendgroup": name, "line": {"color": color}}
             add_loss(figure, run, style)
             add_errors(figure, run, style, shown=number == 0)
-    for name, color in (("panorama", ARMS["panorama"]), ("regression", GRAY)):
-        add_streets(figure, out, name, color)
+    for arm, fewer in (("panorama", "streets"), ("regression_panorama", "regression_streets")):
+        add_streets(figure, by_streets(out, arm, fewer), ARMS[arm])
     figure.add_hline(training_mean(out), line_dash="dot", line_color=GRAY, row=2, col=2)
     label_axes(figure)
     draw(figure, picture)
@@ -116,9 +116,9 @@ def training_mean(out: Path) -> float:
     return float(np.median(next(errors(run, "training_mean_") for run in seeds(out, "panorama"))))
 
 
-def add_streets(figure: go.Figure, out: Path, name: str, color: str) -> None:
-    """Median error by the number of streets; with all of them, of each seed."""
-    points = [(number, float(np.median(meters))) for number, meters in by_streets(out, name) if len(meters)]
+def add_streets(figure: go.Figure, found: Iterator[tuple[int, Float[np.ndarray, " p"]]], color: str) -> None:
+    """Median error by the number of streets."""
+    points = [(number, float(np.median(meters))) for number, meters in found if len(meters)]
     if points:
         numbers, medians = zip(*points, strict=True)
         figure.add_scatter(
@@ -126,11 +126,11 @@ def add_streets(figure: go.Figure, out: Path, name: str, color: str) -> None:
         )
 
 
-def by_streets(out: Path, name: str) -> Iterator[tuple[int, Float[np.ndarray, " p"]]]:
-    prefix = "" if name == "panorama" else f"{name}_"
+def by_streets(out: Path, arm: str, fewer: str) -> Iterator[tuple[int, Float[np.ndarray, " p"]]]:
+    """Numbers of streets and errors: of the arms with fewer, and with all of them of each seed."""
     for number in (1, 16, 256):
-        yield number, errors(out / f"{prefix}streets{number}_0")
-    for run in seeds(out, name if name == "panorama" else f"{name}_panorama"):
+        yield number, errors(out / f"{fewer}{number}_0")
+    for run in seeds(out, arm):
         yield ALL_STREETS, errors(run)
 
 

@@ -111,13 +111,14 @@ class Config:
             )
 
     def _check_panorama_options(self) -> None:
+        pinhole = ("cameras", "mosaic")
         options = {
-            "model.heads.circular": self.model.heads.circular,
-            "model.spherical_encoding": self.model.spherical_encoding,
-            "model.encoder.circular": self.model.encoder.circular and self.data.layout == "cameras",
+            "model.heads.circular": (self.model.heads.circular, pinhole),
+            "model.spherical_encoding": (self.model.spherical_encoding, pinhole),
+            "model.encoder.circular": (self.model.encoder.circular, ("cameras",)),  # a mosaic's stand around the car
         }
-        for key, is_on in options.items():
-            if is_on and self.data.layout in ("cameras", "mosaic"):
+        for key, (is_on, layouts) in options.items():
+            if is_on and self.data.layout in layouts:
                 raise ConfigError(
                     f"{key}=true is for 360-degree panoramas, but data.layout={self.data.layout} has pinhole images: "
                     f"{key}=false, or data.layout=panorama, warped or grouped"
