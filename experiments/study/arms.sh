@@ -13,23 +13,47 @@ cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 mkdir -p "$OUT" "$(dirname "$ROOT")"
 
+looks=(grid suburb industrial oldtown highway)  # beside bright houses (market)
+
+# first_streets FROM TO NUMBER SPLIT...: hard links to the first streets of training, and to whole splits.
+first_streets() {
+    local from="$1" to="$2" number="$3" split street
+    [[ -e "$to" ]] && return
+    mkdir -p "$to.part"/{train,validate,test}
+    if [[ -e "$from/town.yaml" ]]; then cp -al "$from/town.yaml" "$to.part"; fi
+    for split in "${@:4}"; do
+        cp -al "$from/$split" "$to.part"
+    done
+    for street in $(cd "$from/train" && printf '%s\n' * | head -n "$number"); do
+        cp -al "$from/train/$street" "$to.part/train"
+    done
+    mv "$to.part" "$to"
+}
+
 exec 9> "$OUT/streets.lock"
 flock 9  # the first renders, the others wait
-$PYTHON -m coopmap synth towns=per_scenario image_scale=0.2 root="$ROOT" depth_root="${ROOT}_depth" style=market \
-    traffic=uniform farthest_m=30 agents_min=4 agents_max=4 scenarios.train="$STREETS" scenarios.validate=60 scenarios.test=200
+streets="towns=per_scenario image_scale=0.2 traffic=uniform farthest_m=30 agents_min=4 agents_max=4"
+# shellcheck disable=SC2086  # several overrides
+$PYTHON -m coopmap synth $streets root="$ROOT" depth_root="${ROOT}_depth" style=market scenarios.train="$STREETS" \
+    scenarios.validate=60 scenarios.test=200
+# shellcheck disable=SC2086
+$PYTHON -m coopmap synth $streets root="${ROOT}_looks" depth_root="${ROOT}_looks_depth" "style=[$(IFS=,; echo "${looks[*]}")]" \
+    scenarios.train=750 scenarios.validate=20 scenarios.test=200
 for number in 1 16 256; do  # the first streets, with all of the other splits
-    if [[ ! -e "${ROOT}_$number" ]]; then
-        mkdir -p "${ROOT}_$number.part/train"
-        cp -al "$ROOT/town.yaml" "$ROOT/validate" "$ROOT/test" "${ROOT}_$number.part"
-        for street in $(cd "$ROOT/train" && printf '%s\n' * | head -n "$number"); do
-            cp -al "$ROOT/train/$street" "${ROOT}_$number.part/train"
-        done
-        mv "${ROOT}_$number.part" "${ROOT}_$number"
+    first_streets "$ROOT" "${ROOT}_$number" "$number" validate test
+done
+first_streets "$ROOT" "${ROOT}_600" 600 validate  # its test streets are the other looks'
+first_streets "${ROOT}_depth" "${ROOT}_600_depth" 600 validate
+for look in "${looks[@]}"; do
+    if [[ ! -e "${ROOT}_without_$look" ]]; then
+        $PYTHON experiments/study/join_streets.py "${ROOT}_without_$look.part=$look" "${ROOT}_600" "${ROOT}_looks"
+        mv "${ROOT}_without_$look.part_depth" "${ROOT}_without_${look}_depth"
+        mv "${ROOT}_without_$look.part" "${ROOT}_without_$look"
     fi
 done
 flock -u 9
 
-all="data.root=$ROOT"
+all="data.root=$ROOT data.depth_root=${ROOT}_depth"
 matching="model=mapanything_matching optim=matching loss=matching"
 rays="$matching task=calibrated"
 tiles="data.mosaic.height=72 data.mosaic.width=88"       # 396 tokens an agent, as a panorama has 400
@@ -40,8 +64,12 @@ panorama="experiment=cyl_posefix" mosaic="experiment=mosaic_posefix $rays $tiles
 rig="experiment=four_camera_rig $rays $cameras" single="experiment=four_camera $matching $cameras"
 arms=()
 for number in 1 16 256; do
-    arms+=("streets${number}_0=$panorama data.root=${ROOT}_$number")
-    arms+=("regression_streets${number}_0=$panorama $regression data.root=${ROOT}_$number")
+    few="data.root=${ROOT}_$number data.depth_root=${ROOT}_depth"
+    arms+=("streets${number}_0=$panorama $few" "regression_streets${number}_0=$panorama $regression $few")
+done
+for look in "${looks[@]}"; do  # each look left out in turn, with and without the ground's range as an input
+    rest="data.root=${ROOT}_without_$look data.depth_root=${ROOT}_without_${look}_depth"
+    arms+=("without_${look}_0=$panorama $rest" "no_ground_without_${look}_0=$panorama $rest model.ground_range=false")
 done
 for rate in 5e-4 2e-3; do
     arms+=("rate${rate}_0=$panorama $all optim.lr=$rate")
@@ -78,10 +106,9 @@ for arm in "${arms[@]}"; do
     [[ -e "$run/evaluation_test/summary.json" ]] && continue
     mkdir "$run.taken" 2> /dev/null || continue
     # shellcheck disable=SC2086  # several overrides each
-    $PYTHON -m coopmap train preset=demo machine=laptop run_dir="$run" ${arm#*=} data.depth_root="${ROOT}_depth" \
+    $PYTHON -m coopmap train preset=demo machine=laptop run_dir="$run" ${arm#*=} \
         data.max_views_per_gpu=8 data.min_agents=4 data.max_agents=4 data.max_val_frames=24 data.num_workers=0 \
         data.steps_per_epoch="$STEPS" trainer.max_epochs=1 callbacks.validate_at_start=false callbacks.live_frames=0 \
         logger=csv resume=auto $TRAIN
-    $PYTHON -m coopmap evaluate run="$run" split=test data.root="$ROOT" data.depth.source=auto 'baselines=[mean,bound]' \
-        data.num_workers=0
+    $PYTHON -m coopmap evaluate run="$run" split=test data.depth.source=auto 'baselines=[mean,bound]' data.num_workers=0
 done

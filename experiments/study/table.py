@@ -2,9 +2,10 @@
 
     python experiments/study/table.py "alignment=RUN/evaluation_test" "regression=RUN/evaluation_test" ...
 
-Each argument names an arm and a folder that `coopmap evaluate` has written. Rows `mean` (the training mean) and `bound`
-(exact correspondences, and either half of them) are taken from the first arm's evaluation where it has them. With
-``streets=PATTERN`` in front, a regular expression, only the scenarios whose names it matches count.
+Each argument names an arm and a folder that `coopmap evaluate` has written. Several, with commas between them, are put
+together; of one followed by ``@PATTERN``, a regular expression, only scenarios whose names it matches count. Rows
+`mean` (the training mean) and `bound` (exact correspondences, and either half of them) are taken from the first arm's
+evaluation where it has them. With ``streets=PATTERN`` in front, only such scenarios count in any arm.
 """
 
 from __future__ import annotations
@@ -30,6 +31,16 @@ FURTHER = {
 """Rows from the first arm's evaluation, and what the names of their columns begin with."""
 
 Pairs = dict[tuple[str, ...], dict[str, float]]
+
+
+def read_arm(folders: str, streets: str, prefix: str = "") -> Pairs:
+    """Pairs of one or more evaluations, as the command line names them."""
+    pairs: Pairs = {}
+    for place in folders.split(","):
+        folder, _, pattern = place.partition("@")
+        found = read_pairs(Path(folder), pattern, prefix)
+        pairs |= {key: pair for key, pair in found.items() if re.search(streets, key[0])}
+    return pairs
 
 
 def read_pairs(folder: Path, streets: str, prefix: str = "") -> Pairs:
@@ -63,13 +74,13 @@ def measure(pairs: Pairs) -> dict[str, str | int]:
     return row
 
 
-def difference(arm: Pairs, first: Pairs) -> str:
-    """Median of the first arm minus that of an arm, meters, over the pairs of both; streets resampled together."""
+def difference(first: Pairs, arm: Pairs) -> str:
+    """Median of an arm minus that of the first, meters, over the pairs of both; streets resampled together."""
     keys = sorted(arm.keys() & first.keys())
     if not keys:
         return ""
     cluster, _ = clusters([key[0] for key in keys], keys)
-    errors = np.array([[first[key]["trans_m"], arm[key]["trans_m"]] for key in keys])
+    errors = np.array([[arm[key]["trans_m"], first[key]["trans_m"]] for key in keys])
     members = [np.flatnonzero(cluster == number) for number in range(cluster.max() + 1)]
     rng = np.random.default_rng(0)
     resampled = []
@@ -89,10 +100,9 @@ def main() -> None:
         sys.exit(__doc__)
     named = dict(argument.split("=", 1) for argument in sys.argv[1:])
     streets = named.pop("streets", "")
-    folders = {name: Path(folder) for name, folder in named.items()}
-    arms = {name: read_pairs(folder, streets) for name, folder in folders.items()}
-    first = next(iter(folders))
-    further = {name: read_pairs(folders[first], streets, f"{prefix}_") for name, prefix in FURTHER.items()}
+    arms = {name: read_arm(folders, streets) for name, folders in named.items()}
+    first = next(iter(named))
+    further = {name: read_arm(named[first], streets, f"{prefix}_") for name, prefix in FURTHER.items()}
     arms |= {name: pairs for name, pairs in further.items() if pairs}
     for title, limit in ((f"co-visibility above {COVISIBLE}", COVISIBLE), ("all pairs", -1.0)):
         chosen = {

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,20 @@ from coopmap import load_config
 from coopmap.config import Config
 
 REPOSITORY = Path(__file__).parents[2]
-RECORDS = """#!/bin/sh
+RECORDS = """#!/bin/bash
+case "$1" in *.py) exec "$REAL_PYTHON" "$@";; esac
 printf '%s\\n' "$*" >> "$CALLS"
-case "$*" in *" synth "*)
-    mkdir -p "$ROOT/train/a" "$ROOT/train/b" "$ROOT/validate" "$ROOT/test"
-    touch "$ROOT/town.yaml";;
-esac
+[[ "$3" == synth ]] || exit 0
+for word in "$@"; do
+    [[ "$word" =~ ^(depth_)?root=(.*) ]] || continue
+    for street in train/a train/b validate/c test/d; do
+        mkdir -p "${BASH_REMATCH[2]}/$street"
+        echo "style: $([[ "$street" == train/b ]] && echo grid || echo suburb)" > "${BASH_REMATCH[2]}/$street/data_protocol.yaml"
+    done
+    touch "${BASH_REMATCH[2]}/town.yaml"
+done
 """
-
+"""In place of Python: writes down what it is called with, and renders four empty streets."""
 
 LAYOUTS = {
     "mosaic": "mosaic",
@@ -40,10 +47,23 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     python.write_text(RECORDS)
     python.chmod(0o755)
     settings = {"PYTHON": str(python), "CALLS": str(log), "OUT": str(folder / "runs"), "ROOT": str(folder / "streets")}
+    settings["REAL_PYTHON"] = sys.executable
     for _ in range(2):
         subprocess.run(["experiments/study/arms.sh"], cwd=REPOSITORY, env={**os.environ, **settings}, check=True)
-    assert [path.name for path in (folder / "streets_1" / "train").iterdir()] == ["a"]
+    assert streets(folder / "streets_1") == ["test/d", "train/a", "validate/c"]
+    assert streets(folder / "streets_without_grid") == [
+        "test/streets_looks_suburb_d",
+        "train/streets_600_suburb_a",
+        "train/streets_looks_suburb_a",
+        "validate/streets_600_suburb_c",
+        "validate/streets_looks_suburb_c",
+    ]
     return [line.split()[2:] for line in log.read_text().splitlines()]
+
+
+def streets(root: Path) -> list[str]:
+    """Splits and scenarios of a root."""
+    return sorted(f"{path.parent.name}/{path.name}" for path in root.glob("*/*"))
 
 
 def composed(calls: list[list[str]]) -> dict[str, Config]:
@@ -55,13 +75,13 @@ def composed(calls: list[list[str]]) -> dict[str, Config]:
 
 def test_every_arm_is_trained_and_evaluated_once(calls):
     names = [call[0] for call in calls]
-    assert names.count("train") == names.count("evaluate") == 46
-    assert names.count("synth") == 2
+    assert names.count("train") == names.count("evaluate") == 56
+    assert names.count("synth") == 4
 
 
 def test_arms_differ_in_what_they_are_about(calls):
     arms = composed(calls)
-    assert len(arms) == 25
+    assert len(arms) == 35
     for name, config in arms.items():
         assert (config.data.max_views_per_gpu, config.data.min_agents, config.data.max_agents) == (8, 4, 4)
         assert config.data.steps_per_epoch == 600
@@ -71,9 +91,11 @@ def test_arms_differ_in_what_they_are_about(calls):
         assert config.seed == 0
         assert config.data.layout == next((layout for part, layout in LAYOUTS.items() if part in name), "panorama")
         assert config.model.inputs.rays == any(part in name for part in ("mosaic", "rig", "fusion"))
-        assert config.model.ground_range == (name != "no_ground_0")
+        assert config.model.ground_range == (not name.startswith("no_ground"))
         assert config.data.sampling.foreign_prob == (0.25 if name == "foreign_0" else 0)
     assert arms["rate5e-4_0"].optim.lr == 5e-4
     assert arms["panorama_0"].optim.lr == arms["mosaic_0"].optim.lr == arms["cameras_rig_0"].optim.lr == 1e-3
     assert [arms[name].data.panorama.densify_px for name in ("lidar_0", "lidar_densified_0")] == [0, 1]
     assert arms["streets16_0"].data.root.endswith("_16")
+    assert arms["without_grid_0"].data.root.endswith("_without_grid")
+    assert arms["without_grid_0"].data.depth_root.endswith("_without_grid_depth")
