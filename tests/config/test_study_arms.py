@@ -20,7 +20,8 @@ for word in "$@"; do
     [[ "$word" =~ ^(depth_)?root=(.*) ]] || continue
     for street in train/a train/b validate/c test/d; do
         mkdir -p "${BASH_REMATCH[2]}/$street"
-        echo "style: $([[ "$street" == train/b ]] && echo grid || echo suburb)" > "${BASH_REMATCH[2]}/$street/data_protocol.yaml"
+        style=$([[ "$street" == train/b ]] && echo grid || echo suburb)
+        echo "style: $style" > "${BASH_REMATCH[2]}/$street/data_protocol.yaml"
     done
     touch "${BASH_REMATCH[2]}/town.yaml"
 done

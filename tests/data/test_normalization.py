@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from coopmap.data import OPV2VDataModule
-from coopmap.data.dataset import collate
 from coopmap.data.normalization import normalize
 from coopmap.data.requests import SampleRequest
+from coopmap.data.samples import collate
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.types import Batch, Observation
 

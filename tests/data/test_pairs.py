@@ -10,7 +10,7 @@ from coopmap.config import ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
 from coopmap.config.data import DataConfig
 from coopmap.config.sampling import CurriculumConfig, SamplingConfig
-from coopmap.data import OPV2VDataModule, PanoramaDataset, SampleRequest, build_split
+from coopmap.data import FrameDataset, OPV2VDataModule, SampleRequest, build_split
 from coopmap.data.covisibility import frame_covisibility
 from coopmap.data.order import STAGES, Curriculum, GlobalOrder, Pool, build_pool, curriculum_steps
 from coopmap.data.pairs import PairLimits, PairTable
@@ -95,7 +95,7 @@ def test_co_visibility_of_the_town_agrees_with_that_of_the_samples(config_of, to
     assert np.mean(differences) < 0.06  # a panorama sees less than four cameras do, and the same otherwise
 
 
-def measured(config: DataConfig) -> PanoramaDataset:
+def measured(config: DataConfig) -> FrameDataset:
     return build_split(config, "train")
 
 
@@ -111,7 +111,7 @@ def requests(module: OPV2VDataModule) -> Iterator[SampleRequest]:
     return (request for batch in module.train_dataloader().batch_sampler for request in batch)
 
 
-def median_share(dataset: PanoramaDataset) -> float:
+def median_share(dataset: FrameDataset) -> float:
     shares = dataset.pairs.covisibility
     return float(np.median(shares[np.isfinite(shares) & (shares < 1)]))
 

@@ -9,7 +9,7 @@ import yaml
 
 from coopmap.config import ConfigError
 from coopmap.data import OPV2VDataModule, SampleRequest, probing
-from coopmap.data.dataset import SkippedSample
+from coopmap.data.samples import SkippedSample
 from coopmap.training.callbacks import SkippedFiles
 from coopmap.types import Sample
 

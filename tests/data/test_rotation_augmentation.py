@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coopmap.config.data import AugmentationConfig, DataConfig
-from coopmap.data import PanoramaDataset, SampleRequest, build_split
+from coopmap.data import FrameDataset, SampleRequest, build_split
 from coopmap.data.augmentation import draw_tilt, tilt_rotation
 from coopmap.data.normalization import normalize
 from coopmap.data.vehicles import vehicle_masks, vehicles_around
@@ -25,12 +25,12 @@ ANGLES = st.floats(-0.5, 0.5)
 
 
 @pytest.fixture
-def dataset_of(config_of) -> Callable[..., PanoramaDataset]:
+def dataset_of(config_of) -> Callable[..., FrameDataset]:
     """Training data without photometric noise."""
 
     def make(
         layout: str = "panorama", tilt_deg: float = TILT_DEG, yaw_roll: bool = False, geometry: str = "content"
-    ) -> PanoramaDataset:
+    ) -> FrameDataset:
         still = dict.fromkeys(("brightness", "contrast", "saturation", "hue_deg", "exposure"), 0.0)
         augmentation = AugmentationConfig(**still, grayscale_prob=0, blur_prob=0, yaw_roll=yaw_roll, tilt_deg=tilt_deg)
         config: DataConfig = config_of(
@@ -98,7 +98,7 @@ def test_poses_turn_by_what_was_drawn_and_do_not_move(sample_of, layout):
         torch.testing.assert_close(turn[view], torch.from_numpy(expected).float(), atol=1e-5, rtol=0)
 
 
-def records_of(dataset: PanoramaDataset, sample: Sample) -> dict:
+def records_of(dataset: FrameDataset, sample: Sample) -> dict:
     frame = int(dataset.frames[0])
     return dataset.ready.read(frame, dataset.index.frame(frame), sample.meta.agents)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.shards import plan
 from coopmap.data.cache.writing import ShardWriter, Split, agree_on_settings
-from coopmap.data.dataset import PanoramaDataset
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.opv2v import DepthSource, select_depth_source
 from coopmap.data.requests import SampleRequest
 
@@ -27,7 +27,7 @@ CACHE = {
 }
 
 
-def cache_rows(dataset: PanoramaDataset, request: SampleRequest, repeats: int) -> list[dict]:
+def cache_rows(dataset: FrameDataset, request: SampleRequest, repeats: int) -> list[dict]:
     """Training and validation, with each kind of depth that there is. Writes the shard of the frame, and deletes it."""
     rows = []
     for depth, source in depth_sources(dataset):
@@ -37,7 +37,7 @@ def cache_rows(dataset: PanoramaDataset, request: SampleRequest, repeats: int) -
             for what, seed in (("training", request.seed), ("validation", None)):
                 asked = replace(request, seed=seed)
                 files, cached = (
-                    PanoramaDataset(dataset.index, dataset.poses, source, each, augment=seed is not None)
+                    FrameDataset(dataset.index, dataset.poses, source, each, augment=seed is not None)
                     for each in (dataset.config, config)
                 )
                 files_ms, ms = _both(files, cached, asked, repeats)
@@ -46,7 +46,7 @@ def cache_rows(dataset: PanoramaDataset, request: SampleRequest, repeats: int) -
     return rows
 
 
-def depth_sources(dataset: PanoramaDataset) -> Iterator[tuple[str, DepthSource]]:
+def depth_sources(dataset: FrameDataset) -> Iterator[tuple[str, DepthSource]]:
     """That of the dataset, and sweeps beside dense depth if there are any."""
     source, index = dataset.depth_source, dataset.index
     yield ("dense" if source.is_dense else "LiDAR"), source
@@ -62,7 +62,7 @@ def _write_shard(root: Path, config: DataConfig, split: Split, frame: int) -> No
     ShardWriter(root, config, splits)(shard)
 
 
-def _both(files: PanoramaDataset, cached: PanoramaDataset, asked: SampleRequest, repeats: int) -> tuple[float, float]:
+def _both(files: FrameDataset, cached: FrameDataset, asked: SampleRequest, repeats: int) -> tuple[float, float]:
     """Milliseconds of CPU time of each, the fastest of all rounds."""
     best = [float("inf"), float("inf")]
     for _ in range(repeats + 1):

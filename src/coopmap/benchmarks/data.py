@@ -24,7 +24,7 @@ from coopmap.benchmarks.rendered import AGENTS, render_or_find
 from coopmap.benchmarks.report import Report, table
 from coopmap.config.data import DataConfig
 from coopmap.data import SampleRequest, build_split
-from coopmap.data.dataset import PanoramaDataset
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.layouts import build_views
 from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.memory import keep_freed_memory
@@ -107,13 +107,13 @@ def cost(what: str, work: Callable[[], Any], floor: str, least: Callable[[], Any
 class Bench:
     """A dataset with the decoded files of its first sample."""
 
-    dataset: PanoramaDataset
+    dataset: FrameDataset
     request: SampleRequest
     records: dict[str, Record]
     repeats: int
 
     @classmethod
-    def of(cls, dataset: PanoramaDataset, repeats: int) -> Bench:
+    def of(cls, dataset: FrameDataset, repeats: int) -> Bench:
         """Read the first sample."""
         frame = int(dataset.frames[0])
         ref = dataset.index.frame(frame)
@@ -213,7 +213,7 @@ class Bench:
         ]
 
 
-def _images(dataset: PanoramaDataset, frame: int, agent: str) -> list[Path]:
+def _images(dataset: FrameDataset, frame: int, agent: str) -> list[Path]:
     ref = dataset.index.frame(frame)
     return [dataset.index.image_path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
 
@@ -230,7 +230,7 @@ def _decode_depth(path: Path) -> None:
 class _Repeated(torch.utils.data.Dataset):
     """Samples of a dataset again and again."""
 
-    def __init__(self, dataset: PanoramaDataset, number: int) -> None:
+    def __init__(self, dataset: FrameDataset, number: int) -> None:
         self.dataset, self.number = dataset, number
 
     def __len__(self) -> int:
@@ -241,7 +241,7 @@ class _Repeated(torch.utils.data.Dataset):
         return self.dataset[SampleRequest(frame, AGENTS, number)]
 
 
-def _rate(dataset: PanoramaDataset, workers: int, options: DataOptions) -> dict:
+def _rate(dataset: FrameDataset, workers: int, options: DataOptions) -> dict:
     """Samples per second of wall time, after the first has come."""
     loader = DataLoader(
         _Repeated(dataset, options.samples),

@@ -20,7 +20,7 @@ from coopmap.benchmarks.cache import depth_sources
 from coopmap.config.data import DataConfig
 from coopmap.data import SampleRequest
 from coopmap.data.datamodule import OPV2VDataModule
-from coopmap.data.dataset import PanoramaDataset
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.kept_index import index_path, keep
 from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.opv2v import SplitIndex
@@ -109,7 +109,7 @@ def memory_mb(name: str) -> float:
 class _Watched(Dataset[float]):
     """Makes training samples, and tells the memory of the process after each."""
 
-    def __init__(self, dataset: PanoramaDataset, number: int, agents: int) -> None:
+    def __init__(self, dataset: FrameDataset, number: int, agents: int) -> None:
         self.dataset, self.number, self.agents = dataset, number, agents
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ def unique_mb() -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1e3
 
 
-def loader_memory(name: str, dataset: PanoramaDataset, number: int, agents: int) -> dict:
+def loader_memory(name: str, dataset: FrameDataset, number: int, agents: int) -> dict:
     """Memory of one loader process after a fifth of so many samples, and how much it has grown after all (MB).
 
     Each is the mean over a tenth of the samples: single samples come and go.
@@ -141,13 +141,13 @@ def loader_memory(name: str, dataset: PanoramaDataset, number: int, agents: int)
     return {"what": what, "mb": float(late - early)}
 
 
-def memory_rows(dataset: PanoramaDataset, number: int, agents: int) -> list[dict]:
+def memory_rows(dataset: FrameDataset, number: int, agents: int) -> list[dict]:
     """:func:`loader_memory` with each kind of depth that there is, and of mosaics."""
     layout = dataset.config.layout
     kinds = [(f"{layout}, {depth}", source, dataset.config) for depth, source in depth_sources(dataset)]
     if layout != "mosaic":
         kinds.append(("mosaic", dataset.depth_source, replace(dataset.config, layout="mosaic")))
     return [
-        loader_memory(name, PanoramaDataset(dataset.index, dataset.poses, source, config, augment=True), number, agents)
+        loader_memory(name, FrameDataset(dataset.index, dataset.poses, source, config, augment=True), number, agents)
         for name, source, config in kinds
     ]

@@ -19,12 +19,13 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget, BadFrameBudgetError
 from coopmap.data.cache_folder import with_usable_cache
-from coopmap.data.dataset import PanoramaDataset, collate
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.leaks import shared_scenarios
 from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.memory import keep_freed_memory
 from coopmap.data.normalization import normalize
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
+from coopmap.data.samples import collate
 from coopmap.data.sampling import EvalBatchSampler, Position, TrainBatchSampler, continued
 from coopmap.data.split_dataset import build_split
 from coopmap.data.splits import render_missing_town, town_is_there
@@ -55,7 +56,7 @@ class OPV2VDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.config, self.seed, self.task, self.priors = config, seed, task, priors
-        self._datasets: dict[str, PanoramaDataset] = {}
+        self._datasets: dict[str, FrameDataset] = {}
         self._budgets: dict[str, BadFrameBudget] = {}
         self._position = Position()
         self._group: int | None = None
@@ -67,7 +68,7 @@ class OPV2VDataModule(L.LightningDataModule):
         if self.config.sampling.needs_covisibility and self.config.cache_dir is not None:
             self.dataset("train")
 
-    def dataset(self, split: str) -> PanoramaDataset:
+    def dataset(self, split: str) -> FrameDataset:
         """The dataset of a split, built once."""
         if split not in self._datasets:
             self.config = with_usable_cache(self.config)
@@ -128,7 +129,7 @@ class OPV2VDataModule(L.LightningDataModule):
         sampler = TrainBatchSampler(self._order(dataset), self._batches_per_epoch, rank, world_size, self._position)
         return self._loader(dataset, sampler)
 
-    def _order(self, dataset: PanoramaDataset) -> GlobalOrder:
+    def _order(self, dataset: FrameDataset) -> GlobalOrder:
         """Of all training batches."""
         config, sampling = self.config, self.config.sampling
         numbers = sorted(sampling.agents or range(config.min_agents, config.max_agents + 1))
@@ -281,7 +282,7 @@ class OPV2VDataModule(L.LightningDataModule):
             )
 
 
-def build_dataset(cfg: Config, split: str = "train") -> PanoramaDataset:
+def build_dataset(cfg: Config, split: str = "train") -> FrameDataset:
     """Samples of one split: ``train``, ``val`` or ``test``; renders the synthetic town if it is what is missing."""
     datamodule = OPV2VDataModule(cfg.data, cfg.seed, cfg.task, cfg.priors)
     datamodule.prepare_data()

@@ -1,9 +1,9 @@
-"""Panoramas of one frame's agents, with ground truth."""
+"""Samples: frames as some of their agents see them, with ground truth."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -23,24 +23,18 @@ from coopmap.data.pose_prior import rough_pose, stated_sigma
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.ready import ready_views
 from coopmap.data.requests import SampleRequest
+from coopmap.data.samples import SkippedSample, observation_of, stacked_poses, target_of
 from coopmap.data.ticks import TickTable, add_neighbors
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record, View
 from coopmap.data.world import moved_world, world_origin
 from coopmap.geometry.se3_numpy import invert
-from coopmap.types import Batch, Observation, Sample, SampleMeta, SkippedBatch, Target
+from coopmap.types import Sample, SampleMeta
 
 MAX_ATTEMPTS = 10
 
 
-@dataclass(frozen=True)
-class SkippedSample:
-    """A sample that could not be read."""
-
-    skipped: tuple[str, ...]
-
-
-class PanoramaDataset(Dataset[Sample | SkippedSample]):
+class FrameDataset(Dataset[Sample | SkippedSample]):
     """One sample = one frame seen by ``n`` agents within communication range, the reference agent first.
 
     With ``data.neighbor_ticks`` each agent has as many further views, of the ticks next to that frame, after its own.
@@ -211,7 +205,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             add_neighbors(by_agent, self.ticks, self.index.agent_start[frame] + rows, agents, self.ready, rng)
         views = list(chain.from_iterable(by_agent))
         origin = world_origin(views[0].pose)
-        target = self._target(views, len(agents), origin)
+        target = target_of(views, len(agents), origin, self.config.is_synthetic)
         given: dict[str, Tensor] = {}
         if self.task.may_give("depth"):
             given["depth_prior"] = target.depth.clone()
@@ -219,7 +213,7 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             given["pose_prior"], given["pose_sigma"] = self._rough_poses(frame, records, views, origin, rng)
         elif self.task.may_give("pose"):
             given["pose_prior"] = target.pose.clone()
-        observation = replace(_observation(views, len(agents)), **given)
+        observation = replace(observation_of(views, len(agents)), **given)
         per_agent = len(views) // len(agents)
         names = tuple(agent for agent in agents for _ in range(per_agent))
         return Sample(observation, target, SampleMeta(ref.scenario, ref.frame, names))
@@ -262,90 +256,8 @@ class PanoramaDataset(Dataset[Sample | SkippedSample]):
             moved = rough @ invert(record.metadata.pose)
             poses += [moved @ view.pose for view in views[number * per_agent : (number + 1) * per_agent]]
         sigma = torch.tensor(stated_sigma(self.priors, noise_level), dtype=torch.float32)
-        return _stacked(moved_world(poses, origin)), sigma.expand(len(views), 2)
-
-    def _target(self, views: list[View], num_agents: int, origin: Float[np.ndarray, " 3"]) -> Target:
-        depth = torch.from_numpy(np.stack([view.depth for view in views]))
-        return Target(
-            rays=torch.from_numpy(np.stack([view.rays for view in views])),
-            depth=depth,
-            valid=depth > 0,
-            non_ambiguous=torch.from_numpy(np.stack([view.non_ambiguous for view in views])),
-            pose=_stacked(moved_world([view.pose for view in views], origin)),
-            is_metric=torch.tensor(True),
-            is_synthetic=torch.tensor(self.config.is_synthetic),
-            moving=_stacked_if_known([view.moving for view in views]),
-            own_body=_stacked_if_known([view.own_body for view in views]),
-            agent=_agent_numbers(views, num_agents),
-            rig_pose=_rig_poses(views),
-            ground_height_m=_ground_heights(views),
-            views_per_agent=len(views) // num_agents,
-        )
+        return stacked_poses(moved_world(poses, origin)), sigma.expand(len(views), 2)
 
 
 def _normalized(sample: Sample | SkippedSample) -> Sample | SkippedSample:
     return normalize(sample) if isinstance(sample, Sample) else sample
-
-
-def _observation(views: list[View], num_agents: int) -> Observation:
-    """What the cars have, without priors."""
-    images = torch.from_numpy(np.stack([view.image for view in views])).movedim(-1, -3).contiguous()
-    first, cells = views[0], [view.cells for view in views if view.cells is not None]
-    shared = all(view.nominal_rays is first.nominal_rays for view in views)
-    if shared:  # one panorama camera for all: no copies
-        rays = torch.from_numpy(first.nominal_rays).expand(len(views), *first.nominal_rays.shape)
-    else:
-        rays = torch.from_numpy(np.stack([view.nominal_rays for view in views]))
-    slots = None if first.rig_pose is None else torch.arange(len(views)) % (len(views) // num_agents)
-    angles = [cell.angle for cell in cells if cell.angle is not None]
-    grids = [cell.grid for cell in cells if cell.grid is not None]
-    return Observation(
-        images,
-        rays,
-        camera_angle=torch.from_numpy(np.stack(angles)) if angles else None,
-        camera_grid=torch.from_numpy(np.stack(grids)) if grids else None,
-        camera_pose=_stacked([cell.pose for cell in cells]) if cells else None,
-        agent=_agent_numbers(views, num_agents),
-        slot=slots,
-        rig_pose=_rig_poses(views),
-        ground_height_m=_ground_heights(views),
-    )
-
-
-def _agent_numbers(views: list[View], num_agents: int) -> Int[Tensor, " v"] | None:
-    if len(views) == num_agents:
-        return None
-    return torch.arange(num_agents).repeat_interleave(len(views) // num_agents)
-
-
-def _ground_heights(views: list[View]) -> Float[Tensor, " v"]:
-    return torch.tensor([view.ground_height_m for view in views], dtype=torch.float32)
-
-
-def _rig_poses(views: list[View]) -> Float[Tensor, "v 4 4"] | None:
-    poses = [view.rig_pose for view in views if view.rig_pose is not None]
-    return _stacked(poses) if poses else None
-
-
-def _stacked(poses: list[Float[np.ndarray, "*k 4 4"]]) -> Float[Tensor, "v *k 4 4"]:
-    return torch.from_numpy(np.stack(poses).astype(np.float32))
-
-
-def _stacked_if_known(masks: list[Bool[np.ndarray, "h w"] | None]) -> Bool[Tensor, "v h w"] | None:
-    known = [mask for mask in masks if mask is not None]
-    return torch.from_numpy(np.stack(known)) if len(known) == len(masks) else None
-
-
-def collate(samples: list[Sample | SkippedSample]) -> Batch | SkippedBatch:
-    """Stack the readable samples of a batch; the others are reported in ``skipped``."""
-    skipped = tuple(text for sample in samples for text in sample.skipped)
-    read = [sample for sample in samples if isinstance(sample, Sample)]
-    if not read:
-        return SkippedBatch(skipped)
-    # not every file lists vehicles
-    if any(sample.target.moving is None for sample in read):
-        read = [replace(sample, target=replace(sample.target, moving=None)) for sample in read]
-    if any(sample.target.own_body is None for sample in read):
-        read = [replace(sample, target=replace(sample.target, own_body=None)) for sample in read]
-    batch = Batch.collate(read)
-    return Batch(batch.observation, batch.target, batch.metas, skipped)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from coopmap.config.checks import ConfigError
-from coopmap.data.dataset import PanoramaDataset
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.opv2v import FrameError, SplitIndex
 from coopmap.data.pose_table import PoseTable
 
@@ -21,7 +21,7 @@ MOST_CARS = 256
 """Cars that are probed at most; OPV2V has fewer. Among thousands of streets of one tick, a fault costs a frame."""
 
 
-def unreadable_cars(dataset: PanoramaDataset) -> Bool[np.ndarray, " n"]:
+def unreadable_cars(dataset: FrameDataset) -> Bool[np.ndarray, " n"]:
     """Rows of the index whose car, in its scenario, could be read in none of its first, middle and last frame.
 
     Of more than :data:`MOST_CARS` cars those with the most frames are probed, evenly spread over those with as many.

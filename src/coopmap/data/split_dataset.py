@@ -7,7 +7,7 @@ from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data.covisibility import split_covisibility
-from coopmap.data.dataset import PanoramaDataset
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.depth_probe import check_depth
 from coopmap.data.opv2v import FrameError, SplitIndex, read_agent
 from coopmap.data.opv2v.depth import DenseDepth
@@ -25,7 +25,7 @@ def build_split(
     priors: PriorsConfig | None = None,
     refuse_depth: bool = True,
     probe: bool = False,
-) -> PanoramaDataset:
+) -> FrameDataset:
     """The dataset of one split (``train``, ``val``, ``test`` or ``test_culvercity``).
 
     Depth that holds something else than meters is refused, or else warned of (``refuse_depth=False``, to look at it).
@@ -52,7 +52,7 @@ def build_split(
             index, poses, source, config.communication_range_m, config.cache_dir, config.num_workers
         )
     pairs = PairTable(poses, config.communication_range_m, covisibility)
-    dataset = PanoramaDataset(index, poses, source, config, is_training, seed, task, priors, pairs)
+    dataset = FrameDataset(index, poses, source, config, is_training, seed, task, priors, pairs)
     if probe and config.cache_root is None:
         dataset.leave_out(unreadable_cars(dataset))
     if len(dataset) == 0:

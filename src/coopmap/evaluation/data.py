@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from coopmap.config import Config, ConfigError
 from coopmap.data import OPV2VDataModule
 from coopmap.data.budget import BadFrameBudget
-from coopmap.data.dataset import SkippedSample
 from coopmap.data.opv2v.errors import DatasetLayoutError
+from coopmap.data.samples import SkippedSample
 from coopmap.data.sampling import EvalBatchSampler
 from coopmap.evaluation.frames import FrameList, find_sample, find_samples, splits_of
 from coopmap.types import Sample, SampleMeta

@@ -14,9 +14,10 @@ from jaxtyping import Int
 from torch.utils.data import Dataset
 
 from coopmap.config import ConfigError
-from coopmap.data.dataset import PanoramaDataset, SkippedSample
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.opv2v.index import SPLIT_FOLDERS, find_split_folder
 from coopmap.data.requests import SampleRequest
+from coopmap.data.samples import SkippedSample
 from coopmap.types import Sample, SampleMeta
 
 
@@ -125,12 +126,12 @@ def splits_of(frames: FrameList, root: Path | str) -> dict[str, str]:
 class ListedSample:
     """Where a listed frame is: a dataset, the frame's number in its index, and the rows of its agents."""
 
-    dataset: PanoramaDataset
+    dataset: FrameDataset
     frame: int
     rows: Int[np.ndarray, " v"]
 
 
-def find_sample(meta: SampleMeta, dataset: PanoramaDataset) -> ListedSample:
+def find_sample(meta: SampleMeta, dataset: FrameDataset) -> ListedSample:
     """Find a frame and its agents in the dataset of its split.
 
     Raises:
@@ -150,7 +151,7 @@ def find_sample(meta: SampleMeta, dataset: PanoramaDataset) -> ListedSample:
     return ListedSample(dataset, numbers[meta.frame], np.array([present.index(agent) for agent in agents]))
 
 
-def find_samples(frames: FrameList, datasets: dict[str, PanoramaDataset]) -> ListedFrames:
+def find_samples(frames: FrameList, datasets: dict[str, FrameDataset]) -> ListedFrames:
     """All samples of a list.
 
     Args:

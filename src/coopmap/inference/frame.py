@@ -14,7 +14,7 @@ from jaxtyping import Float32, UInt8
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
-from coopmap.data import PanoramaDataset
+from coopmap.data import FrameDataset
 from coopmap.data.opv2v import (
     SPLIT_FOLDERS,
     AgentMetadata,
@@ -98,7 +98,7 @@ def _read_what_can_be(
     Returns:
         The sample, the index of the agents that can be read, and what is not in the sample for which reason.
     """
-    dataset = PanoramaDataset(index, PoseTable.build(index), NoDepth(), config, augment=False)
+    dataset = FrameDataset(index, PoseTable.build(index), NoDepth(), config, augment=False)
     sample = dataset[0] if len(dataset) else None
     left_out: list[str] = []
     if dataset.poses.skipped or not isinstance(sample, Sample):
@@ -114,7 +114,7 @@ def _read_what_can_be(
             agent_start=np.array([0, len(readable)], dtype=np.int32),
             frame_agents=np.arange(len(readable), dtype=np.int32),
         )
-        sample = PanoramaDataset(index, PoseTable.build(index), NoDepth(), config, augment=False)[0]
+        sample = FrameDataset(index, PoseTable.build(index), NoDepth(), config, augment=False)[0]
         if not isinstance(sample, Sample):
             raise CorruptFrameError(frame, "; ".join(sample.skipped))
     left_out += [
@@ -126,7 +126,7 @@ def _read_what_can_be(
     return sample, index, left_out
 
 
-def _fault(dataset: PanoramaDataset, ref: FrameRef, agent: str) -> FrameError | None:
+def _fault(dataset: FrameDataset, ref: FrameRef, agent: str) -> FrameError | None:
     """Why an agent cannot be read, if it cannot."""
     try:
         dataset.ready.read(0, ref, [agent])

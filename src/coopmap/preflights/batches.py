@@ -13,13 +13,14 @@ from torch.utils.data import DataLoader
 
 from coopmap.config import ConfigError
 from coopmap.data import OPV2VDataModule
-from coopmap.data.dataset import PanoramaDataset, collate
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.order import build_pool
 from coopmap.data.requests import SampleRequest
+from coopmap.data.samples import collate
 from coopmap.types import Batch, SkippedBatch
 
 
-def largest_training_batch(dataset: PanoramaDataset) -> list[SampleRequest]:
+def largest_training_batch(dataset: FrameDataset) -> list[SampleRequest]:
     """What a micro-batch with the most views asks for; of several, with the most agents, which attend to each other."""
     config = dataset.config
     numbers = sorted(config.sampling.agents or range(config.min_agents, config.max_agents + 1))
@@ -36,7 +37,7 @@ def largest_of(batches: Sequence[list[SampleRequest]]) -> list[SampleRequest]:
     return max(batches, key=lambda requests: (sum(request.num_agents for request in requests), requests[0].num_agents))
 
 
-def read_batch(dataset: PanoramaDataset, requests: Sequence[SampleRequest]) -> Batch:
+def read_batch(dataset: FrameDataset, requests: Sequence[SampleRequest]) -> Batch:
     """The samples of a batch.
 
     Raises:

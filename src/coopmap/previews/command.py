@@ -10,7 +10,7 @@ from pathlib import Path
 from coopmap.config import Config
 from coopmap.config.preview import PreviewConfig
 from coopmap.data import build_split
-from coopmap.data.dataset import PanoramaDataset
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.opv2v import FrameError
 from coopmap.data.splits import render_missing_town
 from coopmap.previews.facts import agents_table, facts
@@ -46,7 +46,7 @@ def write_previews(asked: PreviewConfig, config: Config) -> Path:
     return _write_sheet(dataset, positions, asked, folder)
 
 
-def _write_sheet(dataset: PanoramaDataset, positions: list[int], asked: PreviewConfig, folder: Path) -> Path:
+def _write_sheet(dataset: FrameDataset, positions: list[int], asked: PreviewConfig, folder: Path) -> Path:
     from rich.progress import track
 
     entries: list[SheetEntry] = []
@@ -67,7 +67,7 @@ def _write_sheet(dataset: PanoramaDataset, positions: list[int], asked: PreviewC
     return file
 
 
-def _preview(dataset: PanoramaDataset, position: int, asked: PreviewConfig) -> Preview:
+def _preview(dataset: FrameDataset, position: int, asked: PreviewConfig) -> Preview:
     """Read a sample and lay it out."""
     frame = read_frame(dataset, position, asked.augment)
     return Preview(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from coopmap.data.dataset import PanoramaDataset, SkippedSample
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.opv2v import FrameError, FrameRef, read_agent
+from coopmap.data.samples import SkippedSample
 from coopmap.data.sampling import SampleRequest
 from coopmap.geometry.rig import Rig
 from coopmap.types import Sample
@@ -40,7 +41,7 @@ class PreviewFrame:
         return len(self.sample.meta.agents) // len(self.agents)
 
 
-def read_frame(dataset: PanoramaDataset, position: int, augment: bool) -> PreviewFrame:
+def read_frame(dataset: FrameDataset, position: int, augment: bool) -> PreviewFrame:
     """Sample number ``position`` of a split.
 
     Args:
@@ -75,7 +76,7 @@ def read_frame(dataset: PanoramaDataset, position: int, augment: bool) -> Previe
     )
 
 
-def _frame_number(dataset: PanoramaDataset, sample: Sample) -> int:
+def _frame_number(dataset: FrameDataset, sample: Sample) -> int:
     """Of the frame that training took for one that could not be read."""
     index, meta = dataset.index, sample.meta
     named = np.flatnonzero(index.frame_names == meta.frame.encode())

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from coopmap.config import Config
 from coopmap.config.render import RenderConfig
-from coopmap.data.dataset import PanoramaDataset, SkippedSample
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import FrameError
 from coopmap.data.opv2v.depth import LidarDepth
 from coopmap.data.requests import SampleRequest
+from coopmap.data.samples import SkippedSample
 from coopmap.data.surroundings import read_surroundings
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.subject import Subject, open_subject
@@ -100,7 +101,7 @@ def _origin(asked: RenderConfig, subject: Subject, sample: Sample, position: int
     }
 
 
-def read_sample(dataset: PanoramaDataset, position: int) -> Sample:
+def read_sample(dataset: FrameDataset, position: int) -> Sample:
     """A sample as evaluation has it: without augmentation.
 
     Raises:
@@ -130,11 +131,11 @@ def predict(subject: Subject, sample: Sample, position: int) -> tuple[Prediction
     return prediction.to("cpu", False), batch.to("cpu", False)
 
 
-def _sparse_depth(dataset: PanoramaDataset, position: int) -> Float[Tensor, "v h w"] | None:
+def _sparse_depth(dataset: FrameDataset, position: int) -> Float[Tensor, "v h w"] | None:
     """Ranges of each agent's own LiDAR points on the views' pixels, 0 = none; ``None`` if there are no sweeps."""
     config = replace(dataset.config, cache_root=None, neighbor_ticks=0)
     source = LidarDepth(dataset.index, config.depth.max_m, merge_agents=False)
-    sparse = PanoramaDataset(dataset.index, dataset.poses, source, config, augment=False)
+    sparse = FrameDataset(dataset.index, dataset.poses, source, config, augment=False)
     request = SampleRequest(int(dataset.frames[position]), int(dataset.num_agents[position]))
     read = sparse[request]
     if isinstance(read, SkippedSample):

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from lightning.pytorch.loggers import WandbLogger
 
 from coopmap.config.train import CallbacksConfig
-from coopmap.data.dataset import PanoramaDataset
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.opv2v import DataError
 from coopmap.data.surroundings import Surroundings, read_surroundings
 from coopmap.runs.metrics_file import read_metrics
@@ -149,7 +149,7 @@ def send(
 def _surroundings(trainer: L.Trainer, meta: SampleMeta) -> Surroundings | None:
     """GPS, rigs and boxes of a sample; ``None`` if its files are not at hand."""
     dataset = trainer.datamodule.dataset("val")  # type: ignore[attr-defined]
-    if not isinstance(dataset, PanoramaDataset):
+    if not isinstance(dataset, FrameDataset):
         return None
     try:
         return read_surroundings(dataset.index, meta)
