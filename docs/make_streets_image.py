@@ -30,8 +30,10 @@ def strip(cfg: TownConfig, index: int) -> UInt8[np.ndarray, "h w 3"]:
     view = StreetView(street, [car for car in drive.cars[0] if car is not own])
     rays = sensors.camera_rays(SCALE)
     images = []
+    rig = sensors.OPV2V_MOUNTING
+    poses = pose_from_carla(rig.camera_cords(rig.lidar_cords(own.pose_ue)))
     for camera in LEFT_FRONT_RIGHT:
-        pose = pose_from_carla(sensors.camera_cords(sensors.lidar_cords(own.pose_ue)))[camera]
+        pose = poses[camera]
         _, color = view.look(pose[:3, 3], rotate(pose, rays.reshape(-1, 3)), 1 / (sensors.FOCAL * SCALE))
         images.append(view.develop(color.reshape(rays.shape), (index, camera)))
     shown = np.concatenate(images, axis=1)

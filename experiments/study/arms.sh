@@ -15,38 +15,33 @@ mkdir -p "$OUT" "$(dirname "$ROOT")"
 
 looks=(grid suburb industrial oldtown highway)  # beside bright houses (market)
 
-# first_streets FROM TO NUMBER SPLIT...: hard links to the first streets of training, and to whole splits.
-first_streets() {
-    local from="$1" to="$2" number="$3" split street
-    [[ -e "$to" ]] && return
-    mkdir -p "$to.part"/{train,validate,test}
-    if [[ -e "$from/town.yaml" ]]; then cp -al "$from/town.yaml" "$to.part"; fi
-    for split in "${@:4}"; do
-        cp -al "$from/$split" "$to.part"
-    done
-    for street in $(cd "$from/train" && printf '%s\n' * | head -n "$number"); do
-        cp -al "$from/train/$street" "$to.part/train"
-    done
-    mv "$to.part" "$to"
-}
-
 exec 9> "$OUT/streets.lock"
 flock 9  # the first renders, the others wait
 streets="towns=per_scenario image_scale=0.2 traffic=uniform farthest_m=30 agents_min=4 agents_max=4"
-# shellcheck disable=SC2086  # several overrides
-$PYTHON -m coopmap synth $streets root="$ROOT" depth_root="${ROOT}_depth" style=market scenarios.train="$STREETS" \
-    scenarios.validate=60 scenarios.test=200
-# shellcheck disable=SC2086
-$PYTHON -m coopmap synth $streets root="${ROOT}_looks" depth_root="${ROOT}_looks_depth" "style=[$(IFS=,; echo "${looks[*]}")]" \
-    scenarios.train=750 scenarios.validate=20 scenarios.test=200
+
+# render ROOT OVERRIDE...: streets, and their depth beside them.
+render() {
+    # shellcheck disable=SC2086  # several overrides
+    $PYTHON -m coopmap synth $streets root="$1" depth_root="${1}_depth" "${@:2}"
+}
+render "$ROOT" style=market scenarios.train="$STREETS" scenarios.validate=60 scenarios.test=200
 for number in 1 16 256; do  # the first streets, with all of the other splits
-    first_streets "$ROOT" "${ROOT}_$number" "$number" validate test
+    if [[ ! -e "${ROOT}_$number" ]]; then
+        mkdir -p "${ROOT}_$number.part/train"
+        cp -al "$ROOT/town.yaml" "$ROOT/validate" "$ROOT/test" "${ROOT}_$number.part"
+        for street in $(cd "$ROOT/train" && printf '%s\n' * | head -n "$number"); do
+            cp -al "$ROOT/train/$street" "${ROOT}_$number.part/train"
+        done
+        mv "${ROOT}_$number.part" "${ROOT}_$number"
+    fi
 done
-first_streets "$ROOT" "${ROOT}_600" 600 validate  # its test streets are the other looks'
-first_streets "${ROOT}_depth" "${ROOT}_600_depth" 600 validate
+# Cars that carry their sensors at heights of their own: with a single rig the ground's range says nothing of a street.
+render "${ROOT}_bright" style=market rigs=drawn scenarios.train=600 scenarios.validate=20 scenarios.test=0
+render "${ROOT}_looks" "style=[$(IFS=,; echo "${looks[*]}")]" rigs=drawn scenarios.train=750 scenarios.validate=20 \
+    scenarios.test=200
 for look in "${looks[@]}"; do
     if [[ ! -e "${ROOT}_without_$look" ]]; then
-        $PYTHON experiments/study/join_streets.py "${ROOT}_without_$look.part=$look" "${ROOT}_600" "${ROOT}_looks"
+        $PYTHON experiments/study/join_streets.py "${ROOT}_without_$look.part=$look" "${ROOT}_bright" "${ROOT}_looks"
         mv "${ROOT}_without_$look.part_depth" "${ROOT}_without_${look}_depth"
         mv "${ROOT}_without_$look.part" "${ROOT}_without_$look"
     fi

@@ -34,7 +34,7 @@ def join(out: Path, left_out: str, roots: Sequence[Path]) -> dict[str, int]:
     count = {"train": 0, "validate": 0, "test": 0}
     for root in roots:
         for split in count:
-            for scenario in sorted(path for path in (root / split).iterdir() if path.is_dir()):
+            for scenario in sorted(path for path in (root / split).glob("*") if path.is_dir()):
                 style = style_of(scenario)
                 if split != "test" and style == left_out:
                     continue

@@ -19,6 +19,7 @@ printf '%s\\n' "$*" >> "$CALLS"
 for word in "$@"; do
     [[ "$word" =~ ^(depth_)?root=(.*) ]] || continue
     for street in train/a train/b validate/c test/d; do
+        [[ "$street $*" == "test/d "*scenarios.test=0* ]] && continue
         mkdir -p "${BASH_REMATCH[2]}/$street"
         style=$([[ "$street" == train/b ]] && echo grid || echo suburb)
         echo "style: $style" > "${BASH_REMATCH[2]}/$street/data_protocol.yaml"
@@ -54,9 +55,9 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     assert streets(folder / "streets_1") == ["test/d", "train/a", "validate/c"]
     assert streets(folder / "streets_without_grid") == [
         "test/streets_looks_suburb_d",
-        "train/streets_600_suburb_a",
+        "train/streets_bright_suburb_a",
         "train/streets_looks_suburb_a",
-        "validate/streets_600_suburb_c",
+        "validate/streets_bright_suburb_c",
         "validate/streets_looks_suburb_c",
     ]
     return [line.split()[2:] for line in log.read_text().splitlines()]
@@ -77,7 +78,7 @@ def composed(calls: list[list[str]]) -> dict[str, Config]:
 def test_every_arm_is_trained_and_evaluated_once(calls):
     names = [call[0] for call in calls]
     assert names.count("train") == names.count("evaluate") == 56
-    assert names.count("synth") == 4
+    assert names.count("synth") == 6
 
 
 def test_arms_differ_in_what_they_are_about(calls):

@@ -23,3 +23,13 @@ def streets(make_once: Callable[[str, Callable[[Path], None]], Path]) -> TownCon
         return tiny_streets(str(folder / "streets"), str(folder / "depth"))
 
     return config(make_once("streets", lambda folder: render_town(config(folder))))
+
+
+@pytest.fixture(scope="session")
+def drawn_rigs(make_once: Callable[[str, Callable[[Path], None]], Path]) -> TownConfig:
+    """The same on cars that carry their sensors each in its own way; two frames. Read only."""
+
+    def config(folder: Path) -> TownConfig:
+        return tiny_streets(str(folder / "streets"), str(folder / "depth"), rigs="drawn", frames=2)
+
+    return config(make_once("drawn_rigs", lambda folder: render_town(config(folder))))

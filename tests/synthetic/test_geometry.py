@@ -41,7 +41,7 @@ class Agent:
         return pose_cv_from_ue(pose_from_carla(self.content[f"camera{camera}"]["cords"]))
 
 
-@pytest.fixture(scope="module", params=["town", "streets"])
+@pytest.fixture(scope="module", params=["town", "streets", "drawn_rigs"])
 def agents(request: pytest.FixtureRequest) -> list[Agent]:
     rendered: TownConfig = request.getfixturevalue(request.param)
     cfg = read_config(rendered.root)

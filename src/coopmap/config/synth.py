@@ -89,6 +89,8 @@ class TownConfig:
         traffic: in the town, the number of other moving vehicles per scenario (``null`` means 2); on streets, what
             distances and headings between agents are drawn from: ``opv2v`` (its statistics; ``null`` means this) or
             ``uniform``.
+        rigs: where the agents carry their cameras and LiDAR: ``opv2v`` (as all of its cars do) or ``drawn`` (every agent
+            at heights, places and directions of its own).
         farthest_m: on streets, no two agents are farther apart; 7.5 m per agent or more.
         image_scale: camera resolution relative to 800 x 600.
         gps_noise_m: standard deviation of the horizontal position in ``predicted_ego_pos``.
@@ -111,6 +113,7 @@ class TownConfig:
     agents_min: int = 4
     agents_max: int = 6
     traffic: Any = None
+    rigs: str = "opv2v"
     farthest_m: float = 70.0
     image_scale: float = 0.25
     gps_noise_m: float = 0.3
@@ -129,6 +132,7 @@ class TownConfig:
             is_count = isinstance(self.traffic, int) and 0 <= self.traffic <= 20
             require(is_count, "traffic", self.traffic, "0 to 20 cars (opv2v and uniform: with towns=per_scenario)")
             require(self.style == "all", "style", self.style, "towns=per_scenario beside it")
+        require_choice("rigs", self.rigs, ("opv2v", "drawn"))
         for style in self.styles:
             require_choice("style", style, ("all", *STYLES) if isinstance(self.style, str) else STYLES)
         require(len(self.styles) > 0, "style", self.style, "all, a name, or a list of names")

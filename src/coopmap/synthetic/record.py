@@ -32,6 +32,7 @@ def record_of(cfg: TownConfig, keep_files: bool = True) -> dict[str, Any]:
     """Everything that determines the files: the configuration without paths and switches; and which files stay."""
     left_out = ["root", "depth_root", "workers", "overwrite"]
     left_out += ["scenarios", "size_m", "slope_deg"] if cfg.per_scenario else ["towns", "style"]
+    left_out += ["rigs"] if cfg.rigs == "opv2v" else []  # as in records from before there were others
     config = {key: value for key, value in asdict(cfg).items() if key not in left_out}
     record: dict[str, Any] = {"format": STREET_FORMAT if cfg.per_scenario else FORMAT, "config": config}
     return record if keep_files else record | _METADATA_ALONE

@@ -49,8 +49,9 @@ def sense(cfg: TownConfig, split: str, drive: Drive, frame: int, agent: int, wit
     own = next(car for car in drive.cars[frame] if car.id == agent)
     others = [car for car in drive.cars[frame] if car.id != agent]
     view = view_of(world, others)
-    lidar_pose = sensors.lidar_cords(own.pose_ue)
-    cords = sensors.camera_cords(lidar_pose)
+    mounting = sensors.mounting(cfg.rigs, (cfg.seed, 6, SPLITS.index(split), index, agent))
+    lidar_pose = mounting.lidar_cords(own.pose_ue)
+    cords = mounting.camera_cords(lidar_pose)
     world_from_lidar, world_from_camera = pose_from_carla(lidar_pose), pose_from_carla(cords)
     seeds = [(cfg.seed, 5, SPLITS.index(split), index, frame, agent, camera) for camera in range(len(cords))]
     taken = [_photograph(cfg, view, pose, seed) for pose, seed in zip(world_from_camera, seeds, strict=True)]
