@@ -107,7 +107,7 @@ def _beyond_upstream(cfg: ModelConfig) -> Iterator[str]:
         yield "model.inputs.rig=true: upstream has no encoder for the rig"
     if cfg.matching.enabled:
         yield "model.matching.enabled=true: upstream does not match"
-    if cfg.pose_from != "head":
+    if cfg.pose_from not in (None, "head"):
         yield f"model.pose_from={cfg.pose_from}: upstream's poses are those of the head"
 
 
