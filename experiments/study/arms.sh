@@ -70,6 +70,8 @@ for rate in 5e-4 2e-3; do
     arms+=("rate${rate}_0=$panorama $all optim.lr=$rate")
 done
 arms+=("mosaic_rate2e-3_0=$mosaic $all optim.lr=2e-3")
+arms+=("panorama_tall_0=$panorama $all data.panorama.v_fov_deg=80" "mosaic_unturned_0=$mosaic $all data.augmentation.yaw_roll=false")
+arms+=("regression_fast_0=$panorama $regression $all optim=matching")  # at the rates of matching
 sweeps="$panorama $all data.depth.source=lidar"  # supervision as OPV2V has it
 arms+=("lidar_0=$sweeps" "lidar_densified_0=$sweeps data.panorama.densify_px=1")
 for kind in mean cross_attention concat conv3d; do

@@ -77,19 +77,20 @@ def composed(calls: list[list[str]]) -> dict[str, Config]:
 
 def test_every_arm_is_trained_and_evaluated_once(calls):
     names = [call[0] for call in calls]
-    assert names.count("train") == names.count("evaluate") == 56
+    assert names.count("train") == names.count("evaluate") == 59
     assert names.count("synth") == 6
 
 
 def test_arms_differ_in_what_they_are_about(calls):
     arms = composed(calls)
-    assert len(arms) == 35
+    assert len(arms) == 38
     for name, config in arms.items():
         assert (config.data.max_views_per_gpu, config.data.min_agents, config.data.max_agents) == (8, 4, 4)
         assert config.data.steps_per_epoch == 600
         assert config.model.matching.enabled == (not name.startswith(("regression", "relative")))
         assert config.model.pose_from == ("alignment" if config.model.matching.enabled else "head")
-        assert config.optim.lr_of == ({} if config.model.matching.enabled else {"dense_head": 1e-4})
+        slow = not config.model.matching.enabled and name != "regression_fast_0"
+        assert config.optim.lr_of == ({"dense_head": 1e-4} if slow else {})
         assert config.seed == 0
         assert config.data.layout == next((layout for part, layout in LAYOUTS.items() if part in name), "panorama")
         assert config.model.inputs.rays == any(part in name for part in ("mosaic", "rig", "fusion"))
