@@ -1,8 +1,13 @@
 """The study's script for a GPU asks for runs that can be composed, with weights that fit, and goes on where it was."""
 
+import csv
+import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +38,19 @@ LAYOUTS = {
 }
 """Of the arms by alignment; the others have panoramas."""
 POSE_WEIGHTS = {"regression": 3.0, "relative": 0.1, "regression_v11": 0.1}
+
+SMALL = {
+    "MODELS": "small=model=mapanything_matching model.weights=null data.mosaic.height=72 data.mosaic.width=88",
+    "TRAIN": "machine=laptop preflight.enabled=false data.num_workers=0 data.max_views_per_gpu=4 logger=csv "
+    "checkpoint.every_n_steps=1 callbacks.validate_at_start=false callbacks.live_frames=0 trainer.log_every_n_steps=1",
+    "SCALE": "0.125",
+    "STREETS": "4",
+    "VAL_STREETS": "2",
+    "TEST_STREETS": "2",
+    "STEPS": "6",
+    "SEEDS": "0",
+}
+"""Settings of a study that takes half a minute of a core."""
 
 
 class Study:
@@ -185,3 +203,31 @@ def test_models_may_be_others_and_win_over_the_arms(study):
     assert (tiny.model.name, tiny.data.cameras.height, tiny.data.steps_per_epoch) == ("mapanything_tiny", 210, 7)
     assert (small.model.name, small.data.cameras.height, small.model.weights) == ("mapanything_matching", 72, None)
     assert tiny.trainer.accelerator == small.trainer.accelerator == "cpu"
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_goes_on_and_is_evaluated_once(study, tmp_path):
+    env = {key: value for key, value in os.environ.items() if not key.startswith("COOPMAP_")}
+    env |= {**SMALL, "PYTHON": sys.executable, "OUT": str(study.runs), "STREETS_ROOT": str(tmp_path / "streets")}
+    command = ["experiments/study/gpu.sh", "_mosaic_"]  # its evaluation is on images and rays
+    run = study.run("streets_small_mosaic_seed0")
+
+    script = subprocess.Popen(command, cwd=REPOSITORY, env=env, start_new_session=True)
+    while not (run / "checkpoints/last.ckpt").exists():
+        assert script.poll() is None
+        time.sleep(0.1)
+    os.killpg(script.pid, signal.SIGKILL)
+    script.wait()
+    assert not (run / "evaluation_test").exists()
+
+    subprocess.run(command, cwd=REPOSITORY, env=env, check=True)
+    starts = json.loads((run / "starts.json").read_text())
+    assert [start["resumed_from"] for start in starts] == [None, str(run / "checkpoints/last.ckpt")]
+    with (run / "metrics.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert steps == list(range(6))
+    assert "| mosaic 0 |" in (study.runs / "streets_small.md").read_text()
+
+    before = (run / "train.log").stat().st_mtime_ns, (run / "evaluation_test/summary.json").stat().st_mtime_ns
+    subprocess.run(command, cwd=REPOSITORY, env=env, check=True)
+    assert before == ((run / "train.log").stat().st_mtime_ns, (run / "evaluation_test/summary.json").stat().st_mtime_ns)
