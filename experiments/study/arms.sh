@@ -107,5 +107,6 @@ for arm in "${arms[@]}"; do
         data.max_views_per_gpu=8 data.min_agents=4 data.max_agents=4 data.max_val_frames=24 data.num_workers=0 \
         data.steps_per_epoch="$STEPS" trainer.max_epochs=1 callbacks.validate_at_start=false callbacks.live_frames=0 \
         logger=csv resume=auto $TRAIN
-    $PYTHON -m coopmap evaluate run="$run" split=test data.depth.source=auto 'baselines=[mean,bound]' data.num_workers=0
+    $PYTHON -m coopmap evaluate run="$run" split=test data.depth.source=auto 'baselines=[mean,bound]' data.num_workers=0 \
+        output="$run/evaluation_test"  # also where a task is in the folder's name otherwise
 done
