@@ -3,8 +3,9 @@
 python docs/measure_matching.py [VIEWS]
 
 V1 with random weights, panoramas of 252 x 1008, four agents unless said; on a GPU if there is one. Of an answer: the
-model's pass, and in it matching, alignment and the bundle of all pairs. Of a training step: matching and alignment
-forward and backward, on inputs of their own, beside three of the model's passes, which is what its step takes at least.
+model's pass, and in it matching, alignment, averaging and the bundle of all pairs. Of a training step: matching and
+alignment forward and backward, on inputs of their own, beside three of the model's passes, which is what its step takes
+at least.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def leaf(value: Tensor) -> Tensor:
 def main() -> None:
     """Print a table."""
     views = int(sys.argv[1]) if sys.argv[1:] else 4
-    model = MapAnything(load_config(["machine=laptop", "model=mapanything_v1", "model.matching.enabled=true"]).model)
+    changes = ["model=mapanything_v1", "model.matching.enabled=true", "model.pose_from=alignment"]
+    model = MapAnything(load_config(["machine=laptop", *changes]).model)
     model.to(DEVICE).eval()
     rays = torch.nn.functional.normalize(torch.randn(1, views, HEIGHT, WIDTH, 3, device=DEVICE), dim=-1)
     observation = Observation(images=torch.rand(1, views, 3, HEIGHT, WIDTH, device=DEVICE), rays=rays)

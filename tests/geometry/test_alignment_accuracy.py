@@ -70,6 +70,27 @@ def test_weighing_by_bearing_beats_isotropic_errors(measure):
     assert by_bearing[1].median() < 0.7 * as_one[1].median()
 
 
+def test_lines_of_sight_that_start_at_cameras(measure):
+    """Cameras 3 m ahead of the agents' centers: with their places, information is calibrated and poses are better."""
+    scene = measure.simulate(100, 50)
+    origin = torch.tensor([0.0, 0.0, 3.0], dtype=torch.float64).expand_as(scene.exact_a)
+    generator = torch.Generator().manual_seed(1)
+    ends = []
+    for exact in (scene.exact_a, scene.exact_b):
+        root = torch.linalg.cholesky(ray_covariance(exact - origin, 0.1, math.radians(0.2)) + 1e-12 * torch.eye(3))
+        ends.append(exact + (root @ torch.randn(*exact.shape, 1, generator=generator, dtype=torch.float64))[..., 0])
+    weight = torch.ones_like(scene.exact_a[..., 0])
+    found = {}
+    for name, start in (("cameras", origin), ("centers", torch.zeros_like(origin))):
+        covariances = [ray_covariance(points - start, 0.1, math.radians(0.2)) for points in ends]
+        found[name] = align(*ends, weight, *covariances, None, start, start)
+    squared = {name: normalized_squared_error(result, scene.pose).mean().item() for name, result in found.items()}
+    off = {name: measure.errors(result.pose, scene.pose)[0].median().item() for name, result in found.items()}
+    assert squared["cameras"] == pytest.approx(6, abs=0.9)
+    assert squared["centers"] > 9
+    assert off["cameras"] < 0.9 * off["centers"]
+
+
 def test_covariances_at_measured_points_would_pull_the_agents_together(measure):
     scene = measure.simulate(100, 100, 0, 0.2, 0.5)
     distance = scene.pose[:, :3, 3].norm(dim=-1)

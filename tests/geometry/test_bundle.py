@@ -93,17 +93,18 @@ def test_equivariant_under_a_rigid_motion_of_any_agent(seed, agent):
     pose = level_poses(seed)
     a, b, weight, covariance_a, covariance_b = seen_points(pose, seed, noisy=True)
     start = moved_a_little(pose, seed)
-    turn = roma.rotvec_to_rotmat(normal(seed + 20, 3))
     motion = torch.eye(4, dtype=torch.float64)
-    motion[:3, :3] = turn  # about the agent's center, where rays start
-    seen = []
+    motion[:3, :3], motion[:3, 3] = roma.rotvec_to_rotmat(normal(seed + 20, 3)), 3 * normal(seed + 21, 3)
+    seen, origins = [], []
     for end, points, covariance in ((FIRST, a, covariance_a), (SECOND, b, covariance_b)):
-        moves = torch.where((end == agent)[:, None, None], turn, torch.eye(3, dtype=torch.float64))[:, None]
-        seen += [(moves @ points[..., None])[..., 0], moves @ covariance @ moves.mT]
+        moves = torch.where((end == agent)[:, None, None], motion, torch.eye(4, dtype=torch.float64))
+        turn = moves[:, None, :3, :3]
+        seen += [transform_points(moves, points), turn @ covariance @ turn.mT]
+        origins.append(moves[:, None, :3, 3].expand_as(points))  # where the rays start
     other = start.clone()
     other[:, agent] = start[:, agent] @ invert(motion)
     before = bundle(start, equal_shares(pose), a, b, weight, covariance_a, covariance_b)
-    after = bundle(other, equal_shares(pose), seen[0], seen[2], weight, seen[1], seen[3])
+    after = bundle(other, equal_shares(pose), seen[0], seen[2], weight, seen[1], seen[3], None, *origins)
     before[:, agent] = before[:, agent] @ invert(motion)
     assert_same(after, relative_pose(before[:, :1], before))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from coopmap.geometry.pose_averaging import average_relative_poses
 from coopmap.models import MapAnything
 from coopmap.models.counting import WorkCounter, hollow
 from coopmap.types import Observation
@@ -16,9 +17,10 @@ LARGEST_SHARE = 0.01
 
 
 def counted(matching: bool) -> dict[str, int]:
-    """Parameters, and matrix FLOPs and peak memory of a forward pass with four agents."""
-    # Averaging a handful of poses is left out: its first use on fake tensors makes PyTorch return zeros on real ones.
-    changes = {"matching": {"enabled": matching}}
+    """Parameters, and matrix FLOPs and peak memory of an answer to four agents: with averaging and the bundle."""
+    # RoMa keeps a constant of its first call, which must not be a fake tensor's.
+    average_relative_poses(torch.eye(4).expand(1, 1, 2, 2, 4, 4), torch.ones(1, 1, 2, 2))
+    changes = {"matching": {"enabled": matching}, "pose_from": "alignment" if matching else "head"}
     with torch.device("meta"):
         model = MapAnything(load_config("mapanything_v1", changes))
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -21,7 +21,7 @@ from coopmap.geometry.bundle import bundle
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.geometry.se3 import relative_pose
 from coopmap.losses.cells import TrueMatches, cell_grid, known_points, true_matches
-from coopmap.models.addons.matching.cells import SHORTEST_M, CellPoints, cell_points
+from coopmap.models.addons.matching.cells import SHORTEST_M, CellPoints, LinesOfSight, cell_points, lines_of_sight
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import PairProblem, pair_problem
 from coopmap.types import Observation, PairMatches, Prediction, Target
@@ -81,8 +81,9 @@ class Bound:
             found["bound_own_ranges"] = _true_correspondences(true, own), matches.range_sigma.to(range_sigma)
             again = _own_matches(matches, prediction, target, points, patch, self.model.matching.max_matches)
             found["bound_own_matches"] = again, range_sigma
+        lines = _lines(observation, patch, self.model.matching.rays, points.center.shape[1])
         return {
-            name: list(_solved(pair_problem(each, sigma, angle.to(sigma), tilt), sigma.shape[1]))
+            name: list(_solved(pair_problem(each, sigma, angle.to(sigma), tilt, lines), sigma.shape[1]))
             for name, (each, sigma) in found.items()
         }
 
@@ -97,6 +98,12 @@ def _solved(problem: PairProblem, num_agents: int) -> Float[Tensor, "b n n 4 4"]
     agents = bundle(averaged[:, 0].to(agreeing.device), (~alignment.degenerate).double(), *problem).cpu()
     together = relative_pose(agents[:, :, None], agents[:, None])
     return torch.where(together.isfinite().flatten(-2).all(dim=-1)[..., None, None], together, averaged)
+
+
+def _lines(observation: Observation, patch: int, rays: str, num_agents: int) -> LinesOfSight | None:
+    """Those of the sample's own tick; views of neighboring ones follow each agent's."""
+    lines = lines_of_sight(observation, patch, rays)
+    return lines and lines._replace(origin=lines.origin[:, :: lines.origin.shape[1] // num_agents])
 
 
 def _true_points(target: Target, patch: int) -> CellPoints:

@@ -45,6 +45,8 @@ def bundle(
     covariance_i: Float[Tensor, "b p m 3 3"] | None = None,
     covariance_j: Float[Tensor, "b p m 3 3"] | None = None,
     tilt_sigma: float | None = None,
+    origin_i: Float[Tensor, "b p m 3"] | None = None,
+    origin_j: Float[Tensor, "b p m 3"] | None = None,
     *,
     width: float = WIDTH,
 ) -> Float[Tensor, "b n 4 4"]:
@@ -62,6 +64,8 @@ def bundle(
         covariance_i: of the errors of ``points_i``.
         covariance_j: of the errors of ``points_j``.
         tilt_sigma: of each pair, radians.
+        origin_i: where the ray of each of ``points_i`` starts, in agent i's frame; by default the agent's center.
+        origin_j: the same in agent j's frame.
         width: of the robust kernel, in standard deviations.
 
     Returns:
@@ -77,7 +81,7 @@ def bundle(
     pose = torch.where(present[..., None, None], start, identity(4, start))
     usable = (pair_weight > 0) & pair_weight.isfinite() & present[:, i] & present[:, j]
     share = torch.where(usable, pair_weight.double(), 0.0)
-    matches = ray_matches(points_i, points_j, weight, covariance_i, covariance_j)
+    matches = ray_matches(points_i, points_j, weight, covariance_i, covariance_j, origin_i, origin_j)
     cost = Cost(tilt_sigma, width, proportional=True)
     for widening in _WIDENING:
         pose = _descend(pose, share, matches, cost, widening)

@@ -14,6 +14,7 @@ from coopmap.inference.frame import read_frame
 from coopmap.inference.inputs import Views, read_images_of_folder
 from coopmap.inference.loading import choose_device, load_released, load_run
 from coopmap.inference.outputs import write_outputs
+from coopmap.inference.pairs import unsupported_agents
 from coopmap.inference.report import print_result
 from coopmap.inference.runner import infer
 from coopmap.runs.find import find_checkpoint
@@ -46,6 +47,8 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
     check_exports(asked.export, views)
     result = infer(model.to(device), views.observation, _options(asked, views.camera_model), views.covered)
     print_result(views, result, origin)
+    for sentence in unsupported_agents(views, result):
+        log.warning("%s", sentence)
     assert asked.output is not None
     files = write_outputs(asked.output, views, result, asked.max_points, origin)
     folder = files[0].parent

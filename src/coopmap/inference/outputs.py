@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from coopmap.geometry.calibration import PinholeCalibration
 from coopmap.inference.inputs import Views
+from coopmap.inference.pairs import SUPPORTING, agent_support, describe_pairs
 from coopmap.inference.runner import Inference
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import make_output_folder
@@ -129,6 +130,19 @@ def describe_cameras(views: Views, result: Inference, origin: str = "") -> dict[
             }
             for i, name in enumerate(views.names)
         ],
+        **_describe_support(views, result),
+    }
+
+
+def _describe_support(views: Views, result: Inference) -> dict[str, Any]:
+    """What is known of pairs of agents, and which agents' poses no pair supports; nulls if the model does not match."""
+    support = agent_support(views, result)
+    unsupported = None if support is None else [name for name, value in support.items() if value < SUPPORTING]
+    return {
+        "pairs": describe_pairs(views, result),
+        "support": support,
+        "supporting_confidence": SUPPORTING,
+        "unsupported": unsupported,
     }
 
 

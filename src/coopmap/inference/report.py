@@ -8,6 +8,7 @@ import torch
 from coopmap.geometry.calibration import PinholeCalibration
 from coopmap.geometry.se3 import relative_pose, rotation_angle
 from coopmap.inference.inputs import Views
+from coopmap.inference.pairs import describe_pairs, length
 from coopmap.inference.runner import Inference
 from coopmap.report.numbers import fixed, percent
 from coopmap.report.tables import Column, Row, Section, Table, names
@@ -24,6 +25,8 @@ def print_result(views: Views, result: Inference, origin: str) -> None:
         print(f"left out: {len(views.left_out)}")
         print("\n".join(f"  {item}" for item in views.left_out))
     print_table(pose_table(views, result))
+    if result.prediction.matches is not None:
+        print_table(pair_table(views, result))
     print_table(camera_table(views, result))
 
 
@@ -47,6 +50,30 @@ def pose_table(views: Views, result: Inference) -> Table:
             figures += [float((place - truth[i, :3, 3]).norm()), float(turned)]
         rows.append(Row([name, *figures]))
     return Table(f"views relative to {views.names[0]}", columns, [Section(rows)])
+
+
+def pair_table(views: Views, result: Inference) -> Table:
+    """Of every pair of agents, what the model expects and how well its matches determine its pose."""
+    columns = [
+        names("pair"),
+        Column("confidence", form=percent),
+        Column("co-visibility", form=percent),
+        Column("position +-", "m", fixed(2), nan="none"),
+        Column("rotation +-", "deg", fixed(2), nan="none"),
+    ]
+    rows = [
+        Row(
+            [
+                " - ".join(pair["agents"]),
+                pair["confidence"],
+                pair["covisibility"],
+                length(pair["sigma_m"]),
+                length(pair["sigma_deg"]),
+            ]
+        )
+        for pair in describe_pairs(views, result) or []
+    ]
+    return Table("pairs of agents; standard deviations if the matches are right", columns, [Section(rows)])
 
 
 def camera_table(views: Views, result: Inference) -> Table:

@@ -84,7 +84,8 @@ def _predict(
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "fp32"
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         prediction = model(observation.to(device))
-    return prediction.map(lambda tensor: tensor.float().cpu().clone())  # outside inference mode: plain tensors
+    # outside inference mode: plain tensors
+    return prediction.map(lambda tensor: (tensor.float() if tensor.is_floating_point() else tensor).cpu().clone())
 
 
 def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Bool[Tensor, "v h w"] | None) -> Inference:

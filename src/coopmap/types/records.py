@@ -216,6 +216,41 @@ class PairMatches(TensorRecord):
     weight: Float[Tensor, "b p m"]
     inlier: Float[Tensor, "b p m"]
 
+    @property
+    def confidence(self) -> Float[Tensor, "b p"]:
+        """Expected probability that ``pose`` is within 2 m and 5 degrees."""
+        return self.confidence_logit.sigmoid()
+
+    @property
+    def covisibility(self) -> Float[Tensor, "b p"]:
+        """Expected share of what either agent sees that the other sees too."""
+        return self.covisibility_logit.sigmoid()
+
+    @property
+    def sigma(self) -> Float[Tensor, "b p 6"]:
+        """Standard deviations of the errors of ``pose`` if its matches are right: rotation about and translation along
+        i's axes, radians and meters; infinite where the matches determine none.
+        """
+        inverse = torch.linalg.inv_ex(self.information.double())[0]
+        variance = inverse.diagonal(dim1=-2, dim2=-1).nan_to_num(nan=torch.inf).clamp(min=0)
+        return torch.where(self.degenerate[..., None], torch.inf, variance.sqrt()).to(self.information)
+
+    @property
+    def support(self) -> Float[Tensor, "b n"]:
+        """Of each agent's pose relative to the first: the confidence of the weakest pair in the surest chain of pairs
+        that links them; 0 where none does, 1 of the first.
+        """
+        agents = self.unmatched.shape[1]
+        i, j = torch.triu_indices(agents, agents, offset=1, device=self.confidence_logit.device)
+        link = self.confidence_logit.new_zeros(len(self.confidence_logit), agents, agents)
+        link[:, i, j] = torch.where(self.degenerate, 0.0, self.confidence)
+        link = link + link.mT
+        support = torch.zeros_like(link[:, 0])
+        support[:, 0] = 1.0
+        for _ in range(agents - 1):
+            support = torch.maximum(support, torch.minimum(support[..., None], link).amax(dim=1))
+        return support
+
 
 @dataclass(frozen=True)
 class Prediction(TensorRecord):

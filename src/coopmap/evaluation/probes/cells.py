@@ -14,7 +14,7 @@ from coopmap.evaluation.probes.columns import Columns, by_sample, errors_of
 from coopmap.geometry.alignment import align
 from coopmap.geometry.cells import at_centers, by_agent, cell_angle
 from coopmap.metrics import predicted_pose
-from coopmap.models.addons.matching.cells import cell_points
+from coopmap.models.addons.matching.cells import cell_points, lines_of_sight
 from coopmap.models.addons.matching.matches import assignment, correspond
 from coopmap.models.addons.matching.poses import pair_problem, with_aligned_poses
 from coopmap.types import Batch, Observation, PairMatches, Prediction
@@ -113,7 +113,8 @@ def answer_without(
     rows, columns = assignment(matches.scores, matches.unmatched)
     points = cell_points(prediction, observation, patch, cfg.rays)
     found = correspond(rows, columns, matches.query, matches.keys, points, seen, grid, cfg.max_matches)
-    problem = pair_problem(found, matches.range_sigma, cell_angle(observation.rays, patch), cfg.tilt_sigma_deg)
+    lines = lines_of_sight(observation, patch, cfg.rays)
+    problem = pair_problem(found, matches.range_sigma, cell_angle(observation.rays, patch), cfg.tilt_sigma_deg, lines)
     alignment = align(*problem)
     unsolved = replace(
         prediction,

@@ -1,4 +1,4 @@
-"""Where the network sees the cells of an agent: points in the agent's frame."""
+"""Where the network sees the cells of an agent, and from where: points in the agent's frame."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ class CellPoints(NamedTuple):
         return CellPoints(self.center[:, agents], self.parts[:, agents])
 
 
+class LinesOfSight(NamedTuple):
+    """Where an agent's lines of sight start, if that is not its own origin.
+
+    Attributes:
+        origin: of the line of each cell, in the agent's frame.
+        from_center: the predicted range is the distance from the agent's origin nevertheless, as in a mosaic; otherwise
+            it is that along the line.
+    """
+
+    origin: Float[Tensor, "b a c 3"]
+    from_center: bool
+
+
 def cell_points(prediction: Prediction, observation: Observation, patch_size: int, rays: str) -> CellPoints:
     """The network's points at the centers of cells and of their parts.
 
@@ -60,6 +73,27 @@ def cell_points(prediction: Prediction, observation: Observation, patch_size: in
         return by_agent(picked, views)
 
     return CellPoints(at(at_centers), at(at_part_centers))
+
+
+def lines_of_sight(observation: Observation, patch_size: int, rays: str) -> LinesOfSight | None:
+    """Where the lines of sight of cells start; ``None`` where they start at the agent's origin.
+
+    Those of panoramas and fused maps do; those of a mosaic with ``predicted`` rays as well, since the network
+    predicts directions from there.
+
+    Args:
+        observation: with the calibration of its cameras.
+        patch_size: side of a cell in pixels.
+        rays: ``calibrated`` or ``predicted``.
+    """
+    if observation.rig_pose is not None:
+        start, from_center = observation.rig_pose[:, :, None, None, :3, 3], False
+    elif rays == "calibrated" and (centers := _ray_starts(observation)) is not None:
+        start, from_center = centers, True
+    else:
+        return None
+    of_cells = at_centers(start.expand_as(observation.rays), patch_size)
+    return LinesOfSight(by_agent(of_cells, cameras_per_agent(observation)), from_center)
 
 
 def _ray_starts(observation: Observation) -> Float[Tensor, "b v 1 w 3"] | None:

@@ -14,7 +14,7 @@ from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.models.addons.base import AddOn, Trunk
-from coopmap.models.addons.matching.cells import cell_points
+from coopmap.models.addons.matching.cells import cell_points, lines_of_sight
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import PairProblem, pair_problem, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
@@ -105,7 +105,8 @@ class Matching(AddOn):
         agreement = None if priors is None else log_agreement(priors, points.center, sigma)
         found = correspond(rows, columns, query, keys, points, seen, grid, self.cfg.max_matches, agreement)
         angle = cell_angle(observation.rays, self.patch_size)
-        problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg)
+        lines = lines_of_sight(observation, self.patch_size, self.cfg.rays)
+        problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg, lines)
         alignment = align(*problem)
         confidence, shared = self.confidence(pair_features(rows, columns, found, alignment)).unbind(-1)
         pose, degenerate = alignment.pose, alignment.degenerate

@@ -11,14 +11,18 @@ from torch import Tensor
 
 from coopmap.geometry.alignment import ray_covariance
 from coopmap.geometry.bundle import bundle
+from coopmap.geometry.cells import take
 from coopmap.geometry.pose_averaging import average_relative_poses
 from coopmap.geometry.se3 import invert, pose_from_quat_trans, quat_trans_from_pose, relative_pose
+from coopmap.models.addons.matching.cells import LinesOfSight
 from coopmap.models.addons.matching.matches import Correspondences
 from coopmap.models.decoding import with_poses
 from coopmap.types import Observation, Prediction
 
 BEARING_SIGMA_CELLS = 0.2
 """Error of a match's direction, in cells; uniform over a part of a cell, it is 0.15."""
+LARGEST_STRETCH = 10.0
+"""Relative error along a line of sight, at most, per relative error of the distance from the agent's center."""
 LEAST_CONFIDENCE = 1e-3
 SMALLEST_WEIGHT = 1e-8
 """Confidences below count as this much, so that the root has a derivative."""
@@ -33,6 +37,8 @@ class PairProblem(NamedTuple):
     covariance_i: Float[Tensor, "b p m 3 3"]
     covariance_j: Float[Tensor, "b p m 3 3"]
     tilt_sigma: float | None
+    origin_i: Float[Tensor, "b p m 3"] | None = None
+    origin_j: Float[Tensor, "b p m 3"] | None = None
 
 
 def pair_problem(
@@ -40,25 +46,43 @@ def pair_problem(
     range_sigma: Float[Tensor, "b a c"],
     cell_angle: Float[Tensor, ""],
     tilt_sigma_deg: float | None,
+    lines: LinesOfSight | None = None,
 ) -> PairProblem:
-    """Matches with their uncertainties.
+    """Matches with their uncertainties: of the range along the line of sight, of its direction across it.
 
     Args:
         found: matches.
         range_sigma: relative error of the predicted range of each agent's cells.
         cell_angle: between neighboring cells, radians.
         tilt_sigma_deg: of roll and pitch of ``T_i_j``.
+        lines: where the cells' lines of sight start; by default at the agents' origins.
     """
     agents = range_sigma.shape[1]
     ends = torch.triu_indices(agents, agents, offset=1, device=range_sigma.device)
     bearing_sigma = BEARING_SIGMA_CELLS * cell_angle
-    covariance_i, covariance_j = (
-        ray_covariance(points, range_sigma[:, end].gather(2, found.cells[..., side]), bearing_sigma)
-        for side, (end, points) in enumerate(zip(ends, (found.points_i, found.points_j), strict=True))
-    )
+    covariances, origins = [], []
+    for side, (end, points) in enumerate(zip(ends, (found.points_i, found.points_j), strict=True)):
+        cells = found.cells[..., side]
+        sigma, sight, origin = range_sigma[:, end].gather(2, cells), points, None
+        if lines is not None:
+            origin = take(lines.origin[:, end], cells).to(points)
+            sight = points - origin
+            sigma = sigma * _stretch(points, sight) if lines.from_center else sigma
+        covariances.append(ray_covariance(sight, sigma, bearing_sigma))
+        origins.append(origin)
     tilt_sigma = None if tilt_sigma_deg is None else math.radians(tilt_sigma_deg)
-    weight = tempered(found.weight)
-    return PairProblem(found.points_i, found.points_j, weight, covariance_i, covariance_j, tilt_sigma)
+    return PairProblem(
+        found.points_i, found.points_j, tempered(found.weight), covariances[0], covariances[1], tilt_sigma, *origins
+    )
+
+
+def _stretch(points: Float[Tensor, "*b 3"], sight: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
+    """Relative change of a point's distance from its camera per relative change of that from the agent's center.
+
+    Along the line of sight ``s`` to the point ``x``: ``d|s| / |s| = (|x|^2 / x's) d|x| / |x|``.
+    """
+    squared = points.square().sum(dim=-1)
+    return squared / torch.maximum((points * sight).sum(dim=-1), squared / LARGEST_STRETCH).clamp(min=1e-12)
 
 
 def tempered(weight: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
