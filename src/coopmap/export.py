@@ -8,11 +8,17 @@ from coopmap.cli.main import run_entry_point
 from coopmap.config.export import ExportConfig
 
 
-def export(checkpoint: str | Path, output: str | Path, weights: str | None = None, license: str | None = None) -> Path:
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    weights: str | None = None,
+    license: str | None = None,
+    without_matching: bool = False,
+) -> Path:
     """Write a checkpoint in upstream's released format; see :func:`coopmap.runs.export.export`."""
     from coopmap.runs.export import export as run
 
-    return run(checkpoint, output, weights, license)
+    return run(checkpoint, output, weights, license, without_matching)
 
 
 def export_command(asked: ExportConfig) -> None:
@@ -22,7 +28,7 @@ def export_command(asked: ExportConfig) -> None:
 
     log_to(None)
     checkpoint = find_checkpoint(asked.run, asked.checkpoint, asked.runs_root)
-    folder = export(checkpoint, str(asked.output), asked.weights, asked.license)
+    folder = export(checkpoint, str(asked.output), asked.weights, asked.license, asked.without_matching)
     print(f"{checkpoint} written to {folder}")
 
 

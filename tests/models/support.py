@@ -32,6 +32,7 @@ GOLDEN_CONFIGS = {
 
 STAND_IN = (
     "model=mapanything_v1",
+    "loss=pose",  # upstream regresses
     "model.encoder.dim=384",
     "model.encoder.num_heads=6",
     "model.encoder.depth=1",

@@ -289,3 +289,20 @@ def test_an_export_touches_nothing_beside_its_folder(whole, tmp_path):
     assert "<script>" not in card
     assert "&lt;script&gt;alert(1)&lt;/script&gt; \\| x" in card
     assert "\nbase_model: evil" not in card
+
+
+def test_a_model_that_matches_is_exported_without_if_asked_for(tmp_path):
+    """What remains is the same network with the poses of its head."""
+    inputs = "model.inputs={rays: true, depth: true, pose: true}"
+    config = stand_in(inputs, "loss=pose_matching")
+    assert config.model.pose_from == "alignment"
+    model = MapAnything(config.model).eval()
+    checkpoint = save_checkpoint(tmp_path / "best.ckpt", config, model, ORIGIN)
+    with pytest.raises(ConfigError, match="without_matching=true exports the rest"):
+        export(checkpoint, tmp_path / "refused")
+    folder = export(checkpoint, tmp_path / "regresses", without_matching=True)
+    assert "matching: poses are regressed here" in (folder / "README.md").read_text()
+    regressing = MapAnything(stand_in(inputs).model).eval()
+    assert not load_weights(regressing, folder).mismatch
+    model.matching.pose_from = "head"
+    assert_same_output(model, regressing)

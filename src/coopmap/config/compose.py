@@ -25,7 +25,6 @@ PUBLISHED_LOSS = {"mapanything_v11": "v11"}
 
 MAIN_ROAD = ("cyl_posefix", "cyl_matching")
 """Experiments that the demo shows."""
-DEMO_LOSS = "matching"
 SYNTHETIC_DATA = ("town", "streets", "market")
 DEMO_DATA = "market"
 BESIDE_THE_DEMO = {"data", "debug", "experiment", "logger", "machine", "preset", "strategy"}
@@ -93,9 +92,6 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     objective nor an experiment, which has one, gets the objective that the architecture was released with.
 
     A run that is continued has its own configuration, to which nothing is added that was not asked for.
-
-    The objective of the demo cannot stand in its preset: experiments come later and choose theirs, and Hydra allows no
-    override in a file that depends on what was chosen.
     """
     chosen = {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
     completed = [override for override in overrides if override not in ("machine=auto", "preset=auto")]
@@ -103,14 +99,12 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     if machine == "auto":
         machine = detect_machine()
         completed.insert(0, f"machine={machine}")
-    preset, on_main_road = chosen.get("preset", "auto"), chosen.get("experiment", MAIN_ROAD[0]) in MAIN_ROAD
+    preset = chosen.get("preset", "auto")
     if preset == "auto":
         preset = default_preset(machine, chosen)
         completed.insert(0, f"preset={preset}")
     if _continues_a_run(chosen.get("resume", "auto")):
         return completed
-    if preset == "demo" and on_main_road and "loss" not in chosen:
-        completed.append(f"loss={DEMO_LOSS}")
     if not chosen.keys() & {"loss", "experiment"} and chosen.get("preset") not in ("demo", "town"):
         completed += [f"loss={loss}" for model, loss in PUBLISHED_LOSS.items() if chosen.get("model") == model]
     if "loss" in chosen and "loss/start" not in chosen:

@@ -181,7 +181,8 @@ class MatchingConfig:
     """Matches between the patches of agents, and poses from them (docs/matching.md).
 
     Attributes:
-        enabled: build the matching head.
+        enabled: build the matching head; null = where the objective teaches matches (``loss.weights.matching``), unless
+            pose priors are encoded or moved, or an agent has several ticks.
         dim: width of a patch's descriptor.
         encoder: describe patches by the image encoder's features too, beside those of the multi-view transformer.
         layers: blocks of the multi-view transformer whose tokens describe patches; empty = its last.
@@ -194,7 +195,7 @@ class MatchingConfig:
             is not told them.
     """
 
-    enabled: bool = False
+    enabled: bool | None = None
     dim: int = 64
     encoder: bool = False
     layers: list[int] = field(default_factory=list)
@@ -234,7 +235,8 @@ class ModelConfig:
         name: label for logs and tables.
         matching: matches between agents, and poses from them.
         pose_from: where poses come from in evaluation: ``head`` (regressed, as published), ``alignment`` (matches and
-            the network's own points) or ``both``, averaged by confidence.
+            the network's own points) or ``both``, averaged by confidence; null = ``alignment`` where
+            ``matching.enabled`` is left to the objective and it teaches matches, else ``head``.
         initialization: ``released`` (as the public code initializes) or ``scratch`` (learns faster without weights).
         pose_correction: correct rough poses by what the images show before they are encoded.
         pose_update: do not encode rough poses, but move them towards what the images say, by learned gains.
@@ -269,7 +271,7 @@ class ModelConfig:
     plucker: bool = False
     ground_range: bool = False
     matching: MatchingConfig = field(default_factory=MatchingConfig)
-    pose_from: str = "head"
+    pose_from: str | None = None
     initialization: str = "released"
     weights: str | None = None
     weights_only_submodules: list[str] = field(default_factory=list)
@@ -302,15 +304,15 @@ class ModelConfig:
             "false without model.info_sharing.mark_reference: it marks the cameras of the reference agent",
         )
         require_choice("model.initialization", self.initialization, INITIALIZATIONS)
-        require_choice("model.pose_from", self.pose_from, POSE_SOURCES)
+        require(self.pose_from in (None, *POSE_SOURCES), "model.pose_from", self.pose_from, ", ".join(POSE_SOURCES))
         require(
-            self.pose_from == "head" or self.matching.enabled,
+            self.pose_from in (None, "head") or self.matching.enabled is not False,
             "model.pose_from",
             self.pose_from,
             "head without model.matching.enabled: there are no matches to align",
         )
         require(
-            (self.matching.enabled and self.inputs.pose) or not self.matching.prior,
+            (self.matching.enabled is not False and self.inputs.pose) or not self.matching.prior,
             "model.matching.prior",
             self.matching.prior,
             "false without model.matching.enabled (nothing to weigh) and model.inputs.pose (nothing to weigh by)",

@@ -69,6 +69,7 @@ class Config:
             self.optim.state_bits,
             f"32 with strategy={self.strategy.name}, which shares float32 averages out; strategy=ddp takes 8",
         )
+        self._choose_matching()
         self._check_layout()
         self._check_patches()
         self._check_priors()
@@ -81,6 +82,22 @@ class Config:
                     f"task={self.task.name} gives {kind}, but the model has no encoder for it (model.inputs.{kind} is "
                     f"false): choose another task, or a model that was trained with {kind}"
                 )
+
+    def _choose_matching(self) -> None:
+        """Build what the objective teaches, and answer with it, where that is left open."""
+        model, taught = self.model, False
+        if model.matching.enabled is None:
+            regresses = model.pose_update or model.pose_correction or self.data.neighbor_ticks > 0
+            taught = model.matching.prior or (self.loss.weights.matching > 0 and not regresses)
+            model.matching.enabled = taught
+        if model.pose_from is None:
+            model.pose_from = "alignment" if taught else "head"
+        require(
+            model.pose_from == "head" or model.matching.enabled,
+            "model.pose_from",
+            model.pose_from,
+            "head without model.matching.enabled: there are no matches to align",
+        )
 
     def _check_patches(self) -> None:
         """What the model cuts into patches has whole ones."""

@@ -89,8 +89,8 @@ class TownConfig:
         traffic: in the town, the number of other moving vehicles per scenario (``null`` means 2); on streets, what
             distances and headings between agents are drawn from: ``opv2v`` (its statistics; ``null`` means this) or
             ``uniform``.
-        rigs: where the agents carry their cameras and LiDAR: ``opv2v`` (as all of its cars do) or ``drawn`` (every agent
-            at heights, places and directions of its own).
+        rigs: where the agents carry their cameras and LiDAR: ``opv2v`` (as all of its cars do) or ``drawn`` (every
+            agent at heights, places and directions of its own).
         farthest_m: on streets, no two agents are farther apart; 7.5 m per agent or more.
         image_scale: camera resolution relative to 800 x 600.
         gps_noise_m: standard deviation of the horizontal position in ``predicted_ego_pos``.

@@ -106,8 +106,8 @@ def _beyond_upstream(cfg: ModelConfig) -> Iterator[str]:
     if cfg.inputs.rig:
         yield "model.inputs.rig=true: upstream has no encoder for the rig"
     if cfg.matching.enabled:
-        yield "model.matching.enabled=true: upstream does not match"
-    if cfg.pose_from != "head":
+        yield "model.matching.enabled=true: upstream does not match (without_matching=true exports the rest)"
+    if cfg.pose_from not in (None, "head"):
         yield f"model.pose_from={cfg.pose_from}: upstream's poses are those of the head"
 
 

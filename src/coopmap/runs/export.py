@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from coopmap.config import ConfigError
 from coopmap.config.data import DataConfig
+from coopmap.config.model import ModelConfig
 from coopmap.models import MapAnything, load_weights
 from coopmap.models.naming import canonical_names
 from coopmap.models.sources import read_weights
@@ -45,7 +46,13 @@ Images of a view: {camera}.
 {notes}"""
 
 
-def export(checkpoint: str | Path, output: str | Path, weights: str | None = None, license: str | None = None) -> Path:
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    weights: str | None = None,
+    license: str | None = None,
+    without_matching: bool = False,
+) -> Path:
     """Write a checkpoint in upstream's released format.
 
     Args:
@@ -53,6 +60,7 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
         output: folder to write.
         weights: provide the encoders of geometric inputs that the model lacks.
         license: for the model card; default: that of the weights that the run started from.
+        without_matching: leave out the matching head; poses are those that the head regresses then.
 
     Returns:
         The folder.
@@ -65,8 +73,9 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
         raise ConfigError(f"output={output}: exists already; choose another folder")
     source = open_checkpoint(checkpoint)
     try:
-        description = upstream_config(source.config().model)
-        model, lender = _complete_model(source, weights)
+        trained = _without_matching(source.config().model) if without_matching else source.config().model
+        description = upstream_config(trained)
+        model, lender = _complete_model(source, trained, weights)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{checkpoint}: {error}") from error
 
@@ -79,7 +88,7 @@ def export(checkpoint: str | Path, output: str | Path, weights: str | None = Non
         (temporary / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
         # safetensors files are readable by the owner only; give the weights the same permissions as the rest.
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")
-        (temporary / "README.md").write_text(_card(source, license, lender))
+        (temporary / "README.md").write_text(_card(source, license, lender, without_matching))
         if output.exists():
             output.rmdir()
         temporary.chmod(0o777 & ~_umask())
@@ -95,9 +104,15 @@ def _umask() -> int:
     return mask
 
 
-def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapAnything, dict[str, Any] | None]:
+def _without_matching(stored: ModelConfig) -> ModelConfig:
+    """The same model with regressed poses alone."""
+    return replace(stored, matching=replace(stored.matching, enabled=False, prior=False), pose_from="head")
+
+
+def _complete_model(
+    source: StoredCheckpoint, stored: ModelConfig, weights: str | None
+) -> tuple[MapAnything, dict[str, Any] | None]:
     """The model with all parts of upstream's, and the record of the weights that provided the missing ones."""
-    stored = source.config().model
     config = replace(stored, inputs=replace(stored.inputs, rays=True, depth=True, pose=True, rig=False))
     with torch.device("meta"):
         model = MapAnything(config)
@@ -110,7 +125,7 @@ def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapA
         )
     canonical = canonical_names(model)
     parts = {canonical.get(name, name).split(".")[0] for name in read_weights(source.path).tensors}
-    foreign = parts - set(trained)
+    foreign = parts - set(trained) - (set() if stored.matching.enabled else {"matching"})
     if foreign:
         raise ConfigError(f"the checkpoint has parts that upstream lacks: {', '.join(sorted(foreign))}")
     load_weights(model, source.path, submodules=trained)
@@ -118,7 +133,7 @@ def _complete_model(source: StoredCheckpoint, weights: str | None) -> tuple[MapA
     return model, lender
 
 
-def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] | None) -> str:
+def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] | None, without_matching: bool) -> str:
     """The model card."""
     base, config = source.weights, source.config()
     inherited = base.get("license")
@@ -137,6 +152,7 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
         "run": config.run_dir,
         "source revision": source.record.get("git_revision"),
         "started from": _origin(base),
+        "left out": "matching: poses are regressed here" if without_matching else "",
         "encoders of geometric inputs borrowed from": _origin(lender or {}),
     }
     return CARD.format(

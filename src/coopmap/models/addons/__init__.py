@@ -39,8 +39,8 @@ def build_addons(cfg: ModelConfig) -> dict[str, AddOn]:
         ("plucker", cfg.plucker, lambda: PluckerEncoding(dim, patch_size)),
         (
             "matching",
-            cfg.matching.enabled,
-            lambda: Matching(cfg.matching, dim, shared_dim, last, patch_size, cfg.pose_from),
+            bool(cfg.matching.enabled),
+            lambda: Matching(cfg.matching, dim, shared_dim, last, patch_size, cfg.pose_from or "head"),
         ),
         ("ground_range", cfg.ground_range, lambda: GroundRange(dim, patch_size)),
     ]
