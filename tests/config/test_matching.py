@@ -34,8 +34,19 @@ def test_what_is_taught_is_built_and_asked(overrides, expected):
     assert (config.loss.weights.matching, config.model.matching.enabled, config.model.pose_from) == expected
 
 
-LAYOUTS = ("cyl_posefix", "cyl_panorama_aware", "mosaic_posefix", "four_camera", "four_camera_rig", "fusion_mean")
-LAYOUTS += ("fusion_concat", "fusion_conv3d", "fusion_conv_gru", "fusion_cross_attention", "fusion_cross_attention_late")
+LAYOUTS = [
+    "cyl_posefix",
+    "cyl_panorama_aware",
+    "mosaic_posefix",
+    "four_camera",
+    "four_camera_rig",
+    "fusion_mean",
+    "fusion_concat",
+    "fusion_conv3d",
+    "fusion_conv_gru",
+    "fusion_cross_attention",
+    "fusion_cross_attention_late",
+]
 
 
 def test_layouts_are_compared_under_one_objective():
