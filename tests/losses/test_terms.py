@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,8 +37,8 @@ def pose_inputs(prediction, truth, view_valid, cfg):
         return Normalized(Geometry(empty, empty, empty, empty, quat, trans), torch.ones(trans.shape[:2]))
 
     weight = view_valid[..., None, None].float()
-    pair = NormalizedPair(side(prediction), side(truth), weight, empty := torch.ones(1), empty, empty > 0)
-    return LossInputs(cfg, None, None, pair, torch.ones_like(weight))
+    pair = NormalizedPair(side(prediction), side(truth), weight, weight, empty := torch.ones(1), empty, empty > 0)
+    return LossInputs(cfg, None, SimpleNamespace(foreign=None), pair, torch.ones_like(weight))
 
 
 def test_robust_loss_of_an_error_of_c():

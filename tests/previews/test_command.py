@@ -73,3 +73,16 @@ def test_samples_that_do_not_exist_are_refused(index):
 def test_an_output_is_needed():
     with pytest.raises(ConfigError, match="give output=FOLDER"):
         PreviewConfig()
+
+
+def test_training_samples_are_shown_without_agents_of_other_scenarios(config_of, town, tmp_path):
+    for kind, root in (("root", town.root), ("depth_root", town.depth_root)):
+        shutil.copytree(root, tmp_path / kind)
+        (scenario,) = (path for path in (tmp_path / kind / "train").iterdir() if path.is_dir())
+        shutil.copytree(scenario, scenario.with_name("other"))
+    roots = f"data.root={tmp_path / 'root'}", f"data.depth_root={tmp_path / 'depth_root'}"
+    config = config_of(
+        *roots, "data.sampling.foreign_prob=1", "model.matching.enabled=true", "data.augmentation.tilt_deg=0"
+    )
+    asked = PreviewConfig(index="0", augment=True, output=str(tmp_path / "look"))
+    assert write_previews(asked, config).is_file()

@@ -142,18 +142,17 @@ class Config:
                 )
 
     def _check_foreign(self) -> None:
-        probability, weight = self.data.sampling.foreign_prob, self.loss.weights.pts3d
+        probability = self.data.sampling.foreign_prob
         reasons = {
-            "without model.matching.enabled=true": not self.model.matching.enabled,
-            f"with loss.weights.pts3d={weight:g} (loss=matching has 0)": weight > 0,
+            "without model.matching.enabled=true: an agent of another scenario has no pose to regress": (
+                not self.model.matching.enabled
+            ),
+            "with trainer.overfit_batches, whose batches are measured too: measures know of no other scenario": (
+                bool(self.trainer.overfit_batches)
+            ),
         }
         for reason, holds in reasons.items():
-            require(
-                probability == 0 or not holds,
-                "data.sampling.foreign_prob",
-                probability,
-                f"0 {reason}: an agent of another scenario has no pose to regress",
-            )
+            require(probability == 0 or not holds, "data.sampling.foreign_prob", probability, f"0 {reason}")
 
     def _check_mosaic(self) -> None:
         if self.data.layout != "mosaic":

@@ -193,7 +193,7 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
         agents = tuple(ref.agents[row] for row in rows)
         probability, foreign = self.config.sampling.foreign_prob, None
         if rng is not None and probability > 0 and len(rows) > 1:
-            foreign = draw_foreign(self.index, self.frames, frame, probability, rng)
+            foreign = draw_foreign(self.index, self.poses, self.frames, frame, probability, rng)
         if foreign is None:
             records, by_agent = self._views(frame, agents, rng)
         else:
@@ -206,6 +206,9 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
         views = list(chain.from_iterable(by_agent))
         origin = world_origin(views[0].pose)
         target = target_of(views, len(agents), origin, self.config.is_synthetic)
+        if rng is not None and probability > 0:
+            last = torch.arange(len(views)) >= len(views) - len(by_agent[-1])
+            target = replace(target, foreign=last & (foreign is not None))
         given: dict[str, Tensor] = {}
         if self.task.may_give("depth"):
             given["depth_prior"] = target.depth.clone()
@@ -233,7 +236,8 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
         ref = self.index.frame(foreign.frame)
         agent = ref.agents[foreign.row]
         records, by_agent = self._views(foreign.frame, (agent,), rng)
-        return {f"{ref.scenario}/{agent}": records[agent]}, put_apart(by_agent[0], reference)
+        record, views = put_apart(records[agent], by_agent[0], reference)
+        return {f"{ref.scenario}/{agent}": record}, views
 
     def _rough_poses(
         self,

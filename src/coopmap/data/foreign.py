@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from coopmap.data.opv2v import SplitIndex
-from coopmap.data.views import View
+from coopmap.data.pose_table import PoseTable
+from coopmap.data.views import Record, View
 
 ABOVE_M = 1000.0
 """How far above the others a foreign agent is put: no view reaches as far up or down, so that no point is shared."""
@@ -25,9 +26,14 @@ class ForeignAgent(NamedTuple):
 
 
 def draw_foreign(
-    index: SplitIndex, frames: Int[np.ndarray, " f"], frame: int, probability: float, rng: np.random.Generator
+    index: SplitIndex,
+    poses: PoseTable,
+    frames: Int[np.ndarray, " f"],
+    frame: int,
+    probability: float,
+    rng: np.random.Generator,
 ) -> ForeignAgent | None:
-    """With ``probability``, any agent of any of ``frames`` that is of another scenario than ``frame``.
+    """With ``probability``, any agent with a pose in any of ``frames`` that is of another scenario than ``frame``.
 
     Its random numbers are its own: what else is drawn for a sample does not depend on it. ``None`` also where ten draws
     found no other scenario: there is hardly any.
@@ -36,14 +42,17 @@ def draw_foreign(
     if own.random() >= probability:
         return None
     for other in own.choice(frames, size=MAX_DRAWS):
-        ref = index.frame(int(other))
-        if ref.scenario != index.frame(frame).scenario:
-            return ForeignAgent(int(other), int(own.integers(len(ref.agents))))
+        if index.frame(int(other)).scenario != index.frame(frame).scenario:
+            cords = poses.cords[poses.start[other] : poses.start[other + 1]]
+            readable = np.flatnonzero(np.isfinite(cords).all(axis=1))
+            return ForeignAgent(int(other), int(readable[own.integers(len(readable))]))
     return None
 
 
-def put_apart(views: Sequence[View], from_view: View) -> list[View]:
-    """The views of one agent where nothing of it is seen from another's view, and the other way around."""
+def put_apart(record: Record, views: Sequence[View], from_view: View) -> tuple[Record, list[View]]:
+    """One agent where nothing of it is seen from another's view, and the other way around; so is its rough pose."""
     shift = np.eye(4)
     shift[:3, 3] = from_view.pose[:3, 3] - views[0].pose[:3, 3] + np.array([0.0, -ABOVE_M, 0.0])
-    return [replace(view, pose=shift @ view.pose) for view in views]
+    metadata = record.metadata
+    metadata = replace(metadata, pose=shift @ metadata.pose, pose_prior=shift @ metadata.pose_prior)
+    return replace(record, metadata=metadata), [replace(view, pose=shift @ view.pose) for view in views]

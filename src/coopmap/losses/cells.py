@@ -2,7 +2,8 @@
 
 A patch is represented by its known point nearest to its center. It matches the part of a patch of the other agent that
 shows the surface there, and is unmatched where the other agent sees another surface in that direction, nearer or
-farther, or cannot look. Nothing is taught where depth is unknown.
+farther, or cannot look. Nothing is taught where depth is unknown, except of foreign agents: between them and the others
+no patch has a match.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class TrueMatches:
         matched: cells whose point the other agent sees.
         unmatched: cells whose point the other agent does not see, and cells that no camera covers.
         covisibility: share of the known points that the other agent sees, mean of both directions; NaN where one of
-            the two knows no points.
+            the two knows no points, 0 of a foreign agent.
         pose: ``T_i_j``.
+        foreign: one of the two is a foreign agent; then ``pose`` means nothing.
     """
 
     part: tuple[Int[Tensor, "b p c"], Int[Tensor, "b p c"]]
@@ -45,6 +47,7 @@ class TrueMatches:
     unmatched: tuple[Bool[Tensor, "b p c"], Bool[Tensor, "b p c"]]
     covisibility: Float[Tensor, "b p"]
     pose: Float[Tensor, "b p 4 4"]
+    foreign: Bool[Tensor, "b p"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,10 @@ def true_matches(target: Target, num_cells: int, dense_share: float) -> TrueMatc
     i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
     angle = cell_angle(target.rays, patch)
     asking, asked = torch.cat([i, j]), torch.cat([j, i])
-    found = _look_up(cells, pose, asking, asked, angle)
+    foreign = _foreign_pairs(target, views, asking, asked)
+    found = _look_up(cells, pose, asking, asked, angle, foreign)
     share = found.seen.sum(dim=-1) / cells.known[:, asking].sum(dim=-1)  # 0 / 0 = NaN
+    share = share.masked_fill(foreign, 0.0)
     part, matched, unmatched = (value.chunk(2, dim=1) for value in (found.part, found.matched, found.unmatched))
     return TrueMatches(
         part=(part[0], part[1]),
@@ -87,7 +92,16 @@ def true_matches(target: Target, num_cells: int, dense_share: float) -> TrueMatc
         unmatched=(unmatched[0], unmatched[1]),
         covisibility=share.unflatten(1, (2, -1)).mean(dim=1),
         pose=relative_pose(pose[:, i], pose[:, j]).to(target.depth),
+        foreign=foreign[:, : len(i)],
     )
+
+
+def _foreign_pairs(target: Target, views: int, asking: Tensor, asked: Tensor) -> Bool[Tensor, "b p"]:
+    """Pairs with a foreign agent."""
+    if target.foreign is None:
+        return asking.new_zeros(len(target.depth), len(asking), dtype=torch.bool)
+    foreign = target.foreign[:, ::views]
+    return foreign[:, asking] | foreign[:, asked]
 
 
 def cell_grid(target: Target, num_cells: int) -> tuple[int, int]:
@@ -161,7 +175,12 @@ class _Found(NamedTuple):
 
 
 def _look_up(
-    cells: _Cells, pose: Float[Tensor, "b a 4 4"], asking: Tensor, asked: Tensor, angle: Float[Tensor, ""]
+    cells: _Cells,
+    pose: Float[Tensor, "b a 4 4"],
+    asking: Tensor,
+    asked: Tensor,
+    angle: Float[Tensor, ""],
+    foreign: Bool[Tensor, "b p"],
 ) -> _Found:
     """What the cells of one agent of each pair match among the parts of the cells of the other."""
     points = cells.common[:, asking]
@@ -170,11 +189,12 @@ def _look_up(
     distance, part = nearest(points, cells.samples[:, asked], cells.sampled[:, asked])
     known = cells.known[:, asking]
     at_point, in_direction = seen_and_looked_at(from_there, cells.near[:, asked], cells.far[:, asked])
-    seen = known & at_point
+    apart = foreign[..., None]
+    seen = known & at_point & ~apart
     told = in_direction | cells.is_dense[:, asked, None]
     return _Found(
         part=part,
         matched=seen & (distance < tolerance),
         seen=seen,
-        unmatched=(known & ~seen & told) | cells.empty[:, asking],
+        unmatched=(known & ~seen & told) | cells.empty[:, asking] | apart,
     )

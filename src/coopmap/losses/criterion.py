@@ -65,10 +65,11 @@ class Criterion(nn.Module):
         with torch.autocast(device_type=target.depth.device.type, enabled=False):
             return self._sum_terms(gather(self.cfg, prediction, target, teacher))
 
-    def _sum_terms(self, inputs: LossInputs) -> tuple[Tensor, Terms]:
-        total = inputs.weight.new_zeros(())
+    def _sum_terms(self, everything: LossInputs) -> tuple[Tensor, Terms]:
+        total = everything.weight.new_zeros(())
         logged = Terms()
-        for term, weight in self._present_terms(inputs):
+        for term, weight in self._present_terms(everything):
+            inputs = everything.shared if term.in_view0 and everything.target.foreign is not None else everything
             values = recomputed(term.compute, inputs) if term.recompute else term.compute(inputs)
             if isinstance(values, PixelLoss):
                 values = self._reduce_pixels(term, weight, values, inputs, logged)
@@ -78,7 +79,7 @@ class Criterion(nn.Module):
                 values = weight * values
             total = total + self._share_of_total(term, inputs) * values.sum()
 
-        logged.true_matches = vars(inputs).get("true_matches")  # kept there once a term has asked for them
+        logged.true_matches = vars(everything).get("true_matches")  # kept there once a term has asked for them
         return total, logged
 
     def _share_of_total(self, term: Term, inputs: LossInputs) -> float:

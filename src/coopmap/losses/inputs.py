@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +43,11 @@ class LossInputs:
     def weight(self) -> Float[Tensor, "b v h w"]:
         """Weight of each pixel in the terms that need its depth."""
         return self.pair.weight
+
+    @cached_property
+    def shared(self) -> LossInputs:
+        """The same without the depth of foreign views, for terms that compare in view 0's frame."""
+        return replace(self, pair=replace(self.pair, weight=self.pair.shared_weight))
 
     @cached_property
     def total_weight(self) -> Float[Tensor, "b v"]:

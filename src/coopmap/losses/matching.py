@@ -118,7 +118,7 @@ def confidence_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     if matches is None or true is None:
         return _nothing(inputs)
     meters, radians = (error.detach() for error in _errors(matches, true))
-    success = (meters < SUCCESS_M) & (radians < SUCCESS_RAD) & ~matches.degenerate
+    success = (meters < SUCCESS_M) & (radians < SUCCESS_RAD) & ~matches.degenerate & ~true.foreign
     loss = F.binary_cross_entropy_with_logits(matches.confidence_logit, success.to(meters), reduction="none")
     return loss.mean() + _range_likelihood(inputs, matches)
 
@@ -165,7 +165,7 @@ def _errors(matches: PairMatches, true: TrueMatches) -> tuple[Float[Tensor, "b p
 
 def _nearly_right(matches: PairMatches, true: TrueMatches) -> Bool[Tensor, "b p"]:
     meters, radians = _errors(matches, true)
-    return (meters < NEARLY_M) & (radians < NEARLY_RAD) & ~matches.degenerate
+    return (meters < NEARLY_M) & (radians < NEARLY_RAD) & ~matches.degenerate & ~true.foreign
 
 
 def _mean(values: Float[Tensor, "*b"], weights: Float[Tensor, "*b"]) -> Float[Tensor, ""]:

@@ -43,6 +43,7 @@ class NormalizedPair:
         prediction: normalized; the metric scale has canceled.
         truth: normalized ground truth.
         weight: of each pixel; 0 where depth is unknown.
+        shared_weight: the same, 0 in foreign views too, whose points are not in the mean distances.
         predicted_distance_m: mean distance of the metric prediction; only the metric scale receives its gradient.
         true_distance_m: mean distance of the ground truth.
         has_metric_distance: metric samples with some known depth.
@@ -51,6 +52,7 @@ class NormalizedPair:
     prediction: Normalized
     truth: Normalized
     weight: Float[Tensor, "b v h w"]
+    shared_weight: Float[Tensor, "b v h w"]
     predicted_distance_m: Float[Tensor, " b"]
     true_distance_m: Float[Tensor, " b"]
     has_metric_distance: Bool[Tensor, " b"]
@@ -65,13 +67,16 @@ def metric_unit(prediction: Prediction) -> Float[Tensor, "b v"]:
 def normalize(prediction: Prediction, target: Target, factor: Float[Tensor, "b v h w"]) -> NormalizedPair:
     """Divide both sides by their mean distance, in which each pixel with known depth is weighted by ``factor``.
 
+    Foreign views do not count, but are divided by it too: a prediction has one scale.
+
     Upstream divides the raw network output, before the metric scale. The scale cancels in the quotient, so only its
     gradient is removed here.
     """
     weight = target.valid * factor
-    total = weight.sum(dim=(1, 2, 3))
+    shared = weight if target.foreign is None else weight * ~target.foreign[..., None, None]
+    total = shared.sum(dim=(1, 2, 3))
     truth = truth_in_view0(target)
-    (true_sums,) = sum_rows(_ranges, (truth.points_world, weight))
+    (true_sums,) = sum_rows(_ranges, (truth.points_world, shared))
     true_distance = _mean(true_sums, total)
     geometry = Geometry(
         points_world=prediction.points_world,
@@ -82,14 +87,15 @@ def normalize(prediction: Prediction, target: Target, factor: Float[Tensor, "b v
         trans=prediction.pose_trans,
     )
     unit = metric_unit(prediction)
-    (sums,) = sum_rows(_ranges, (prediction.points_world, weight))
+    (sums,) = sum_rows(_ranges, (prediction.points_world, shared))
     return NormalizedPair(
         prediction=Normalized(geometry, _mean(sums / unit, total)[:, None] * unit),
         truth=Normalized(truth, true_distance[:, None].expand_as(unit)),
         weight=weight,
+        shared_weight=shared,
         predicted_distance_m=_mean(sums.detach() * unit, total),
         true_distance_m=true_distance,
-        has_metric_distance=target.is_metric & (weight > 0).flatten(1).any(-1) & (true_distance > SMALLEST_DISTANCE),
+        has_metric_distance=target.is_metric & (shared > 0).flatten(1).any(-1) & (true_distance > SMALLEST_DISTANCE),
     )
 
 

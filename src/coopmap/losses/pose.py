@@ -79,8 +79,10 @@ def _has_unit(inputs: LossInputs) -> Float[Tensor, "b v"]:
 def _counted(inputs: LossInputs, usable: Float[Tensor, "b v"]) -> Float[Tensor, "b v n"]:
     """Weights of a view's own pose and of its pairs, as far as ``pose_terms`` and ``pairs`` ask for them.
 
-    They are 1 between usable views.
+    They are 1 between usable views; foreign ones are not.
     """
+    if (foreign := inputs.target.foreign) is not None:
+        usable = usable * ~foreign
     weights = []
     if inputs.cfg.pose_terms != "pairwise":
         weights.append(usable[..., None])

@@ -29,6 +29,7 @@ class Term:
         by_confidence: in training its pixels are weighted by the predicted confidence.
         logs_weight: whether logged values include the weight.
         of_pairs: a mean over pairs of agents, however many views an agent has.
+        in_view0: compares points in view 0's frame, where foreign views have none.
         recompute: recompute its activations in the backward pass (:func:`coopmap.losses.inputs.recomputed`): where
             whole maps would be kept.
     """
@@ -40,6 +41,7 @@ class Term:
     by_confidence: bool = False
     logs_weight: bool = True
     of_pairs: bool = False
+    in_view0: bool = False
     recompute: bool = False
 
     def name(self, cfg: LossConfig) -> str:
@@ -61,7 +63,7 @@ def _every_sample(inputs: LossInputs) -> Bool[Tensor, " b"]:
 
 
 TERMS = (
-    Term("pts3d", geometry.world_point_loss, by_confidence=True),
+    Term("pts3d", geometry.world_point_loss, by_confidence=True, in_view0=True),
     Term("cam_pts3d", geometry.view_point_loss),
     Term("depth", geometry.depth_loss),
     Term("ray_directions", geometry.ray_loss, _any_pixel),

@@ -33,8 +33,9 @@ def write_previews(asked: PreviewConfig, config: Config) -> Path:
         DataError: the data cannot be read; single samples of a contact sheet may be unreadable.
     """
     render_missing_town(config.data)
-    # moving vehicles can be shown; a frame is one tick
-    data = replace(config.data, vehicle_masks=True, neighbor_ticks=0)
+    # moving vehicles can be shown; a frame is one tick of one scenario
+    sampling = replace(config.data.sampling, foreign_prob=0.0)
+    data = replace(config.data, vehicle_masks=True, neighbor_ticks=0, sampling=sampling)
     dataset = build_split(data, asked.split, config.seed, refuse_depth=False)
     positions = asked.positions(len(dataset))
     assert asked.output is not None

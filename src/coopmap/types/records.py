@@ -148,6 +148,8 @@ class Target(TensorRecord):
         rig_pose: calibrated ``T_agent_view``; ``None`` = views are agents.
         ground_height_m: height of the origin of each view's agent, its LiDAR, above the ground under the car, from
             calibration; ``None`` = nothing is known.
+        foreign: views of an agent of another scenario, which shares nothing with the others; its pose means nothing to
+            them. ``None`` = there is none.
         views_per_agent: how many views each agent has, one after another; ``None`` = as ``agent`` says, which is on the
             device.
     """
@@ -164,6 +166,7 @@ class Target(TensorRecord):
     agent: Int[Tensor, "b v"] | None = None
     rig_pose: Float[Tensor, "b v 4 4"] | None = None
     ground_height_m: Float[Tensor, "b v"] | None = None
+    foreign: Bool[Tensor, "b v"] | None = None
     views_per_agent: int | None = None
 
     @property
