@@ -10,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angle
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
 from coopmap.losses.cells import true_matches
+from coopmap.losses.criterion import Criterion
 from coopmap.models import MapAnything
 from coopmap.models.addons.matching.cells import CellPoints, cell_points
 from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
@@ -64,6 +66,19 @@ def test_every_parameter_learns():
     for name, parameter in model.matching.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("matching", [0.0, 1.0])
+@pytest.mark.parametrize("agents", [1, 2])
+def test_every_parameter_takes_part_in_every_step(agents: int, matching: float):
+    """Also in those that teach it nothing: DDP waits for all gradients of all ranks."""
+    model, target = tiny(matching=True, encoder=True, layers=[0, 1]), room(three_poses()[:, :agents])
+    prediction = model.train()(observation_of(target))
+    criterion = Criterion(LossConfig(weights=LossWeights(matching=matching))).train()
+    criterion(prediction, target)[0].backward()
+    for name, parameter in model.matching.named_parameters():
+        assert parameter.grad is not None, name
+    assert torch.equal(model.eval()(observation_of(target)).scale, prediction.scale)
 
 
 def test_a_single_agent_has_no_matches():

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
@@ -70,7 +71,14 @@ class Matching(AddOn):
             nn.init.constant_(layer.bias, bias)
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
-        """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``."""
+        """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``.
+
+        In training every parameter takes part (DDP): with a single agent, too, and whatever the objective asks of
+        matches.
+        """
+        if self.training:
+            nothing = 0.0 * parameters_to_vector(self.parameters()).sum()
+            prediction = replace(prediction, scale=prediction.scale + nothing)
         views = cameras_per_agent(observation)
         num_agents = trunk.encoded.shape[1] // views
         if num_agents < 2:
