@@ -271,6 +271,39 @@ def test_prior_and_images_count_by_what_they_know(target: Target):
         assert torch.allclose(moved[..., :3, 3], expected, atol=0.02)
 
 
+def test_confidence_is_taught_of_the_matches_alone_and_the_answer_has_the_prior(target: Target):
+    """An untrained head's matches are wrong, priors are exact."""
+    torch.manual_seed(0)
+    changes = {"matching": {"enabled": True, "prior": True}, "inputs": {"pose": True}, "pose_from": "alignment"}
+    prediction = MapAnything(load_config("mapanything_tiny", changes)).eval()(with_prior(target, 0.0, (0.0, 0.0)))
+    matches = prediction.matches
+    assert matches is not None
+    true = true_matches(target, CELLS, 0.4).pose
+    assert ((matches.pose - true)[..., :3, 3].norm(dim=-1) > 3).all()
+    criterion, losses = Criterion(LossConfig(weights=LossWeights(confidence=1.0))), []
+    for logit in (-20.0, 20.0):
+        expecting = dataclasses.replace(matches, confidence_logit=torch.full((1, 3), logit))
+        losses.append(criterion(dataclasses.replace(prediction, matches=expecting), target)[1]["confidence"].item())
+    assert losses[1] == pytest.approx(losses[0] + 20)
+    answer = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans)
+    assert torch.allclose(answer, relative_pose(target.pose[:, :1], target.pose), atol=1e-3)
+
+
+def test_a_prior_links_agents_that_no_matches_link(target: Target):
+    """The second to the first; the third, of which neither is known, keeps the regressed pose."""
+    true = true_matches(target, CELLS, 0.4).pose
+    matches = dataclasses.replace(
+        pair_matches(torch.eye(4).expand_as(true), confidence=-1.0, degenerate=True),
+        combined=true,
+        prior_known=torch.tensor([[True, False, False]]),
+    )
+    assert torch.allclose(matches.support, torch.tensor([[1.0, 1 / (1 + math.e), 0.0]]))
+    prediction = dataclasses.replace(exact_prediction(target), matches=matches)
+    answer = with_aligned_poses(prediction, observation_of(target), 1, "alignment")
+    assert torch.allclose(answer.pose_trans[:, 1], true[:, 0, :3, 3], atol=1e-4)
+    assert torch.equal(answer.pose_trans[:, 2], prediction.pose_trans[:, 2])
+
+
 def test_matches_that_contradict_a_prior_are_unlikely(target: Target):
     points = cell_points(exact_prediction(target), observation_of(target), PATCH, "calibrated").center
     priors = pair_priors(with_prior(target, 0.0, (0.5, 0.0)), 1)

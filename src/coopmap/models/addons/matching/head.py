@@ -117,25 +117,26 @@ class Matching(AddOn):
         problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg, lines)
         alignment = align(*problem)
         confidence, shared = self.confidence(pair_features(rows, columns, found, alignment)).unbind(-1)
-        pose, degenerate = alignment.pose, alignment.degenerate
+        with_prior = None
         if priors is not None:
             tilt_sigma = math.radians(self.cfg.tilt_sigma_deg or UNKNOWN_TILT_DEG)
-            pose = combined(alignment, priors, confidence.detach().sigmoid(), tilt_sigma)
-            degenerate = degenerate & ~priors.known
+            with_prior = combined(alignment, priors, confidence.detach().sigmoid(), tilt_sigma)
         matches = PairMatches(
             scores=scores,
             unmatched=unmatched,
             query=query,
             keys=keys,
             range_sigma=sigma,
-            pose=pose,
+            pose=alignment.pose,
             information=alignment.information,
-            degenerate=degenerate,
+            degenerate=alignment.degenerate,
             confidence_logit=confidence,
             covisibility_logit=shared,
             matched=found.cells,
             weight=found.weight,
             inlier=alignment.inlier,
+            combined=with_prior,
+            prior_known=None if priors is None else priors.known,
         )
         return matches, problem
 
