@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coopmap.config import ConfigError
 from coopmap.config.loss import LossConfig, LossWeights
+from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angle
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
@@ -140,6 +142,16 @@ def test_true_matches_and_exact_points_give_the_poses(target: Target):
     assert not aligned.degenerate.any()
     assert (aligned.pose[..., :3, 3] - true[..., :3, 3]).norm(dim=-1).max() < 1.0
     assert torch.rad2deg(rotation_angle(aligned.pose[..., :3, :3].mT @ true[..., :3, :3])).max() < 4.0
+
+
+def test_as_many_matches_are_kept_as_poses_need(target: Target):
+    with pytest.raises(ConfigError, match="at least 16"):
+        MatchingConfig(max_matches=15)
+    scores, unmatched, query, keys, points = oracle(target)
+    rows, columns = assignment(scores, unmatched)
+    found = correspond(rows, columns, query, keys, points, torch.ones(1, 3, CELLS), GRID, 16)
+    aligned = align(*pair_problem(found, torch.full((1, 3, CELLS), 0.05), cell_angle(target.rays, PATCH), 3.0))
+    assert not aligned.degenerate.any()
 
 
 def test_the_same_cells_and_points_give_the_pose_exactly(target: Target):
