@@ -14,7 +14,7 @@ from coopmap.config import ConfigError
 from coopmap.config.loss import LossConfig, LossWeights
 from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
-from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angle
+from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angle, compare, neighbors, take
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
 from coopmap.losses.cells import true_matches
 from coopmap.losses.criterion import Criterion
@@ -25,7 +25,7 @@ from coopmap.models.addons.matching.poses import pair_problem, tempered, with_al
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.types import Observation, PairMatches, Target
 
-from ..rooms import exact_prediction, observation_of, room, three_poses
+from ..rooms import exact_prediction, observation_of, panorama_rays, room, three_poses
 from .support import load_config, make_observation
 from .test_plucker import mosaic_observation
 
@@ -244,6 +244,19 @@ def test_between_places_on_one_surface_and_not_across_an_edge(azimuth: float, sc
     near = between(logits + 5.0 * (torch.arange(9) == (far + 1) % 9), points)
     assert near.norm().item() == pytest.approx(10 * scale, rel=1e-4)
     assert between(logits + 5.0 * (torch.arange(9) == far), points).norm().item() == pytest.approx(40 * scale, rel=1e-4)
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_a_match_between_two_rows_is_found_there_at_the_edges_too(row: int):
+    """Descriptors fall with the distance from the border to the next row inside, at the center of a column."""
+    parts = at_part_centers(panorama_rays(56, 224)[None, None], PATCH)
+    border = math.pi / 2 * (0.5 - max(row, row + 1 if row < 2 else row - 1) / 4)
+    azimuth = 2 * math.pi * (5.5 / 16 - 0.5)
+    off = (-parts[..., 1].asin() - border).square() + (torch.atan2(parts[..., 0], parts[..., 2]) - azimuth).square()
+    around = neighbors(torch.tensor([[[16 * row + 5]]]), GRID)
+    logits = compare(torch.ones(1, 1, 1, 1), -100 * off[..., None], around)
+    found = between(logits, take(parts, around).flatten(3, 4))
+    assert -found[..., 1].asin().item() == pytest.approx(border, abs=0.02 * math.pi / 8)
 
 
 def test_images_and_calibrated_rays_suffice():
