@@ -2,7 +2,7 @@
 
 import torch
 
-from coopmap.geometry.cells import at_centers, at_part_centers, compare, neighbors, take
+from coopmap.geometry.cells import at_centers, at_part_centers, compare, neighbors, repeated, take
 
 
 def test_centers_and_parts_in_order():
@@ -22,12 +22,26 @@ def test_neighbors_join_the_ends_of_a_row_and_stay_in_their_view():
     assert in_second_view.tolist() == [12, 13, 14, 12, 13, 14, 17, 18, 19]
 
 
+def test_of_repeated_neighbors_that_nearest_to_the_center_counts():
+    grid = (2, 5)
+    first, last = repeated(neighbors(torch.tensor([2, 17]), grid)).int().tolist()
+    assert first == [1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert last == [0, 0, 0, 0, 0, 0, 1, 1, 1]
+    narrow = repeated(neighbors(torch.tensor([2]), (3, 2)))[0].int().tolist()  # left and right are one
+    assert narrow == [0, 0, 1, 0, 0, 1, 0, 0, 1]
+    alone = repeated(neighbors(torch.tensor([0]), (1, 1)))[0].int().tolist()
+    assert alone == [1, 1, 1, 1, 0, 1, 1, 1, 1]
+
+
 def test_values_of_some_cells_and_products_with_their_parts():
     values = torch.arange(2 * 3 * 4).view(2, 3, 4)
     cells = torch.tensor([[[3, 0], [1, 1], [2, 3]], [[0, 0], [3, 2], [1, 0]]])
     assert take(values, cells).tolist() == [[[3, 0], [5, 5], [10, 11]], [[12, 12], [19, 18], [21, 20]]]
     generator = torch.Generator().manual_seed(0)
     keys, query = torch.randn(2, 3, 4, 5, 6, generator=generator), torch.randn(2, 3, 2, 6, generator=generator)
-    found = compare(query, keys, cells[..., None])
-    assert found.shape == (2, 3, 2, 5)
-    torch.testing.assert_close(found[1, 2, 0], keys[1, 2, 1] @ query[1, 2, 0])
+    around = neighbors(cells, (1, 4))
+    found = compare(query, keys, around)
+    assert found.shape == (2, 3, 2, 9 * 5)
+    assert found[..., :15].isneginf().all()
+    torch.testing.assert_close(found[1, 2, 0, 15:20], keys[1, 2, 0] @ query[1, 2, 0])
+    torch.testing.assert_close(found[1, 2, 0, 20:25], keys[1, 2, 1] @ query[1, 2, 0])

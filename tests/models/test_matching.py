@@ -10,10 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coopmap.config import ConfigError
+from coopmap.config.loss import LossConfig, LossWeights
+from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
-from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angle
+from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angle, compare, neighbors, take
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
 from coopmap.losses.cells import true_matches
+from coopmap.losses.criterion import Criterion
 from coopmap.models import MapAnything
 from coopmap.models.addons.matching.cells import CellPoints, cell_points
 from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
@@ -21,7 +25,7 @@ from coopmap.models.addons.matching.poses import pair_problem, tempered, with_al
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.types import Observation, PairMatches, Target
 
-from ..rooms import exact_prediction, observation_of, room, three_poses
+from ..rooms import exact_prediction, observation_of, panorama_rays, room, three_poses
 from .support import load_config, make_observation
 from .test_plucker import mosaic_observation
 
@@ -64,6 +68,19 @@ def test_every_parameter_learns():
     for name, parameter in model.matching.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("matching", [0.0, 1.0])
+@pytest.mark.parametrize("agents", [1, 2])
+def test_every_parameter_takes_part_in_every_step(agents: int, matching: float):
+    """Also in those that teach it nothing: DDP waits for all gradients of all ranks."""
+    model, target = tiny(matching=True, encoder=True, layers=[0, 1]), room(three_poses()[:, :agents])
+    prediction = model.train()(observation_of(target))
+    criterion = Criterion(LossConfig(weights=LossWeights(matching=matching))).train()
+    criterion(prediction, target)[0].backward()
+    for name, parameter in model.matching.named_parameters():
+        assert parameter.grad is not None, name
+    assert torch.equal(model.eval()(observation_of(target)).scale, prediction.scale)
 
 
 def test_a_single_agent_has_no_matches():
@@ -125,6 +142,16 @@ def test_true_matches_and_exact_points_give_the_poses(target: Target):
     assert not aligned.degenerate.any()
     assert (aligned.pose[..., :3, 3] - true[..., :3, 3]).norm(dim=-1).max() < 1.0
     assert torch.rad2deg(rotation_angle(aligned.pose[..., :3, :3].mT @ true[..., :3, :3])).max() < 4.0
+
+
+def test_as_many_matches_are_kept_as_poses_need(target: Target):
+    with pytest.raises(ConfigError, match="at least 16"):
+        MatchingConfig(max_matches=15)
+    scores, unmatched, query, keys, points = oracle(target)
+    rows, columns = assignment(scores, unmatched)
+    found = correspond(rows, columns, query, keys, points, torch.ones(1, 3, CELLS), GRID, 16)
+    aligned = align(*pair_problem(found, torch.full((1, 3, CELLS), 0.05), cell_angle(target.rays, PATCH), 3.0))
+    assert not aligned.degenerate.any()
 
 
 def test_the_same_cells_and_points_give_the_pose_exactly(target: Target):
@@ -219,6 +246,19 @@ def test_between_places_on_one_surface_and_not_across_an_edge(azimuth: float, sc
     assert between(logits + 5.0 * (torch.arange(9) == far), points).norm().item() == pytest.approx(40 * scale, rel=1e-4)
 
 
+@pytest.mark.parametrize("row", range(4))
+def test_a_match_between_two_rows_is_found_there_at_the_edges_too(row: int):
+    """Descriptors fall with the distance from the border to the next row inside, at the center of a column."""
+    parts = at_part_centers(panorama_rays(56, 224)[None, None], PATCH)
+    border = math.pi / 2 * (0.5 - max(row, row + 1 if row < 2 else row - 1) / 4)
+    azimuth = 2 * math.pi * (5.5 / 16 - 0.5)
+    off = (-parts[..., 1].asin() - border).square() + (torch.atan2(parts[..., 0], parts[..., 2]) - azimuth).square()
+    around = neighbors(torch.tensor([[[16 * row + 5]]]), GRID)
+    logits = compare(torch.ones(1, 1, 1, 1), -100 * off[..., None], around)
+    found = between(logits, take(parts, around).flatten(3, 4))
+    assert -found[..., 1].asin().item() == pytest.approx(border, abs=0.02 * math.pi / 8)
+
+
 def test_images_and_calibrated_rays_suffice():
     observation = make_observation(1, 2, 28, 56)
     bare = Observation(images=observation.images, rays=observation.rays)
@@ -254,6 +294,39 @@ def test_prior_and_images_count_by_what_they_know(target: Target):
         moved = combined(aligned, priors, torch.ones(1, 3), 1.0)
         expected = true[..., :3, 3] + share * (priors.pose[..., :3, 3].float() - true[..., :3, 3])
         assert torch.allclose(moved[..., :3, 3], expected, atol=0.02)
+
+
+def test_confidence_is_taught_of_the_matches_alone_and_the_answer_has_the_prior(target: Target):
+    """An untrained head's matches are wrong, priors are exact."""
+    torch.manual_seed(0)
+    changes = {"matching": {"enabled": True, "prior": True}, "inputs": {"pose": True}, "pose_from": "alignment"}
+    prediction = MapAnything(load_config("mapanything_tiny", changes)).eval()(with_prior(target, 0.0, (0.0, 0.0)))
+    matches = prediction.matches
+    assert matches is not None
+    true = true_matches(target, CELLS, 0.4).pose
+    assert ((matches.pose - true)[..., :3, 3].norm(dim=-1) > 3).all()
+    criterion, losses = Criterion(LossConfig(weights=LossWeights(confidence=1.0))), []
+    for logit in (-20.0, 20.0):
+        expecting = dataclasses.replace(matches, confidence_logit=torch.full((1, 3), logit))
+        losses.append(criterion(dataclasses.replace(prediction, matches=expecting), target)[1]["confidence"].item())
+    assert losses[1] == pytest.approx(losses[0] + 20)
+    answer = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans)
+    assert torch.allclose(answer, relative_pose(target.pose[:, :1], target.pose), atol=1e-3)
+
+
+def test_a_prior_links_agents_that_no_matches_link(target: Target):
+    """The second to the first; the third, of which neither is known, keeps the regressed pose."""
+    true = true_matches(target, CELLS, 0.4).pose
+    matches = dataclasses.replace(
+        pair_matches(torch.eye(4).expand_as(true), confidence=-1.0, degenerate=True),
+        combined=true,
+        prior_known=torch.tensor([[True, False, False]]),
+    )
+    assert torch.allclose(matches.support, torch.tensor([[1.0, 1 / (1 + math.e), 0.0]]))
+    prediction = dataclasses.replace(exact_prediction(target), matches=matches)
+    answer = with_aligned_poses(prediction, observation_of(target), 1, "alignment")
+    assert torch.allclose(answer.pose_trans[:, 1], true[:, 0, :3, 3], atol=1e-4)
+    assert torch.equal(answer.pose_trans[:, 2], prediction.pose_trans[:, 2])
 
 
 def test_matches_that_contradict_a_prior_are_unlikely(target: Target):

@@ -23,7 +23,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "mosaic with rough poses": (
         *("experiment=mosaic_posefix", *MATCHING),
         *("data.mosaic.height=28", "data.mosaic.width=28", "priors=matched", "model.matching.prior=true"),
-        *("task=augmented", "model.pose_correction=true"),
+        *("task=augmented", "model.pose_correction=true", "model.ground_range=true"),
     ),
     "four cameras": ("experiment=four_camera_rig", "data.cameras.height=28", "data.cameras.width=28", "loss=v11"),
     "fusion": ("experiment=fusion_cross_attention", "data.cameras.height=28", "data.cameras.width=28"),
@@ -31,11 +31,16 @@ STEPS: dict[str, tuple[str, ...]] = {
 
 
 class NoWaiting(TorchDispatchMode):
-    """Refuses to read a value of a tensor, and to make one of Python's numbers or of a list as an index: the host waits
-    until the GPU has it.
+    """Refuses to read a value of a tensor, as checks of solvers do, and to make one of Python's numbers or of a list as
+    an index: the host waits until the GPU has it.
     """
 
-    waiting = (aten._local_scalar_dense.default, aten.nonzero.default, aten.lift_fresh.default)
+    waiting = (
+        aten._local_scalar_dense.default,
+        aten.nonzero.default,
+        aten.lift_fresh.default,
+        aten._linalg_check_errors.default,
+    )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         assert func not in self.waiting, f"{func} in a training step"
@@ -60,8 +65,14 @@ def test_a_step_waits_for_nothing(more: tuple[str, ...], overrides: Callable[...
 
 @pytest.mark.parametrize(
     "waits",
-    [lambda x: x.sum().item(), lambda x: x.new_tensor([0.0, 1.0]), lambda x: x[[0, 1]], lambda x: x[x > 0]],
-    ids=["a value", "numbers", "a list as an index", "a mask as an index"],
+    [
+        lambda x: x.sum().item(),
+        lambda x: x.new_tensor([0.0, 1.0]),
+        lambda x: x[[0, 1]],
+        lambda x: x[x > 0],
+        lambda x: torch.linalg.solve(torch.diag(x), x),
+    ],
+    ids=["a value", "numbers", "a list as an index", "a mask as an index", "a checked solution"],
 )
 def test_waiting_would_be_noticed(waits: Callable[[torch.Tensor], Any]) -> None:
     with NoWaiting(), pytest.raises(AssertionError, match="in a training step"):

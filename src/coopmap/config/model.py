@@ -187,7 +187,7 @@ class MatchingConfig:
         encoder: describe patches by the image encoder's features too, beside those of the multi-view transformer.
         layers: blocks of the multi-view transformer whose tokens describe patches; empty = its last.
         rays: directions of a patch's own points: ``calibrated`` (those of the input) or ``predicted``.
-        max_matches: a pair's most confident matches, which are aligned.
+        max_matches: a pair's most confident matches, which are aligned; at least 16: fewer leave its pose open.
         tilt_sigma_deg: standard deviation of an agent's roll and pitch relative to another's, about each axis; null =
             nothing is known. Synthetic streets have 0.7, the hilly town more; 0.95 of the pairs of OPV2V's Culver City
             drives are within 0.5.
@@ -206,7 +206,7 @@ class MatchingConfig:
 
     def __post_init__(self) -> None:
         require(self.dim > 0, "model.matching.dim", self.dim, "at least 1")
-        require(self.max_matches >= 3, "model.matching.max_matches", self.max_matches, "at least 3")
+        require(self.max_matches >= 16, "model.matching.max_matches", self.max_matches, "at least 16")
         require_choice("model.matching.rays", self.rays, MATCHED_RAYS)
         sigma = self.tilt_sigma_deg
         require(sigma is None or sigma > 0, "model.matching.tilt_sigma_deg", sigma, "degrees above 0, or null")

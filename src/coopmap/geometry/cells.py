@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 PARTS = 2
@@ -49,6 +49,15 @@ def neighbors(cell: Int[Tensor, "*b"], grid: tuple[int, int]) -> Int[Tensor, "*b
     return (view[..., None, None] * (height * width) + rows * width + columns).flatten(-2)
 
 
+def repeated(around: Int[Tensor, "*b 9"]) -> Bool[Tensor, "*b 9"]:
+    """Which of :func:`neighbors` are a cell that is among them already, nearer to the center or before it."""
+    place = torch.arange(9, device=around.device)
+    steps = (place.div(3, rounding_mode="floor") - 1).abs() + (place % 3 - 1).abs()
+    order = 9 * steps + place
+    same = around[..., :, None] == around[..., None, :]
+    return (same & (order[None, :] < order[:, None])).any(dim=-1)
+
+
 def take(values: Shaped[Tensor, "b p c *f"], cells: Int[Tensor, "b p *m"]) -> Shaped[Tensor, "b p *m f"]:
     """Values of some cells."""
     batch, pairs, count = values.shape[:3]
@@ -60,8 +69,9 @@ def take(values: Shaped[Tensor, "b p c *f"], cells: Int[Tensor, "b p *m"]) -> Sh
 
 
 def compare(
-    query: Float[Tensor, "b p m f"], keys: Float[Tensor, "b p c s f"], cells: Int[Tensor, "b p m k"]
-) -> Float[Tensor, "b p m ks"]:
-    """Products of descriptors with those of all parts of some cells each."""
+    query: Float[Tensor, "b p m f"], keys: Float[Tensor, "b p c s f"], around: Int[Tensor, "b p m 9"]
+) -> Float[Tensor, "b p m ns"]:
+    """Products of descriptors with those of all parts of :func:`neighbors`; minus infinity of those repeated."""
     # as a product of matrices it would be one of thousands of small ones
-    return (take(keys, cells).flatten(3, 4) * query[..., None, :]).sum(dim=-1)
+    products = (take(keys, around) * query[..., None, None, :]).sum(dim=-1)
+    return products.masked_fill(repeated(around)[..., None], -torch.inf).flatten(3)

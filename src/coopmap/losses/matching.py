@@ -66,9 +66,6 @@ def _part_loss(
     cell = part.div(parts, rounding_mode="floor")
     around = neighbors(cell, cell_grid(inputs.target, keys.shape[2]))
     logits = compare(query, keys, around)
-    repeated = around == cell[..., None]  # of the cell itself, at the first and last row
-    repeated[..., CENTER].fill_(False)
-    logits = logits.masked_fill(repeated.repeat_interleave(parts, dim=-1), -torch.inf)
     return F.cross_entropy(logits.movedim(-1, 1), CENTER * parts + part % parts, reduction="none")
 
 

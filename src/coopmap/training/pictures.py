@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from coopmap.data.normalization import normalize
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
-from coopmap.geometry.cells import neighbors
+from coopmap.geometry.cells import compare, neighbors
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.metrics import agent_poses, measure, predicted_pose
 from coopmap.metrics.aggregate import COVISIBLE
@@ -101,10 +101,9 @@ def matched_points(
     for asking, asked, cells in zip((i, j), (j, i), matches.matched[0, pair].chunk(2), strict=True):
         cell, other = cells.unbind(-1) if asking == i else cells.flip(-1).unbind(-1)
         around = neighbors(other, grid)
-        keys, parts = (values[0, asked][around].flatten(1, 2) for values in (matches.keys, points.parts))
-        logits = (keys @ matches.query[0, asking][cell][..., None])[..., 0]
+        logits = compare(matches.query[:1, asking, cell][:, None], matches.keys[:1, asked, None], around[None, None])
         found[asking].append(points.center[0, asking][cell])
-        found[asked].append(between(logits, parts))
+        found[asked].append(between(logits[0, 0], points.parts[0, asked][around].flatten(1, 2)))
     return torch.cat(found[i]), torch.cat(found[j])
 
 

@@ -203,6 +203,9 @@ class PairMatches(TensorRecord):
         matched: cells of ``i`` and of ``j`` that the alignment used, as indices.
         weight: confidence of each of these matches.
         inlier: share of its weight that the alignment kept.
+        combined: ``T_i_j`` from ``pose`` and pose priors, which poses of views are averaged from; ``None``: these are
+            averaged from ``pose``.
+        prior_known: both agents have a pose prior; ``None``: no priors are combined.
     """
 
     scores: Float[Tensor, "b p c c"]
@@ -218,6 +221,8 @@ class PairMatches(TensorRecord):
     matched: Int[Tensor, "b p m 2"]
     weight: Float[Tensor, "b p m"]
     inlier: Float[Tensor, "b p m"]
+    combined: Float[Tensor, "b p 4 4"] | None = None
+    prior_known: Bool[Tensor, "b p"] | None = None
 
     @property
     def confidence(self) -> Float[Tensor, "b p"]:
@@ -239,6 +244,11 @@ class PairMatches(TensorRecord):
         return torch.where(self.degenerate[..., None], torch.inf, variance.sqrt()).to(self.information)
 
     @property
+    def determined(self) -> Bool[Tensor, "b p"]:
+        """Pairs with a relative pose: their matches or their pose priors determine it."""
+        return ~self.degenerate if self.prior_known is None else ~self.degenerate | self.prior_known
+
+    @property
     def support(self) -> Float[Tensor, "b n"]:
         """Of each agent's pose relative to the first: the confidence of the weakest pair in the surest chain of pairs
         that links them; 0 where none does, 1 of the first.
@@ -246,7 +256,7 @@ class PairMatches(TensorRecord):
         agents = self.unmatched.shape[1]
         i, j = torch.triu_indices(agents, agents, offset=1, device=self.confidence_logit.device)
         link = self.confidence_logit.new_zeros(len(self.confidence_logit), agents, agents)
-        link[:, i, j] = torch.where(self.degenerate, 0.0, self.confidence)
+        link[:, i, j] = torch.where(self.determined, self.confidence, 0.0)
         link = link + link.mT
         support = torch.zeros_like(link[:, 0])
         support[:, 0] = 1.0

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.models.addons.base import PatchFeature
 from coopmap.types import Observation
+from coopmap.types.agents import camera_centers_by_azimuth
 
 SAMPLES = 2
 """Per side of a patch: near the horizon the range changes much from one row to the next."""
@@ -62,7 +62,7 @@ def ground_nearness(observation: Observation, patch_size: int) -> Float[Tensor, 
         down = torch.einsum("bvhwk,bvk->bvhw", observation.rays, axis[..., :3])
         height = height - axis[..., None, None, 3]
     elif observation.camera_pose is not None and observation.images.ndim == 5:  # a mosaic: rays start at its cameras
-        below = observation.camera_pose.to(down)[:, :, list(SLOTS_BY_AZIMUTH), 1, 3]
+        below = camera_centers_by_azimuth(observation.camera_pose.to(down))[..., 1]
         height = height - below.repeat_interleave(down.shape[-1] // below.shape[-1], dim=-1)[:, :, None]
     nearness = (down / height.clamp(min=0.1)).clamp(min=0.0)
     sampled = F.avg_pool2d(nearness.flatten(0, 1)[:, None], patch_size // SAMPLES, patch_size // SAMPLES)

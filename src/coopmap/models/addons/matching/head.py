@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
@@ -70,7 +71,14 @@ class Matching(AddOn):
             nn.init.constant_(layer.bias, bias)
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
-        """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``."""
+        """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``.
+
+        In training every parameter takes part (DDP): with a single agent, too, and whatever the objective asks of
+        matches.
+        """
+        if self.training:
+            nothing = 0.0 * parameters_to_vector(self.parameters()).sum()
+            prediction = replace(prediction, scale=prediction.scale + nothing)
         views = cameras_per_agent(observation)
         num_agents = trunk.encoded.shape[1] // views
         if num_agents < 2:
@@ -109,25 +117,26 @@ class Matching(AddOn):
         problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg, lines)
         alignment = align(*problem)
         confidence, shared = self.confidence(pair_features(rows, columns, found, alignment)).unbind(-1)
-        pose, degenerate = alignment.pose, alignment.degenerate
+        with_prior = None
         if priors is not None:
             tilt_sigma = math.radians(self.cfg.tilt_sigma_deg or UNKNOWN_TILT_DEG)
-            pose = combined(alignment, priors, confidence.detach().sigmoid(), tilt_sigma)
-            degenerate = degenerate & ~priors.known
+            with_prior = combined(alignment, priors, confidence.detach().sigmoid(), tilt_sigma)
         matches = PairMatches(
             scores=scores,
             unmatched=unmatched,
             query=query,
             keys=keys,
             range_sigma=sigma,
-            pose=pose,
+            pose=alignment.pose,
             information=alignment.information,
-            degenerate=degenerate,
+            degenerate=alignment.degenerate,
             confidence_logit=confidence,
             covisibility_logit=shared,
             matched=found.cells,
             weight=found.weight,
             inlier=alignment.inlier,
+            combined=with_prior,
+            prior_known=None if priors is None else priors.known,
         )
         return matches, problem
 

@@ -140,12 +140,13 @@ def _aligned(prediction: Prediction, agents: int) -> tuple[Float[Tensor, "b a a 
     """``T_i_j`` of all pairs ``i < j`` as matrices over agents, and their confidence; 0 where there is none."""
     matches = prediction.matches
     assert matches is not None
-    batch, device = len(matches.pose), matches.pose.device
+    found = matches.pose if matches.combined is None else matches.combined
+    batch, device = len(found), found.device
     first, second = torch.triu_indices(agents, agents, offset=1, device=device)
     pose = torch.eye(4, dtype=torch.float64, device=device).repeat(batch, agents, agents, 1, 1)
     weight = torch.zeros(batch, agents, agents, dtype=torch.float64, device=device)
-    pose[:, first, second] = matches.pose.double()
-    usable = ~matches.degenerate & matches.pose.isfinite().flatten(-2).all(dim=-1)
+    pose[:, first, second] = found.double()
+    usable = matches.determined & found.isfinite().flatten(-2).all(dim=-1)
     confidence = matches.confidence_logit.double().sigmoid().clamp(LEAST_CONFIDENCE, 1 - LEAST_CONFIDENCE)
     weight[:, first, second] = torch.where(usable, confidence, 0.0)
     return pose, weight

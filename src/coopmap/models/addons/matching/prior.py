@@ -115,7 +115,7 @@ def combined(
     from_images = alignment.information.double() * confidence.double()[..., None, None].square()
     from_images = torch.where(alignment.degenerate[..., None, None], 0.0, from_images)
     pull = (from_prior @ innovation[..., None])[..., 0]
-    correction = torch.linalg.solve(from_images + from_prior, pull)
+    correction = torch.linalg.solve_ex(from_images + from_prior, pull)[0]  # `solve` would wait for the device
     pose = aligned.clone()
     pose[..., :3, :3] = roma.rotvec_to_rotmat(correction[..., :3]) @ aligned[..., :3, :3]
     pose[..., :3, 3] = aligned[..., :3, 3] + correction[..., 3:]
