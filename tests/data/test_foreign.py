@@ -135,11 +135,10 @@ def test_evaluation_and_single_agents_have_none(config_of):
 def test_poses_that_are_regressed_have_no_answer_for_it():
     foreign = ["preset=none", "data.sampling.foreign_prob=0.1"]
     assert load_config(["experiment=cyl_matching", *foreign]).data.sampling.foreign_prob == 0.1
-    beside = ["experiment=cyl_posefix", "model.matching.enabled=true", "loss=pose_matching"]
-    assert load_config([*beside, *foreign]).loss.weights.pts3d == 1
+    assert load_config(["experiment=cyl_posefix", *foreign]).loss.weights.pts3d == 1
     reason = r"expected 0 without model\.matching\.enabled=true"
     with pytest.raises(ConfigError, match=rf"data\.sampling\.foreign_prob=0\.1: {reason}"):
-        load_config(["experiment=cyl_posefix", *foreign])
+        load_config(["experiment=cyl_posefix", "loss=pose", *foreign])
 
 
 def test_batches_that_are_measured_have_none():
