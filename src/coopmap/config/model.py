@@ -305,12 +305,7 @@ class ModelConfig:
         )
         require_choice("model.initialization", self.initialization, INITIALIZATIONS)
         require(self.pose_from in (None, *POSE_SOURCES), "model.pose_from", self.pose_from, ", ".join(POSE_SOURCES))
-        require(
-            self.pose_from in (None, "head") or self.matching.enabled is not False,
-            "model.pose_from",
-            self.pose_from,
-            "head without model.matching.enabled: there are no matches to align",
-        )
+        self.check_pose_source()
         require(
             (self.matching.enabled is not False and self.inputs.pose) or not self.matching.prior,
             "model.matching.prior",
@@ -332,3 +327,16 @@ class ModelConfig:
         )
         for submodule in self.weights_only_submodules:
             require_choice("model.weights_only_submodules", submodule, SUBMODULES)
+
+    def check_pose_source(self) -> None:
+        """Poses come from matches only where there are any, or where that is still open (null).
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        require(
+            self.pose_from in (None, "head") or self.matching.enabled is not False,
+            "model.pose_from",
+            self.pose_from,
+            "head without model.matching.enabled: there are no matches to align",
+        )

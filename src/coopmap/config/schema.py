@@ -92,12 +92,7 @@ class Config:
             model.matching.enabled = taught
         if model.pose_from is None:
             model.pose_from = "alignment" if taught else "head"
-        require(
-            model.pose_from == "head" or model.matching.enabled,
-            "model.pose_from",
-            model.pose_from,
-            "head without model.matching.enabled: there are no matches to align",
-        )
+        model.check_pose_source()
 
     def _check_patches(self) -> None:
         """What the model cuts into patches has whole ones."""
