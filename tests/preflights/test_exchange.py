@@ -94,8 +94,10 @@ def test_run_ends_when_its_steps_and_validations_do() -> None:
 
 def test_a_run_that_waits_for_data_says_so() -> None:
     pace = Pace(batch=0.5, load=8.0, loaders=8, validation=0.0)
-    text = forecast(pace, steps_per_epoch=3600, total=None, done=0, now=datetime(2026, 3, 2))
-    assert "epoch 01:00 (1.0 h), at 1 s a step; it waits for data: more data.num_workers" in text
+    text = forecast(pace, steps_per_epoch=3600, total=3600, done=0, now=datetime(2026, 3, 2))
+    assert (
+        "epoch 01:00 (1.0 h), of the run 01:00 (1.0 h), at 1 s a step; it waits for data: more data.num_workers" in text
+    )
     assert Pace(0.5, 8.0, 0, 0.0).step == 8.5
 
 

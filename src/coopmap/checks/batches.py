@@ -68,10 +68,7 @@ def num_ranks(config: Config) -> int:
 
     trainer = config.trainer
     devices, nodes = trainer.devices, trainer.num_nodes or 1
-    if isinstance(devices, str) and not devices.lstrip("-").isdecimal():
+    if devices in ("auto", -1):
         found = torch.cuda.device_count() if trainer.accelerator != "cpu" else 0
         return max(1, found) * nodes
-    if isinstance(devices, list | tuple):
-        return max(1, len(devices)) * nodes
-    count = int(devices)
-    return (torch.cuda.device_count() if count < 0 else max(1, count)) * nodes
+    return (len(devices) if isinstance(devices, list) else devices) * nodes

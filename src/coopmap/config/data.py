@@ -250,7 +250,8 @@ class DataConfig:
             is_below = bool(folder) and not folder.startswith(("/", "~")) and ".." not in folder.split("/")
             require(is_below, f"data.splits.{split}", folder, "a folder below data.root")
         require(self.min_agents >= 1, "data.min_agents", self.min_agents, "at least 1")
-        require(self.max_agents >= self.min_agents, "data.max_agents", self.max_agents, f"at least {self.min_agents=}")
+        least = f"at least data.min_agents={self.min_agents}"
+        require(self.max_agents >= self.min_agents, "data.max_agents", self.max_agents, least)
         require(
             self.max_views_per_gpu >= self.max_agents,
             "data.max_views_per_gpu",
@@ -258,6 +259,8 @@ class DataConfig:
             f"room for one sample of data.max_agents={self.max_agents} views",
         )
         require(self.steps_per_epoch >= 1, "data.steps_per_epoch", self.steps_per_epoch, "at least 1")
+        limit = self.max_val_frames
+        require(limit is None or limit >= 1, "data.max_val_frames", limit, "at least 1, or null: all")
         require(self.fused_patch_px >= 1, "data.fused_patch_px", self.fused_patch_px, "a number of pixels")
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
         require(0 <= self.bad_frame_budget < 1, "data.bad_frame_budget", self.bad_frame_budget, "in [0, 1)")

@@ -12,7 +12,8 @@ from coopmap.config.preflight import PreflightConfig
 from coopmap.config.priors import PriorsConfig
 from coopmap.config.strategy import StrategyConfig
 from coopmap.config.task import INPUTS, TaskConfig
-from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig, TrainerConfig
+from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig
+from coopmap.config.trainer import TrainerConfig
 
 RESETS = ("optimizer", "schedule")
 
@@ -76,12 +77,20 @@ class Config:
         self._check_panorama_options()
         self._check_mosaic()
         self._check_foreign()
+        self._check_validation()
         for kind in INPUTS:
             if self.task.may_give(kind) and not getattr(self.model.inputs, kind):
                 raise ConfigError(
                     f"task={self.task.name} gives {kind}, but the model has no encoder for it (model.inputs.{kind} is "
                     f"false): choose another task, or a model that was trained with {kind}"
                 )
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the run."""
+        epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
+        ends = [steps or -1, (epochs or -1) * self.data.steps_per_epoch]
+        return min(end for end in ends if end > 0)
 
     def _choose_matching(self) -> None:
         """Build what the objective teaches, and answer with it, where that is left open."""
@@ -148,6 +157,19 @@ class Config:
         }
         for reason, holds in reasons.items():
             require(probability == 0 or not holds, "data.sampling.foreign_prob", probability, f"0 {reason}")
+
+    def _check_validation(self) -> None:
+        """Lightning looks at this when an epoch begins."""
+        trainer, batches = self.trainer, self.data.steps_per_epoch * (self.trainer.accumulate_grad_batches or 1)
+        interval, limit = trainer.val_check_interval, trainer.limit_train_batches
+        batches = trainer.overfit_batches or batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
+        require(
+            not isinstance(interval, int) or interval <= batches,
+            "trainer.val_check_interval",
+            interval,
+            f"at most the {batches} batches of an epoch (data.steps_per_epoch), or their share such as 0.5",
+        )
 
     def _check_mosaic(self) -> None:
         if self.data.layout != "mosaic":

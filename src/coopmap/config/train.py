@@ -1,9 +1,8 @@
-"""Configuration of a training run: optimizer, trainer, checkpoints, logs."""
+"""Configuration of a training run: optimizer, checkpoints, logs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from coopmap.config.checks import require, require_choice
 
@@ -93,80 +92,6 @@ class OptimConfig:
         for key in ("max_nonfinite_steps", "max_skipped_steps"):
             require(getattr(self, key) >= 1, f"optim.{key}", getattr(self, key), "at least 1")
         require(self.spike is None or self.spike > 1, "optim.spike", self.spike, "a factor above 1, or null")
-
-
-@dataclass
-class TrainerConfig:
-    """Arguments of Lightning's ``Trainer``, passed on unchanged; null keeps Lightning's default. Omitted are
-
-    those that the program sets itself: loggers, callbacks, plugins and output folder.
-
-    Attributes:
-        accelerator: kind of device: ``auto``, ``cpu`` or ``gpu``.
-        strategy: ``auto``: what the group ``strategy`` says; anything else goes to Lightning in its place.
-        devices: their number, a list of their indices, or ``auto``: all.
-        num_nodes: number of machines.
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-        fast_dev_run: this many batches of training and validation, and nothing saved.
-        max_epochs: end after this many epochs.
-        min_epochs: do not end before this many epochs.
-        max_steps: end after this many optimizer steps.
-        min_steps: do not end before this many optimizer steps.
-        max_time: end after this time, ``DD:HH:MM:SS``.
-        limit_train_batches: number of training batches per epoch, or their share.
-        limit_val_batches: number of batches per validation, or their share.
-        limit_test_batches: number of batches per test, or their share.
-        overfit_batches: train and validate on this many training batches only.
-        val_check_interval: validate after this many batches, or this share of an epoch.
-        check_val_every_n_epoch: number of epochs between validations.
-        num_sanity_val_steps: validation batches before training; ``callbacks.validate_at_start`` replaces them.
-        log_every_n_steps: steps between two rows of training metrics.
-        enable_model_summary: Lightning's table of layers; the log already lists parts, sizes and learning rates.
-        accumulate_grad_batches: batches whose gradients are added up for one optimizer step.
-        gradient_clip_val: largest norm of the gradient; null = no limit.
-        gradient_clip_algorithm: ``norm``.
-        deterministic: use deterministic algorithms, which are slower; ``warn`` only warns where there are none.
-        benchmark: let cuDNN benchmark algorithms.
-        inference_mode: validate in inference mode; off, since metrics that are reset in it could not be updated in
-            training.
-        profiler: ``simple``, ``advanced`` or ``pytorch``.
-        detect_anomaly: look for NaN in the backward pass; slow.
-        sync_batchnorm: average batch statistics over devices; the model has none.
-    """
-
-    accelerator: Any = "auto"
-    strategy: Any = "auto"
-    devices: Any = "auto"
-    num_nodes: Any = None
-    precision: Any = None
-    fast_dev_run: Any = None
-    max_epochs: Any = 100
-    min_epochs: Any = None
-    max_steps: Any = None
-    min_steps: Any = None
-    max_time: Any = None
-    limit_train_batches: Any = None
-    limit_val_batches: Any = None
-    limit_test_batches: Any = None
-    overfit_batches: Any = None
-    val_check_interval: Any = None
-    check_val_every_n_epoch: Any = None
-    num_sanity_val_steps: Any = 0  # validation at step 0 replaces it
-    log_every_n_steps: Any = 50
-    enable_model_summary: Any = False  # the log lists parts, sizes and learning rates
-    accumulate_grad_batches: Any = None
-    gradient_clip_val: Any = 1.0
-    gradient_clip_algorithm: Any = None
-    deterministic: Any = None
-    benchmark: Any = None
-    inference_mode: Any = False  # metrics reset in inference mode could not be updated in training
-    profiler: Any = None
-    detect_anomaly: Any = None
-    sync_batchnorm: Any = None
-
-    def __post_init__(self) -> None:
-        algorithm = self.gradient_clip_algorithm
-        require(algorithm in (None, "norm"), "trainer.gradient_clip_algorithm", algorithm, "norm")
 
 
 @dataclass

@@ -70,7 +70,7 @@ class Duration:
 
 def epoch_of(config: Config, asked: PlanConfig, ranks: int) -> Epoch:
     """Sizes of an epoch, from the data if it is at hand."""
-    views, accumulate = config.data.max_views_per_gpu, int(config.trainer.accumulate_grad_batches or 1)
+    views, accumulate = config.data.max_views_per_gpu, config.trainer.accumulate_grad_batches or 1
     numbers = range(config.data.min_agents, config.data.max_agents + 1)
     per_batch = float(np.mean([max(1, views // number) for number in numbers]))
     counts = _agents_of_validation(config)
@@ -125,7 +125,7 @@ def duration_of(
         trained_bytes: of all parameters that are trained.
         epoch: its sizes.
     """
-    accumulate = int(config.trainer.accumulate_grad_batches or 1)
+    accumulate = config.trainer.accumulate_grad_batches or 1
     rate = 1e12 * (asked.tflops or TFLOPS.get(str(config.trainer.precision), TFLOPS_FLOAT32))
     computing = accumulate * float(np.mean([step.flops for step in steps.values()])) / rate
     strategy = strategy_name(config, ranks)
@@ -137,16 +137,8 @@ def duration_of(
     step_s = asked.step_s or computing + waiting
     share_forward = np.mean([step.forward_flops / step.flops for step in steps.values()])
     validation_s = epoch.val_batches * float(share_forward) * step_s / accumulate
-    epochs = _epochs(config)
+    epochs = config.total_steps / config.data.steps_per_epoch
     epoch_s = epoch.steps * step_s + validation_s
     return Duration(
         step_s, waiting, validation_s, epoch_s / 3600, epochs * epoch_s / 3600, epochs, asked.step_s is not None
     )
-
-
-def _epochs(config: Config) -> float:
-    epochs = config.trainer.max_epochs
-    ends = [float(epochs)] if epochs is not None and int(epochs) > 0 else []
-    if config.trainer.max_steps is not None and int(config.trainer.max_steps) > 0:
-        ends.append(int(config.trainer.max_steps) / config.data.steps_per_epoch)
-    return min(ends, default=float("inf"))

@@ -68,7 +68,6 @@ def lines(plan: Plan) -> list[str]:
     verdict = "fits" if plan.fits else f"DOES NOT FIT: {total - plan.limit_gib:.2g} GiB too much"
     most = plan.most_views or "none: no batch of the most agents fits"
     source = "measured" if time.is_measured else "assumed rates"
-    run = f"{time.run_h:.3g} h for {time.epochs:g} epochs" if time.epochs < float("inf") else "no end is set"
     idle = [f"DOES NOT START: {epoch.idle_ranks} GPU(s) have no batch to validate on; take fewer, or more frames"]
     return [
         f"{plan.model}, strategy={plan.strategy}, optim/train={plan.trained}, {plan.layout}, {plan.precision}, "
@@ -79,7 +78,7 @@ def lines(plan: Plan) -> list[str]:
         f"epoch: {epoch.steps} steps, {epoch.samples:.4g} samples; validation: {epoch.val_frames} frames, "
         f"{epoch.val_batches} batches per GPU",
         f"step {time.step_s:.3g} s ({source}; {time.exchange_s:.2g} s waiting for other GPUs), validation "
-        f"{time.validation_s:.3g} s, epoch {time.epoch_h:.3g} h, run {run}",
+        f"{time.validation_s:.3g} s, epoch {time.epoch_h:.3g} h, run {time.run_h:.3g} h for {time.epochs:g} epochs",
         *(idle if epoch.idle_ranks else []),
         *(f"assumed: {line}" for line in plan.assumed),
     ]

@@ -46,14 +46,6 @@ def process_finding(config: Config, world_size: int) -> Finding:
     return Finding("processes", f"{found}, {expected} configured", "WRONG", remedy)
 
 
-def total_steps(config: Config) -> int | None:
-    """Optimizer steps of the run; ``None`` without an end."""
-    epochs, steps = config.trainer.max_epochs, config.trainer.max_steps
-    ends = [int(steps)] if steps is not None and int(steps) > 0 else []
-    ends += [int(epochs) * config.data.steps_per_epoch] if epochs is not None and int(epochs) > 0 else []
-    return min(ends, default=None)
-
-
 def data_findings(config: Config, datamodule: OPV2VDataModule, world_size: int, val_batches: int) -> Iterator[Finding]:
     """Lengths of the data sets, of epochs and of the run."""
     for split in ("train", "val"):
@@ -62,9 +54,8 @@ def data_findings(config: Config, datamodule: OPV2VDataModule, world_size: int, 
         if split == "val":
             found += f", batches on each rank: {val_batches:,}"
         yield Finding(f"frames, {split}", found)
-    steps, total = config.data.steps_per_epoch, total_steps(config)
     accumulate = config.trainer.accumulate_grad_batches or 1
-    found = f"{steps:,} an epoch, " + ("no end" if total is None else f"{total:,} in all")
+    found = f"{config.data.steps_per_epoch:,} an epoch, {config.total_steps:,} in all"
     yield Finding("optimizer steps", f"{found}; {world_size} x {accumulate} micro-batches each")
 
 
@@ -75,11 +66,7 @@ def rate_findings(config: Config, begin: int = 0) -> Iterator[Finding]:
         config: of the run.
         begin: step at which the schedule begins, see :func:`schedule_start`.
     """
-    total = total_steps(config)
-    if total is None:
-        yield Finding("learning rate", f"{RATE(config.optim.lr)} at its peak; the run has no end", "note")
-        return
-    length = max(1, total - begin)
+    length = max(1, config.total_steps - begin)
     factor, warm_up = warmup_cosine(length, config.optim), round(config.optim.warmup_fraction * length)
     for part, peak in {"": config.optim.lr, **config.optim.lr_of}.items():
         name = f"learning rate, {part}" if part else "learning rate"

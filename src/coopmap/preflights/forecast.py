@@ -36,24 +36,21 @@ class Pace:
         return self.loaders > 0 and self.load / self.loaders > self.batch
 
 
-def forecast(pace: Pace, steps_per_epoch: int, total: int | None, done: int, now: datetime) -> str:
+def forecast(pace: Pace, steps_per_epoch: int, total: int, done: int, now: datetime) -> str:
     """Ends of the current epoch and of the run, each with its validations.
 
     Args:
         pace: as measured.
         steps_per_epoch: optimizer steps.
-        total: of the run; ``None`` = no end.
+        total: of the run.
         done: optimizer steps so far, of a run that goes on.
         now: when the next one begins.
     """
     last = done // steps_per_epoch * steps_per_epoch + steps_per_epoch
-    left = (last if total is None else min(last, total)) - done
-    epoch = left * pace.step + pace.validation
-    text = f"expected end of the epoch {_when(now, epoch)}"
-    if total is not None:
-        validations = -(-(total - done) // steps_per_epoch) + 1
-        text += f", of the run {_when(now, (total - done) * pace.step + validations * pace.validation)}"
-    text += f", at {pace.step:.2g} s a step"
+    epoch = (min(last, total) - done) * pace.step + pace.validation
+    validations = -(-(total - done) // steps_per_epoch) + 1
+    run = (total - done) * pace.step + validations * pace.validation
+    text = f"expected end of the epoch {_when(now, epoch)}, of the run {_when(now, run)}, at {pace.step:.2g} s a step"
     return text + ("; it waits for data: more data.num_workers, or coopmap cache" if pace.waits_for_data else "")
 
 

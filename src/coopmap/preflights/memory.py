@@ -47,15 +47,9 @@ def device_findings(
 def used_devices(config: Config, devices: Sequence[Device]) -> list[Device]:
     """Those that ``trainer.devices`` names."""
     wanted: Any = config.trainer.devices
-    if isinstance(wanted, str) and "," in wanted:
-        wanted = [int(part) for part in wanted.split(",") if part.strip()]
-    if isinstance(wanted, list | tuple):
-        return [device for device in devices if device.index in {int(index) for index in wanted}]
-    try:
-        count = int(wanted)
-    except (TypeError, ValueError):  # auto
-        count = -1
-    return list(devices if count < 0 else devices[:count])
+    if isinstance(wanted, list):
+        return [device for device in devices if device.index in wanted]
+    return list(devices if wanted in ("auto", -1) else devices[:wanted])
 
 
 def _finding(device: Device, needed: int) -> Finding:

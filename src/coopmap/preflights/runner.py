@@ -18,7 +18,6 @@ from coopmap.preflights.facts import (
     process_finding,
     rate_findings,
     schedule_start,
-    total_steps,
     weights_finding,
 )
 from coopmap.preflights.findings import Finding, findings_table, gib, remedies, wrong
@@ -129,4 +128,4 @@ def _forecast(config: Config, run: RunFolder, trial: Trial) -> str:
     accumulate = config.trainer.accumulate_grad_batches or 1
     pace = Pace(trial.batch_s, trial.load_s, loaders, validation, accumulate)
     done = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
-    return forecast(pace, config.data.steps_per_epoch, total_steps(config), done, datetime.now())
+    return forecast(pace, config.data.steps_per_epoch, config.total_steps, done, datetime.now())

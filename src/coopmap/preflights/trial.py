@@ -21,8 +21,7 @@ from coopmap.preflights.exchange import Exchange, finish, heard, tell_others, ti
 from coopmap.preflights.findings import gib
 from coopmap.preflights.memory import what_needs_less
 from coopmap.runs.signals import current
-from coopmap.training.assembly import trainer_options
-from coopmap.training.callbacks import NoSignals
+from coopmap.training.assembly import new_trainer, trainer_options
 from coopmap.training.module import PoseLearner
 from coopmap.training.run import ranks_end_together
 
@@ -79,7 +78,7 @@ def run_trial(config: Config, module: PoseLearner, datamodule: OPV2VDataModule) 
     with isolate_rng(include_cuda=False):
         options = {name: value for name, value in trainer_options(config).items() if name not in LIMITS}
         rehearsal = Rehearsal(trial, config)
-        trainer = L.Trainer(
+        trainer = new_trainer(
             **options,
             max_epochs=1,
             limit_val_batches=1,
@@ -88,10 +87,7 @@ def run_trial(config: Config, module: PoseLearner, datamodule: OPV2VDataModule) 
             logger=False,
             callbacks=[rehearsal],
             enable_checkpointing=False,
-            use_distributed_sampler=False,
-            enable_progress_bar=False,
         )
-        trainer._signal_connector = NoSignals(trainer)
         data = TrialData(datamodule, STEPS.get(trainer.strategy.root_device.type, 1))
         _fit(trainer, module, data, config)
     trial.world_size, trial.shape, trial.load_s, trial.val_batches = (

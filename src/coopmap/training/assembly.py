@@ -136,15 +136,26 @@ def build_callbacks(
 def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
     """Lightning's trainer with ``config.trainer`` passed on unchanged."""
     start_step = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
-    trainer = L.Trainer(
+    return new_trainer(
         **trainer_options(config),
         logger=build_loggers(config, run.path, start_step),
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
-        use_distributed_sampler=False,  # the datamodule's samplers are distributed already
-        enable_progress_bar=False,  # Lightning's; callbacks.progress replaces it
     )
+
+
+def new_trainer(**options: Any) -> L.Trainer:
+    """Lightning's trainer; ours are the progress, the samplers and what signals do.
+
+    Raises:
+        ConfigError: Lightning refuses an option; it names which.
+    """
+    try:
+        # the datamodule's samplers are distributed already; callbacks.progress replaces Lightning's bar
+        trainer = L.Trainer(**options, use_distributed_sampler=False, enable_progress_bar=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"trainer: {error}") from error
     trainer._signal_connector = NoSignals(trainer)
     return trainer
 
