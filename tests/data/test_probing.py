@@ -1,6 +1,7 @@
 """Cars that can never be read cost themselves; a fault of all of them ends a run before it begins."""
 
 import logging
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,6 +65,22 @@ def test_agents_on_different_ticks(config_of, copied_town):
             path.rename(folder / f"{int(path.name[:6]) + number:06d}{path.name[6:]}")
     with pytest.raises(ConfigError, match=r"frames never coincide: in .* car \d+ has \d+ and car \d+ has \d+"):
         OPV2VDataModule(config_of(root=str(copied_town), depth_root=None)).dataset("train")
+
+
+@pytest.mark.parametrize(
+    ("most", "reason"),
+    [
+        (2, r"; frames have at most 2 agents, fewer than data\.min_agents=4 asks for$"),
+        (1, "; each scenario has one car only$"),
+    ],
+)
+def test_more_agents_than_any_frame_has(config_of, copied_town, most, reason):
+    for scenario in copied_town.glob("train/*"):
+        for car in sorted(path for path in scenario.glob("*") if path.is_dir())[most:]:
+            shutil.rmtree(car)
+    data = OPV2VDataModule(config_of(root=str(copied_town), depth_root=None, min_agents=4, max_agents=4))
+    with pytest.raises(ConfigError, match=reason):
+        data.dataset("train")
 
 
 def test_a_damaged_file_costs_its_agent_or_another_frame_and_at_last_the_sample(config_of, copied_town):

@@ -170,9 +170,11 @@ def diagnose(path: Path, error: DataError) -> tuple[str, Path, str]:
         ground = np.array(content["true_ego_pos"], dtype=np.float64)
     except (KeyError, TypeError, ValueError):
         return "incomplete_metadata", path, error.reason
-    for name, values in (("lidar_pose, cords", cords), ("extrinsic", recorded), ("true_ego_pos", ground)):
-        if not np.isfinite(values).all():
-            return "pose_not_finite", path, f"{name} hold NaN or infinity: {error.reason}"
+    values = {"lidar_pose": cords[0], "true_ego_pos": ground}
+    values |= {f"{name}.cords": row for name, row in zip(names, cords[1:], strict=True)}
+    values |= {f"{name}.extrinsic": matrix for name, matrix in zip(names, recorded, strict=True)}
+    if bad := [key for key, numbers in values.items() if not np.isfinite(numbers).all()]:
+        return "pose_not_finite", path, f"NaN or infinity in {', '.join(bad)}"
     if "'extrinsic' is" not in error.reason:
         return "incomplete_metadata", path, error.reason
     for flip in FLIPS:

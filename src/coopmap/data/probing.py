@@ -81,8 +81,11 @@ def why_no_frame(index: SplitIndex, poses: PoseTable, min_agents: int) -> str:
     """What else there is to say of a split of which no frame can be used; empty if it is a matter of distance."""
     if poses.skipped:
         return f"; {len(poses.skipped)} metadata files cannot be read, for instance {poses.skipped[0]}"
-    if index.num_agents.max() >= min_agents:
+    most = int(index.num_agents.max())
+    if most >= min_agents:
         return ""
+    if most > 1:
+        return f"; frames have at most {most} agents, fewer than data.min_agents={min_agents} asks for"
     for scenario, name in enumerate(index.scenarios):
         frames = np.flatnonzero(index.frame_scenario == scenario)
         first = {index.frame(int(frame)).agents[0]: index.frame(int(frame)).frame for frame in frames[::-1]}
