@@ -20,7 +20,7 @@ def plan_command(asked: PlanConfig, overrides: Sequence[str]) -> None:
     plan = make_plan(asked, overrides, gpus_for(load_config(overrides), asked), print)
     show(plan)
     if asked.output is not None:
-        write_json(plan.record(), Path(asked.output))
+        write_json(plan.record(), Path(asked.output).expanduser())
 
 
 def main() -> None:

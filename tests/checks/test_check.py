@@ -311,6 +311,44 @@ def pose_is_nan(folder: Path) -> Broken:
     return {("pose_not_finite", str(path.relative_to(folder)))}, ()
 
 
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        (("lidar_pose", 1), "lidar_pose"),
+        (("camera2", "cords", 0), "camera2.cords"),
+        (("camera3", "extrinsic", 2, 1), "camera3.extrinsic"),
+    ],
+)
+def test_the_key_that_holds_nan_is_named_alone(keys: tuple, named: str, copy: Path) -> None:
+    path = scenario(copy) / agents(copy)[0] / "000060.yaml"
+
+    def change(content: dict) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = float("nan")
+
+    edit(path, change)
+    _, report = check(copy, "samples=1")
+    assert [problem["detail"] for problem in report["problems"]] == [f"NaN or infinity in {named}"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("fix_list={}", "expected a file to write, but this is a folder"),
+        ("fix_list={}/file/fixes.txt", "expected a place in a folder, but .*file is a file"),
+        ("output={}/file", "expected a place in a folder, but .*file is a file"),
+    ],
+)
+def test_where_nothing_can_be_written_is_told_before_the_check(
+    argument: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main(["check", "data.root=/nowhere", argument.format(tmp_path)])
+    assert re.search(f"^error: {argument.format(tmp_path)}: {reason}$", capsys.readouterr().err)
+
+
 def scenario_in_two_splits(folder: Path) -> Broken:
     for root in (folder / "town", folder / "depth"):
         shutil.copytree(root / "train" / "train_0000", root / "validate" / "train_0000", copy_function=os.link)

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -172,4 +173,6 @@ def _trace(steps: _Steps, path: str) -> None:
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as recorded:
         for _ in range(TRACED):
             steps.run()
-    recorded.export_chrome_trace(path)
+    file = Path(path).expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    recorded.export_chrome_trace(str(file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from coopmap.config.checks import require
+from coopmap.config.checks import require, require_output_file
 
 
 @dataclass
@@ -51,3 +51,4 @@ class PlanConfig:
         require(self.val_frames >= 1, "val_frames", self.val_frames, "at least 1")
         is_json = self.output is None or Path(self.output).suffix == ".json"
         require(is_json, "output", self.output, "a name that ends in .json")
+        require_output_file("output", self.output)

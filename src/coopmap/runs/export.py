@@ -68,7 +68,7 @@ def export(
     Raises:
         ConfigError: no such checkpoint, the model is not one that upstream can build, or parts are missing.
     """
-    output = Path(output)
+    output = Path(output).expanduser()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"output={output}: exists already; choose another folder")
     source = open_checkpoint(checkpoint)
