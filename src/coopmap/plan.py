@@ -21,6 +21,7 @@ def plan_command(asked: PlanConfig, overrides: Sequence[str]) -> None:
     show(plan)
     if asked.output is not None:
         write_json(plan.record(), Path(asked.output).expanduser())
+        print(f"written to {asked.output}")
 
 
 def main() -> None:

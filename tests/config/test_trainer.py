@@ -26,6 +26,9 @@ LAPTOP = "machine=laptop"
         ("trainer.limit_train_batches=0", r"trainer\.limit_train_batches=0: expected a number of batches"),
         ("trainer.val_check_interval=inf", r"trainer\.val_check_interval=inf: expected a number of batches"),
         ("trainer.val_check_interval=6", r"trainer\.val_check_interval=6: expected at most the 5 batches of an epoch"),
+        ("trainer.limit_train_batches=0.1", r"trainer\.limit_train_batches=0\.1: expected a batch of each epoch"),
+        ("optim.lr=inf", r"optim\.lr=inf: expected a positive learning rate"),
+        ("optim.weight_decay=inf", r"optim\.weight_decay=inf: expected a number of at least 0"),
         ("trainer.deterministic=abc", r"trainer\.deterministic=abc: expected true, false or warn"),
         ("trainer.devices=abc", r"trainer\.devices=abc: expected auto, their number, or a list of indices"),
         ("trainer.devices=0", r"trainer\.devices=0: expected auto"),
@@ -62,6 +65,9 @@ def test_the_first_end_of_a_run_is_its_length() -> None:
     assert steps("trainer.max_epochs=3", "trainer.max_steps=7") == 7
     assert steps("trainer.max_epochs=-1", "trainer.max_steps=70") == 70
     assert steps("trainer.max_epochs=null", "trainer.max_steps=70") == 70
+    assert steps("trainer.max_epochs=3", "trainer.limit_train_batches=2") == 6
+    accumulating = ("trainer.max_epochs=3", "trainer.accumulate_grad_batches=2")
+    assert steps(*accumulating, "trainer.limit_train_batches=0.5") == 9  # 5 of 10 batches, in 3 steps
 
 
 def test_validation_counts_the_batches_that_are_accumulated() -> None:

@@ -217,11 +217,25 @@ def test_weights_alone_are_no_checkpoint_of_a_run(tmp_path):
         export(tmp_path / "upstream.pth", tmp_path / "released")
 
 
+@pytest.mark.parametrize("name", ["released", "released/model.safetensors"])
+def test_an_export_is_weights_alone_and_no_checkpoint(name, released, tmp_path):
+    with pytest.raises(ConfigError, match=rf"{name}: not a checkpoint .* \(for weights alone use weights=.*{name}\)$"):
+        export(released.parent / name, tmp_path / "again")
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"is a folder, expected a checkpoint file \(run=.* takes the best of a run\)$"
+    ):
+        export(tmp_path, tmp_path / "released")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["output=x"], "give either run=RUN or checkpoint=FILE"),
         (["checkpoint=a.ckpt"], "give output=FOLDER"),
+        (["checkpoint=a.ckpt", f"output={__file__}/x"], "expected a place in a folder"),
         (["chekpoint=a.ckpt", "output=x"], "chekpoint: no such key. Did you mean checkpoint?"),
     ],
 )

@@ -122,6 +122,19 @@ def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path
     assert too_small.most_views == 0
 
 
+@pytest.mark.parametrize(
+    "argument", ["fragmentation=inf", "workspace_gib=nan", "gpu_gib=inf", "bus_gb_s=inf", "output={}/file/plan.json"]
+)
+def test_what_cannot_be_planned_with_is_refused_by_name(
+    argument: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    argument = argument.format(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", argument])
+    assert capsys.readouterr().err.startswith(f"error: {argument}: expected ")
+
+
 @pytest.mark.slow
 def test_the_command_prints_and_writes(
     tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -153,6 +153,11 @@ def test_preflight_alone_shows_the_table_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_a_try_itself_says_so(overrides: Overrides, capsys: pytest.CaptureFixture[str]) -> None:
+    preflight(load_config(overrides("trainer.fast_dev_run=1")))
+    assert "are tries themselves: nothing else is tried out" in capsys.readouterr().out
+
+
 def test_data_that_is_wrong_as_a_whole_ends_the_run(overrides: Overrides, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = Finding("sample of the data", "pitch_sign (4)", "WRONG", "pitch_sign, town: turn it")
     monkeypatch.setattr(runner, "sample_finding", lambda *_: wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +45,10 @@ class PlanConfig:
     def __post_init__(self) -> None:
         for name in ("gpu_gib", "tflops", "step_s"):
             value = getattr(self, name)
-            require(value is None or value > 0, name, value, "a number above 0, or null")
+            require(value is None or 0 < value < math.inf, name, value, "a number above 0, or null")
         for name in ("held_gib", "workspace_gib", "nccl_gib", "fragmentation"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
-        require(self.bus_gb_s > 0, "bus_gb_s", self.bus_gb_s, "a rate above 0")
+            require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number of at least 0")
+        require(0 < self.bus_gb_s < math.inf, "bus_gb_s", self.bus_gb_s, "a rate above 0")
         require(self.val_frames >= 1, "val_frames", self.val_frames, "at least 1")
         is_json = self.output is None or Path(self.output).suffix == ".json"
         require(is_json, "output", self.output, "a name that ends in .json")

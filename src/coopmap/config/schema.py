@@ -89,8 +89,24 @@ class Config:
     def total_steps(self) -> int:
         """Optimizer steps of the run."""
         epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
-        ends = [steps or -1, (epochs or -1) * self.data.steps_per_epoch]
+        ends = [steps or -1, (epochs or -1) * self.steps_per_epoch]
         return min(end for end in ends if end > 0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch, of which ``trainer.limit_train_batches`` may leave fewer."""
+        return -(-self._batches_per_epoch // self._accumulate)
+
+    @property
+    def _accumulate(self) -> int:
+        return self.trainer.accumulate_grad_batches or 1
+
+    @property
+    def _batches_per_epoch(self) -> int:
+        """Of each rank, as Lightning counts."""
+        batches = self.trainer.overfit_batches or self.data.steps_per_epoch * self._accumulate
+        limit = self.trainer.limit_train_batches
+        return min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
 
     def _choose_matching(self) -> None:
         """Build what the objective teaches, and answer with it, where that is left open."""
@@ -160,10 +176,8 @@ class Config:
 
     def _check_validation(self) -> None:
         """Lightning looks at this when an epoch begins."""
-        trainer, batches = self.trainer, self.data.steps_per_epoch * (self.trainer.accumulate_grad_batches or 1)
-        interval, limit = trainer.val_check_interval, trainer.limit_train_batches
-        batches = trainer.overfit_batches or batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
+        interval, batches = self.trainer.val_check_interval, self._batches_per_epoch
+        require(batches > 0, "trainer.limit_train_batches", self.trainer.limit_train_batches, "a batch of each epoch")
         require(
             not isinstance(interval, int) or interval <= batches,
             "trainer.val_check_interval",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from coopmap.config.checks import require, require_choice
@@ -38,7 +39,7 @@ class AdaptationConfig:
     def __post_init__(self) -> None:
         require_choice("optim.train.tensors", self.tensors, TRAINED_TENSORS)
         require(self.lora_rank >= 1, "optim.train.lora_rank", self.lora_rank, "at least 1")
-        require(self.lora_alpha > 0, "optim.train.lora_alpha", self.lora_alpha, "a positive number")
+        require(0 < self.lora_alpha < math.inf, "optim.train.lora_alpha", self.lora_alpha, "a positive number")
         both = sorted(set(self.only) & {*self.frozen, *self.lora})
         require(not both, "optim.train.only", both, "parts that are neither in optim.train.frozen nor in .lora")
 
@@ -79,12 +80,12 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require(self.state_bits in STATE_BITS, "optim.state_bits", self.state_bits, "8 or 32")
-        require(self.lr > 0, "optim.lr", self.lr, "a positive learning rate")
+        require(0 < self.lr < math.inf, "optim.lr", self.lr, "a positive learning rate")
         for part, lr in self.lr_of.items():
-            require(lr >= 0, f"optim.lr_of.{part}", lr, "a learning rate of at least 0")
+            require(0 <= lr < math.inf, f"optim.lr_of.{part}", lr, "a learning rate of at least 0")
         valid_betas = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         require(valid_betas, "optim.betas", self.betas, "two numbers in [0, 1)")
-        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "at least 0")
+        require(0 <= self.weight_decay < math.inf, "optim.weight_decay", self.weight_decay, "a number of at least 0")
         require(0 <= self.warmup_fraction < 1, "optim.warmup_fraction", self.warmup_fraction, "a share in [0, 1)")
         require(
             0 <= self.final_lr_fraction <= 1, "optim.final_lr_fraction", self.final_lr_fraction, "a share in [0, 1]"

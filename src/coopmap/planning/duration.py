@@ -81,8 +81,8 @@ def epoch_of(config: Config, asked: PlanConfig, ranks: int) -> Epoch:
         -(-int((counts == number).sum()) // max(1, views // int(number))) for number in np.unique(counts).tolist()
     )
     return Epoch(
-        steps=config.data.steps_per_epoch,
-        samples=config.data.steps_per_epoch * accumulate * ranks * per_batch,
+        steps=config.steps_per_epoch,
+        samples=config.steps_per_epoch * accumulate * ranks * per_batch,
         val_batches=-(-batches // ranks),
         val_frames=len(counts),
         idle_ranks=max(0, ranks - batches),
@@ -137,7 +137,7 @@ def duration_of(
     step_s = asked.step_s or computing + waiting
     share_forward = np.mean([step.forward_flops / step.flops for step in steps.values()])
     validation_s = epoch.val_batches * float(share_forward) * step_s / accumulate
-    epochs = config.total_steps / config.data.steps_per_epoch
+    epochs = config.total_steps / config.steps_per_epoch
     epoch_s = epoch.steps * step_s + validation_s
     return Duration(
         step_s, waiting, validation_s, epoch_s / 3600, epochs * epoch_s / 3600, epochs, asked.step_s is not None

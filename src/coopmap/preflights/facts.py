@@ -55,7 +55,7 @@ def data_findings(config: Config, datamodule: OPV2VDataModule, world_size: int, 
             found += f", batches on each rank: {val_batches:,}"
         yield Finding(f"frames, {split}", found)
     accumulate = config.trainer.accumulate_grad_batches or 1
-    found = f"{config.data.steps_per_epoch:,} an epoch, {config.total_steps:,} in all"
+    found = f"{config.steps_per_epoch:,} an epoch, {config.total_steps:,} in all"
     yield Finding("optimizer steps", f"{found}; {world_size} x {accumulate} micro-batches each")
 
 

@@ -77,6 +77,8 @@ class Preflight:
         """
         config = self.config
         if config.trainer.fast_dev_run or config.trainer.overfit_batches:  # is one itself
+            if trainer is None:
+                log.info("trainer.fast_dev_run and overfit_batches are tries themselves: nothing else is tried out")
             return
         trial = run_trial(config, module, data)
         if trainer is not None and trial.children:
@@ -128,4 +130,4 @@ def _forecast(config: Config, run: RunFolder, trial: Trial) -> str:
     accumulate = config.trainer.accumulate_grad_batches or 1
     pace = Pace(trial.batch_s, trial.load_s, loaders, validation, accumulate)
     done = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
-    return forecast(pace, config.data.steps_per_epoch, config.total_steps, done, datetime.now())
+    return forecast(pace, config.steps_per_epoch, config.total_steps, done, datetime.now())

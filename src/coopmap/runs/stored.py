@@ -92,10 +92,16 @@ def open_checkpoint(path: str | Path) -> StoredCheckpoint:
     Raises:
         ConfigError: it is missing, unreadable, damaged, or not one of ours.
     """
+    from coopmap.models.hub import WEIGHTS_FILE
     from coopmap.models.sources import read_plain
     from coopmap.runs.seal import verify
 
     path = Path(path)
+    weights_alone = f"{path}: not a checkpoint of a coopmap run (for weights alone use weights={path})"
+    if path.suffix == ".safetensors" or (path / WEIGHTS_FILE).is_file():
+        raise ConfigError(weights_alone)
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder, expected a checkpoint file (run={path} takes the best of a run)")
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such checkpoint")
     verify(path)
@@ -105,5 +111,5 @@ def open_checkpoint(path: str | Path) -> StoredCheckpoint:
         raise ConfigError(str(error)) from error
     record = content.get("coopmap")
     if not isinstance(record, dict) or not isinstance(record.get("config"), str):
-        raise ConfigError(f"{path}: not a checkpoint of a coopmap run (for weights alone use weights={path})")
+        raise ConfigError(weights_alone)
     return StoredCheckpoint(path, content.get("global_step"), record)
