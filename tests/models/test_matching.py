@@ -19,7 +19,7 @@ from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_a
 from coopmap.losses.cells import true_matches
 from coopmap.losses.criterion import Criterion
 from coopmap.models import MapAnything
-from coopmap.models.addons.matching.cells import CellPoints, cell_points
+from coopmap.models.addons.matching.cells import CellPoints, cell_points, features_of_cells
 from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
 from coopmap.models.addons.matching.poses import pair_problem, tempered, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
@@ -59,7 +59,7 @@ def test_with_poses_from_the_head_everything_else_is_as_without():
 
 
 def test_every_parameter_learns():
-    model = tiny(matching=True, encoder=True, layers=[0, 1]).train()
+    model = tiny(matching=True, encoder=True, layers=[0, 1], dense=True).train()
     matches = model(make_observation(1, 3, 28, 56)).matches
     assert matches is not None
     terms = [matches.scores, matches.query, matches.keys, matches.unmatched, matches.range_sigma]
@@ -74,13 +74,38 @@ def test_every_parameter_learns():
 @pytest.mark.parametrize("agents", [1, 2])
 def test_every_parameter_takes_part_in_every_step(agents: int, matching: float):
     """Also in those that teach it nothing: DDP waits for all gradients of all ranks."""
-    model, target = tiny(matching=True, encoder=True, layers=[0, 1]), room(three_poses()[:, :agents])
+    model, target = tiny(matching=True, encoder=True, layers=[0, 1], dense=True), room(three_poses()[:, :agents])
     prediction = model.train()(observation_of(target))
     criterion = Criterion(LossConfig(weights=LossWeights(matching=matching))).train()
     criterion(prediction, target)[0].backward()
     for name, parameter in model.matching.named_parameters():
         assert parameter.grad is not None, name
     assert torch.equal(model.eval()(observation_of(target)).scale, prediction.scale)
+
+
+def test_features_of_cells_are_those_around_the_places_that_have_points():
+    """Of maps that hold their own coordinates, in cells: the middle, and the four parts row by row."""
+    rows, columns = 2, 3
+    row, column = torch.meshgrid(*((torch.arange(8.0 * size) + 0.5) / 8 for size in (rows, columns)), indexing="ij")
+    kept = features_of_cells(torch.stack([row, column]).repeat(4, 1, 1, 1))
+    assert kept.shape == (4, rows * columns, 1 + PARTS**2, 2)
+    cell = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    place = torch.tensor([[0.5, 0.5], [0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]])
+    torch.testing.assert_close(kept[1], cell[:, None] + place)
+
+
+def test_features_of_the_dense_head_move_places_within_cells_alone():
+    """Which cells match is by tokens; where in them, by features too."""
+    observation = make_observation(1, 3, 28, 56)
+    without, model = tiny(matching=True).eval()(observation).matches, tiny(matching=True, dense=True).eval()
+    matches = model(observation).matches
+    assert without is not None
+    assert matches is not None
+    assert torch.equal(matches.scores, without.scores)
+    assert torch.equal(matches.range_sigma, without.range_sigma)
+    for one, other in ((matches.query, without.query), (matches.keys, without.keys)):
+        assert one.shape == other.shape
+        assert not torch.allclose(one, other, atol=1e-3)
 
 
 def test_a_single_agent_has_no_matches():

@@ -15,7 +15,7 @@ from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.models.addons.base import AddOn, Trunk
-from coopmap.models.addons.matching.cells import cell_points, lines_of_sight
+from coopmap.models.addons.matching.cells import cell_points, features_of_cells, lines_of_sight
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import PairProblem, pair_problem, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
@@ -40,6 +40,7 @@ class Matching(AddOn):
         cfg: options.
         encoder_dim: width of the image encoder's tokens.
         shared_dim: width of the multi-view transformer's tokens.
+        feature_dim: width of the dense head's fused maps.
         last_layer: its last block.
         patch_size: side of a patch in pixels.
         pose_from: ``head``, ``alignment`` or ``both``: where the poses of the views come from in evaluation.
@@ -50,6 +51,7 @@ class Matching(AddOn):
         cfg: MatchingConfig,
         encoder_dim: int,
         shared_dim: int,
+        feature_dim: int,
         last_layer: int,
         patch_size: int,
         pose_from: str,
@@ -69,6 +71,11 @@ class Matching(AddOn):
         for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, math.log(INITIAL_RANGE_SIGMA))):
             nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, bias)
+        if cfg.dense:
+            self.keep = features_of_cells
+            self.feature_norm = LayerNorm(feature_dim)
+            self.feature_query = nn.Linear(feature_dim, FINE_DIM, bias=False)
+            self.feature_keys = nn.Linear(feature_dim, FINE_DIM, bias=False)
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
         """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``.
@@ -84,7 +91,7 @@ class Matching(AddOn):
         if num_agents < 2:
             return prediction
         tokens = by_agent(self._features(trunk), views)
-        matches, problem = self._match(prediction, tokens, observation, trunk.grid)
+        matches, problem = self._match(prediction, tokens, observation, trunk)
         prediction = replace(prediction, matches=matches)
         if self.training or self.pose_from == "head":
             return prediction
@@ -94,16 +101,27 @@ class Matching(AddOn):
         parts = [trunk.layers[layer] for layer in self.layers] + ([trunk.encoded] if self.cfg.encoder else [])
         return self.norm(torch.cat([part.float() for part in parts], dim=-1))
 
+    def _describe_places(
+        self, tokens: Float[Tensor, "b a c d"], trunk: Trunk
+    ) -> tuple[Float[Tensor, "b a c f"], Float[Tensor, "b a c s f"]]:
+        """Descriptors of the centers of cells and of their parts."""
+        query, keys = self.query(tokens), self.keys(tokens).unflatten(-1, (PARTS**2, FINE_DIM))
+        if trunk.features is not None:
+            of_views = self.feature_norm(trunk.features).unflatten(0, trunk.encoded.shape[:2])
+            features = of_views.reshape(*tokens.shape[:3], *of_views.shape[-2:])
+            query = query + self.feature_query(features[..., 0, :])
+            keys = keys + self.feature_keys(features[..., 1:, :])
+        return self.log_sharpness[1].exp() * F.normalize(query, dim=-1), F.normalize(keys, dim=-1)
+
     def _match(
         self,
         prediction: Prediction,
         tokens: Float[Tensor, "b a c d"],
         observation: Observation,
-        grid: tuple[int, int],
+        trunk: Trunk,
     ) -> tuple[PairMatches, PairProblem]:
         scores, unmatched = self._scores(tokens), self.unmatched(tokens)[..., 0]
-        query = self.log_sharpness[1].exp() * F.normalize(self.query(tokens), dim=-1)
-        keys = F.normalize(self.keys(tokens).unflatten(-1, (PARTS**2, FINE_DIM)), dim=-1)
+        query, keys = self._describe_places(tokens, trunk)
         points = cell_points(prediction, observation, self.patch_size, self.cfg.rays)
         seen = at_centers(prediction.mask_logits, self.patch_size).detach().sigmoid()
         seen = by_agent(seen, cameras_per_agent(observation))
@@ -111,7 +129,7 @@ class Matching(AddOn):
         rows, columns = assignment(scores, unmatched)
         priors = pair_priors(observation, cameras_per_agent(observation)) if self.cfg.prior else None
         agreement = None if priors is None else log_agreement(priors, points.center, sigma)
-        found = correspond(rows, columns, query, keys, points, seen, grid, self.cfg.max_matches, agreement)
+        found = correspond(rows, columns, query, keys, points, seen, trunk.grid, self.cfg.max_matches, agreement)
         angle = cell_angle(observation.rays, self.patch_size)
         lines = lines_of_sight(observation, self.patch_size, self.cfg.rays)
         problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg, lines)
