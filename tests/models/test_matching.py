@@ -23,6 +23,7 @@ from coopmap.models.addons.matching.cells import CellPoints, cell_points, featur
 from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
 from coopmap.models.addons.matching.poses import pair_problem, tempered, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
+from coopmap.models.checkpoints import load_weights
 from coopmap.types import Observation, PairMatches, Target
 
 from ..rooms import exact_prediction, observation_of, panorama_rays, room, three_poses
@@ -63,7 +64,7 @@ def test_every_parameter_learns():
     matches = model(make_observation(1, 3, 28, 56)).matches
     assert matches is not None
     terms = [matches.scores, matches.query, matches.keys, matches.unmatched, matches.range_sigma]
-    terms += [matches.confidence_logit, matches.covisibility_logit]
+    terms += [matches.confidence_logit, matches.covisibility_logit, matches.information]
     sum(term.square().sum() for term in terms).backward()
     for name, parameter in model.matching.named_parameters():
         assert parameter.grad is not None, name
@@ -106,6 +107,35 @@ def test_features_of_the_dense_head_move_places_within_cells_alone():
     for one, other in ((matches.query, without.query), (matches.keys, without.keys)):
         assert one.shape == other.shape
         assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_weights_from_before_precisions_were_learned_load():
+    """Of runs, and as a start: standard deviations are then what matches contain."""
+    older = tiny(matching=True).state_dict()
+    del older["matching.log_precision"]
+    again, started = tiny(matching=True), tiny(matching=True)
+    again.load_state_dict(older)
+    assert not load_weights(started, older).mismatch
+    for model in (again, started):
+        assert model.matching.log_precision.abs().max() == 0
+    del older["matching.log_sharpness"]
+    with pytest.raises(RuntimeError, match="log_sharpness"):
+        again.load_state_dict(older)
+
+
+def test_precision_scales_the_information_of_all_axes_alike():
+    model, observation = tiny(matching=True).eval(), make_observation(1, 3, 28, 56)
+    before = model(observation).matches
+    with torch.no_grad():
+        model.matching.log_precision[-1] = math.log(9)
+    after = model(observation).matches
+    assert before is not None
+    assert after is not None
+    torch.testing.assert_close(after.information, 9 * before.information)
+    known = ~before.degenerate
+    torch.testing.assert_close(after.sigma[known], before.sigma[known] / 3)
+    assert torch.equal(after.pose, before.pose)
+    assert torch.equal(after.confidence_logit, before.confidence_logit)
 
 
 def test_a_single_agent_has_no_matches():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +69,7 @@ class Matching(AddOn):
         self.log_range_sigma = nn.Linear(dim, 1)
         self.log_sharpness = nn.Parameter(torch.full((2,), math.log(INITIAL_SHARPNESS)))
         self.confidence = nn.Sequential(nn.Linear(PAIR_FEATURES, 32), nn.GELU(), nn.Linear(32, 2))
+        self.log_precision = nn.Parameter(torch.zeros(PAIR_FEATURES + 1))
         for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, math.log(INITIAL_RANGE_SIGMA))):
             nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, bias)
@@ -76,6 +78,12 @@ class Matching(AddOn):
             self.feature_norm = LayerNorm(feature_dim)
             self.feature_query = nn.Linear(feature_dim, FINE_DIM, bias=False)
             self.feature_keys = nn.Linear(feature_dim, FINE_DIM, bias=False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Weights of runs from before precisions were learned have none: they state what matches contain."""
+        if f"{prefix}log_sharpness" in state_dict:
+            state_dict.setdefault(f"{prefix}log_precision", torch.zeros_like(self.log_precision))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
         """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``.
@@ -134,7 +142,9 @@ class Matching(AddOn):
         lines = lines_of_sight(observation, self.patch_size, self.cfg.rays)
         problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg, lines)
         alignment = align(*problem)
-        confidence, shared = self.confidence(pair_features(rows, columns, found, alignment)).unbind(-1)
+        features = pair_features(rows, columns, found, alignment)
+        confidence, shared = self.confidence(features).unbind(-1)
+        alignment = self._with_precision(alignment, features)
         with_prior = None
         if priors is not None:
             tilt_sigma = math.radians(self.cfg.tilt_sigma_deg or UNKNOWN_TILT_DEG)
@@ -157,6 +167,15 @@ class Matching(AddOn):
             prior_known=None if priors is None else priors.known,
         )
         return matches, problem
+
+    def _with_precision(self, alignment: Alignment, features: Float[Tensor, "b p f"]) -> Alignment:
+        """The alignment with as much information as its pose turns out to have.
+
+        What matches contain of it counts each by its confidence, which says how probable it is among all cells, and as
+        if no two erred alike.
+        """
+        log_precision = features @ self.log_precision[:-1] + self.log_precision[-1]
+        return alignment._replace(information=alignment.information.detach() * log_precision.exp()[..., None, None])
 
     def _scores(self, tokens: Float[Tensor, "b a c d"]) -> Float[Tensor, "b p c c"]:
         descriptor = F.normalize(self.descriptor(tokens), dim=-1)
