@@ -127,7 +127,7 @@ def test_precision_scales_the_information_of_all_axes_alike():
     model, observation = tiny(matching=True).eval(), make_observation(1, 3, 28, 56)
     before = model(observation).matches
     with torch.no_grad():
-        model.matching.log_precision[-1] = math.log(9)
+        model.matching.log_precision[-1] += math.log(9)
     after = model(observation).matches
     assert before is not None
     assert after is not None

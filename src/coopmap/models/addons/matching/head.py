@@ -26,6 +26,8 @@ from coopmap.types.agents import cameras_per_agent
 
 INITIAL_SHARPNESS = 10.0
 INITIAL_RANGE_SIGMA = 0.3
+INITIAL_LOG_PRECISION = 1.5
+"""Of the information in matches; about where runs of some hundred steps end."""
 UNKNOWN_TILT_DEG = 10.0
 """Standard deviation of roll and pitch where the configuration states none."""
 FINE_DIM = 32
@@ -69,7 +71,7 @@ class Matching(AddOn):
         self.log_range_sigma = nn.Linear(dim, 1)
         self.log_sharpness = nn.Parameter(torch.full((2,), math.log(INITIAL_SHARPNESS)))
         self.confidence = nn.Sequential(nn.Linear(PAIR_FEATURES, 32), nn.GELU(), nn.Linear(32, 2))
-        self.log_precision = nn.Parameter(torch.zeros(PAIR_FEATURES + 1))
+        self.log_precision = nn.Parameter(torch.tensor([0.0] * PAIR_FEATURES + [INITIAL_LOG_PRECISION]))
         for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, math.log(INITIAL_RANGE_SIGMA))):
             nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, bias)
