@@ -366,7 +366,7 @@ def test_confidence_is_taught_of_the_matches_alone_and_the_answer_has_the_prior(
         losses.append(criterion(dataclasses.replace(prediction, matches=expecting), target)[1]["confidence"].item())
     assert losses[1] == pytest.approx(losses[0] + 20)
     answer = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans)
-    assert torch.allclose(answer, relative_pose(target.pose[:, :1], target.pose), atol=1e-3)
+    assert torch.allclose(answer, relative_pose(target.pose[:, :1], target.pose), atol=1e-2)  # priors count as 1 cm
 
 
 def test_a_prior_links_agents_that_no_matches_link(target: Target):
