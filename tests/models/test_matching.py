@@ -20,6 +20,7 @@ from coopmap.losses.cells import true_matches
 from coopmap.losses.criterion import Criterion
 from coopmap.models import MapAnything
 from coopmap.models.addons.matching.cells import CellPoints, cell_points, features_of_cells
+from coopmap.models.addons.matching.head import LOG_PRECISION_PACE
 from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
 from coopmap.models.addons.matching.poses import pair_problem, tempered, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
@@ -127,7 +128,7 @@ def test_precision_scales_the_information_of_all_axes_alike():
     model, observation = tiny(matching=True).eval(), make_observation(1, 3, 28, 56)
     before = model(observation).matches
     with torch.no_grad():
-        model.matching.log_precision[-1] += math.log(9)
+        model.matching.log_precision[-1] += math.log(9) / LOG_PRECISION_PACE
     after = model(observation).matches
     assert before is not None
     assert after is not None

@@ -28,6 +28,8 @@ INITIAL_SHARPNESS = 10.0
 INITIAL_RANGE_SIGMA = 0.3
 INITIAL_LOG_PRECISION = 1.5
 """Of the information in matches; about where runs of some hundred steps end."""
+LOG_PRECISION_PACE = 10.0
+"""Adam moves a parameter by the learning rate at most: without it, a short run could not change a precision by a tenth."""
 UNKNOWN_TILT_DEG = 10.0
 """Standard deviation of roll and pitch where the configuration states none."""
 FINE_DIM = 32
@@ -71,7 +73,8 @@ class Matching(AddOn):
         self.log_range_sigma = nn.Linear(dim, 1)
         self.log_sharpness = nn.Parameter(torch.full((2,), math.log(INITIAL_SHARPNESS)))
         self.confidence = nn.Sequential(nn.Linear(PAIR_FEATURES, 32), nn.GELU(), nn.Linear(32, 2))
-        self.log_precision = nn.Parameter(torch.tensor([0.0] * PAIR_FEATURES + [INITIAL_LOG_PRECISION]))
+        self.log_precision = nn.Parameter(torch.zeros(PAIR_FEATURES + 1))
+        nn.init.constant_(self.log_precision[-1:], INITIAL_LOG_PRECISION / LOG_PRECISION_PACE)
         for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, math.log(INITIAL_RANGE_SIGMA))):
             nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, bias)
@@ -176,7 +179,7 @@ class Matching(AddOn):
         What matches contain of it counts each by its confidence, which says how probable it is among all cells, and as
         if no two erred alike.
         """
-        log_precision = features @ self.log_precision[:-1] + self.log_precision[-1]
+        log_precision = LOG_PRECISION_PACE * (features @ self.log_precision[:-1] + self.log_precision[-1])
         return alignment._replace(information=alignment.information.detach() * log_precision.exp()[..., None, None])
 
     def _scores(self, tokens: Float[Tensor, "b a c d"]) -> Float[Tensor, "b p c c"]:
