@@ -29,7 +29,7 @@ INITIAL_RANGE_SIGMA = 0.3
 INITIAL_LOG_PRECISION = 1.5
 """Of the information in matches; about where runs of some hundred steps end."""
 LOG_PRECISION_PACE = 10.0
-"""Adam moves a parameter by the learning rate at most: without it, a short run could not change a precision by a tenth."""
+"""Adam moves a parameter by no more than the learning rate: a short run could not change a precision otherwise."""
 UNKNOWN_TILT_DEG = 10.0
 """Standard deviation of roll and pitch where the configuration states none."""
 FINE_DIM = 32
