@@ -81,6 +81,12 @@ arms+=("foreign_0=$panorama $all data.sampling.foreign_prob=0.25")
 for seed in 0 1; do
     arms+=("no_ground_$seed=$panorama $all seed=$seed model.ground_range=false")
 done
+# How ranges are taught: more, by no aligned pose, and beside the published terms.
+arms+=("ranges_heavy_0=$panorama $all loss.weights.range=8" "ranges_unaligned_0=$panorama $all loss.weights.alignment=0")
+arms+=("ranges_published_0=$panorama $all loss=pose_matching")
+for seed in 0 3 4; do  # places within cells by the dense head's features too
+    arms+=("dense_$seed=$panorama $all seed=$seed model.matching.dense=true")
+done
 for seed in 3 4; do
     arms+=("panorama_$seed=$panorama $all seed=$seed" "mosaic_$seed=$mosaic $all seed=$seed")
 done

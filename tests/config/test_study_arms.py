@@ -77,13 +77,13 @@ def composed(calls: list[list[str]]) -> dict[str, Config]:
 
 def test_every_arm_is_trained_and_evaluated_once(calls):
     names = [call[0] for call in calls]
-    assert names.count("train") == names.count("evaluate") == 59
+    assert names.count("train") == names.count("evaluate") == 65
     assert names.count("synth") == 6
 
 
 def test_arms_differ_in_what_they_are_about(calls):
     arms = composed(calls)
-    assert len(arms) == 38
+    assert len(arms) == 42
     for name, config in arms.items():
         assert (config.data.max_views_per_gpu, config.data.min_agents, config.data.max_agents) == (8, 4, 4)
         assert config.data.steps_per_epoch == 600
@@ -95,8 +95,13 @@ def test_arms_differ_in_what_they_are_about(calls):
         assert config.data.layout == next((layout for part, layout in LAYOUTS.items() if part in name), "panorama")
         assert config.model.inputs.rays == any(part in name for part in ("mosaic", "rig", "fusion"))
         assert config.model.ground_range == (not name.startswith("no_ground"))
+        assert config.model.matching.dense == (name == "dense_0")
         assert config.data.sampling.foreign_prob == (0.25 if name == "foreign_0" else 0)
     assert arms["rate5e-4_0"].optim.lr == 5e-4
+    weights = {name: config.loss.weights for name, config in arms.items()}
+    assert (weights["panorama_0"].range, weights["panorama_0"].alignment, weights["panorama_0"].pts3d) == (2, 0.1, 0)
+    assert (weights["ranges_heavy_0"].range, weights["ranges_unaligned_0"].alignment) == (8, 0)
+    assert weights["ranges_published_0"].pts3d == 1
     assert arms["panorama_0"].optim.lr == arms["mosaic_0"].optim.lr == arms["cameras_rig_0"].optim.lr == 1e-3
     assert [arms[name].data.panorama.densify_px for name in ("lidar_0", "lidar_densified_0")] == [0, 1]
     assert arms["streets16_0"].data.root.endswith("_16")

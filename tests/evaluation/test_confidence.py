@@ -12,6 +12,7 @@ from coopmap.evaluation.confidence import (
     confidence_summary,
     reliability,
     risk_coverage,
+    within_deviations,
 )
 
 
@@ -69,6 +70,16 @@ def test_what_was_expected_and_what_came_true() -> None:
     }
     assert calibration_error(rows, "confidence") == pytest.approx((0.05 + 5 * 0.564) / 6)
     assert calibration_error(rows, "co-visibility") == pytest.approx(0.05)
+
+
+def test_errors_in_standard_deviations_are_of_right_poses() -> None:
+    pairs = pairs_of(
+        aligned_trans_m=[1.0, 1.0, 1.0, 1.0, 9.0, 1.0],
+        degenerate=[0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+        aligned_mahalanobis=[1.0, 2.31, 3.26, 3.27, 0.1, math.nan],
+    )
+    assert within_deviations(pairs) == {"50 %": 0.5, "90 %": 0.75}
+    assert math.isnan(within_deviations(pairs_of(aligned_trans_m=[9.0], aligned_mahalanobis=[1.0]))["50 %"])
 
 
 def test_a_model_that_does_not_match_says_nothing() -> None:

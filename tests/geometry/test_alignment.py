@@ -11,7 +11,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from coopmap.geometry import invert, pose_from_quat_trans, rotate, transform_points
-from coopmap.geometry.alignment import Alignment, align, isotropic_covariance, ray_covariance
+from coopmap.geometry.alignment import Alignment, align, isotropic_covariance, ray_covariance, ray_matches
+from coopmap.geometry.alignment_cost import Cost, residuals_at
 
 seeds = st.integers(0, 2**31)
 few = settings(max_examples=6, deadline=None)
@@ -61,6 +62,22 @@ def align_rays(a: Tensor, b: Tensor, weight: Tensor, tilt_sigma: float | None = 
 
 def assert_same(actual: Tensor, expected: Tensor, tolerance: float = 1e-6) -> None:
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
+
+
+@given(seeds)
+def test_where_ranges_say_nothing_a_match_is_an_epipolar_residual(seed):
+    """How far both lines of sight pass each other, whatever the ranges are."""
+    pose, sigma = random_pose(seed), 5.0
+    rays = torch.nn.functional.normalize(normal(seed + 2, 2, 400, 3), dim=-1)
+    points = (5 + 15 * torch.rand(2, 400, 1, generator=generator(seed), dtype=torch.float64)) * rays
+    covariance = sigma**2 * torch.eye(3, dtype=torch.float64) + 1e5 * points[..., :, None] * points[..., None, :]
+    matches = ray_matches(*points, torch.ones(400, dtype=torch.float64), *covariance, proportional=False)
+    cost = Cost(tilt_sigma=None, width=3.0, proportional=False, corrected=False)
+    squared = residuals_at(pose[None], matches, cost).squared[0]
+    normals = torch.linalg.cross(rays[0], rotate(pose, rays[1]))
+    apart = (torch.nn.functional.normalize(normals, dim=-1) @ pose[:3, 3]).square() / (2 * sigma**2)
+    crossing = normals.norm(dim=-1) > 0.3
+    torch.testing.assert_close(squared[crossing], apart[crossing], rtol=1e-2, atol=2e-2)
 
 
 @few

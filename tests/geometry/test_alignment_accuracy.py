@@ -6,11 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import roma
 import torch
-from torch import Tensor
 
-from coopmap.geometry.alignment import Alignment, align, ray_covariance
+from coopmap.geometry.alignment import Alignment, align, ray_covariance, squared_mahalanobis
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +29,13 @@ def align_rays(scene, range_sigma: float, bearing_deg: float, **options) -> Alig
     return align(scene.points_a, scene.points_b, weight, *covariances, **options)
 
 
-def normalized_squared_error(result: Alignment, true: Tensor) -> Tensor:
-    rotation = roma.rotmat_to_rotvec(true[:, :3, :3] @ result.pose[:, :3, :3].mT)
-    error = torch.cat([rotation, true[:, :3, 3] - result.pose[:, :3, 3]], dim=-1)
-    return (error[:, None] @ result.information @ error[..., None]).flatten()
-
-
 @pytest.mark.parametrize("width", [3.0, math.inf])
 @pytest.mark.parametrize(("range_sigma", "bearing_deg"), [(0.02, 0.5), (0.1, 1.0)])
 def test_information_is_calibrated(measure, range_sigma, bearing_deg, width):
     scene = measure.simulate(200, 50, 0, range_sigma, bearing_deg)
     result = align_rays(scene, range_sigma, bearing_deg, width=width)
     # Chi-square of 6 degrees of freedom: the mean of 200 has a standard deviation of 0.25.
-    assert normalized_squared_error(result, scene.pose).mean().item() == pytest.approx(6, abs=0.9)
+    assert squared_mahalanobis(result.pose, result.information, scene.pose).mean().item() == pytest.approx(6, abs=0.9)
 
 
 @pytest.mark.parametrize("tilt_sigma", [None, math.radians(1.5)])
@@ -84,7 +76,10 @@ def test_lines_of_sight_that_start_at_cameras(measure):
     for name, start in (("cameras", origin), ("centers", torch.zeros_like(origin))):
         covariances = [ray_covariance(points - start, 0.1, math.radians(0.2)) for points in ends]
         found[name] = align(*ends, weight, *covariances, None, start, start)
-    squared = {name: normalized_squared_error(result, scene.pose).mean().item() for name, result in found.items()}
+    squared = {
+        name: squared_mahalanobis(result.pose, result.information, scene.pose).mean().item()
+        for name, result in found.items()
+    }
     off = {name: measure.errors(result.pose, scene.pose)[0].median().item() for name, result in found.items()}
     assert squared["cameras"] == pytest.approx(6, abs=0.9)
     assert squared["centers"] > 9

@@ -24,17 +24,20 @@ def group_sizes(head: DenseHead) -> list[int]:
 
 @pytest.mark.parametrize(("at_once", "groups"), [(1, [1] * 5), (2, [2, 2, 1]), (8, [5]), (None, [1] * 5)])
 def test_groups_of_views_give_the_same_output(head, levels, at_once, groups):
-    whole = head(levels, (42, 98))
+    whole, kept = head(levels, (42, 98), keep=lambda fused: fused.mean(dim=1))
     head.max_maps_at_once = at_once
     sizes = group_sizes(head)
     with torch.inference_mode():
-        output = head(levels, (42, 98))
+        output, kept_by_groups = head(levels, (42, 98), keep=lambda fused: fused.mean(dim=1))
     assert sizes == groups
-    torch.testing.assert_close(output, whole, rtol=1e-5, atol=1e-6)
+    assert kept.shape == (5, 24, 56)
+    torch.testing.assert_close((output, kept_by_groups), (whole, kept), rtol=1e-5, atol=1e-6)
 
 
 def test_training_takes_all_views_at_once(head, levels):
     head.max_maps_at_once = 1
     sizes = group_sizes(head)
-    head(levels, (42, 98)).sum().backward()
+    output, kept = head(levels, (42, 98))
+    assert kept is None
+    output.sum().backward()
     assert sizes == [5]

@@ -13,6 +13,7 @@ from coopmap.geometry.cells import PARTS, neighbors
 from coopmap.geometry.se3 import relative_pose
 from coopmap.losses.cells import TOLERANCE_CELLS, TOLERANCE_M, cell_grid, true_matches
 from coopmap.losses.criterion import Criterion
+from coopmap.losses.matching import LEAST_SQUARED, MEDIAN_SQUARED
 from coopmap.types import PairMatches, Target
 
 from ..rooms import exact_prediction, level_pose, points_in_world, room, sparse, three_poses
@@ -183,14 +184,35 @@ def test_alignment_and_confidence_know_a_true_pose(target: Target):
     assert terms_of(target, wrong, **weights)["alignment"] == pytest.approx(math.log(4), abs=2e-3)
     # logits of 0: log 2 whatever the outcome; sure of itself: nothing, or all of it
     sure = {"confidence_logit": torch.full((1, len(PAIRS)), 8.0)}
-    base = terms_of(target, true, **weights)["confidence"]
-    assert terms_of(target, wrong, **weights)["confidence"] == pytest.approx(base)
+    base = terms_of(target, wrong, **weights)["confidence"]
+    exact = math.log(MEDIAN_SQUARED / LEAST_SQUARED)  # with standard deviations of a meter
+    assert terms_of(target, true, **weights)["confidence"] == pytest.approx(base + exact, abs=1e-3)
     assert terms_of(target, replace(true, **sure), **weights)["confidence"] == pytest.approx(
-        base - math.log(2), abs=1e-3
+        base + exact - math.log(2), abs=1e-3
     )
     assert terms_of(target, replace(wrong, **sure), **weights)["confidence"] == pytest.approx(
         base - math.log(2) + 8, abs=1e-3
     )
+
+
+@pytest.mark.parametrize("factor", [0.1, 1.0, 30.0])
+def test_precision_is_learned_from_errors_of_right_poses(target: Target, factor: float):
+    """Least where half of the errors are as small as the standard deviations say; poses are not taught by it."""
+    true = matches_from_truth(target, 50.0)
+    pose = true.pose.clone()
+    pose[0, 0, 0, 3] += 1.5  # right
+    pose[0, 1:, 0, 3] += 3.0  # not within 2 m
+    information = (factor * MEDIAN_SQUARED / 1.5**2 * torch.eye(6)).expand(1, len(PAIRS), 6, 6).clone().requires_grad_()
+    matches = replace(true, pose=pose.requires_grad_(), information=information)
+    criterion = Criterion(LossConfig(weights=LossWeights(**{**ONLY, "confidence": 1.0})))
+    term, terms = criterion(replace(exact_prediction(target), matches=matches), target)
+    base = terms_of(target, replace(true, pose=true.pose + 9), confidence=1.0)["confidence"]
+    assert terms["confidence"].item() == pytest.approx(base + abs(math.log(factor)), abs=1e-3)
+    (gradient,) = torch.autograd.grad(term, information, retain_graph=True)
+    assert gradient[0, 1:].abs().max() == 0
+    if factor != 1:
+        assert (gradient[0, 0, 3, 3] * math.log(factor)).item() > 0
+    assert torch.autograd.grad(term, pose, allow_unused=True)[0] is None
 
 
 def test_a_pose_that_is_not_finite_teaches_nothing(target: Target):

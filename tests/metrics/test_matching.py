@@ -65,6 +65,7 @@ def test_what_is_read_off_the_matches(target: Target):
     assert found["matches_kept"] == pytest.approx([1.25] * 3)
     assert found["aligned_trans_m"] == pytest.approx([0.0, 5.0, 0.0], abs=1e-4)
     assert found["aligned_rot_deg"] == pytest.approx([0.0] * 3, abs=0.05)
+    assert found["aligned_mahalanobis"] == pytest.approx([0.0, 5.0, math.nan], abs=1e-3, nan_ok=True)
     shared = measure(exact_prediction(target), target).pairs["covisibility"][0]
     assert found["covisibility_pred"] == [0.5] * 3
     assert found["covisibility_error"] == pytest.approx((0.5 - shared).abs().tolist())

@@ -38,7 +38,7 @@ def make_levels(rows: int, columns: int, maps: int = 2) -> list[torch.Tensor]:
 
 def predict(head: DenseHead, levels: list[torch.Tensor]) -> torch.Tensor:
     rows, columns = levels[0].shape[-2:]
-    return head(levels, (PATCH * rows, PATCH * columns))
+    return head(levels, (PATCH * rows, PATCH * columns))[0]
 
 
 def rolled(maps: list[torch.Tensor], columns: int) -> list[torch.Tensor]:

@@ -19,10 +19,12 @@ from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_a
 from coopmap.losses.cells import true_matches
 from coopmap.losses.criterion import Criterion
 from coopmap.models import MapAnything
-from coopmap.models.addons.matching.cells import CellPoints, cell_points
+from coopmap.models.addons.matching.cells import CellPoints, cell_points, features_of_cells
+from coopmap.models.addons.matching.head import LOG_PRECISION_PACE
 from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
 from coopmap.models.addons.matching.poses import pair_problem, tempered, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
+from coopmap.models.checkpoints import load_weights
 from coopmap.types import Observation, PairMatches, Target
 
 from ..rooms import exact_prediction, observation_of, panorama_rays, room, three_poses
@@ -59,11 +61,11 @@ def test_with_poses_from_the_head_everything_else_is_as_without():
 
 
 def test_every_parameter_learns():
-    model = tiny(matching=True, encoder=True, layers=[0, 1]).train()
+    model = tiny(matching=True, encoder=True, layers=[0, 1], dense=True).train()
     matches = model(make_observation(1, 3, 28, 56)).matches
     assert matches is not None
     terms = [matches.scores, matches.query, matches.keys, matches.unmatched, matches.range_sigma]
-    terms += [matches.confidence_logit, matches.covisibility_logit]
+    terms += [matches.confidence_logit, matches.covisibility_logit, matches.information]
     sum(term.square().sum() for term in terms).backward()
     for name, parameter in model.matching.named_parameters():
         assert parameter.grad is not None, name
@@ -74,13 +76,67 @@ def test_every_parameter_learns():
 @pytest.mark.parametrize("agents", [1, 2])
 def test_every_parameter_takes_part_in_every_step(agents: int, matching: float):
     """Also in those that teach it nothing: DDP waits for all gradients of all ranks."""
-    model, target = tiny(matching=True, encoder=True, layers=[0, 1]), room(three_poses()[:, :agents])
+    model, target = tiny(matching=True, encoder=True, layers=[0, 1], dense=True), room(three_poses()[:, :agents])
     prediction = model.train()(observation_of(target))
     criterion = Criterion(LossConfig(weights=LossWeights(matching=matching))).train()
     criterion(prediction, target)[0].backward()
     for name, parameter in model.matching.named_parameters():
         assert parameter.grad is not None, name
     assert torch.equal(model.eval()(observation_of(target)).scale, prediction.scale)
+
+
+def test_features_of_cells_are_those_around_the_places_that_have_points():
+    """Of maps that hold their own coordinates, in cells: the middle, and the four parts row by row."""
+    rows, columns = 2, 3
+    row, column = torch.meshgrid(*((torch.arange(8.0 * size) + 0.5) / 8 for size in (rows, columns)), indexing="ij")
+    kept = features_of_cells(torch.stack([row, column]).repeat(4, 1, 1, 1))
+    assert kept.shape == (4, rows * columns, 1 + PARTS**2, 2)
+    cell = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    place = torch.tensor([[0.5, 0.5], [0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]])
+    torch.testing.assert_close(kept[1], cell[:, None] + place)
+
+
+def test_features_of_the_dense_head_move_places_within_cells_alone():
+    """Which cells match is by tokens; where in them, by features too."""
+    observation = make_observation(1, 3, 28, 56)
+    without, model = tiny(matching=True).eval()(observation).matches, tiny(matching=True, dense=True).eval()
+    matches = model(observation).matches
+    assert without is not None
+    assert matches is not None
+    assert torch.equal(matches.scores, without.scores)
+    assert torch.equal(matches.range_sigma, without.range_sigma)
+    for one, other in ((matches.query, without.query), (matches.keys, without.keys)):
+        assert one.shape == other.shape
+        assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_weights_from_before_precisions_were_learned_load():
+    """Of runs, and as a start: standard deviations are then what matches contain."""
+    older = tiny(matching=True).state_dict()
+    del older["matching.log_precision"]
+    again, started = tiny(matching=True), tiny(matching=True)
+    again.load_state_dict(older)
+    assert not load_weights(started, older).mismatch
+    for model in (again, started):
+        assert model.matching.log_precision.abs().max() == 0
+    del older["matching.log_sharpness"]
+    with pytest.raises(RuntimeError, match="log_sharpness"):
+        again.load_state_dict(older)
+
+
+def test_precision_scales_the_information_of_all_axes_alike():
+    model, observation = tiny(matching=True).eval(), make_observation(1, 3, 28, 56)
+    before = model(observation).matches
+    with torch.no_grad():
+        model.matching.log_precision[-1] += math.log(9) / LOG_PRECISION_PACE
+    after = model(observation).matches
+    assert before is not None
+    assert after is not None
+    torch.testing.assert_close(after.information, 9 * before.information)
+    known = ~before.degenerate
+    torch.testing.assert_close(after.sigma[known], before.sigma[known] / 3)
+    assert torch.equal(after.pose, before.pose)
+    assert torch.equal(after.confidence_logit, before.confidence_logit)
 
 
 def test_a_single_agent_has_no_matches():
@@ -311,7 +367,7 @@ def test_confidence_is_taught_of_the_matches_alone_and_the_answer_has_the_prior(
         losses.append(criterion(dataclasses.replace(prediction, matches=expecting), target)[1]["confidence"].item())
     assert losses[1] == pytest.approx(losses[0] + 20)
     answer = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans)
-    assert torch.allclose(answer, relative_pose(target.pose[:, :1], target.pose), atol=1e-3)
+    assert torch.allclose(answer, relative_pose(target.pose[:, :1], target.pose), atol=1e-2)  # priors count as 1 cm
 
 
 def test_a_prior_links_agents_that_no_matches_link(target: Target):

@@ -54,7 +54,10 @@ def evil_pages() -> dict[str, str]:
             overall=table,
             kinds=[table],
             confidence=figure(EVIL),
-            calibration={"calibration_error": {"confidence": 0.1, "co-visibility": 0.2}},
+            calibration={
+                "calibration_error": {"confidence": 0.1, "co-visibility": 0.2},
+                "within_deviations": {"50 %": 0.5, "90 %": 0.9},
+            },
             abstaining=table,
             probes=[table],
             probe=table,

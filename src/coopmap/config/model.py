@@ -186,6 +186,7 @@ class MatchingConfig:
         dim: width of a patch's descriptor.
         encoder: describe patches by the image encoder's features too, beside those of the multi-view transformer.
         layers: blocks of the multi-view transformer whose tokens describe patches; empty = its last.
+        dense: describe the places within patches by the dense head's features too.
         rays: directions of a patch's own points: ``calibrated`` (those of the input) or ``predicted``.
         max_matches: a pair's most confident matches, which are aligned; at least 16: fewer leave its pose open.
         tilt_sigma_deg: standard deviation of an agent's roll and pitch relative to another's, about each axis; null =
@@ -199,6 +200,7 @@ class MatchingConfig:
     dim: int = 64
     encoder: bool = False
     layers: list[int] = field(default_factory=list)
+    dense: bool = False
     rays: str = "calibrated"
     max_matches: int = 1024
     tilt_sigma_deg: float | None = 3.0

@@ -21,6 +21,8 @@ LEAST_CONFIDENCES = (0.0, 0.25, 0.5, 0.75, 0.9)
 """Confidences from which on an answer counts as given, if the model may abstain."""
 BIN_EDGES = tuple(round(0.1 * step, 1) for step in range(11))
 CONFIDENCE, COVISIBILITY = "confidence", "co-visibility"
+LIMITS = {"50 %": 5.348**0.5, "90 %": 10.645**0.5}
+"""Standard deviations that a share of normal errors of six parameters stays below (chi)."""
 
 Columns = Mapping[str, Float[np.ndarray, " n"]]
 
@@ -112,6 +114,13 @@ def calibration_error(rows: list[dict[str, Any]], what: str) -> float:
     )
 
 
+def within_deviations(pairs: Columns) -> dict[str, float]:
+    """Shares of the right poses whose error is no larger than their standard deviations say of 50 and 90 %."""
+    right = _succeeds(pairs["aligned_trans_m"], pairs["aligned_rot_deg"]) & (pairs["degenerate"] == 0)
+    sizes = pairs["aligned_mahalanobis"][right]
+    return {name: float((sizes <= limit).mean()) if len(sizes) else float("nan") for name, limit in LIMITS.items()}
+
+
 def confidence_summary(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int) -> dict[str, Any] | None:
     """Entry of ``summary.json``; ``None`` for a model that does not match.
 
@@ -126,6 +135,7 @@ def confidence_summary(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int
     return {
         "covisibility_error": summarize(pairs["covisibility_error"], cluster, seed),
         "calibration_error": {what: calibration_error(rows, what) for what in (CONFIDENCE, COVISIBILITY)},
+        "within_deviations": within_deviations(pairs),
         "abstaining": abstaining(pairs),
         "risk_coverage": risk_coverage(pairs),
         "reliability": rows,

@@ -17,6 +17,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import roma
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -215,6 +216,21 @@ def ray_covariance(
     along = torch.as_tensor(range_sigma, dtype=points.dtype, device=points.device)[..., None, None].square()
     across = torch.as_tensor(bearing_sigma, dtype=points.dtype, device=points.device)[..., None, None].square()
     return along * outer + across * (squared * torch.eye(3, dtype=points.dtype, device=points.device) - outer)
+
+
+def squared_mahalanobis(
+    pose: Float[Tensor, "*b 4 4"], information: Float[Tensor, "*b 6 6"], true: Float[Tensor, "*b 4 4"]
+) -> Float[Tensor, " *b"]:
+    """Squared size of a pose's error in standard deviations; of normal errors, chi-squared of 6 degrees of freedom.
+
+    Args:
+        pose: estimated.
+        information: of :class:`Alignment`.
+        true: the true pose.
+    """
+    turn = roma.rotmat_to_rotvec(true[..., :3, :3] @ pose[..., :3, :3].mT)
+    error = torch.cat([turn, true[..., :3, 3] - pose[..., :3, 3]], dim=-1)[..., None]
+    return (error.mT @ information @ error)[..., 0, 0]
 
 
 def isotropic_covariance(points: Float[Tensor, "*b n 3"]) -> Float[Tensor, "*b n 3 3"]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from coopmap.geometry.alignment import squared_mahalanobis
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, compare, neighbors
 from coopmap.geometry.se3 import rotation_angle
 from coopmap.losses.cells import TrueMatches, cell_grid
@@ -28,6 +29,10 @@ CENTER = 4
 SUCCESS_M, SUCCESS_RAD = 2.0, math.radians(5.0)
 """What the confidence of a pair's pose predicts."""
 SMALLEST_RANGE_M = 0.5
+MEDIAN_SQUARED = 5.348
+"""Of the squared size of a pose's error in standard deviations: chi-squared's, of 6 degrees of freedom."""
+LEAST_SQUARED = 1e-3
+"""Smaller ones count as this."""
 
 
 def matching_loss(inputs: LossInputs) -> Float[Tensor, ""]:
@@ -110,14 +115,16 @@ def has_covisibility(inputs: LossInputs) -> Bool[Tensor, " b"]:
 
 
 def confidence_loss(inputs: LossInputs) -> Float[Tensor, ""]:
-    """Cross entropy of the predicted success of the aligned poses; likelihood of the errors of the ranges."""
+    """Cross entropy of the predicted success of the aligned poses; likelihood of the errors of the ranges; how far
+    errors of right poses are from what their standard deviations say.
+    """
     matches, true = inputs.matches, inputs.true_matches
     if matches is None or true is None:
         return _nothing(inputs)
     meters, radians = (error.detach() for error in _errors(matches, true))
     success = (meters < SUCCESS_M) & (radians < SUCCESS_RAD) & ~matches.degenerate & ~true.foreign
     loss = F.binary_cross_entropy_with_logits(matches.confidence_logit, success.to(meters), reduction="none")
-    return loss.mean() + _range_likelihood(inputs, matches)
+    return loss.mean() + _range_likelihood(inputs, matches) + _precision_loss(matches, true, success)
 
 
 def has_pairs(inputs: LossInputs) -> Bool[Tensor, " b"]:
@@ -138,6 +145,17 @@ def range_loss(inputs: LossInputs) -> PixelLoss:
 
 def _log_range_error(predicted: Float[Tensor, "*b"], true: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     return predicted.clamp(min=1e-3).log() - true.clamp(min=SMALLEST_RANGE_M).log()
+
+
+def _precision_loss(matches: PairMatches, true: TrueMatches, right: Bool[Tensor, "b p"]) -> Float[Tensor, ""]:
+    """Absolute logarithm of the squared size of an error, in standard deviations, over its median for normal errors.
+
+    Its gradient is bounded, where that of the likelihood is not: a single error of ten standard deviations would be
+    worth a hundred others.
+    """
+    pose = torch.where(right[..., None, None], matches.pose.detach(), true.pose)
+    squared = squared_mahalanobis(pose, matches.information, true.pose)
+    return _mean((squared.clamp(min=LEAST_SQUARED).log() - math.log(MEDIAN_SQUARED)).abs(), right.to(squared))
 
 
 def _range_likelihood(inputs: LossInputs, matches: PairMatches) -> Float[Tensor, ""]:

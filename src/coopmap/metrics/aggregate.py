@@ -36,6 +36,7 @@ MATCH_STATISTICS = dict.fromkeys(MATCH_COLUMNS, ("mean",)) | {
     "matches_kept": ("median",),
     "aligned_trans_m": ("median",),
     "aligned_rot_deg": ("median",),
+    "aligned_mahalanobis": ("median",),
 }
 """Of what a model that matches says of pairs; a value that is not known, of a single pair, does not count."""
 COVISIBLE = 0.2

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from coopmap.geometry import invert, relative_pose, rotation_angle, transform_points
+from coopmap.geometry.alignment import squared_mahalanobis
 from coopmap.geometry.cells import at_centers, by_agent, cell_angle
 from coopmap.geometry.covisibility import is_seen
 from coopmap.metrics.covisibility import RangeImages
@@ -22,6 +23,7 @@ MATCH_COLUMNS = (
     "match_accuracy",
     "aligned_trans_m",
     "aligned_rot_deg",
+    "aligned_mahalanobis",
 )
 """Of pairs, where the model matches."""
 CELL_NAMES = ("cell_range_m", "cell_range_abs_rel")
@@ -54,6 +56,9 @@ def match_figures(
         "match_accuracy": _accuracy(matches, target, images, pose_true, ends),
         "aligned_trans_m": torch.linalg.vector_norm(aligned[..., :3, 3] - true[..., :3, 3], dim=-1),
         "aligned_rot_deg": torch.rad2deg(rotation_angle(aligned[..., :3, :3].mT @ true[..., :3, :3])),
+        "aligned_mahalanobis": torch.where(
+            matches.degenerate, torch.nan, squared_mahalanobis(aligned, matches.information.detach().double(), true)
+        ).sqrt(),
     }
 
 

@@ -225,15 +225,29 @@ class DenseHead(nn.Sequential):
         self._channels = regressor.conv1.in_channels, regressor.conv1.out_channels
 
     def forward(  # type: ignore[override]
-        self, levels: Sequence[Float[Tensor, "b _ _ _"]], image_size: tuple[int, int]
-    ) -> Float[Tensor, "b 6 h w"]:
-        """Raw dense channels at the size of the image; see :class:`DPTFeature` and :class:`DPTRegressor`."""
+        self,
+        levels: Sequence[Float[Tensor, "b _ _ _"]],
+        image_size: tuple[int, int],
+        keep: Callable[[Float[Tensor, "b c _ _"]], Float[Tensor, "b *kept"]] | None = None,
+    ) -> tuple[Float[Tensor, "b 6 h w"], Float[Tensor, "b *kept"] | None]:
+        """Raw dense channels at the size of the image, and what ``keep`` makes of the fused maps.
+
+        Args:
+            levels: see :class:`DPTFeature`.
+            image_size: see :class:`DPTRegressor`.
+            keep: of a group of views; whole maps of all views at once would not fit.
+        """
         feature, regressor = self
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return regressor(feature(levels), image_size)
+            fused = feature(levels)
+            return regressor(fused, image_size), None if keep is None else keep(fused)
         group = self.max_maps_at_once or self._group_that_fits(levels, image_size)
-        groups = zip(*(level.split(group) for level in levels), strict=True)
-        return torch.cat([regressor(feature(part), image_size) for part in groups])
+        dense, kept = [], []
+        for part in zip(*(level.split(group) for level in levels), strict=True):
+            fused = feature(part)
+            dense.append(regressor(fused, image_size))
+            kept += [] if keep is None else [keep(fused)]
+        return torch.cat(dense), torch.cat(kept) if kept else None
 
     def _group_that_fits(self, levels: Sequence[Float[Tensor, "b c h w"]], image_size: tuple[int, int]) -> int:
         device = levels[0].device

@@ -96,7 +96,8 @@ class MapAnything(nn.Module):
             tokens = self.fusion_norm_layer(self._add_geometry(encoded.patches, observation))
         trunk, scale_token = self._share(encoded, tokens, observation, grid)
         with torch.autocast(device, enabled=False):
-            prediction = self._predict(trunk, scale_token, (height, width))
+            prediction, features = self._predict(trunk, scale_token, (height, width))
+            trunk = trunk._replace(features=features)
             for addon in self.addons:
                 prediction = addon.after_decoding(prediction, trunk, observation)
         return prediction
@@ -173,13 +174,18 @@ class MapAnything(nn.Module):
         others = dict(zip(asked_for, shared[NUM_LEVELS - 1 :], strict=True))
         return Trunk(encoded.patches, levels, others, grid), scale_token
 
-    def _predict(self, trunk: Trunk, scale_token: Float[Tensor, "b d"], image_size: tuple[int, int]) -> Prediction:
-        """Read geometry per pixel, a pose per view and the metric scale."""
+    def _predict(
+        self, trunk: Trunk, scale_token: Float[Tensor, "b d"], image_size: tuple[int, int]
+    ) -> tuple[Prediction, Float[Tensor, "bv *kept"] | None]:
+        """Read geometry per pixel, a pose per view and the metric scale; and what an add-on keeps of the dense head."""
         views = trunk.encoded.shape[:2]
-        dense = self.dense_head(trunk.levels, image_size).unflatten(0, views)
+        keep = next((addon.keep for addon in self.addons if addon.keep is not None), None)
+        dense, features = self.dense_head(trunk.levels, image_size, keep)
+        dense = dense.unflatten(0, views)
         trans, quat = (output.unflatten(0, views) for output in self.pose_head(trunk.levels[-1]))
         prediction = decode(dense, trans, quat, self.scale_head(scale_token))
-        return prediction if self.cfg.info_sharing.mark_reference else prediction_in_view0(prediction)
+        prediction = prediction if self.cfg.info_sharing.mark_reference else prediction_in_view0(prediction)
+        return prediction, features
 
 
 def _as_maps(tokens: Float[Tensor, "b v n c"], grid: tuple[int, int]) -> Float[Tensor, "bv c h w"]:

@@ -195,8 +195,8 @@ class PairMatches(TensorRecord):
             around a cell its match lies.
         range_sigma: relative standard deviation of the predicted range of each agent's cells.
         pose: ``T_i_j`` from matches and the network's own points.
-        information: inverse covariance of ``pose``: rotation (rad), translation (m), see
-            :class:`coopmap.geometry.alignment.Alignment`.
+        information: inverse covariance of ``pose`` if it is right: rotation (rad), translation (m), see
+            :class:`coopmap.geometry.alignment.Alignment`; as much of it as errors of right poses show.
         degenerate: the matches do not determine a pose.
         confidence_logit: logit of "``pose`` is within 2 m and 5 degrees".
         covisibility_logit: logit of the share of what either agent sees that the other sees too.

@@ -27,8 +27,8 @@ def build_addons(cfg: ModelConfig) -> dict[str, AddOn]:
 
     Their initial weights are drawn, and their hooks called, in this order; new ones go to the end.
     """
-    dim, shared_dim, patch_size = cfg.encoder.dim, cfg.info_sharing.dim, cfg.encoder.patch_size
-    last = cfg.info_sharing.depth - 1
+    dim, shared_dim, feature_dim = cfg.encoder.dim, cfg.info_sharing.dim, cfg.heads.feature_dim
+    patch_size, last = cfg.encoder.patch_size, cfg.info_sharing.depth - 1
     table: list[tuple[str, bool, Callable[[], AddOn]]] = [
         ("view_embedding", cfg.view_embedding, lambda: ViewEmbedding(dim)),
         ("spherical_encoding", cfg.spherical_encoding, lambda: SphericalEncoding(dim, patch_size)),
@@ -40,7 +40,7 @@ def build_addons(cfg: ModelConfig) -> dict[str, AddOn]:
         (
             "matching",
             bool(cfg.matching.enabled),
-            lambda: Matching(cfg.matching, dim, shared_dim, last, patch_size, cfg.pose_from or "head"),
+            lambda: Matching(cfg.matching, dim, shared_dim, feature_dim, last, patch_size, cfg.pose_from or "head"),
         ),
         ("ground_range", cfg.ground_range, lambda: GroundRange(dim, patch_size)),
     ]

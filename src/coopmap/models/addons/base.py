@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -21,12 +22,14 @@ class Trunk(NamedTuple):
             ``info_sharing.intermediate_layers`` and after the last block.
         layers: its normalized patch tokens after each block that some add-on requests, by block number.
         grid: rows and columns of patches.
+        features: what an add-on keeps of the dense head's fused maps; ``None`` before that has run.
     """
 
     encoded: Float[Tensor, "b v n c"]
     levels: list[Float[Tensor, "bv _ h w"]]
     layers: dict[int, Float[Tensor, "b v n d"]]
     grid: tuple[int, int]
+    features: Float[Tensor, "bv *kept"] | None = None
 
 
 class AddOn(nn.Module):
@@ -37,9 +40,12 @@ class AddOn(nn.Module):
 
     Attributes:
         layers: blocks of the multi-view transformer whose tokens :meth:`after_decoding` wants in ``Trunk.layers``.
+        keep: what :meth:`after_decoding` wants in ``Trunk.features`` of the dense head's fused maps (8 x 8 features of
+            each patch); one add-on at most.
     """
 
     layers: tuple[int, ...] = ()
+    keep: Callable[[Float[Tensor, "bv c _ _"]], Float[Tensor, "bv *kept"]] | None = None
 
     def after_encoder(self, patches: Float[Tensor, "b v n c"], observation: Observation) -> Float[Tensor, "b v n c"]:
         """Patch tokens of the image encoder, before the encodings of given geometry are added."""

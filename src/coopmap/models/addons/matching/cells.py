@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from coopmap.geometry.cells import at_centers, at_part_centers, by_agent
+from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, by_agent
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.geometry.se3 import transform_points
 from coopmap.types import Observation, Prediction
 from coopmap.types.agents import camera_centers_by_azimuth, cameras_per_agent
 
+FEATURES_PER_CELL = 8
+"""Of the dense head's fused map, along either side (:class:`~coopmap.models.heads.DPTFeature`)."""
 SHORTEST_M = 0.1
 """Least distance of a point from the agent's origin."""
 
@@ -73,6 +77,20 @@ def cell_points(prediction: Prediction, observation: Observation, patch_size: in
         return by_agent(picked, views)
 
     return CellPoints(at(at_centers), at(at_part_centers))
+
+
+def features_of_cells(features: Float[Tensor, "bv c _ _"]) -> Float[Tensor, "bv n s1 c"]:
+    """Mean features of the middle of each cell and, after it, of each of its parts; a middle is as large as a part.
+
+    Args:
+        features: :data:`FEATURES_PER_CELL` along either side of a cell.
+    """
+    side = FEATURES_PER_CELL // PARTS
+    rest = (FEATURES_PER_CELL - side) // 2
+    inside = features[..., rest:-rest, rest:-rest]
+    middle = F.avg_pool2d(inside, side, stride=FEATURES_PER_CELL).flatten(2)
+    parts = F.pixel_unshuffle(F.avg_pool2d(features, side), PARTS).unflatten(1, (-1, PARTS**2)).flatten(3)
+    return torch.cat([middle[:, :, None], parts], dim=2).permute(0, 3, 2, 1)
 
 
 def lines_of_sight(observation: Observation, patch_size: int, rays: str) -> LinesOfSight | None:

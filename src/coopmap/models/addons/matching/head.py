@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.models.addons.base import AddOn, Trunk
-from coopmap.models.addons.matching.cells import cell_points, lines_of_sight
+from coopmap.models.addons.matching.cells import cell_points, features_of_cells, lines_of_sight
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import PairProblem, pair_problem, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
@@ -25,6 +26,10 @@ from coopmap.types.agents import cameras_per_agent
 
 INITIAL_SHARPNESS = 10.0
 INITIAL_RANGE_SIGMA = 0.3
+INITIAL_LOG_PRECISION = 1.5
+"""Of the information in matches; about where runs of some hundred steps end."""
+LOG_PRECISION_PACE = 10.0
+"""Adam moves a parameter by no more than the learning rate: a short run could not change a precision otherwise."""
 UNKNOWN_TILT_DEG = 10.0
 """Standard deviation of roll and pitch where the configuration states none."""
 FINE_DIM = 32
@@ -40,6 +45,7 @@ class Matching(AddOn):
         cfg: options.
         encoder_dim: width of the image encoder's tokens.
         shared_dim: width of the multi-view transformer's tokens.
+        feature_dim: width of the dense head's fused maps.
         last_layer: its last block.
         patch_size: side of a patch in pixels.
         pose_from: ``head``, ``alignment`` or ``both``: where the poses of the views come from in evaluation.
@@ -50,6 +56,7 @@ class Matching(AddOn):
         cfg: MatchingConfig,
         encoder_dim: int,
         shared_dim: int,
+        feature_dim: int,
         last_layer: int,
         patch_size: int,
         pose_from: str,
@@ -66,9 +73,22 @@ class Matching(AddOn):
         self.log_range_sigma = nn.Linear(dim, 1)
         self.log_sharpness = nn.Parameter(torch.full((2,), math.log(INITIAL_SHARPNESS)))
         self.confidence = nn.Sequential(nn.Linear(PAIR_FEATURES, 32), nn.GELU(), nn.Linear(32, 2))
+        self.log_precision = nn.Parameter(torch.zeros(PAIR_FEATURES + 1))
+        nn.init.constant_(self.log_precision[-1:], INITIAL_LOG_PRECISION / LOG_PRECISION_PACE)
         for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, math.log(INITIAL_RANGE_SIGMA))):
             nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, bias)
+        if cfg.dense:
+            self.keep = features_of_cells
+            self.feature_norm = LayerNorm(feature_dim)
+            self.feature_query = nn.Linear(feature_dim, FINE_DIM, bias=False)
+            self.feature_keys = nn.Linear(feature_dim, FINE_DIM, bias=False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Weights of runs from before precisions were learned have none: they state what matches contain."""
+        if f"{prefix}log_sharpness" in state_dict:
+            state_dict.setdefault(f"{prefix}log_precision", torch.zeros_like(self.log_precision))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
         """The prediction with ``matches``, and in evaluation with the poses of ``pose_from``.
@@ -84,7 +104,7 @@ class Matching(AddOn):
         if num_agents < 2:
             return prediction
         tokens = by_agent(self._features(trunk), views)
-        matches, problem = self._match(prediction, tokens, observation, trunk.grid)
+        matches, problem = self._match(prediction, tokens, observation, trunk)
         prediction = replace(prediction, matches=matches)
         if self.training or self.pose_from == "head":
             return prediction
@@ -94,16 +114,27 @@ class Matching(AddOn):
         parts = [trunk.layers[layer] for layer in self.layers] + ([trunk.encoded] if self.cfg.encoder else [])
         return self.norm(torch.cat([part.float() for part in parts], dim=-1))
 
+    def _describe_places(
+        self, tokens: Float[Tensor, "b a c d"], trunk: Trunk
+    ) -> tuple[Float[Tensor, "b a c f"], Float[Tensor, "b a c s f"]]:
+        """Descriptors of the centers of cells and of their parts."""
+        query, keys = self.query(tokens), self.keys(tokens).unflatten(-1, (PARTS**2, FINE_DIM))
+        if trunk.features is not None:
+            of_views = self.feature_norm(trunk.features).unflatten(0, trunk.encoded.shape[:2])
+            features = of_views.reshape(*tokens.shape[:3], *of_views.shape[-2:])
+            query = query + self.feature_query(features[..., 0, :])
+            keys = keys + self.feature_keys(features[..., 1:, :])
+        return self.log_sharpness[1].exp() * F.normalize(query, dim=-1), F.normalize(keys, dim=-1)
+
     def _match(
         self,
         prediction: Prediction,
         tokens: Float[Tensor, "b a c d"],
         observation: Observation,
-        grid: tuple[int, int],
+        trunk: Trunk,
     ) -> tuple[PairMatches, PairProblem]:
         scores, unmatched = self._scores(tokens), self.unmatched(tokens)[..., 0]
-        query = self.log_sharpness[1].exp() * F.normalize(self.query(tokens), dim=-1)
-        keys = F.normalize(self.keys(tokens).unflatten(-1, (PARTS**2, FINE_DIM)), dim=-1)
+        query, keys = self._describe_places(tokens, trunk)
         points = cell_points(prediction, observation, self.patch_size, self.cfg.rays)
         seen = at_centers(prediction.mask_logits, self.patch_size).detach().sigmoid()
         seen = by_agent(seen, cameras_per_agent(observation))
@@ -111,12 +142,14 @@ class Matching(AddOn):
         rows, columns = assignment(scores, unmatched)
         priors = pair_priors(observation, cameras_per_agent(observation)) if self.cfg.prior else None
         agreement = None if priors is None else log_agreement(priors, points.center, sigma)
-        found = correspond(rows, columns, query, keys, points, seen, grid, self.cfg.max_matches, agreement)
+        found = correspond(rows, columns, query, keys, points, seen, trunk.grid, self.cfg.max_matches, agreement)
         angle = cell_angle(observation.rays, self.patch_size)
         lines = lines_of_sight(observation, self.patch_size, self.cfg.rays)
         problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg, lines)
         alignment = align(*problem)
-        confidence, shared = self.confidence(pair_features(rows, columns, found, alignment)).unbind(-1)
+        features = pair_features(rows, columns, found, alignment)
+        confidence, shared = self.confidence(features).unbind(-1)
+        alignment = self._with_precision(alignment, features)
         with_prior = None
         if priors is not None:
             tilt_sigma = math.radians(self.cfg.tilt_sigma_deg or UNKNOWN_TILT_DEG)
@@ -139,6 +172,15 @@ class Matching(AddOn):
             prior_known=None if priors is None else priors.known,
         )
         return matches, problem
+
+    def _with_precision(self, alignment: Alignment, features: Float[Tensor, "b p f"]) -> Alignment:
+        """The alignment with as much information as its pose turns out to have.
+
+        What matches contain of it counts each by its confidence, which says how probable it is among all cells, and as
+        if no two erred alike.
+        """
+        log_precision = LOG_PRECISION_PACE * (features @ self.log_precision[:-1] + self.log_precision[-1])
+        return alignment._replace(information=alignment.information.detach() * log_precision.exp()[..., None, None])
 
     def _scores(self, tokens: Float[Tensor, "b a c d"]) -> Float[Tensor, "b p c c"]:
         descriptor = F.normalize(self.descriptor(tokens), dim=-1)
