@@ -92,18 +92,16 @@ class TileAtlas:
     def lookup(
         self,
         material: Integer[np.ndarray, " n"],
-        uv: Float[np.ndarray, "n 2"],
+        u: Float[np.ndarray, " n"],
+        v: Float[np.ndarray, " n"],
         tiles_per_pixel: Float[np.ndarray, " n"],
     ) -> Float[np.ndarray, "n 4"]:
         """RGBA of the texel under each texture coordinate, at the mip level that suits the pixel's footprint."""
         level = np.clip(np.log2(np.maximum(tiles_per_pixel * TILE, 1.0)) + 0.5, 0, LEVELS - 1).astype(np.int32)
         size = np.int32(TILE) >> level
-        column = ((uv[:, 0] - np.floor(uv[:, 0])) * size).astype(np.int32)
-        row = ((uv[:, 1] - np.floor(uv[:, 1])) * size).astype(np.int32)
         # float32 rounding can give 1.0 for the fraction of a tiny negative number
-        np.minimum(column, size - 1, out=column)
-        np.minimum(row, size - 1, out=row)
-        return self._texels[self._start[level] + (material * size + row) * size + column]
+        row, column = (np.minimum(((each - np.floor(each)) * size).astype(np.int32), size - 1) for each in (v, u))
+        return self._texels.take(self._start[level] + (material * size + row) * size + column, axis=0)
 
 
 class Sky:
