@@ -80,14 +80,15 @@ class TileAtlas:
     """All tiles at all mip levels in one flat table."""
 
     def __init__(self, level: Float[np.ndarray, "m t t 4"]) -> None:
-        parts: list[np.ndarray] = []
-        self._start = np.zeros(LEVELS, dtype=np.int64)
-        for index in range(LEVELS):
-            self._start[index] = sum(len(part) for part in parts)
-            parts.append(level.reshape(-1, 4))
-            if index < LEVELS - 1:
-                level = level.reshape(len(level), level.shape[1] // 2, 2, level.shape[2] // 2, 2, 4).mean(axis=(2, 4))
-        self._texels = np.concatenate(parts).astype(np.float32)
+        column = level.reshape(-1, TILE, 4).astype(np.float32)
+        levels = [column]
+        for _ in range(LEVELS - 1):
+            height, width = column.shape[:2]
+            column = cv2.resize(column, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            levels.append(column)
+        parts = [each.reshape(-1, 4) for each in levels]
+        self._start = np.cumsum([0, *map(len, parts[:-1])])
+        self._texels = np.concatenate(parts)
 
     def lookup(
         self,

@@ -43,7 +43,7 @@ def _noise(rng: np.random.Generator, amplitude: Float[np.ndarray, "3"]) -> np.nd
     mixed = np.zeros((_TEXELS, _TEXELS), dtype=np.float32)
     for layer, strength in zip(_noise_bank(), amplitude, strict=True):
         down, right = rng.integers(0, layer.shape[0] - _TEXELS, 2)
-        mixed += np.float32(strength) * layer[down : down + _TEXELS, right : right + _TEXELS]
+        cv2.scaleAdd(layer[down : down + _TEXELS, right : right + _TEXELS], strength, mixed, dst=mixed)
     return mixed
 
 
@@ -63,8 +63,9 @@ class StreetGround:
 
     def __init__(self, rng: np.random.Generator, style: Style, roads: Sequence[Road]) -> None:
         self.base = self._shade_of(rng, str(rng.choice(style.verge)), 0.15)
-        image = np.empty((_TEXELS, _TEXELS, 3), dtype=np.uint8)
-        image[:] = self.base
+        line = np.empty((_TEXELS, 3), dtype=np.uint8)
+        line[:] = self.base
+        image = np.repeat(line[None], _TEXELS, axis=0)
         self._patches(rng, image, style, roads)
         walk = self._shade_of(rng, str(rng.choice(["paving", "concrete", "cobble", "asphalt"])), 0.3)
         asphalt = np.clip(rng.uniform(40, 100) * rng.uniform(0.93, 1.07, 3), 0, 255)
@@ -139,8 +140,8 @@ class StreetGround:
             texels[first:end].reshape(count, count, 3)
             for first, end, count in zip(_START[:-1], _START[1:], _COUNT, strict=True)
         ]
-        shade = 1 + _noise(rng, strength)
-        np.multiply(image, (shade * np.float32(1 / 255))[..., None], out=levels[0])
+        shade = cv2.cvtColor(1 + _noise(rng, strength), cv2.COLOR_GRAY2RGB)
+        cv2.multiply(image, shade, dst=levels[0], scale=1 / 255, dtype=cv2.CV_32F)
         for fine, coarse in pairwise(levels):
             cv2.resize(fine, coarse.shape[:2], dst=coarse, interpolation=cv2.INTER_AREA)
         texels[-1] = beyond
