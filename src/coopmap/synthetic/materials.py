@@ -80,12 +80,10 @@ class TileAtlas:
     """All tiles at all mip levels in one flat table."""
 
     def __init__(self, level: Float[np.ndarray, "m t t 4"]) -> None:
-        column = level.reshape(-1, TILE, 4).astype(np.float32)
-        levels = [column]
+        levels: list[np.ndarray] = [level.reshape(-1, TILE, 4).astype(np.float32)]  # one tile below the other
         for _ in range(LEVELS - 1):
-            height, width = column.shape[:2]
-            column = cv2.resize(column, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-            levels.append(column)
+            height, width = levels[-1].shape[:2]
+            levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
         parts = [each.reshape(-1, 4) for each in levels]
         self._start = np.cumsum([0, *map(len, parts[:-1])])
         self._texels = np.concatenate(parts)

@@ -154,10 +154,8 @@ class StreetGround:
         level = np.clip(np.log2(np.maximum(footprint_m / _TEXEL_M, 1.0)) + 0.5, 0, _LEVELS - 1).astype(np.int32)
         near = np.maximum(np.abs(x), np.abs(y)) < HALF_M
         count = _COUNT[level]
-        row, column = (
-            np.clip((each + HALF_M) * (count * np.float32(1 / (2 * HALF_M))), 0, count - 1).astype(np.int32)
-            for each in (x, y)
-        )
+        per_m = count.astype(np.float32) / np.float32(2 * HALF_M)
+        row, column = (np.clip(((each + HALF_M) * per_m).astype(np.int32), 0, count - 1) for each in (x, y))
         index = np.where(near, _START[level] + row * count + column, _START[-1])
         return self._texels.take(index, axis=0)
 

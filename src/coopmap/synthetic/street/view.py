@@ -52,10 +52,10 @@ class _MovingCars:
         # the sphere around a car is seen within this angle of the direction to its center
         cosine = np.sqrt(np.clip(1 - (self._reach / np.maximum(length, self._reach)) ** 2, 0, 1)).astype(np.float32)
         ray = _planes(direction)
+        ray /= np.linalg.norm(ray, axis=0)
         along = (toward / np.maximum(length, 1e-9)[:, None]).astype(np.float32) @ ray
-        limit = cosine[:, None] * np.linalg.norm(ray, axis=0) - np.float32(1e-4)
-        near = np.flatnonzero((along > limit).any(axis=0))
-        return near, self._caster.first_hits(origin, direction[near], nearer_than[near])
+        near = np.flatnonzero((along > cosine[:, None] - np.float32(1e-4)).any(axis=0))
+        return near, self._caster.first_hits(origin, direction.take(near, axis=0), nearer_than[near])
 
     def blocked(self, points: Float[np.ndarray, "n 3"], direction: Float[np.ndarray, "3"]) -> Bool[np.ndarray, " n"]:
         """Whether a car lies along a unit ``direction`` from each point."""
@@ -69,7 +69,7 @@ class _MovingCars:
         apart = (center**2).sum(axis=0)[:, None] + (start**2).sum(axis=0) - 2 * (center.T @ start)
         reach = self._reach.astype(np.float32)[:, None] + np.float32(0.05)  # rounding: centimeters at 100 m
         near = np.flatnonzero(((apart - along**2 < reach**2) & (along > -reach)).any(axis=0))
-        dark[near] = self._caster.blocked(points[near], direction)
+        dark[near] = self._caster.blocked(points.take(near, axis=0), direction)
         return dark
 
 
@@ -139,8 +139,10 @@ class StreetView:
         footprint = distance * np.float32(pixel) / np.sqrt(cosine)
         light = self._street.light
         clear = np.exp(distance * np.float32(-1 / light.haze_m))
-        shade = (self._stains(points) * clear) * self._received(points, normal, distance)
-        color = self._albedo(triangle, barycentric, points, footprint) * (shade.T @ np.stack([light.ambient, light.sun]))
+        shares = self._stains(points) * clear * self._received(points, normal, distance)
+        # products of matrices: several times as fast as arrays repeated along an axis of 3
+        color = self._albedo(triangle, barycentric, points, footprint)
+        color *= shares.T @ np.stack([light.ambient, light.sun])
         color += (1 - clear)[:, None] @ light.haze[None]
         return color
 
