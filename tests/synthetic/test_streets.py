@@ -20,6 +20,7 @@ from coopmap.synthetic import dataset, missing_scenarios, read_config, render_to
 from coopmap.synthetic.materials import Material
 from coopmap.synthetic.street import Street, meeting, place, street_seed, styles
 from coopmap.synthetic.street.facades import FIRST_FACADE, street_tiles
+from coopmap.synthetic.street.ground import HALF_M
 from coopmap.synthetic.street.roads import Road, draw_roads
 from coopmap.synthetic.street.world import HARD, HARD_SHARE, draw_kind
 from coopmap.synthetic.worlds import plan_drive
@@ -50,6 +51,18 @@ def test_no_two_scenarios_share_a_street() -> None:
     streets = [Street(tiny_streets("s", None), *which) for which in (("train", 0), ("train", 1), ("validate", 0))]
     assert len({street.roads[0].heading for street in streets}) == 3
     assert len({tuple(street.light.toward_sun) for street in streets}) == 3
+
+
+def test_ground_has_a_level_for_every_footprint_and_the_verges_color_beyond() -> None:
+    ground = Street(tiny_streets("s", None), "train", 0).ground
+    x, y = np.meshgrid(np.linspace(-40, 40, 200, dtype=np.float32), np.linspace(-40, 40, 200, dtype=np.float32))
+    fine, coarse = (ground.lookup(x.ravel(), y.ravel(), np.full(x.size, size, np.float32)) for size in (0.01, 100.0))
+    np.testing.assert_allclose(coarse.mean(axis=0), fine.mean(axis=0), atol=0.01)
+    assert coarse.std(axis=0).max() < fine.std(axis=0).max()
+    far = np.array([-HALF_M, HALF_M, 500.0], dtype=np.float32)
+    for size in (0.01, 100.0):
+        beyond = ground.lookup(far, -far, np.full(3, size, np.float32))
+        np.testing.assert_allclose(beyond, np.broadcast_to(ground.base / 255, (3, 3)), rtol=1e-6)
 
 
 def test_raising_the_counts_keeps_what_exists(tmp_path: Path) -> None:

@@ -78,8 +78,7 @@ def test_coarse_mip_levels_hold_the_mean_of_a_tile() -> None:
     atlas = TileAtlas(draw_tiles(np.random.default_rng(0)))
     v, u = np.mgrid[0:TILE, 0:TILE].reshape(2, -1) / TILE + 0.5 / TILE
     material = np.full(TILE * TILE, int(Material.CHECKER))
-    uv = np.stack([u, v], axis=-1)
-    fine = atlas.lookup(material, uv, np.full(TILE * TILE, 1e-6))
-    coarse = atlas.lookup(material, uv, np.full(TILE * TILE, 1e6))
+    fine = atlas.lookup(material, u, v, np.full(TILE * TILE, 1e-6))
+    coarse = atlas.lookup(material, u, v, np.full(TILE * TILE, 1e6))
     assert fine[:, 0].std() > 0.4
     np.testing.assert_allclose(coarse, np.broadcast_to(fine.mean(axis=0), coarse.shape), atol=1e-4)

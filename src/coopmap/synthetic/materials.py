@@ -80,30 +80,27 @@ class TileAtlas:
     """All tiles at all mip levels in one flat table."""
 
     def __init__(self, level: Float[np.ndarray, "m t t 4"]) -> None:
-        parts: list[np.ndarray] = []
-        self._start = np.zeros(LEVELS, dtype=np.int64)
-        for index in range(LEVELS):
-            self._start[index] = sum(len(part) for part in parts)
-            parts.append(level.reshape(-1, 4))
-            if index < LEVELS - 1:
-                level = level.reshape(len(level), level.shape[1] // 2, 2, level.shape[2] // 2, 2, 4).mean(axis=(2, 4))
-        self._texels = np.concatenate(parts).astype(np.float32)
+        levels: list[np.ndarray] = [level.reshape(-1, TILE, 4).astype(np.float32)]  # one tile below the other
+        for _ in range(LEVELS - 1):
+            height, width = levels[-1].shape[:2]
+            levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
+        parts = [each.reshape(-1, 4) for each in levels]
+        self._start = np.cumsum([0, *map(len, parts[:-1])])
+        self._texels = np.concatenate(parts)
 
     def lookup(
         self,
         material: Integer[np.ndarray, " n"],
-        uv: Float[np.ndarray, "n 2"],
+        u: Float[np.ndarray, " n"],
+        v: Float[np.ndarray, " n"],
         tiles_per_pixel: Float[np.ndarray, " n"],
     ) -> Float[np.ndarray, "n 4"]:
         """RGBA of the texel under each texture coordinate, at the mip level that suits the pixel's footprint."""
         level = np.clip(np.log2(np.maximum(tiles_per_pixel * TILE, 1.0)) + 0.5, 0, LEVELS - 1).astype(np.int32)
         size = np.int32(TILE) >> level
-        column = ((uv[:, 0] - np.floor(uv[:, 0])) * size).astype(np.int32)
-        row = ((uv[:, 1] - np.floor(uv[:, 1])) * size).astype(np.int32)
         # float32 rounding can give 1.0 for the fraction of a tiny negative number
-        np.minimum(column, size - 1, out=column)
-        np.minimum(row, size - 1, out=row)
-        return self._texels[self._start[level] + (material * size + row) * size + column]
+        row, column = (np.minimum(((each - np.floor(each)) * size).astype(np.int32), size - 1) for each in (v, u))
+        return self._texels.take(self._start[level] + (material * size + row) * size + column, axis=0)
 
 
 class Sky:

@@ -30,8 +30,9 @@ class Caster:
 
     def __init__(self, triangles: Float[np.ndarray, "f 3 3"]) -> None:
         self._empty = len(triangles) == 0
-        self._normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-        self._offset = np.einsum("fi,fi->f", self._normal, triangles[:, 0])
+        normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+        self._normal = np.ascontiguousarray(normal.T)
+        self._offset = np.einsum("fi,fi->f", normal, triangles[:, 0])
         self._scene = EmbreeScene()
         if not self._empty:
             TriangleMesh(self._scene, np.ascontiguousarray(triangles, dtype=np.float32))
@@ -51,24 +52,23 @@ class Caster:
         if self._empty:
             return Hits(np.full(count, np.inf), np.full(count, -1, dtype=np.int32), np.zeros((count, 2), np.float32))
         found = self._scene.run(
-            np.broadcast_to(origin.astype(np.float32), (count, 3)).copy(),
+            np.repeat(origin.astype(np.float32)[None], count, axis=0),
             direction.astype(np.float32),
             dists=None if nearer_than is None else np.minimum(nearer_than, 1e30).astype(np.float32),
             output=1,
         )
-        triangle = found["primID"]
-        hit = np.flatnonzero(triangle >= 0)
-        normal = self._normal[triangle[hit]]
+        triangle, coarse = found["primID"], found["tfar"].astype(np.float64)
+        # a miss is triangle -1: any distance will do until infinity replaces it
         with np.errstate(divide="ignore", invalid="ignore"):
-            exact = (self._offset[triangle[hit]] - normal @ origin) / np.einsum("ni,ni->n", normal, direction[hit])
-        coarse = found["tfar"][hit].astype(np.float64)
-        distance = np.full(count, np.inf)
-        distance[hit] = np.where(np.abs(exact - coarse) < 0.05 * coarse, exact, coarse)
+            across = (self._normal.take(triangle, axis=1) * np.ascontiguousarray(direction.T)).sum(axis=0)
+            exact = (self._offset - origin @ self._normal).take(triangle) / across
+            distance = np.where(np.abs(exact - coarse) < 0.05 * coarse, exact, coarse)
+        distance[triangle < 0] = np.inf
         return Hits(distance, triangle, np.stack([found["u"], found["v"]], axis=-1))
 
     def blocked(self, origins: Float[np.ndarray, "n 3"], direction: Float[np.ndarray, "3"]) -> Bool[np.ndarray, " n"]:
         """Whether anything lies along ``direction`` from each origin."""
         if self._empty:
             return np.zeros(len(origins), dtype=bool)
-        directions = np.broadcast_to(direction.astype(np.float32), origins.shape).copy()
+        directions = np.repeat(direction.astype(np.float32)[None], len(origins), axis=0)
         return self._scene.run(origins.astype(np.float32), directions, query="OCCLUDED") >= 0

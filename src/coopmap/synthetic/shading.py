@@ -88,7 +88,7 @@ class TownView:
         cosine = np.abs(facing) / np.linalg.norm(ray, axis=-1)
         # between the narrow and the wide side of the footprint: sharp enough, little shimmer
         footprint = skin.tiles_per_m[triangle] * distance * np.float32(pixel) / np.sqrt(np.maximum(cosine, 0.02))
-        texel = self._town.atlas.lookup(skin.material[triangle], uv, footprint)
+        texel = self._town.atlas.lookup(skin.material[triangle], uv[:, 0], uv[:, 1], footprint)
         albedo = texel[:, :3] + texel[:, 3:] * skin.color[triangle]
         sun = np.clip(normal @ self._town.sun.astype(np.float32), 0, 1)
         sky = AMBIENT * (0.82 + 0.18 * normal[:, 2])

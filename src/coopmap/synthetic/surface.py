@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -69,8 +70,15 @@ def triangles(
         np.asarray(corners, dtype=np.float64),
         np.zeros((count, 3, 2)) if uv is None else uv,
         np.full(count, int(material), dtype=np.int64),
-        np.broadcast_to(np.asarray(color, dtype=np.float64), (count, 3)).copy(),
+        _repeated(color, (count, 3)),
     )
+
+
+def _repeated(row: Sequence[float] | np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A row, or rows, as an array of this shape."""
+    rows = np.empty(shape)
+    rows[:] = row
+    return rows
 
 
 def quads(
@@ -82,7 +90,7 @@ def quads(
     """Quadrilaterals, corners in order; texture runs ``tiles`` times along the first and the second edge."""
     corners = np.asarray(corners, dtype=np.float64)
     unit = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    uv = unit * np.broadcast_to(np.asarray(tiles, dtype=np.float64), (len(corners), 2))[:, None]
+    uv = unit * _repeated(tiles, (len(corners), 2))[:, None]
     halves = [[0, 1, 2], [0, 2, 3]]
     return triangles(corners[:, halves].reshape(-1, 3, 3), material, color, uv[:, halves].reshape(-1, 3, 2))
 
@@ -103,7 +111,8 @@ def frustum_sides(
         return np.array([[x1, y0, z], [x1, y1, z], [x0, y1, z], [x0, y0, z]])
 
     low, high = ring(bottom, z_bottom), ring(top, z_top)
-    return np.stack([np.roll(high, -1, axis=0), high, low, np.roll(low, -1, axis=0)], axis=1)
+    following = [1, 2, 3, 0]
+    return np.stack([high[following], high, low, low[following]], axis=1)
 
 
 def rectangle(rect: tuple[float, float, float, float], z: float) -> Float[np.ndarray, "1 4 3"]:
@@ -135,22 +144,26 @@ def lathe(
     The texture runs ``tiles[0]`` times around and ``tiles[1]`` times along the profile.
     """
     radius, height = np.asarray(profile, dtype=np.float64).T
-    angle = np.linspace(0.0, 2 * np.pi, sides + 1)
-    ring = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    grid = np.concatenate(
-        [radius[:, None, None] * ring, np.broadcast_to(height[:, None, None], (len(radius), sides + 1, 1))], axis=-1
-    )
+    grid = np.empty((len(radius), sides + 1, 3))
+    grid[..., :2] = radius[:, None, None] * _ring(sides)
+    grid[..., 2] = height[:, None]
     along = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(radius), np.diff(height)))])
-    uv = np.stack(
-        np.broadcast_arrays(np.linspace(0, tiles[0], sides + 1)[None, :], (along / along[-1] * tiles[1])[:, None]),
-        axis=-1,
-    )
+    uv = np.empty((len(radius), sides + 1, 2))
+    uv[..., 0] = np.linspace(0, tiles[0], sides + 1)
+    uv[..., 1] = (along / along[-1] * tiles[1])[:, None]
 
     def cells(array: np.ndarray) -> np.ndarray:
         corners = np.stack([array[:-1, 1:], array[:-1, :-1], array[1:, :-1], array[1:, 1:]], axis=2)
         return corners.reshape(-1, 4, array.shape[-1])[:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, array.shape[-1])
 
-    corners, corner_uv = cells(grid), cells(uv)
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=-1)
-    keep = area > 1e-9  # poles collapse half of their cells
-    return triangles(corners[keep], material, color, corner_uv[keep])
+    # of the two triangles of a cell, one lies along its upper edge, the other along its lower: at poles they collapse
+    wide = radius > 1e-9
+    keep = np.repeat(np.stack([wide[:-1], wide[1:]], axis=-1)[:, None], sides, axis=1).reshape(-1)
+    return triangles(cells(grid)[keep], material, color, cells(uv)[keep])
+
+
+@lru_cache(maxsize=16)
+def _ring(sides: int) -> Float[np.ndarray, "s 2"]:
+    """Points on the unit circle, the first again at the end."""
+    angle = np.linspace(0.0, 2 * np.pi, sides + 1)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -18,6 +19,10 @@ _TEXELS = 1024
 _TEXEL_M = 2 * HALF_M / _TEXELS
 _SHIFT = 6
 _LEVELS = 5
+_COUNT = _TEXELS >> np.arange(_LEVELS, dtype=np.int32)
+"""Texels along the edge of each level."""
+_START = np.concatenate([[0], np.cumsum(_COUNT**2)])
+"""Where levels start, in texels, and where the last ends."""
 
 BASE_COLORS = {
     "grass": (0.28, 0.40, 0.16), "dry": (0.48, 0.43, 0.26), "gravel": (0.47, 0.44, 0.40), "asphalt": (0.28, 0.28, 0.29),
@@ -38,7 +43,7 @@ def _noise(rng: np.random.Generator, amplitude: Float[np.ndarray, "3"]) -> np.nd
     mixed = np.zeros((_TEXELS, _TEXELS), dtype=np.float32)
     for layer, strength in zip(_noise_bank(), amplitude, strict=True):
         down, right = rng.integers(0, layer.shape[0] - _TEXELS, 2)
-        mixed += np.float32(strength) * layer[down : down + _TEXELS, right : right + _TEXELS]
+        cv2.scaleAdd(layer[down : down + _TEXELS, right : right + _TEXELS], strength, mixed, dst=mixed)
     return mixed
 
 
@@ -58,8 +63,9 @@ class StreetGround:
 
     def __init__(self, rng: np.random.Generator, style: Style, roads: Sequence[Road]) -> None:
         self.base = self._shade_of(rng, str(rng.choice(style.verge)), 0.15)
-        image = np.empty((_TEXELS, _TEXELS, 3), dtype=np.uint8)
-        image[:] = self.base
+        line = np.empty((_TEXELS, 3), dtype=np.uint8)
+        line[:] = self.base
+        image = np.repeat(line[None], _TEXELS, axis=0)
         self._patches(rng, image, style, roads)
         walk = self._shade_of(rng, str(rng.choice(["paving", "concrete", "cobble", "asphalt"])), 0.3)
         asphalt = np.clip(rng.uniform(40, 100) * rng.uniform(0.93, 1.07, 3), 0, 255)
@@ -74,7 +80,7 @@ class StreetGround:
             self._stripe(image, road, road.half_m, asphalt)
         self._wear(rng, image, roads, asphalt)
         _draw_marks(rng, image, roads)
-        self._levels = self._textured(rng, image)
+        self._texels = self._textured(rng, image, self.base / 255)
 
     @staticmethod
     def _shade_of(rng: np.random.Generator, kind: str, spread: float) -> np.ndarray:
@@ -126,28 +132,32 @@ class StreetGround:
                     )  # fmt: skip
 
     @staticmethod
-    def _textured(rng: np.random.Generator, image: np.ndarray) -> list[np.ndarray]:
+    def _textured(rng: np.random.Generator, image: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+        """Texels of all levels, row after row, and last the color beyond the image."""
         strength = rng.uniform([0.04, 0.03, 0.03], [0.22, 0.15, 0.15])
-        texture = image.astype(np.float32) * (1 / 255)
-        texture *= (1 + _noise(rng, strength))[..., None]
-        levels: list[np.ndarray] = [texture]
-        for _ in range(_LEVELS - 1):
-            last = levels[-1]
-            levels.append(cv2.resize(last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA))
-        return levels
+        texels = np.empty((_START[-1] + 1, 3), dtype=np.float32)
+        levels = [
+            texels[first:end].reshape(count, count, 3)
+            for first, end, count in zip(_START[:-1], _START[1:], _COUNT, strict=True)
+        ]
+        shade = cv2.cvtColor(1 + _noise(rng, strength), cv2.COLOR_GRAY2RGB)
+        cv2.multiply(image, shade, dst=levels[0], scale=1 / 255, dtype=cv2.CV_32F)
+        for fine, coarse in pairwise(levels):
+            cv2.resize(fine, coarse.shape[:2], dst=coarse, interpolation=cv2.INTER_AREA)
+        texels[-1] = beyond
+        return texels
 
-    def lookup(self, xy: Float[np.ndarray, "n 2"], footprint_m: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
+    def lookup(
+        self, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], footprint_m: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n 3"]:
         """RGB albedo at places, at the level that suits the pixels' footprints; beyond the image, the verge's."""
-        color = np.empty((len(xy), 3), dtype=np.float32)
-        color[:] = self.base / 255
-        near = np.abs(xy).max(axis=1) < HALF_M
-        level = np.clip(np.log2(np.maximum(footprint_m / _TEXEL_M, 1.0)) + 0.5, 0, _LEVELS - 1).astype(np.int64)
-        for index, texture in enumerate(self._levels):
-            chosen = np.flatnonzero(near & (level == index))
-            count = texture.shape[0]
-            cell = ((xy[chosen] + HALF_M) * (count / (2 * HALF_M))).astype(np.int64).clip(0, count - 1)
-            color[chosen] = texture.reshape(-1, 3)[cell[:, 0] * count + cell[:, 1]]
-        return color
+        level = np.clip(np.log2(np.maximum(footprint_m / _TEXEL_M, 1.0)) + 0.5, 0, _LEVELS - 1).astype(np.int32)
+        near = np.maximum(np.abs(x), np.abs(y)) < HALF_M
+        count = _COUNT[level]
+        per_m = count.astype(np.float32) / np.float32(2 * HALF_M)
+        row, column = (np.clip(((each + HALF_M) * per_m).astype(np.int32), 0, count - 1) for each in (x, y))
+        index = np.where(near, _START[level] + row * count + column, _START[-1])
+        return self._texels.take(index, axis=0)
 
 
 def _draw_marks(rng: np.random.Generator, image: np.ndarray, roads: Sequence[Road]) -> None:

@@ -89,13 +89,15 @@ class Sky:
             color = color + (np.array([1.0, 0.9, 0.7]) - color) * (0.35 * near**8 + 0.5 * near**80)
         self._texels = np.clip(color, 0, 1).reshape(-1, 3).astype(np.float32)
 
-    def lookup(self, direction: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    def lookup(
+        self, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], z: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "n 3"]:
         """RGB seen along world directions (any length)."""
-        elevation = np.arctan2(direction[:, 2], np.hypot(direction[:, 0], direction[:, 1]))
+        elevation = np.arctan2(z, np.sqrt(x * x + y * y))
         row = (np.pi / 2 - elevation) * ((_ROWS - 1) / (np.pi / 2 - _LOWEST)) + 0.5
-        column = (np.arctan2(direction[:, 1], direction[:, 0]) + np.pi) * (_COLUMNS / (2 * np.pi))
-        row = np.clip(row, 0, _ROWS - 1).astype(np.int64)
-        return self._texels[row * _COLUMNS + column.astype(np.int64) % _COLUMNS]
+        column = (np.arctan2(y, x) + np.pi) * (_COLUMNS / (2 * np.pi))
+        row = np.clip(row, 0, _ROWS - 1).astype(np.int32)
+        return self._texels.take(row * _COLUMNS + column.astype(np.int32) % _COLUMNS, axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,15 +143,15 @@ class Film:
         """Pixels of an image in [0, 1]; ``seed`` decides its noise."""
         rng = np.random.default_rng(seed)
         height, width = color.shape[:2]
-        image = color * (np.float32(self.exposure * np.exp(rng.normal(0, self.exposure_spread))) * self.balance)
-        gray = (image @ np.full(3, 1 / 3, dtype=np.float32))[..., None]
-        image = gray + (image - gray) * np.float32(self.saturation)
+        gain = self.exposure * np.exp(rng.normal(0, self.exposure_spread)) * self.balance
+        mixed = self.saturation * np.eye(3) + (1 - self.saturation) / 3  # each channel with the mean of all
+        image = color @ (gain[:, None] * mixed).astype(np.float32)
         if self.vignette > 0.02:
             v, u = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
             image *= (1 - np.float32(self.vignette / 2) * (u * u + v * v))[..., None]
         image = np.clip(image, 0, 1) ** np.float32(self.gamma)
         sigma = self.blur_px * width / 160
         if sigma > 0.05:
-            image[:] = cv2.GaussianBlur(image, (0, 0), sigma)
+            image = cv2.GaussianBlur(image, (0, 0), sigma)
         image += np.float32(self.noise) * rng.standard_normal(image.shape, dtype=np.float32)
         return np.clip(image, 0, 1)

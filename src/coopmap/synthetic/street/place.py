@@ -31,7 +31,7 @@ class Site:
 
     roads: Sequence[Road]
     things: list[tuple[Surface, float, float, float]] = field(default_factory=list)
-    _taken: list[tuple[np.ndarray, float]] = field(default_factory=list)
+    _taken: list[np.ndarray] = field(default_factory=list)
 
     def put(self, thing: Surface, xy: Float[np.ndarray, "2"], yaw: float) -> None:
         """Put a thing, without asking."""
@@ -43,30 +43,32 @@ class Site:
 
     def free_of_things(self, corners: Float[np.ndarray, "4 2"]) -> bool:
         """Whether a rectangle overlaps none of those taken."""
-        center = corners.mean(axis=0)
-        radius = float(np.linalg.norm(corners[0] - center))
-        for other, reach in self._taken:
-            if np.linalg.norm(other.mean(axis=0) - center) < radius + reach and _overlap(corners, other):
-                return False
-        return True
+        others = self._rectangles()
+        (center, radius), (centers, reach) = _circle(corners), _circle(others)
+        near = np.flatnonzero(np.linalg.norm(centers - center, axis=-1) < radius + reach)
+        return not any(_overlap(corners, others[index]) for index in near)
 
     def take(self, corners: Float[np.ndarray, "4 2"]) -> None:
         """Remember a rectangle as taken."""
-        self._taken.append((corners, float(np.linalg.norm(corners[0] - corners.mean(axis=0)))))
+        self._taken.append(corners)
 
     def covered(self, xy: Float[np.ndarray, "n 2"], margin_m: float) -> np.ndarray:
         """Whether places lie on taken ground."""
-        inside = np.zeros(len(xy), dtype=bool)
-        for corners, _ in self._taken:
-            center = corners.mean(axis=0)
-            first, second = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
-            offset = xy - center
-            hit = np.ones(len(xy), dtype=bool)
-            for half in (first, second):
-                length = float(np.linalg.norm(half))
-                hit &= np.abs(offset @ half) / length < length + margin_m
-            inside |= hit
-        return inside
+        corners = self._rectangles()
+        half = (corners[:, [1, 3]] - corners[:, :1]) / 2
+        length = np.linalg.norm(half, axis=-1)
+        offset = xy[:, None] - corners.mean(axis=1)
+        aside = np.abs(np.einsum("nri,rai->nra", offset, half)) / length
+        return (aside < length + margin_m).all(axis=-1).any(axis=-1)
+
+    def _rectangles(self) -> Float[np.ndarray, "r 4 2"]:
+        return np.array(self._taken).reshape(-1, 4, 2)
+
+
+def _circle(corners: Float[np.ndarray, "*b 4 2"]) -> tuple[Float[np.ndarray, "*b 2"], Float[np.ndarray, "*b"]]:
+    """Center and radius of the circle around a rectangle."""
+    center = corners.mean(axis=-2)
+    return center, np.linalg.norm(corners[..., 0, :] - center, axis=-1)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -91,6 +92,7 @@ class Road:
         return inside & (np.abs(across) < self.reach_m + margin_m)
 
 
+@lru_cache(maxsize=8)
 def _axes(heading: float) -> tuple[np.ndarray, np.ndarray]:
     return np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
 

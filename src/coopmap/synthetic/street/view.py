@@ -18,6 +18,19 @@ _SHADOWS_M = 90.0
 """Farther surfaces are lit."""
 
 
+def _planes(rows: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "c n"]:
+    """Rows by column, in single precision: whole-array operations are slow along short axes."""
+    return np.ascontiguousarray(rows.T, dtype=np.float32)
+
+
+def _together(*parts: tuple[Integer[np.ndarray, " k"], Float[np.ndarray, "k 3"]]) -> Float[np.ndarray, "n 3"]:
+    """Rows of several arrays in one, each at its place."""
+    places, rows = (np.concatenate(each) for each in zip(*parts, strict=True))
+    order = np.empty_like(places)
+    order[places] = np.arange(len(places))
+    return rows.take(order, axis=0)
+
+
 class _MovingCars:
     """Ray caster of cars that skips rays which pass by their bounding spheres."""
 
@@ -37,12 +50,12 @@ class _MovingCars:
         toward = self._center - origin
         length = np.linalg.norm(toward, axis=1)
         # the sphere around a car is seen within this angle of the direction to its center
-        cosine = np.sqrt(np.clip(1 - (self._reach / np.maximum(length, self._reach)) ** 2, 0, 1))
-        ray = direction.astype(np.float32)
-        along = ray @ (toward / np.maximum(length, 1e-9)[:, None]).T.astype(np.float32)
-        limit = np.linalg.norm(ray, axis=1)[:, None] * cosine.astype(np.float32)
-        near = np.flatnonzero((along > limit - 1e-4).any(axis=1))
-        return near, self._caster.first_hits(origin, direction[near], nearer_than[near])
+        cosine = np.sqrt(np.clip(1 - (self._reach / np.maximum(length, self._reach)) ** 2, 0, 1)).astype(np.float32)
+        ray = _planes(direction)
+        ray /= np.linalg.norm(ray, axis=0)
+        along = (toward / np.maximum(length, 1e-9)[:, None]).astype(np.float32) @ ray
+        near = np.flatnonzero((along > cosine[:, None] - np.float32(1e-4)).any(axis=0))
+        return near, self._caster.first_hits(origin, direction.take(near, axis=0), nearer_than[near])
 
     def blocked(self, points: Float[np.ndarray, "n 3"], direction: Float[np.ndarray, "3"]) -> Bool[np.ndarray, " n"]:
         """Whether a car lies along a unit ``direction`` from each point."""
@@ -50,13 +63,13 @@ class _MovingCars:
         if len(self._center) == 0:
             return dark
         middle = self._center.mean(axis=0)
-        center, start = ((each - middle).astype(np.float32) for each in (self._center, points))
+        center, start = _planes(self._center - middle), _planes(points - middle.astype(points.dtype))
         toward = direction.astype(np.float32)
-        along = center @ toward - (start @ toward)[:, None]
-        apart = np.einsum("ni,ni->n", start, start)[:, None] + (center**2).sum(axis=1) - 2 * (start @ center.T)
-        reach = self._reach.astype(np.float32) + np.float32(0.05)  # rounding: centimeters at 100 m
-        near = np.flatnonzero(((apart - along**2 < reach**2) & (along > -reach)).any(axis=1))
-        dark[near] = self._caster.blocked(points[near], direction)
+        along = (toward @ center)[:, None] - toward @ start
+        apart = (center**2).sum(axis=0)[:, None] + (start**2).sum(axis=0) - 2 * (center.T @ start)
+        reach = self._reach.astype(np.float32)[:, None] + np.float32(0.05)  # rounding: centimeters at 100 m
+        near = np.flatnonzero(((apart - along**2 < reach**2) & (along > -reach)).any(axis=0))
+        dark[near] = self._caster.blocked(points.take(near, axis=0), direction)
         return dark
 
 
@@ -72,6 +85,8 @@ class StreetView:
         self._street = street
         self._cars = _MovingCars(cars)
         self._skin = Skin.joined(street.skin, Skin.of(self._cars.surface))
+        self._normal = _planes(self._skin.normal)
+        self._uv = _planes(self._skin.uv.reshape(-1, 6))
         self._static_count = len(street.surface.triangles)
 
     def _cast(self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "n 3"]) -> Hits:
@@ -93,18 +108,18 @@ class StreetView:
         self, origin: Float[np.ndarray, "3"], direction: Float[np.ndarray, "n 3"], pixel: float
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
         """See :class:`~coopmap.synthetic.view.View`; colors are linear light."""
-        hits = self._cast(origin, direction)
-        ray = direction.astype(np.float32)
-        color = np.empty((len(ray), 3), dtype=np.float32)
-        miss = ~np.isfinite(hits.distance)
-        sky, seen = np.flatnonzero(miss), np.flatnonzero(~miss)
-        color[sky] = self._street.sky.lookup(ray[sky])
-        reach = hits.distance[seen].astype(np.float32)
-        lit = self._shade(origin, hits.triangle[seen], hits.barycentric[seen], reach, ray[seen], pixel)
-        light = self._street.light
-        clear = np.exp(reach * np.float32(-1 / light.haze_m))[:, None]
-        color[seen] = light.haze + (lit - light.haze) * clear
-        return hits.distance, color
+        hits, ray = self._cast(origin, direction), _planes(direction)
+        hit = hits.triangle >= 0
+        sky, seen = np.flatnonzero(~hit), np.flatnonzero(hit)
+        lit = self._shade(
+            origin,
+            hits.triangle[seen],
+            hits.barycentric.take(seen, axis=0).T,
+            hits.distance[seen].astype(np.float32),
+            ray.take(seen, axis=1),
+            pixel,
+        )
+        return hits.distance, _together((sky, self._street.sky.lookup(*ray.take(sky, axis=1))), (seen, lit))
 
     def _shade(
         self,
@@ -115,41 +130,59 @@ class StreetView:
         ray: np.ndarray,
         pixel: float,
     ) -> np.ndarray:
-        street, skin = self._street, self._skin
-        normal, material = skin.normal[triangle], skin.material[triangle]
-        facing = np.einsum("ni,ni->n", normal, ray)
-        normal = normal * -np.sign(facing)[:, None]
-        cosine = np.maximum(np.abs(facing) / np.linalg.norm(ray, axis=-1), 0.02)
-        points = distance[:, None] * ray
+        """Colors ``(n, 3)`` of points on triangles, seen along rays ``(3, n)``."""
+        normal = self._normal.take(triangle, axis=1)
+        facing = (normal * ray).sum(axis=0)
+        normal *= -np.sign(facing)
+        points = distance * ray + origin.astype(np.float32)[:, None]
+        cosine = np.maximum(np.abs(facing) / np.linalg.norm(ray, axis=0), np.float32(0.02))
         footprint = distance * np.float32(pixel) / np.sqrt(cosine)
-        albedo = np.empty_like(ray)
+        light = self._street.light
+        clear = np.exp(distance * np.float32(-1 / light.haze_m))
+        shares = self._stains(points) * clear * self._received(points, normal, distance)
+        # products of matrices: several times as fast as arrays repeated along an axis of 3
+        color = self._albedo(triangle, barycentric, points, footprint)
+        color *= shares.T @ np.stack([light.ambient, light.sun])
+        color += (1 - clear)[:, None] @ light.haze[None]
+        return color
+
+    def _albedo(
+        self, triangle: np.ndarray, barycentric: np.ndarray, points: np.ndarray, footprint: np.ndarray
+    ) -> np.ndarray:
+        """Colors ``(n, 3)`` of surfaces: of the ground by place, of other things by texture coordinates."""
+        street, skin = self._street, self._skin
+        material = skin.material[triangle]
         on_ground = material == Material.GROUND
         ground, other = np.flatnonzero(on_ground), np.flatnonzero(~on_ground)
-        albedo[ground] = street.ground.lookup(points[ground, :2] + np.float32(origin[:2]), footprint[ground])
-        chosen, weight = triangle[other], barycentric[other]
-        corner = skin.uv[chosen]
-        uv = corner[:, 0] + weight[:, :1] * corner[:, 1] + weight[:, 1:] * corner[:, 2]
-        texel = street.atlas.lookup(material[other], uv, skin.tiles_per_m[chosen] * footprint[other])
-        albedo[other] = texel[:, :3] + texel[:, 3:] * skin.color[chosen]
-        wave, strength = street.weather
-        phase = (points + origin.astype(np.float32)) @ wave
-        phase[:, 1:] += 1.5 * np.sin(phase[:, :-1])  # no regular stripes
-        albedo *= 1 + (np.sin(phase) @ strength)[:, None]
-        light = street.light.ambient * (0.8 + 0.2 * normal[:, 2:])
-        if street.light.sun.any():
-            light += street.light.sun * self._sunlight(origin, points, normal, distance)[:, None]
-        return albedo * light
+        soil = street.ground.lookup(points[0, ground], points[1, ground], footprint[ground])
+        chosen, second, third = triangle[other], barycentric[0, other], barycentric[1, other]
+        corner = self._uv.take(chosen, axis=1)
+        u, v = corner[:2] + second * corner[2:4] + third * corner[4:]
+        texel = street.atlas.lookup(material[other], u, v, skin.tiles_per_m[chosen] * footprint[other])
+        return _together((ground, soil), (other, texel[:, :3] + texel[:, 3:] * skin.color.take(chosen, axis=0)))
 
-    def _sunlight(self, origin: np.ndarray, points: np.ndarray, normal: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        """Share of the sun's light that surfaces at ``origin + points`` receive."""
-        toward_sun = self._street.light.toward_sun
-        received = np.maximum(normal @ np.float32(toward_sun), 0)
-        tested = np.flatnonzero((received > 0) & (distance < _SHADOWS_M))
-        start = origin + points[tested] + 0.04 * normal[tested]
-        dark = self._street.caster.blocked(start, toward_sun)
+    def _stains(self, points: np.ndarray) -> np.ndarray:
+        """Brightness of the weather's marks at points ``(3, n)``, around 1."""
+        wave, strength = self._street.weather
+        phase = wave.T @ points
+        phase[1:] += np.float32(1.5) * np.sin(phase[:-1])  # no regular stripes
+        return 1 + strength @ np.sin(phase)
+
+    def _received(self, points: np.ndarray, normal: np.ndarray, distance: np.ndarray) -> np.ndarray:
+        """Shares ``(2, n)`` of the light of the sky and of the sun that surfaces receive."""
+        light = self._street.light
+        received = np.zeros((2, len(distance)), dtype=np.float32)
+        received[0] = np.float32(0.8) + np.float32(0.2) * normal[2]
+        if not light.sun.any():
+            return received
+        sunny = np.maximum(light.toward_sun.astype(np.float32) @ normal, 0)
+        tested = np.flatnonzero((sunny > 0) & (distance < _SHADOWS_M))
+        start = np.ascontiguousarray((points + np.float32(0.04) * normal).take(tested, axis=1).T)
+        dark = self._street.caster.blocked(start, light.toward_sun)
         bright = np.flatnonzero(~dark)
-        dark[bright] = self._cars.blocked(start[bright], toward_sun)
-        received[tested[dark]] = 0
+        dark[bright] = self._cars.blocked(start.take(bright, axis=0), light.toward_sun)
+        sunny[tested[dark]] = 0
+        received[1] = sunny
         return received
 
     def develop(self, color: Float[np.ndarray, "h w 3"], seed: tuple[int, ...]) -> Float[np.ndarray, "h w 3"]:
