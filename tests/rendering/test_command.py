@@ -163,6 +163,24 @@ def test_the_command_says_what_to_suspect_and_where_things_are(
     assert json.loads((tmp_path / "summary.json").read_text())["index"] == 1
 
 
+def test_rays_that_were_never_taught_are_suspected_and_points_are_on_calibrated_ones(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment")
+    main(["render", f"checkpoint={checkpoint}", "points=2000", f"output={tmp_path}"])
+    assert "- Rays: predicted ones are off by" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["rays_from"] == "calibration"
+    subject = open_subject(RenderConfig(checkpoint=str(checkpoint)), [])
+    rays = read_sample(EvaluationData(subject.config, "val").dataset("val"), 0).observation.rays[0].numpy()
+    first = summary["agents"][0]
+    points = trimesh.load(tmp_path / "cloud.ply")
+    of_first = points.vertices[np.asarray(points.metadata["_ply_raw"]["vertex"]["data"]["view"]).ravel() == 0]
+    known = (rays * np.load(tmp_path / "views" / f"{first}_depth.npy")[..., None]).reshape(-1, 3)
+    nearest = np.linalg.norm(of_first[:50, None] - known[None], axis=-1).min(axis=1)
+    assert nearest.max() < 1e-3
+
+
 def test_what_does_not_exist_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"index=99: split val has samples 0 to 1"):
         render(RenderConfig(checkpoint=str(checkpoint), index=99, output=str(tmp_path)))

@@ -24,6 +24,7 @@ from coopmap.data.surroundings import read_surroundings
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.subject import Subject, open_subject
 from coopmap.inference.loading import choose_device
+from coopmap.models.placement import as_matched
 from coopmap.rendering.outputs import write_files
 from coopmap.rendering.summary import summarize
 from coopmap.rendering.suspects import NOTHING
@@ -68,14 +69,15 @@ def render(asked: RenderConfig, overrides: Sequence[str] = ()) -> Rendering:
     sample = read_sample(dataset, position)
     around = read_surroundings(dataset.index, sample.meta, with_sweeps=True)
     prediction, batch = predict(subject, sample, position)
+    placed = as_matched(subject.module.model, prediction, batch.observation)
     scene = replace(
-        scene_of(prediction, batch.observation, batch.target, sample.meta, around=around),
+        scene_of(placed, batch.observation, batch.target, sample.meta, around=around),
         title=f"{asked.split} {position}: {sample.meta.scenario} / {sample.meta.frame}",
     )
     folder = Path(asked.output) if asked.output is not None else subject.folder / "render" / f"{asked.split}_{position}"
     folder = make_output_folder(folder)
     origin = _origin(asked, subject, sample, position)
-    summary = origin | summarize(scene, prediction, batch.target)
+    summary = origin | summarize(scene, prediction, placed, batch.target)
     files = write_files(folder, scene, summary, asked.pose_source, _sparse_depth(dataset, position))
     log.info("%d pictures and arrays of %d agents", len(files), len(scene.agents))
     page = ScenePage(

@@ -52,18 +52,12 @@ def cell_points(prediction: Prediction, observation: Observation, patch_size: in
 
     Args:
         prediction: ranges, and rays for ``predicted``.
-        observation: calibrated rays for ``calibrated``; in a mosaic, the point of the camera's line of sight that is as
-            far from the agent's center as predicted.
+        observation: calibrated rays for ``calibrated``; see :func:`points_on_calibrated_rays`.
         patch_size: side of a cell in pixels.
         rays: ``calibrated`` or ``predicted``.
     """
     views = cameras_per_agent(observation)
-    if rays == "predicted":
-        points = prediction.points_view
-    else:
-        direction, depth = observation.rays.to(prediction.depth), prediction.depth[..., None]
-        start = _ray_starts(observation)
-        points = direction * depth if start is None else _at_distance(start.to(depth), direction, depth)
+    points = prediction.points_view if rays == "predicted" else points_on_calibrated_rays(prediction, observation)
 
     def at(pick: Callable[[Tensor, int], Tensor]) -> Shaped[Tensor, "b a c *s 3"]:
         picked = pick(points, patch_size)
@@ -73,6 +67,16 @@ def cell_points(prediction: Prediction, observation: Observation, patch_size: in
         return by_agent(picked, views)
 
     return CellPoints(at(at_centers), at(at_part_centers))
+
+
+def points_on_calibrated_rays(prediction: Prediction, observation: Observation) -> Float[Tensor, "b v h w 3"]:
+    """Where pixels are by predicted ranges and calibrated directions, in the views' frames.
+
+    In a mosaic, the point of the camera's line of sight that is as far from the agent's center as predicted.
+    """
+    direction, depth = observation.rays.to(prediction.depth), prediction.depth[..., None]
+    start = _ray_starts(observation)
+    return direction * depth if start is None else _at_distance(start.to(depth), direction, depth)
 
 
 def lines_of_sight(observation: Observation, patch_size: int, rays: str) -> LinesOfSight | None:
