@@ -19,6 +19,7 @@ from coopmap.inference.rays import rays_to_doubt
 from coopmap.inference.report import print_result
 from coopmap.inference.runner import infer
 from coopmap.runs.find import find_checkpoint
+from coopmap.runs.outputs import replace_outputs
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
         overrides: of the stored or composed configuration.
 
     Returns:
-        The files, and the folders of exports.
+        The files.
 
     Raises:
         ConfigError: something requested does not exist or does not fit.
@@ -53,7 +54,9 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
     assert asked.output is not None
     files = write_outputs(asked.output, views, result, asked.max_points, origin)
     folder = files[0].parent
-    return files + write_exports(folder, views, result, asked.export, asked.images, asked.max_points)
+    files += write_exports(folder, views, result, asked.export, asked.images, asked.max_points)
+    replace_outputs(folder, "infer", files)
+    return files
 
 
 def read_views(asked: InferConfig, config: Config) -> Views:

@@ -105,6 +105,6 @@ def _rays(summary: Mapping[str, Any]) -> list[str]:
         else "points are off with them"
     )
     return [
-        f"Rays: predicted ones are off by {off:.0f} degrees in the median; {points}. Look at the weight of the ray loss "
+        f"Rays: predicted ones are off by {off:.0f} degrees in the median; {points}. Look at the weight of their loss "
         "(loss.weights.ray_directions), and train longer."
     ]
