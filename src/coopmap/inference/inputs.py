@@ -124,16 +124,33 @@ def natural_order(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
 
 def _list_images(folder: Path) -> tuple[list[Path], list[str]]:
     """Images in natural order, and what else there is."""
+    if folder.is_file():
+        raise ConfigError(
+            f"images={folder}: this is a file; give the folder that holds the images, here {folder.parent}"
+        )
     if not folder.is_dir():
         raise ConfigError(f"images={folder}: there is no such folder")
-    files = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir()]
+    shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    files = [path for path in shown if not path.is_dir()]
     paths = sorted((path for path in files if path.suffix.lower() in SUFFIXES), key=natural_order)
     kinds = ", ".join(SUFFIXES)
     if not paths:
-        holds = ", ".join(sorted({path.suffix or path.name for path in files})) or "nothing"
-        raise ConfigError(f"images={folder}: no image ({kinds}) in this folder; it holds {holds}")
+        raise ConfigError(f"images={folder}: no image ({kinds}) in this folder; {_holds(shown, files)}")
     others = sorted(set(files) - set(paths), key=natural_order)
     return paths, [printable(f"{path}: no image ({kinds})") for path in others]
+
+
+def _holds(shown: Sequence[Path], files: Sequence[Path]) -> str:
+    """What is in a folder without images, and what to give instead."""
+    folders = sorted((path for path in shown if path.is_dir()), key=natural_order)
+    what = sorted({path.suffix or path.name for path in files})
+    if folders:
+        names = ", ".join(path.name for path in folders[:3]) + (", ..." if len(folders) > 3 else "")
+        what.append(f"{len(folders)} folder{'s' if len(folders) > 1 else ''} ({names}), which are not searched")
+    with_images = (path for path in folders if any(file.suffix.lower() in SUFFIXES for file in path.iterdir()))
+    fitting = next(with_images, None)
+    advice = f"give images={fitting}" if fitting is not None else "give a folder of images"
+    return printable(f"it holds {', '.join(what) or 'nothing'}; {advice}")
 
 
 def image_sizes(folder: Path | str, names: Sequence[str]) -> list[tuple[int, int]]:

@@ -55,13 +55,14 @@ def choose_device(device: str) -> torch.device:
     """``auto`` or the name of a device.
 
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or it cannot compute.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.ones(1, device=chosen).cpu()  # the meta device has shapes alone
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"device={device}: {reason}; give auto, cpu, cuda or cuda:1") from error
     return chosen
