@@ -259,7 +259,7 @@ def test_released_weights_take_photographs():
 )
 def test_the_architecture_is_that_of_the_release(weights: str, choice: str, monkeypatch: pytest.MonkeyPatch):
     built: list[str] = []
-    monkeypatch.setattr(loading, "build_model", lambda config: built.append(config.model.name))
+    monkeypatch.setattr(loading, "build_model_and_record", lambda config: (built.append(config.model.name), None))
     loading.load_released(weights)
     assert built == [choice]
 

@@ -5,18 +5,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from coopmap import build_model, load_config
 from coopmap import infer as program
-from coopmap.config import Config
+from coopmap.config import Config, ConfigError
 from coopmap.config.data import MosaicConfig
+from coopmap.config.infer import InferConfig
 from coopmap.config.synth import TownConfig
 from coopmap.inference import InferenceOptions, Views, infer
+from coopmap.inference.command import read_views
 from coopmap.inference.frame import read_frame
+from coopmap.inference.loading import load_released
 from coopmap.inference.rays import median_angle_deg
+from coopmap.types import Observation
 from coopmap.types.agents import camera_centers_by_azimuth
 
 from ..untrained import write_checkpoint
@@ -91,6 +96,39 @@ def test_points_of_a_mosaic_are_on_its_cameras_lines_of_sight(matching: Config, 
     far = result.depth > 5
     assert far.any()
     assert across[far].max() < 1e-2
+
+
+def test_weights_without_a_matching_head_answer_with_regressed_poses_and_their_own_rays(
+    checkpoint: Path, tiny_model: tuple[str, ...], tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.pt"
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    torch.save({name.removeprefix("model."): tensor for name, tensor in state.items()}, weights)
+    overrides = ["loss=pose_matching", *(each for each in tiny_model if not each.startswith("preset="))]
+    model, config = load_released(str(weights), "mapanything_tiny", overrides)
+    assert (config.model.matching.enabled, config.model.pose_from) == (False, "head")
+    images = torch.rand(2, 3, 28, 112)
+    views = Observation(images, torch.zeros(2, 28, 112, 3), rays_given=torch.zeros(2, dtype=torch.bool))
+    result = infer(model, views, InferenceOptions("cyl"))
+    assert result.prediction.matches is None
+    assert result.rays_from == "prediction"
+
+
+def test_panoramas_are_taken_for_those_that_a_run_was_trained_on(tmp_path: Path, matching: Config) -> None:
+    rows = np.linspace(0, 255, 28).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), np.tile(rows[:, None, None], (1, 112, 3)))
+    config = replace(matching, data=replace(matching.data, panorama=replace(matching.data.panorama, v_fov_deg=40.0)))
+    asked = InferConfig(run="a", images=str(tmp_path), output="b", camera_model="cyl")
+    rays = read_views(asked, config).observation.rays[0]
+    highest = torch.rad2deg(torch.asin(-rays[0, :, 1]))
+    torch.testing.assert_close(highest, torch.full((112,), 20 - 20 / 28), rtol=0, atol=1e-3)
+
+
+def test_photographs_are_refused_by_a_model_that_matches_along_calibrated_rays(matching: Config) -> None:
+    config = replace(matching, data=replace(matching.data, layout="cameras"))
+    asked = InferConfig(run="a", images="photos", output="b")
+    with pytest.raises(ConfigError, match="matches agents along calibrated rays"):
+        read_views(asked, config)
 
 
 def test_the_median_angle_is_that_of_the_pixels_that_count() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.infer import PATCH, InferConfig, InferenceOptions
+from coopmap.data.views import panorama_spec
 from coopmap.inference.export import check_exports, write_exports
 from coopmap.inference.frame import read_frame
 from coopmap.inference.inputs import Views, read_images_of_folder
@@ -74,7 +75,8 @@ def read_views(asked: InferConfig, config: Config) -> Views:
     if task.rays:
         log.warning("the model was trained with calibrated rays; the images come without calibration")
     default_size = config.data.panorama.width if asked.camera_model == "cyl" else 518
-    return read_images_of_folder(asked.images or "", asked.camera_model, asked.size or default_size)
+    size, camera = asked.size or default_size, panorama_spec(config.data.panorama).camera
+    return read_images_of_folder(asked.images or "", asked.camera_model, size, camera)
 
 
 def _check_images(asked: InferConfig, config: Config) -> None:
@@ -110,6 +112,11 @@ def _check_images(asked: InferConfig, config: Config) -> None:
             f"{images}: this model expects {kinds[trained_on]}, which it was trained on (data.layout="
             f"{config.data.layout}), and camera_model={asked.camera_model} says that these are "
             f"{kinds[asked.camera_model]}; give it {kinds[trained_on]} and camera_model={trained_on}"
+        )
+    if model.matching.enabled and model.matching.rays == "calibrated" and asked.camera_model == "pinhole":
+        raise ConfigError(
+            f"{images}: this model matches agents along calibrated rays (model.matching.rays), which photographs lack; "
+            "give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
 
 

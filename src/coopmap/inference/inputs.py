@@ -6,7 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -33,6 +33,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 SAME_ASPECT = 0.01
 """Aspect ratios that differ by less than this share count as equal."""
 PANORAMA_ASPECT = 4.0
+PANORAMA = PanoramaCamera(252, 1008, np.deg2rad(90))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,9 @@ class Views:
     left_out: tuple[str, ...] = ()
 
 
-def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", size: int = 518) -> Views:
+def read_images_of_folder(
+    folder: Path | str, camera_model: str = "pinhole", size: int = 518, panorama: PanoramaCamera = PANORAMA
+) -> Views:
     """Read all JPEG and PNG images of a folder, in natural order (``9.png`` before ``10.png``).
 
     The views of one pass have one shape: the most common aspect ratio. Perspective images of another are cropped around
@@ -75,6 +78,8 @@ def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", siz
         folder: subfolders are ignored.
         camera_model: ``pinhole`` or ``cyl``.
         size: longest side in pixels, rounded down to whole patches.
+        panorama: field of view and projection that panoramas are taken to have, by a model that matches along their
+            rays.
 
     An image that cannot be read, and a file of another kind, is left out; the views say which.
 
@@ -99,7 +104,8 @@ def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", siz
     height, width = _common_size(paths, images, camera_model, size)
     fitted = [fit_image(image, height, width, crop=camera_model == "pinhole") for image in images]
     shown = np.stack([image for image, _ in fitted])
-    rays = camera_rays(PanoramaCamera(height, width, np.deg2rad(90))).astype(np.float32)  # a placeholder, not given
+    # never given to the network; of perspective images, a placeholder
+    rays = camera_rays(replace(panorama, height=height, width=width)).astype(np.float32)
     log.info("%d images of %s, as %d x %d pixels (width x height)", len(paths), folder, width, height)
     return Views(
         observation=Observation(
