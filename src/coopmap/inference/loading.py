@@ -51,11 +51,11 @@ def load_released(weights: str, model: str | None = None, overrides: Sequence[st
     """
     config = load_config([f"model={model or architecture(weights) or DEFAULT_MODEL}", "data=panorama", *overrides])
     config.model.weights = weights
-    model, loaded = build_model_and_record(config)
+    built, loaded = build_model_and_record(config)
     if loaded is not None and "matching" in loaded["lacking"]:
         log.info("these weights do not match agents: poses are the regressed ones")
-        model.leave_out_matching()
-    return model, config
+        built.leave_out_matching()
+    return built, config
 
 
 def choose_device(device: str) -> torch.device:
