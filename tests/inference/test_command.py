@@ -206,6 +206,8 @@ def test_weights_alone_and_panoramas_from_a_folder(
         (["run=a", "images=a", "output=b", "model=mapanything_v1"], "model=mapanything_v1: goes with weights=..."),
         (["checkpoint=/nowhere.ckpt", "images=a", "output=b"], "/nowhere.ckpt: there is no such checkpoint"),
         (["checkpoint=a", "images=a", "output=b", "device=gpu"], "device=gpu: "),
+        (["checkpoint=a", "images=a", "output=b", "device=meta"], "device=meta: "),
+        (["run=a", "images=a", "output=b", "size=99999"], "size=99999: expected 14 (one patch) to 4,096 pixels"),
     ],
 )
 def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
@@ -257,7 +259,7 @@ def test_released_weights_take_photographs():
 )
 def test_the_architecture_is_that_of_the_release(weights: str, choice: str, monkeypatch: pytest.MonkeyPatch):
     built: list[str] = []
-    monkeypatch.setattr(loading, "build_model", lambda config: built.append(config.model.name))
+    monkeypatch.setattr(loading, "build_model_and_record", lambda config: (built.append(config.model.name), None))
     loading.load_released(weights)
     assert built == [choice]
 
@@ -288,6 +290,29 @@ def test_nan_in_the_weights_is_named_on_loading(
     assert "NaN or infinity in 1 of" in message
     assert name.removeprefix("model.") in message
     assert str(broken) in message
+
+
+def test_a_run_says_that_it_has_no_groups(
+    checkpoint: Path, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, f"checkpoint={checkpoint}", f"frame={frame}", f"output={tmp_path}", "task=calibrated")
+    assert "task=calibrated: a stored configuration has no groups to choose from; set single keys (task.KEY=VALUE)" in (
+        capsys.readouterr().err
+    )
+    run(monkeypatch, "--help")
+    assert "its groups where no run is named" in " ".join(capsys.readouterr().out.split())
+
+
+def test_files_of_an_earlier_run_go(checkpoint: Path, frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    own = [f"checkpoint={checkpoint}", f"frame={frame}", f"output={tmp_path}"]
+    run(monkeypatch, *own, "export=[tum,kitti]")
+    (tmp_path / "kitti" / "mine.txt").write_text("mine")
+    run(monkeypatch, *own)
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == {
+        *("predictions.npz", "points.ply", "cameras.json", "overview.png", "scene.html"),
+        *(".infer.files", "kitti/mine.txt"),
+    }
 
 
 def test_help_names_every_key(monkeypatch, capsys):

@@ -9,8 +9,10 @@ import torch
 
 from coopmap import build_dataset
 from coopmap.config import Config, ConfigError
+from coopmap.config.cache import CacheConfig
 from coopmap.config.data import MosaicConfig
 from coopmap.config.synth import TownConfig
+from coopmap.data.cache.command import fill_cache
 from coopmap.data.opv2v import DataError
 from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.inference import read_frame, read_images_of_folder
@@ -124,6 +126,27 @@ def test_folders_without_images(tmp_path: Path):
     (tmp_path / "a.tif").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"no image .* in this folder; it holds \.tif"):
         read_images_of_folder(tmp_path)
+
+
+def test_what_a_folder_without_images_holds_is_said(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="it holds nothing; give a folder of images"):
+        read_images_of_folder(tmp_path / "empty")
+    (tmp_path / "drive 2").mkdir()
+    file = write(tmp_path / "drive 2" / "a.png", plain(60, 80))
+    expected = rf"it holds 2 folders \(drive 2, empty\), which are not searched; give images={tmp_path / 'drive 2'}"
+    with pytest.raises(ConfigError, match=expected):
+        read_images_of_folder(tmp_path)
+    with pytest.raises(
+        ConfigError, match=rf"this is a file; give the folder that holds the images, here {file.parent}"
+    ):
+        read_images_of_folder(file)
+
+
+def test_a_cache_of_the_training_data_is_not_asked_for_other_frames(config: Config, frame: Path, tmp_path: Path):
+    fill_cache(CacheConfig(cache_root=str(tmp_path / "cache"), splits=["val"], workers=1), config.data)
+    views = read_frame(frame, replace(config.data, cache_root=str(tmp_path / "cache")))
+    assert torch.equal(views.observation.images, read_frame(frame, config.data).observation.images)
 
 
 def test_frame_is_what_the_dataset_gives(config: Config, town: TownConfig):

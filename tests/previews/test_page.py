@@ -141,6 +141,24 @@ def test_other_layouts_show_the_images_that_the_model_gets(preview, config_of, l
         assert (page.view(agents[1])["range"] > 0).any()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pictures_are_as_bright_and_colorful_as_what_the_cameras_took(preview, config_of, layout):
+    page, dataset = preview(LAYOUTS[layout]), dataset_of(config_of(LAYOUTS[layout]))
+    ref = dataset.index.frame(int(dataset.frames[0]))
+    agent = all_agents(dataset).meta.agents[0]
+    taken, shown = [], []
+    for camera in range(len(SLOTS)):
+        file = dataset.index.image_path(ref, agent, camera)
+        taken.append(cv2.resize(cv2.imread(str(file)), (56, 42), interpolation=cv2.INTER_AREA).reshape(-1, 3))
+    for file in sorted(page.file.with_suffix("").glob(f"0_{agent}_*image.png")):
+        picture = cv2.imread(str(file), -1).reshape(-1, 4)
+        shown.append(picture[picture[:, 3] > 0, :3])
+    taken, shown = np.concatenate(taken), np.concatenate(shown)
+    assert len(shown) > 1000
+    np.testing.assert_allclose(shown.mean(axis=0), taken.mean(axis=0), atol=4)
+    np.testing.assert_allclose(shown.std(axis=0), taken.std(axis=0), rtol=0.1)
+
+
 @pytest.mark.parametrize("tilt", [0, 10])
 def test_augmented_pages_show_the_training_sample(preview, config_of, tilt):
     overrides = ("data.augmentation.yaw_roll=true", f"data.augmentation.tilt_deg={tilt}")

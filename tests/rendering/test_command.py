@@ -33,7 +33,7 @@ def test_all_files_are_there(rendered: Rendering) -> None:
     assert len(agents) >= 2
     expected = {f"views/{agent}_{name}.png" for agent in agents for name in PANELS}
     expected |= {f"views/{agent}_{name}.npy" for agent in agents for name in ARRAYS}
-    expected |= {"pointcloud.html", "cloud.ply", "cloud.glb", "summary.json"}
+    expected |= {"pointcloud.html", "cloud.ply", "cloud.glb", "summary.json", ".render.files"}
     assert {str(path.relative_to(rendered.folder)) for path in rendered.folder.rglob("*") if path.is_file()} == expected
     assert (rendered.folder / "pointcloud.html").stat().st_size < 15e6
 
@@ -161,6 +161,35 @@ def test_the_command_says_what_to_suspect_and_where_things_are(
     assert f"written to {tmp_path}: pointcloud.html" in printed
     assert "- Poses: off by" in printed
     assert json.loads((tmp_path / "summary.json").read_text())["index"] == 1
+
+
+def test_rays_that_were_never_taught_are_suspected_and_points_are_on_calibrated_ones(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment")
+    main(["render", f"checkpoint={checkpoint}", "points=2000", f"output={tmp_path}"])
+    assert "- Rays: predicted ones are off by" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["rays_from"] == "calibration"
+    subject = open_subject(RenderConfig(checkpoint=str(checkpoint)), [])
+    rays = read_sample(EvaluationData(subject.config, "val").dataset("val"), 0).observation.rays[0].numpy()
+    first = summary["agents"][0]
+    points = trimesh.load(tmp_path / "cloud.ply")
+    of_first = points.vertices[np.asarray(points.metadata["_ply_raw"]["vertex"]["data"]["view"]).ravel() == 0]
+    known = (rays * np.load(tmp_path / "views" / f"{first}_depth.npy")[..., None]).reshape(-1, 3)
+    nearest = np.linalg.norm(of_first[:50, None] - known[None], axis=-1).min(axis=1)
+    assert nearest.max() < 1e-3
+
+
+def test_files_of_an_earlier_rendering_go(checkpoint: Path, tmp_path: Path) -> None:
+    render(RenderConfig(checkpoint=str(checkpoint), output=str(tmp_path)))
+    (tmp_path / "views" / "notes.txt").write_text("mine")
+    before = {path.name for path in (tmp_path / "views").iterdir()}
+    result = render(RenderConfig(checkpoint=str(checkpoint), index=-1, output=str(tmp_path)), ["data.max_agents=2"])
+    expected = {f"{agent}_{name}.png" for agent in result.summary["agents"] for name in PANELS}
+    expected |= {f"{agent}_{name}.npy" for agent in result.summary["agents"] for name in ARRAYS} | {"notes.txt"}
+    assert expected != before
+    assert {path.name for path in (tmp_path / "views").iterdir()} == expected
 
 
 def test_what_does_not_exist_is_refused(checkpoint: Path, tmp_path: Path) -> None:

@@ -11,14 +11,15 @@ GOOD = {
     "rot_deg_mean": 1.0,
     "scale_ratio": 1.02,
     "depth_abs_rel": 0.05,
+    "rays_deg_median": 2.0,
     "chamfer_m_pred_poses": 0.4,
     "chamfer_m_gt_poses": 0.3,
 }
 
 
-def lines(mask: float = 0.7, distance: float = 30.0, **errors: Any) -> list[str]:
+def lines(mask: float = 0.7, distance: float = 30.0, rays_from: str = "prediction", **errors: Any) -> list[str]:
     pred, true = {"mask_mean": mask}, {"mask_mean": 0.73, "distance_m_mean": distance}
-    return suspects({"pred": pred, "gt": true, "errors": GOOD | errors})
+    return suspects({"pred": pred, "gt": true, "errors": GOOD | errors, "rays_from": rays_from})
 
 
 def test_a_good_prediction_is_not_suspected() -> None:
@@ -32,9 +33,19 @@ CAUSES = [
     ({"scale_ratio": 0.6}, "Scale: predicted lengths are 0.60 times"),
     ({"trans_m_mean": 9.0}, "suspect the pose loss, the pose head, or model.pose_from, not depth"),
     ({"trans_m_mean": 9.0, "chamfer_m_gt_poses": 6.0}, "suspect training as a whole, or depth first"),
+    (
+        {"trans_m_mean": 9.0, "chamfer_m_gt_poses": float("inf")},
+        "nothing tells whether the points fit with the true poses (Chamfer cannot be measured: no predicted point is "
+        "near)",
+    ),
     ({"trans_m_mean": float("nan")}, "not finite"),
     ({"rot_deg_mean": 170.0}, "Headings"),
     ({"depth_abs_rel": 0.6}, "Depth: off by 60%"),
+    ({"rays_deg_median": 65.0}, "Rays: predicted ones are off by 65 degrees in the median; points are off with them."),
+    (
+        {"rays_deg_median": 65.0, "rays_from": "calibration"},
+        "Rays: predicted ones are off by 65 degrees in the median; points are shown on the calibrated ones",
+    ),
     ({"depth_abs_rel": float("nan"), "scale_ratio": float("nan")}, "No true depth is known"),
 ]
 

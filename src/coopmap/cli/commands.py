@@ -75,7 +75,10 @@ COMMANDS = (
             ("infer run=latest frame=data/town/test/SCENARIO/000069 output=out", "a frame"),
             ("infer weights=facebook/map-anything images=photos output=out", "photographs"),
         ),
-        notes="Details, and how to call it from Python: docs/inference.md.",
+        notes=(
+            "The model is given images, and calibrated rays of a frame if it always had them in training; never depth "
+            "or poses. Details, and how to call it from Python: docs/inference.md."
+        ),
     ),
     Command(
         "export",

@@ -55,8 +55,8 @@ def command_help(command: Command) -> str:
         parts += [*_group_sections(), *_config_sections()]
     elif command.takes_config:
         parts.append(
-            "Groups and keys of the training configuration are taken as well, such as data.root=/data/opv2v; "
-            "coopmap help train lists them."
+            "Keys of the training configuration are taken as well, such as data.root=/data/opv2v, and its groups where "
+            "no run is named, which has its own; coopmap help train lists them."
         )
     parts.append(_section("Examples", "\n".join(f"  coopmap {line}\n      {what}" for line, what in command.examples)))
     if command.through_hydra:

@@ -76,7 +76,8 @@ def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
         for override in parsed:
             if override.key_or_group in config_groups() and not isinstance(override.value(), dict):
                 raise ConfigError(
-                    f"{override.input_line}: a stored configuration has no groups to choose from; set single keys"
+                    f"{override.input_line}: a stored configuration has no groups to choose from; set single keys "
+                    f"({override.key_or_group.replace('/', '.')}.KEY=VALUE)"
                 )
         apply_overrides(config, parsed)
         return to_config(config)

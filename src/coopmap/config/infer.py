@@ -14,6 +14,8 @@ CAMERA_MODELS = ("pinhole", "cyl")
 VIEW_MODELS = (*CAMERA_MODELS, "mosaic")
 PRECISIONS = ("auto", "fp32", "bf16")
 PATCH = 14
+LARGEST_SIZE = 4096
+"""Four times the longest side that models are trained on; attention takes the square of the number of patches."""
 
 
 @dataclass
@@ -93,7 +95,8 @@ class InferConfig(InferenceOptions, ModelChoice):
         if self.output is None:
             raise ConfigError("give output=FOLDER for the results")
         if self.size is not None:
-            require(self.size >= PATCH, "size", self.size, f"at least one patch of {PATCH} pixels")
+            fits = PATCH <= self.size <= LARGEST_SIZE
+            require(fits, "size", self.size, f"{PATCH} (one patch) to {LARGEST_SIZE:,} pixels; 518 and 1008 are usual")
         require(self.max_points >= 1, "max_points", self.max_points, "at least 1")
         self._check_export()
 

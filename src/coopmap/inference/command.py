@@ -9,15 +9,18 @@ from pathlib import Path
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.infer import PATCH, InferConfig, InferenceOptions
+from coopmap.data.views import panorama_spec
 from coopmap.inference.export import check_exports, write_exports
 from coopmap.inference.frame import read_frame
 from coopmap.inference.inputs import Views, read_images_of_folder
 from coopmap.inference.loading import choose_device, load_released, load_run
 from coopmap.inference.outputs import write_outputs
 from coopmap.inference.pairs import unsupported_agents
+from coopmap.inference.rays import rays_to_doubt
 from coopmap.inference.report import print_result
 from coopmap.inference.runner import infer
 from coopmap.runs.find import find_checkpoint
+from coopmap.runs.outputs import replace_outputs
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
         overrides: of the stored or composed configuration.
 
     Returns:
-        The files, and the folders of exports.
+        The files.
 
     Raises:
         ConfigError: something requested does not exist or does not fit.
@@ -47,12 +50,14 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
     check_exports(asked.export, views)
     result = infer(model.to(device), views.observation, _options(asked, views.camera_model), views.covered)
     print_result(views, result, origin)
-    for sentence in unsupported_agents(views, result):
+    for sentence in [*unsupported_agents(views, result), *rays_to_doubt(views, result)]:
         log.warning("%s", sentence)
     assert asked.output is not None
     files = write_outputs(asked.output, views, result, asked.max_points, origin)
     folder = files[0].parent
-    return files + write_exports(folder, views, result, asked.export, asked.images, asked.max_points)
+    files += write_exports(folder, views, result, asked.export, asked.images, asked.max_points)
+    replace_outputs(folder, "infer", files)
+    return files
 
 
 def read_views(asked: InferConfig, config: Config) -> Views:
@@ -70,7 +75,8 @@ def read_views(asked: InferConfig, config: Config) -> Views:
     if task.rays:
         log.warning("the model was trained with calibrated rays; the images come without calibration")
     default_size = config.data.panorama.width if asked.camera_model == "cyl" else 518
-    return read_images_of_folder(asked.images or "", asked.camera_model, asked.size or default_size)
+    size, camera = asked.size or default_size, panorama_spec(config.data.panorama).camera
+    return read_images_of_folder(asked.images or "", asked.camera_model, size, camera)
 
 
 def _check_images(asked: InferConfig, config: Config) -> None:
@@ -106,6 +112,11 @@ def _check_images(asked: InferConfig, config: Config) -> None:
             f"{images}: this model expects {kinds[trained_on]}, which it was trained on (data.layout="
             f"{config.data.layout}), and camera_model={asked.camera_model} says that these are "
             f"{kinds[asked.camera_model]}; give it {kinds[trained_on]} and camera_model={trained_on}"
+        )
+    if model.matching.enabled and model.matching.rays == "calibrated" and asked.camera_model == "pinhole":
+        raise ConfigError(
+            f"{images}: this model matches agents along calibrated rays (model.matching.rays), which photographs lack; "
+            "give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
 
 

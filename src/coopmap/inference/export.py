@@ -67,31 +67,33 @@ def write_exports(
         max_points: of a COLMAP model.
 
     Returns:
-        The folders.
+        The files.
     """
     posed = None if views.source is None else posed_frame(views.source, result)
     names, notes = (views.names, OF_VIEWS) if posed is None else (posed.agents, OF_AGENTS)
     found = {"": result.pose.double().numpy() if posed is None else posed.pose}
     if posed is not None:
         found["_true"] = posed.true_pose
+    files: list[Path] = []
     for name in dict.fromkeys(asked):
         place = folder / name
         if name == "heal":
             assert posed is not None
             assert views.source is not None
-            write_pose_cache(place / f"{views.source.split_folder.name}.json", [posed], views.source.split_folder)
+            files.append(place / f"{views.source.split_folder.name}.json")
+            write_pose_cache(files[-1], [posed], views.source.split_folder)
         elif name == "colmap":
             world = np.eye(4) if posed is None else _world_from_view0(views.source, posed, result)
             cameras = _of_files(views, result, images) if posed is None else _of_rigs(views.source, posed)
-            write_colmap(place, cameras, *_points(views, result, world, max_points), notes=notes)
+            files += write_colmap(place, cameras, *_points(views, result, world, max_points), notes=notes)
         for suffix, pose in found.items() if name in ("tum", "kitti") else ():
-            file = place / f"poses{suffix}.txt"
+            files.append(place / f"poses{suffix}.txt")
             title = f"{'true' if suffix else 'predicted'} poses of {', '.join(names)}; {views.title}"
             if name == "tum":
-                write_tum(file, np.arange(len(pose), dtype=float), pose, [title, *notes])
+                write_tum(files[-1], np.arange(len(pose), dtype=float), pose, [title, *notes])
             else:
-                write_kitti(file, pose)
-    return [folder / name for name in dict.fromkeys(asked)]
+                write_kitti(files[-1], pose)
+    return files
 
 
 def posed_frame(source: FrameSource, result: Inference) -> PosedFrame:

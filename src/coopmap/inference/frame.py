@@ -39,7 +39,7 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
 
     Args:
         frame: ``ROOT/SPLIT_FOLDER/SCENARIO/FRAME``, for instance ``opv2v/test/2021_08_18_19_48_05/000069``.
-        config: layout, panorama, communication range and number of agents; its ``root`` is not used.
+        config: layout, panorama, communication range and number of agents; its ``root`` and cache are not used.
         agents: ids, the reference first; by default those that evaluation uses: the first agent with enough others
             in communication range, and its nearest.
         with_rays: the model may use the calibrated rays.
@@ -55,7 +55,8 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
     frame = Path(frame).expanduser()
     index = _index_of_frame(frame, tuple(agents), config.include_rsu)
     number = len(index.agents)
-    config = replace(config, root=str(index.root), town=None, min_agents=1, keep_in_memory=False, neighbor_ticks=0)
+    config = replace(config, root=str(index.root), town=None, cache_root=None, keep_in_memory=False)
+    config = replace(config, min_agents=1, neighbor_ticks=0)
     if agents:  # as requested, at any distance
         room = max(number, config.max_views_per_gpu)
         config = replace(config, max_agents=number, communication_range_m=1e9, max_views_per_gpu=room)

@@ -6,7 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -33,6 +33,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 SAME_ASPECT = 0.01
 """Aspect ratios that differ by less than this share count as equal."""
 PANORAMA_ASPECT = 4.0
+PANORAMA = PanoramaCamera(252, 1008, np.deg2rad(90))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,9 @@ class Views:
     left_out: tuple[str, ...] = ()
 
 
-def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", size: int = 518) -> Views:
+def read_images_of_folder(
+    folder: Path | str, camera_model: str = "pinhole", size: int = 518, panorama: PanoramaCamera = PANORAMA
+) -> Views:
     """Read all JPEG and PNG images of a folder, in natural order (``9.png`` before ``10.png``).
 
     The views of one pass have one shape: the most common aspect ratio. Perspective images of another are cropped around
@@ -75,6 +78,8 @@ def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", siz
         folder: subfolders are ignored.
         camera_model: ``pinhole`` or ``cyl``.
         size: longest side in pixels, rounded down to whole patches.
+        panorama: field of view and projection that panoramas are taken to have, by a model that matches along their
+            rays.
 
     An image that cannot be read, and a file of another kind, is left out; the views say which.
 
@@ -99,7 +104,8 @@ def read_images_of_folder(folder: Path | str, camera_model: str = "pinhole", siz
     height, width = _common_size(paths, images, camera_model, size)
     fitted = [fit_image(image, height, width, crop=camera_model == "pinhole") for image in images]
     shown = np.stack([image for image, _ in fitted])
-    rays = camera_rays(PanoramaCamera(height, width, np.deg2rad(90))).astype(np.float32)  # a placeholder, not given
+    # never given to the network; of perspective images, a placeholder
+    rays = camera_rays(replace(panorama, height=height, width=width)).astype(np.float32)
     log.info("%d images of %s, as %d x %d pixels (width x height)", len(paths), folder, width, height)
     return Views(
         observation=Observation(
@@ -124,16 +130,33 @@ def natural_order(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
 
 def _list_images(folder: Path) -> tuple[list[Path], list[str]]:
     """Images in natural order, and what else there is."""
+    if folder.is_file():
+        raise ConfigError(
+            f"images={folder}: this is a file; give the folder that holds the images, here {folder.parent}"
+        )
     if not folder.is_dir():
         raise ConfigError(f"images={folder}: there is no such folder")
-    files = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.is_dir()]
+    shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    files = [path for path in shown if not path.is_dir()]
     paths = sorted((path for path in files if path.suffix.lower() in SUFFIXES), key=natural_order)
     kinds = ", ".join(SUFFIXES)
     if not paths:
-        holds = ", ".join(sorted({path.suffix or path.name for path in files})) or "nothing"
-        raise ConfigError(f"images={folder}: no image ({kinds}) in this folder; it holds {holds}")
+        raise ConfigError(f"images={folder}: no image ({kinds}) in this folder; {_holds(shown, files)}")
     others = sorted(set(files) - set(paths), key=natural_order)
     return paths, [printable(f"{path}: no image ({kinds})") for path in others]
+
+
+def _holds(shown: Sequence[Path], files: Sequence[Path]) -> str:
+    """What is in a folder without images, and what to give instead."""
+    folders = sorted((path for path in shown if path.is_dir()), key=natural_order)
+    what = sorted({path.suffix or path.name for path in files})
+    if folders:
+        names = ", ".join(path.name for path in folders[:3]) + (", ..." if len(folders) > 3 else "")
+        what.append(f"{len(folders)} folder{'s' if len(folders) > 1 else ''} ({names}), which are not searched")
+    with_images = (path for path in folders if any(file.suffix.lower() in SUFFIXES for file in path.iterdir()))
+    fitting = next(with_images, None)
+    advice = f"give images={fitting}" if fitting is not None else "give a folder of images"
+    return printable(f"it holds {', '.join(what) or 'nothing'}; {advice}")
 
 
 def image_sizes(folder: Path | str, names: Sequence[str]) -> list[tuple[int, int]]:

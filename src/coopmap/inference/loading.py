@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from coopmap.config import Config, ConfigError, load_config
-from coopmap.models import MapAnything, build_model, load_weights
+from coopmap.models import MapAnything, build_model_and_record, load_weights
 from coopmap.models.sources import architecture
 from coopmap.runs.stored import open_checkpoint
+
+log = logging.getLogger(__name__)
 
 
 def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[MapAnything, Config]:
@@ -48,20 +51,25 @@ def load_released(weights: str, model: str | None = None, overrides: Sequence[st
     """
     config = load_config([f"model={model or architecture(weights) or DEFAULT_MODEL}", "data=panorama", *overrides])
     config.model.weights = weights
-    return build_model(config), config
+    built, loaded = build_model_and_record(config)
+    if loaded is not None and "matching" in loaded["lacking"]:
+        log.info("these weights do not match agents: poses are the regressed ones")
+        built.leave_out_matching()
+    return built, config
 
 
 def choose_device(device: str) -> torch.device:
     """``auto`` or the name of a device.
 
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or it cannot compute.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.ones(1, device=chosen).cpu()  # the meta device has shapes alone
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"device={device}: {reason}; give auto, cpu, cuda or cuda:1") from error
     return chosen

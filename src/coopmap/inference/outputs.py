@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from coopmap.geometry.calibration import PinholeCalibration
 from coopmap.inference.inputs import Views
 from coopmap.inference.pairs import SUPPORTING, agent_support, describe_pairs
+from coopmap.inference.rays import describe_rays
 from coopmap.inference.runner import Inference
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import make_output_folder
@@ -121,6 +122,7 @@ def describe_cameras(views: Views, result: Inference, origin: str = "") -> dict[
         "width": width,
         "height": height,
         "left_out": list(views.left_out),
+        **describe_rays(views, result),
         "views": [
             {
                 "name": name,

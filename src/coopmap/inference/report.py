@@ -103,6 +103,7 @@ def camera_table(views: Views, result: Inference) -> Table:
         mask = result.mask[i]
         depth = float(result.depth[i][mask].median()) if mask.any() else None
         rows.append(Row([name, *map(float, parameters[i]), depth, float(mask.float().mean())]))
-    what = "cameras recovered from the rays" if camera is not None else "mosaics of cameras"
+    rays = "calibrated rays" if result.rays_from == "calibration" else "rays"
+    what = f"cameras recovered from the {rays}" if camera is not None else "mosaics of cameras"
     title = f"{what} ({width} x {height} pixels{kinds})"
     return Table(title, columns, [Section(rows)])

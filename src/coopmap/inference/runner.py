@@ -14,6 +14,7 @@ from coopmap.config.infer import InferenceOptions
 from coopmap.geometry.calibration import PanoramaCalibration, PinholeCalibration, fit_panorama, fit_pinhole
 from coopmap.geometry.edges import confident, flying_pixels
 from coopmap.geometry.se3 import invert, pose_from_quat_trans, transform_points
+from coopmap.models.placement import as_matched
 from coopmap.types import Observation, Prediction
 
 
@@ -23,7 +24,8 @@ class Inference:
 
     Attributes:
         prediction: the model's raw prediction, a batch of one.
-        rays: unit rays in each view's frame.
+        rays: unit rays in each view's frame, on which the points are: as predicted, or the calibrated ones if the model
+            matches on these.
         depth: range along the rays.
         pose: ``T_view0_view``; the identity for view 0.
         points_world: points in the frame of view 0.
@@ -32,6 +34,7 @@ class Inference:
         non_ambiguous: pixels that the model says show something.
         camera: intrinsics of perspective views, or parameters of panoramas, recovered from ``rays``; ``None`` for
             mosaics, whose rays are seen from the middle of the car and fit no one camera.
+        rays_from: ``prediction`` or ``calibration``.
     """
 
     prediction: Prediction
@@ -43,6 +46,7 @@ class Inference:
     mask: Bool[Tensor, "v h w"]
     non_ambiguous: Bool[Tensor, "v h w"]
     camera: PinholeCalibration | PanoramaCalibration | None
+    rays_from: str = "prediction"
 
 
 def infer(
@@ -54,7 +58,7 @@ def infer(
     """Run a model on one set of views and post-process its prediction.
 
     Poses and points are given relative to view 0 as predicted: the model's own pose of view 0, close to the identity
-    in a trained one, is divided out.
+    in a trained one, is divided out. Points are on the rays on which the model matches: then they fit its poses.
 
     Args:
         model: on any device; it is put into evaluation mode.
@@ -69,8 +73,9 @@ def infer(
     if observation.rays.ndim != 4:
         shape = " x ".join(map(str, observation.images.shape))
         raise ValueError(f"images are {shape}; expected those of one sample, without batch dimension")
-    prediction = _predict(model, observation.map(lambda tensor: tensor[None]), options.precision)
-    return _postprocess(prediction, options, covered)
+    batch = observation.map(lambda tensor: tensor[None])
+    prediction = _predict(model, batch, options.precision)
+    return _postprocess(prediction, options, covered, as_matched(model, prediction, batch.to("cpu")))
 
 
 def _predict(
@@ -88,8 +93,15 @@ def _predict(
     return prediction.map(lambda tensor: (tensor.float() if tensor.is_floating_point() else tensor).cpu().clone())
 
 
-def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Bool[Tensor, "v h w"] | None) -> Inference:
-    single = prediction.map(lambda tensor: tensor[0])
+def _postprocess(
+    prediction: Prediction,
+    options: InferenceOptions,
+    covered: Bool[Tensor, "v h w"] | None,
+    placed: Prediction | None = None,
+) -> Inference:
+    """The result of a prediction; ``placed`` is the same with its points elsewhere."""
+    placed = prediction if placed is None else placed
+    single = placed.map(lambda tensor: tensor[0])
     pose = pose_from_quat_trans(single.pose_quat, single.pose_trans)
     view0_from_frame = invert(pose[:1])
     pose = view0_from_frame @ pose
@@ -113,6 +125,7 @@ def _postprocess(prediction: Prediction, options: InferenceOptions, covered: Boo
         mask=mask,
         non_ambiguous=non_ambiguous,
         camera=_fit_camera(options.camera_model, rays, usable),
+        rays_from="prediction" if placed is prediction else "calibration",
     )
 
 

@@ -58,6 +58,7 @@ class LoadedWeights:
         num_parameters: numbers loaded, each shared tensor counted once.
         mismatch: what did not fit; empty after a strict load.
         left_out: parts of the weights that the model is configured not to have.
+        lacking: parts of the model that the weights do not have, which keep their initial values.
         ignored: pickled classes that were not rebuilt.
         submodules: the requested parts; empty = all.
         base: the same for the weights that these were trained from, if one of our checkpoints records it.
@@ -72,6 +73,7 @@ class LoadedWeights:
     left_out: tuple[str, ...]
     ignored: tuple[str, ...]
     submodules: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
     base: Mapping[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
@@ -147,6 +149,7 @@ def load_weights(
         left_out=match.left_out,
         ignored=weights.ignored,
         submodules=tuple(submodules),
+        lacking=tuple(sorted(match.new)),
         base=weights.base,
     )
     _log(report)

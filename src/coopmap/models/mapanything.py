@@ -80,6 +80,11 @@ class MapAnything(nn.Module):
         """The add-ons of this model, in the order of their hooks."""
         return [module for module in self.children() if isinstance(module, AddOn)]
 
+    def leave_out_matching(self) -> None:
+        """Answer with regressed poses: what a matching head finds that was never trained is noise."""
+        del self.matching
+        self.cfg.matching.enabled, self.cfg.pose_from = False, "head"
+
     def forward(self, observation: Observation) -> Prediction:
         """Predict the geometry of a batch.
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from coopmap.data.dataset import FrameDataset
+from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import FrameError, FrameRef, read_agent
 from coopmap.data.samples import SkippedSample
 from coopmap.data.sampling import SampleRequest
@@ -20,7 +21,7 @@ class PreviewFrame:
     """A sample with its origin.
 
     Attributes:
-        sample: without a batch dimension.
+        sample: without a batch dimension, normalized.
         ref: the frame.
         agents: of the sample, the reference first.
         rigs: their calibration.
@@ -67,7 +68,7 @@ def read_frame(dataset: FrameDataset, position: int, augment: bool) -> PreviewFr
     poses = dict(zip(ref.agents, dataset.poses.poses(frame), strict=True))
     here = poses[agents[0]][:3, 3]
     return PreviewFrame(
-        sample,
+        normalize(sample),
         ref,
         agents,
         tuple(read_agent(dataset.index.yaml_path(ref, agent), with_vehicles=False).rig for agent in agents),

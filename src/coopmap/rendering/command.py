@@ -24,11 +24,12 @@ from coopmap.data.surroundings import read_surroundings
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.subject import Subject, open_subject
 from coopmap.inference.loading import choose_device
+from coopmap.models.placement import as_matched
 from coopmap.rendering.outputs import write_files
 from coopmap.rendering.summary import summarize
 from coopmap.rendering.suspects import NOTHING
 from coopmap.rendering.tables import agents_table
-from coopmap.runs.outputs import make_output_folder
+from coopmap.runs.outputs import make_output_folder, replace_outputs
 from coopmap.training.scenes import scene_of
 from coopmap.types import Batch, Prediction, Sample
 from coopmap.viz.scene_page import ScenePage, write_scene
@@ -68,21 +69,24 @@ def render(asked: RenderConfig, overrides: Sequence[str] = ()) -> Rendering:
     sample = read_sample(dataset, position)
     around = read_surroundings(dataset.index, sample.meta, with_sweeps=True)
     prediction, batch = predict(subject, sample, position)
+    placed = as_matched(subject.module.model, prediction, batch.observation)
     scene = replace(
-        scene_of(prediction, batch.observation, batch.target, sample.meta, around=around),
+        scene_of(placed, batch.observation, batch.target, sample.meta, around=around),
         title=f"{asked.split} {position}: {sample.meta.scenario} / {sample.meta.frame}",
     )
     folder = Path(asked.output) if asked.output is not None else subject.folder / "render" / f"{asked.split}_{position}"
     folder = make_output_folder(folder)
     origin = _origin(asked, subject, sample, position)
-    summary = origin | summarize(scene, prediction, batch.target)
+    summary = origin | summarize(scene, prediction, placed, batch.target)
     files = write_files(folder, scene, summary, asked.pose_source, _sparse_depth(dataset, position))
-    log.info("%d pictures and arrays of %d agents", len(files), len(scene.agents))
     page = ScenePage(
         facts=_facts(origin), tables=[agents_table(summary)], source=asked.pose_source, points=asked.points
     )
     shown = replace(scene, warnings=[*scene.warnings, *(line for line in summary["suspect"] if line != NOTHING)])
-    write_scene(folder / "pointcloud.html", shown, page)
+    files.append(folder / "pointcloud.html")
+    write_scene(files[-1], shown, page)
+    replace_outputs(folder, "render", files)
+    log.info("%d files of %d agents", len(files), len(scene.agents))
     return Rendering(folder, summary)
 
 

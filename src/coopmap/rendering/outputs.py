@@ -20,7 +20,7 @@ FILE_POINTS = 2_000_000
 
 
 def write_files(folder: Path, scene: Scene, summary: dict[str, Any], source: str, sparse: Tensor | None) -> list[Path]:
-    """Write ``views/``, ``cloud.ply``, ``cloud.glb`` and ``summary.json``; returns the files in ``views``.
+    """Write ``views/``, ``cloud.ply``, ``cloud.glb`` and ``summary.json``; returns all files.
 
     Args:
         folder: that exists.
@@ -33,7 +33,7 @@ def write_files(folder: Path, scene: Scene, summary: dict[str, Any], source: str
     files = _write_views(folder / "views", scene, clouds, source, sparse)
     _write_clouds(folder, scene, clouds, source)
     write_json(summary, folder / "summary.json")
-    return files
+    return [*files, *(folder / name for name in ("cloud.ply", "cloud.glb", "summary.json"))]
 
 
 def _write_views(folder: Path, scene: Scene, clouds: list[Cloud], source: str, sparse: Tensor | None) -> list[Path]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.geometry.se3 import transform_points
+from coopmap.inference.rays import median_angle_deg
 from coopmap.metrics import measure
 from coopmap.metrics.cloud import cloud_figures
 from coopmap.metrics.rows import slow_rows
@@ -19,12 +20,13 @@ from coopmap.types import Prediction, Target, mean_distance, truth_in_view0
 from coopmap.viz.scene import PRED, TRUE, Scene, SceneView
 
 
-def summarize(scene: Scene, prediction: Prediction, target: Target) -> dict[str, Any]:
+def summarize(scene: Scene, prediction: Prediction, placed: Prediction, target: Target) -> dict[str, Any]:
     """``pred`` and ``gt`` with the same keys, ``errors`` between them, ``metrics`` as evaluation has them.
 
     Args:
         scene: of the sample.
         prediction: of a batch of the sample alone.
+        placed: the same, its points as the scene has them; see :func:`~coopmap.models.placement.as_matched`.
         target: likewise.
     """
     rows = measure(prediction, target) | slow_rows(prediction, target)
@@ -38,7 +40,13 @@ def summarize(scene: Scene, prediction: Prediction, target: Target) -> dict[str,
     summary = {
         "pred": _side(scene, PRED, float(mean_distance(prediction.points_world.float(), target.valid)[0])),
         "gt": _side(scene, TRUE, float(mean_distance(truth_in_view0(target).points_world, target.valid)[0])),
-        "errors": {**_sample_errors(agents, metrics), **_clouds(prediction, target), "agents": agents},
+        "errors": {
+            **_sample_errors(agents, metrics),
+            "rays_deg_median": _rays_off_deg(prediction, target),
+            **_clouds(placed, target),
+            "agents": agents,
+        },
+        "rays_from": "prediction" if placed is prediction else "calibration",
         "metrics": metrics,
     }
     return summary | {"suspect": suspects(summary)}
@@ -123,6 +131,13 @@ def _sample_errors(agents: dict[str, dict[str, Any]], metrics: dict[str, float])
 
 def _rms(values: np.ndarray) -> float | None:
     return float(np.sqrt(np.mean(values**2))) if len(values) else None
+
+
+def _rays_off_deg(prediction: Prediction, target: Target) -> float:
+    """Median angle between predicted and true rays where a camera sees something; NaN where none does."""
+    seen = target.non_ambiguous[0].flatten()[None]
+    rays, true = (rays[0].flatten(0, 2)[None] for rays in (prediction.rays, target.rays))
+    return median_angle_deg(rays, true, seen)[0]
 
 
 def _clouds(prediction: Prediction, target: Target) -> dict[str, float]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from coopmap.inference.rays import RAYS_OFF_DEG
+
 LEAST_MASK = 0.05
 MASK_OFF = 0.2
 SCALE_OFF = 0.15
@@ -13,7 +15,7 @@ SCALE_OFF = 0.15
 LARGE_TRANS_M, LARGE_SHARE = 2.0, 0.1
 """A pose is off by more than so many meters and so much of the distance between agents."""
 TURNED_DEG = 120.0
-NOTHING = "Nothing stands out: poses, scale, depth and masks agree with the truth."
+NOTHING = "Nothing stands out: poses, scale, depth, rays and masks agree with the truth."
 FINE_CLOUD_M = 1.5
 """Clouds this close to the truth, with true poses, are not what is wrong with the poses."""
 ROUGH_DEPTH = 0.25
@@ -23,9 +25,9 @@ def suspects(summary: Mapping[str, Any]) -> list[str]:
     """Lines to read first; one line that says so where nothing stands out.
 
     Args:
-        summary: with ``pred``, ``gt`` and ``errors``.
+        summary: with ``pred``, ``gt``, ``errors`` and ``rays_from``.
     """
-    lines = [*_mask(summary), *_scale(summary), *_poses(summary), *_depth(summary)]
+    lines = [*_mask(summary), *_scale(summary), *_poses(summary), *_depth(summary), *_rays(summary)]
     return lines or [NOTHING]
 
 
@@ -62,18 +64,24 @@ def _poses(summary: Mapping[str, Any]) -> list[str]:
     if turned > TURNED_DEG:
         lines.append(f"Headings: agents are turned by {turned:.0f} degrees on average, as if seen from the other side.")
     if trans > max(LARGE_TRANS_M, LARGE_SHARE * distance):
-        fine = errors["chamfer_m_gt_poses"] < FINE_CLOUD_M
-        lines.append(
-            f"Poses: off by {trans:.1f} m at {distance:.0f} m"
-            + (
-                f", while the points fit with the true poses (Chamfer {errors['chamfer_m_gt_poses']:.2f} m): suspect "
-                "the pose loss, the pose head, or model.pose_from, not depth."
-                if fine
-                else f", and the points do not fit with the true poses either (Chamfer "
-                f"{errors['chamfer_m_gt_poses']:.2f} m): suspect training as a whole, or depth first."
-            )
-        )
+        lines.append(f"Poses: off by {trans:.1f} m at {distance:.0f} m, {_fit(errors['chamfer_m_gt_poses'])}")
     return lines
+
+
+def _fit(chamfer: float) -> str:
+    """What the points say, placed by the true poses, where the predicted poses are off."""
+    fit = f"with the true poses (Chamfer {chamfer_text(chamfer)})"
+    if chamfer < FINE_CLOUD_M:
+        return f"while the points fit {fit}: suspect the pose loss, the pose head, or model.pose_from, not depth."
+    fits = "and the points do not fit either" if math.isfinite(chamfer) else "and nothing tells whether the points fit"
+    return f"{fits} {fit}: suspect training as a whole, or depth first."
+
+
+def chamfer_text(meters: float) -> str:
+    """``0.40 m``, or why it cannot be measured."""
+    if math.isfinite(meters):
+        return f"{meters:.2f} m"
+    return f"cannot be measured: no {'true' if math.isnan(meters) else 'predicted'} point is near"
 
 
 def _depth(summary: Mapping[str, Any]) -> list[str]:
@@ -84,4 +92,19 @@ def _depth(summary: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"Depth: off by {abs_rel:.0%} of the range on average. Look at the depth and point losses, and train longer."
+    ]
+
+
+def _rays(summary: Mapping[str, Any]) -> list[str]:
+    off = summary["errors"]["rays_deg_median"]
+    if not off > RAYS_OFF_DEG:  # NaN: nothing was seen
+        return []
+    points = (
+        "points are shown on the calibrated ones, which matching aligns"
+        if summary["rays_from"] == "calibration"
+        else "points are off with them"
+    )
+    return [
+        f"Rays: predicted ones are off by {off:.0f} degrees in the median; {points}. Look at the weight of their loss "
+        "(loss.weights.ray_directions), and train longer."
     ]

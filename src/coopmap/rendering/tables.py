@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from coopmap.rendering.suspects import chamfer_text
 from coopmap.report.numbers import error_size, fixed, percent, significant
 from coopmap.report.tables import Column, Row, Section, Table, names
 
@@ -27,8 +28,9 @@ def agents_table(summary: Mapping[str, Any]) -> Table:
     errors = summary["errors"]
     note = (
         f"Frame of the reference agent; positive headings are to the right. Predicted lengths are "
-        f"{errors['scale_ratio']:.3f} times the true ones. Predicted points lie {errors['chamfer_m_pred_poses']:.2f} m "
-        f"from the true ones (Chamfer distance), placed by the true poses {errors['chamfer_m_gt_poses']:.2f} m."
+        f"{errors['scale_ratio']:.3f} times the true ones. Chamfer distance of predicted and true points: "
+        f"{chamfer_text(errors['chamfer_m_pred_poses'])}; of those placed by the true poses: "
+        f"{chamfer_text(errors['chamfer_m_gt_poses'])}."
     )
     return Table("Predicted and true", columns, [Section([*rows, _sample_row(summary)])], note)
 

@@ -1,9 +1,13 @@
-"""Output folders, ignored by git."""
+"""Output folders: ignored by git, and without what an earlier run of the same command left there."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
+
+from coopmap.report.files import write_text
 
 
 def make_output_folder(folder: Path | str) -> Path:
@@ -18,6 +22,36 @@ def make_output_folder(folder: Path | str) -> Path:
     if new and _would_be_tracked(folder):
         (new[-1] / ".gitignore").write_text("*\n")
     return folder
+
+
+def replace_outputs(folder: Path, command: str, files: Iterable[Path]) -> None:
+    """Delete what a command wrote into a folder before and did not write again: its results are those of one run.
+
+    To be called when all files are written. Which ones are the command's own stands in ``.COMMAND.files``; no other
+    file is touched, and folders only if they become empty.
+
+    Args:
+        folder: that holds the files.
+        command: that wrote them.
+        files: all that it wrote now, in the folder or below it.
+    """
+    record, root = folder / f".{command}.files", folder.resolve()
+    written = {file.relative_to(folder).as_posix() for file in files}
+    before = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
+    for name in set(before) - written:
+        file = folder / name
+        if file.is_file() and file.parent.resolve().is_relative_to(root):  # a changed record leads nowhere else
+            file.unlink()
+            _remove_empty(file.parent, folder)
+    write_text("".join(f"{name}\n" for name in sorted(written)), record)
+
+
+def _remove_empty(inner: Path, folder: Path) -> None:
+    """Remove folders below ``folder``, from the innermost, as long as they are empty."""
+    with contextlib.suppress(OSError):
+        while inner != folder:
+            inner.rmdir()
+            inner = inner.parent
 
 
 def _would_be_tracked(folder: Path) -> bool:

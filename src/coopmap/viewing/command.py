@@ -11,6 +11,7 @@ from coopmap.config.view import ViewConfig
 from coopmap.data.surroundings import read_surroundings
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.subject import open_subject
+from coopmap.models.placement import as_matched
 from coopmap.rendering.command import predict, read_sample
 from coopmap.training.scenes import scene_of
 from coopmap.viewing.viewer import FrameViewer
@@ -45,6 +46,7 @@ def start(asked: ViewConfig, overrides: Sequence[str] = ()) -> FrameViewer:
         sample = read_sample(dataset, position)
         around = read_surroundings(dataset.index, sample.meta, with_sweeps=True)
         prediction, batch = predict(subject, sample, position)
-        return scene_of(prediction, batch.observation, batch.target, sample.meta, around=around)
+        placed = as_matched(subject.module.model, prediction, batch.observation)
+        return scene_of(placed, batch.observation, batch.target, sample.meta, around=around)
 
     return FrameViewer(load, len(dataset), asked.index, asked.points, asked.port)

@@ -34,6 +34,19 @@ def test_truncated_sweep_names_the_file(data_dir, tmp_path, kept):
         read_sweep(path)
 
 
+@pytest.mark.parametrize("ending", ["-3", "-3.2 1.5"])
+def test_sweep_cut_within_a_line_tells_how_much_is_left(data_dir, tmp_path, ending):
+    path = tmp_path / "000069.pcd"
+    lines = (data_dir / "real" / "4279_000069_head.pcd").read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-4]) + ending)
+    expected = rf"000069\.pcd: truncated: 20 of the 24 points .* {path.stat().st_size:,} bytes\)\. Copy or unpack"
+    with pytest.raises(CorruptFrameError, match=expected):
+        read_sweep(path)
+    path.write_text("".join(lines)[:60])
+    with pytest.raises(CorruptFrameError, match="truncated: it ends after 60 bytes, within its header"):
+        read_sweep(path)
+
+
 def test_sweep_cut_after_a_line_tells_how_much_is_left(data_dir, tmp_path):
     path = tmp_path / "000069.pcd"
     lines = (data_dir / "real" / "4279_000069_head.pcd").read_text().splitlines(keepends=True)

@@ -59,13 +59,11 @@ def read_sweep(path: Path) -> Float32[np.ndarray, "n 3"]:
         size = os.fstat(file.fileno()).st_size
         header = _read_header(path, file.read(_HEADER_BYTES))
         if header.encoding == "ascii":
-            points = _read_ascii(path, file, header)
+            points = _read_ascii(path, file, header, size)
         else:
             points = _read_binary(path, file, header, size)
     if len(points) != header.points:
-        raise CorruptFrameError(
-            path, f"truncated: {len(points)} of the {header.points} points announced in the header", COPY_AGAIN
-        )
+        raise _other_number(path, len(points), header, size)
     x, y, z = points.T
     with np.errstate(over="ignore", invalid="ignore"):
         squared = x * x + y * y + z * z
@@ -83,6 +81,10 @@ def _read_header(path: Path, head: bytes) -> _Header:
     end, lines = 0, 0
     while "DATA" not in values:
         line, newline, _ = head[end:].partition(b"\n")
+        if not newline and line.isascii() and lines and len(head) < _HEADER_BYTES:
+            raise CorruptFrameError(
+                path, f"truncated: it ends after {len(head):,} bytes, within its header, before any point", COPY_AGAIN
+            )
         if not newline or not line.isascii():
             raise CorruptFrameError(
                 path, "not a readable PCD file: its header is cut off, or none", "Compare it with a file that is read"
@@ -130,7 +132,7 @@ def _no_header(path: Path, reason: str) -> CorruptFrameError:
     return CorruptFrameError(path, f"not a readable PCD file: {reason}", _WRITE_AGAIN)
 
 
-def _read_ascii(path: Path, file: BinaryIO, header: _Header) -> Float32[np.ndarray, "n 3"]:
+def _read_ascii(path: Path, file: BinaryIO, header: _Header, size: int) -> Float32[np.ndarray, "n 3"]:
     """OPV2V's format, parsed by numpy itself: told to leave ``rgb`` out, it takes 0.6 of pypcd4's time."""
     if set(header.counts) != {1}:
         raise _no_header(path, f"COUNT {list(header.counts)}: expected one value per field in ASCII")
@@ -138,13 +140,39 @@ def _read_ascii(path: Path, file: BinaryIO, header: _Header) -> Float32[np.ndarr
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an empty file is told by its number of points
         # by name: numpy takes blocks of a file that it opens itself, and lines of one that it is given
-        points = np.loadtxt(
-            path, np.float32, comments=None, skiprows=header.lines, usecols=columns, ndmin=2, encoding="ascii"
-        )  # fmt: skip
-    file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_LINE))
+        try:
+            points = np.loadtxt(
+                path, np.float32, comments=None, skiprows=header.lines, usecols=columns, ndmin=2, encoding="ascii"
+            )  # fmt: skip
+        except ValueError:
+            if (whole := _whole_lines(file, header)) is not None:
+                raise _other_number(path, whole, header, size) from None
+            raise
+    file.seek(max(0, size - _LONGEST_LINE))
     if len(file.read().rstrip().rpartition(b"\n")[2].split()) != len(header.fields):
-        raise CorruptFrameError(path, "not a readable PCD file: the last line is incomplete, truncated", COPY_AGAIN)
+        whole = _whole_lines(file, header)
+        raise _other_number(path, len(points) - 1 if whole is None else whole, header, size)
     return points
+
+
+def _whole_lines(file: BinaryIO, header: _Header) -> int | None:
+    """Points of an ASCII file whose last line is cut off; ``None`` if others are damaged, or none."""
+    file.seek(header.end)
+    *lines, last = file.read().rstrip().split(b"\n")
+    fields = len(header.fields)
+    if len(last.split()) == fields or any(len(line.split()) != fields for line in lines):
+        return None
+    return len(lines)
+
+
+def _other_number(path: Path, found: int, header: _Header, size: int) -> CorruptFrameError:
+    """Of a file that holds another number of points than it announces, mostly fewer."""
+    kind = "truncated" if found < header.points else "damaged"
+    return CorruptFrameError(
+        path,
+        f"{kind}: {found:,} of the {header.points:,} points announced in its header (the file has {size:,} bytes)",
+        COPY_AGAIN,
+    )
 
 
 def _read_binary(path: Path, file: BinaryIO, header: _Header, size: int) -> Float32[np.ndarray, "n 3"]:
@@ -152,7 +180,9 @@ def _read_binary(path: Path, file: BinaryIO, header: _Header, size: int) -> Floa
     if expected > MAX_BYTES:
         raise _no_header(path, f"{header.points} points of {header.bytes_per_point} bytes")
     if header.encoding == "binary" and found < expected:
-        raise CorruptFrameError(path, f"truncated: {found:,} bytes of points, {expected:,} announced", COPY_AGAIN)
+        raise CorruptFrameError(
+            path, f"truncated: {found:,} of {expected:,} bytes of points, announced in its header", COPY_AGAIN
+        )
     if header.encoding == "binary_compressed":
         file.seek(header.end)
         sizes = file.read(8)

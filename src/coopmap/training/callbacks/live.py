@@ -16,6 +16,7 @@ from coopmap.config.train import CallbacksConfig
 from coopmap.data.dataset import FrameDataset
 from coopmap.data.opv2v import DataError
 from coopmap.data.surroundings import Surroundings, read_surroundings
+from coopmap.models.placement import as_matched
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.training.gallery import Gallery, Stage
 from coopmap.training.scenes import scene_of
@@ -79,7 +80,8 @@ class LivePictures(L.Callback):
         if meta not in self._around:
             self._around[meta] = _surroundings(trainer, meta)
         given, predicted = outputs["observation"], outputs["prediction"]
-        self._scenes[batch_idx] = scene_of(predicted, given, batch.target, meta, 0, self._around[meta])
+        placed = as_matched(pl_module.model, predicted, given)  # type: ignore[arg-type]
+        self._scenes[batch_idx] = scene_of(placed, given, batch.target, meta, 0, self._around[meta])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw them, and the curves."""

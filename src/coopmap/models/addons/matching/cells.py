@@ -56,18 +56,12 @@ def cell_points(prediction: Prediction, observation: Observation, patch_size: in
 
     Args:
         prediction: ranges, and rays for ``predicted``.
-        observation: calibrated rays for ``calibrated``; in a mosaic, the point of the camera's line of sight that is as
-            far from the agent's center as predicted.
+        observation: calibrated rays for ``calibrated``; see :func:`points_on_calibrated_rays`.
         patch_size: side of a cell in pixels.
         rays: ``calibrated`` or ``predicted``.
     """
     views = cameras_per_agent(observation)
-    if rays == "predicted":
-        points = prediction.points_view
-    else:
-        direction, depth = observation.rays.to(prediction.depth), prediction.depth[..., None]
-        start = _ray_starts(observation)
-        points = direction * depth if start is None else _at_distance(start.to(depth), direction, depth)
+    points = prediction.points_view if rays == "predicted" else points_on_calibrated_rays(prediction, observation)
 
     def at(pick: Callable[[Tensor, int], Tensor]) -> Shaped[Tensor, "b a c *s 3"]:
         picked = pick(points, patch_size)
@@ -91,6 +85,16 @@ def features_of_cells(features: Float[Tensor, "bv c _ _"]) -> Float[Tensor, "bv 
     middle = F.avg_pool2d(inside, side, stride=FEATURES_PER_CELL).flatten(2)
     parts = F.pixel_unshuffle(F.avg_pool2d(features, side), PARTS).unflatten(1, (-1, PARTS**2)).flatten(3)
     return torch.cat([middle[:, :, None], parts], dim=2).permute(0, 3, 2, 1)
+
+
+def points_on_calibrated_rays(prediction: Prediction, observation: Observation) -> Float[Tensor, "b v h w 3"]:
+    """Where pixels are by predicted ranges and calibrated directions, in the views' frames.
+
+    In a mosaic, the point of the camera's line of sight that is as far from the agent's center as predicted.
+    """
+    direction, depth = observation.rays.to(prediction.depth), prediction.depth[..., None]
+    start = _ray_starts(observation)
+    return direction * depth if start is None else _at_distance(start.to(depth), direction, depth)
 
 
 def lines_of_sight(observation: Observation, patch_size: int, rays: str) -> LinesOfSight | None:
