@@ -139,6 +139,19 @@ def test_weights_are_measured_as_the_checkpoint_that_holds_them(
     assert of_weights.summary["sha256"] == of_run.summary["sha256"]
 
 
+def test_weights_that_do_not_match_agents_answer_with_regressed_poses(
+    make_checkpoint: MakeCheckpoint, tiny: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As released weights do: a head that finds matches would be an untrained one."""
+    regression, matching = make_checkpoint("loss=pose"), [*tiny, "loss=pose_matching"]
+    of_run = evaluate(regression, output=tmp_path / "run", baselines=[])
+    with caplog.at_level("INFO"):
+        of_weights = evaluate(weights=str(regression), overrides=matching, output=tmp_path / "weights", baselines=[])
+    assert "these weights do not match agents: poses are the regressed ones" in caplog.text
+    assert of_weights.figures["val/trans_m_mean"] == pytest.approx(of_run.figures["val/trans_m_mean"], rel=1e-6)
+    assert "val/confidence_mean" not in of_weights.figures
+
+
 def test_listed_frames_of_two_splits_with_agents_in_the_given_order(
     checkpoint: Path, town: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from coopmap.runs.find import find_checkpoint
 from coopmap.runs.stored import StoredCheckpoint, open_checkpoint, without_writing
 from coopmap.training.assembly import build_module
 from coopmap.training.module import PoseLearner
+
+log = logging.getLogger(__name__)
 
 IMAGES_ONLY = {"task": "images_only", "priors": "none"}
 """Choices under which a model gets nothing but images."""
@@ -134,6 +137,10 @@ def _from_weights(weights: str, overrides: Sequence[str]) -> Subject:
     except ConfigError as error:
         raise ConfigError(str(error).replace("model.weights=", "weights=")) from error
     loaded = module.record.get("weights") or {}
+    if "matching" in loaded.get("lacking", ()):
+        log.info("these weights do not match agents: poses are the regressed ones")
+        module.model.leave_out_matching()
+        config = replace(config, model=module.model.cfg)
     origin = {"weights": loaded.get("source", weights), "left_out": ", ".join(loaded.get("left_out", ())) or None}
     origin |= {key: loaded.get(key) for key in ("revision", "sha256", "license", "num_parameters")}
     name = Path(weights).stem if Path(weights).exists() else weights.replace("/", "_").replace("@", "_")
