@@ -10,9 +10,14 @@ def dashboard_command(asked: DashboardConfig) -> None:
     """Write the page, or build the workspace; print where it is."""
     from coopmap.dashboards.command import build_page, build_workspace
 
-    places = build_page(asked) if asked.wandb is None else build_workspace(asked)
-    for place in places:
-        print(f"written to {place}")
+    if asked.wandb is None:
+        page, notes = build_page(asked)
+        for note in notes:
+            print(f"note: {note}")
+        print(f"written to {page}")
+    else:
+        for place in build_workspace(asked):
+            print(f"written to {place}")
 
 
 def main() -> None:

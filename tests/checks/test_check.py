@@ -335,9 +335,9 @@ def test_the_key_that_holds_nan_is_named_alone(keys: tuple, named: str, copy: Pa
 @pytest.mark.parametrize(
     ("argument", "reason"),
     [
-        ("fix_list={}", "expected a file to write, but this is a folder"),
-        ("fix_list={}/file/fixes.txt", "expected a place in a folder, but .*file is a file"),
-        ("output={}/file", "expected a place in a folder, but .*file is a file"),
+        ("fix_list={}", "is a folder; expected a file"),
+        ("fix_list={}/file/fixes.txt", ".*file is a file; .*"),
+        ("output={}/file", ".*file is a file; expected a folder.*"),
     ],
 )
 def test_where_nothing_can_be_written_is_told_before_the_check(

@@ -87,6 +87,12 @@ def test_groups_of_keys_and_single_keys() -> None:
     assert "this share of each view's pixels" in " ".join(shown("infer", "confidence_percentile").split())
 
 
+def test_keys_of_commands_are_found_with_a_dot_or_a_space() -> None:
+    assert shown("evaluate.split") == shown("evaluate", "split")
+    assert shown("bench", "model.views") == shown("bench", "model", "views")
+    assert shown("preflight.enabled").startswith("preflight.enabled=...")  # of the configuration
+
+
 def test_groups_list_their_choices_with_comments() -> None:
     assert "One 360-degree panorama per agent" in shown("experiment")
     fusion = shown("model/fusion")
@@ -104,6 +110,9 @@ def test_groups_list_their_choices_with_comments() -> None:
         (["infer", "imags"], "did you mean images"),
         (["trian"], "did you mean train"),
         (["qqqqqq"], "coopmap help lists commands"),
+        (["evaluate.splt"], "did you mean split"),
+        (["train", "evaluate"], "help explains one command, group or key at a time: coopmap help evaluate$"),
+        (["data.root", "optim.lr"], "at a time: coopmap help data.root, coopmap help optim.lr$"),
     ],
 )
 def test_near_misses_are_named(words: list[str], message: str) -> None:

@@ -103,6 +103,81 @@ def test_paths_that_exist_are_taken_literally(
     assert len(overrides) == 1
 
 
+def test_the_home_folder_stands_for_its_sign_in_every_command(
+    called: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "jo"
+    monkeypatch.setenv("HOME", str(home))
+    main(["synth", "root=~/x", "depth_root='~/y z'"])
+    main(["evaluate", "run=~/r", "output=~/x", "data.root=~/opv2v"])
+    main(["infer", "checkpoint=~/r.ckpt", "images=~", "output=~/x"])
+    main(["compare", "~/runs", "runs=[~/a,'~/b']"])
+    main(["dashboard", "runs=~/a,~/b", "runs_root=~"])
+    main(["train", "machine=laptop", "data.root=~/opv2v", "data.exclude=~/bad.txt"])
+    (synth, _), (evaluate, overrides), (infer, _), (compare,), (dashboard,), (config, _) = called
+    assert (synth.root, synth.depth_root) == (f"{home}/x", f"{home}/y z")
+    assert (evaluate.run, evaluate.output, overrides) == (f"{home}/r", f"{home}/x", [f"data.root={home}/opv2v"])
+    assert (infer.checkpoint, infer.images, infer.output) == (f"{home}/r.ckpt", str(home), f"{home}/x")
+    assert compare.runs == [f"{home}/runs", f"{home}/a", f"{home}/b"]
+    assert (dashboard.runs, dashboard.runs_root) == ([f"{home}/a", f"{home}/b"], str(home))
+    assert (config.data.root, config.data.exclude) == (f"{home}/opv2v", f"{home}/bad.txt")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate run=a output",
+        "infer run=a images=b output",
+        "render run=a output",
+        "preview data.root=b output",
+        "check data.root=b output",
+        "compare a output",
+        "dashboard a output",
+        "export run=a output",
+        "bench priors a output",
+        "cache data.root=b cache_root",
+    ],
+)
+def test_a_file_where_a_folder_is_needed_is_found_before_the_work(
+    command: str, called: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    *words, key = command.split()
+    message = f"{tmp_path}/file is a file; expected a folder, or a name for a new one"
+    for place in (f"{tmp_path}/file", f"{tmp_path}/file/below/it"):
+        assert fails([*words, f"{key}={place}"], capsys) == f"{key}={place}: {message}"
+    assert "dangling is a file" in fails([*words, f"{key}={tmp_path}/dangling"], capsys)
+    monkeypatch.setattr("os.access", lambda place, mode: False)
+    message = f"{key}={tmp_path}/new/er: {tmp_path} cannot be written to; choose another folder"
+    assert fails([*words, f"{key}={tmp_path}/new/er"], capsys) == message
+    assert called == []
+    monkeypatch.undo()
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("command", ["plan output", "bench loss output", "check data.root=b fix_list"])
+def test_a_folder_where_a_file_is_needed_is_found_before_the_work(
+    command: str, called: list[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "x.json").mkdir()
+    *words, key = command.split()
+    place = f"{key}={tmp_path}/x.json"
+    assert fails([*words, place], capsys) == f"{place}: is a folder; expected a file"
+    (tmp_path / "file").touch()
+    assert "file is a file; expected a folder" in fails([*words, f"{key}={tmp_path}/file/x.json"], capsys)
+    assert called == []
+
+
+def test_places_that_turn_out_to_be_of_no_use_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(Command, "load", lambda self: lambda *given: (tmp_path / "file" / "x").mkdir())
+    message = f"{tmp_path}/file/x: Not a directory; choose another place, or change what is there"
+    assert fails(["compare", "a"], capsys) == message
+
+
 @pytest.mark.parametrize("command", ["synth root", "export run=a output", "train data.root"])
 def test_what_cannot_be_read_is_shown_quoted_so_that_it_can(
     command: str, called: list[Any], capsys: pytest.CaptureFixture[str]
@@ -134,6 +209,13 @@ def test_what_cannot_be_read_is_shown_quoted_so_that_it_can(
             "infer run=a images=b output=c data.panorama.widht=3",
             "data.panorama.widht: no such key. Did you mean data.panorama.width?",
         ),
+        ("train ~data.root", "~data.root: data.root cannot be removed, only changed"),
+        ("train ~seed", "~seed: seed cannot be removed, only changed"),
+        (
+            "train loss.weights=1",
+            "loss.weights: stands for several keys, such as loss.weights.pts3d; set one of these",
+        ),
+        ("synth lidar=3", "lidar: stands for several keys, such as lidar.beams; set one of these"),
         ("train optim.lrr=3", "optim.lrr: no such key. Did you mean optim.lr?"),
         (
             "train data=twon",

@@ -8,7 +8,7 @@ import pytest
 
 from coopmap import compare as program
 from coopmap.comparison.compare import Comparison, compare
-from coopmap.comparison.curves import mean_curve
+from coopmap.comparison.curves import curves, mean_curve
 from coopmap.report.numbers import DASH
 
 from .conftest import MakeRun, validation
@@ -113,9 +113,23 @@ def test_page_needs_no_network_and_escapes_what_it_shows(make_run: MakeRun) -> N
     assert "Plotly.newPlot" in page
 
 
+def test_runs_of_one_name_in_different_folders_are_told_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    for place, last in (("here", 3.0), ("there", 5.0)):
+        rows = [validation(0, 0, 9.0, 20.0), validation(10, 4, last, 8.0)]
+        make_run("a", 0, rows, start={"host": place})
+        make_run("a", 1, [])
+        (tmp_path / "runs").rename(tmp_path / place)
+    found = compare([str(tmp_path / place) for place in ("here", "there")], output=tmp_path / "out")
+    assert found.warnings[:2] == [f"{place}/a/seed1 has no validation and is left out" for place in ("here", "there")]
+    assert "host differs: here in here/a/seed0; there in there/a/seed0" in "\n".join(found.warnings)
+    (group,) = found.groups
+    drawn = [trace for trace in curves([group]).data if trace.xaxis == "x" and trace.yaxis == "y"]
+    assert [list(trace.y) for trace in drawn] == [[9.0, 3.0], [9.0, 5.0], [9.0, 4.0], [9.0, 9.0]]
+
+
 def test_mean_curve_stays_where_all_curves_are() -> None:
-    curves = [[(0.0, 4.0), (2.0, 8.0), (4.0, 0.0)], [(0.0, 2.0), (3.0, 2.0)]]
-    assert mean_curve(curves) == [(0.0, 3.0), (2.0, 5.0), (3.0, 3.0)]  # at 3: 4 and 2
+    given = [[(0.0, 4.0), (2.0, 8.0), (4.0, 0.0)], [(0.0, 2.0), (3.0, 2.0)]]
+    assert mean_curve(given) == [(0.0, 3.0), (2.0, 5.0), (3.0, 3.0)]  # at 3: 4 and 2
     assert mean_curve([[], [(0.0, 1.0)]]) == []
 
 

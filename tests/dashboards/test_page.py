@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 from coopmap import dashboard as program
 from coopmap.config import ConfigError
@@ -105,6 +106,34 @@ def test_the_command_writes_beside_the_runs(
         program.main()
         assert capsys.readouterr().out == f"written to {place}/dashboard.html\n"
         assert (place / "dashboard.html").is_file()
+
+
+def test_runs_that_are_left_out_are_named_on_the_page_and_in_the_terminal(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run("a", "one")
+    silent, early = make_run("a", ODD.replace("/", "-")), make_run("a", "early")
+    (silent / "metrics.csv").unlink()
+    (silent / "train.log").touch()
+    (early / "metrics.csv").write_text("step,train/loss\n4,2.5\n")
+    monkeypatch.setattr(sys, "argv", ["dashboard", str(tmp_path / "runs")])
+    program.main()
+    notes = [
+        f"a/{silent.name} has logged nothing yet and is left out",
+        "a/early has no validation yet, so headlines lack it",
+    ]
+    page = tmp_path / "runs" / "a" / "dashboard.html"
+    assert capsys.readouterr().out == "".join(f"note: {note}\n" for note in notes) + f"written to {page}\n"
+    assert [str(escape(note)) in page.read_text() for note in notes] == [True, True]
+
+
+def test_runs_of_one_name_have_a_color_each(make_run: MakeRun, tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        make_run("a", "one")
+        (tmp_path / "runs").rename(tmp_path / place)
+    page, notes = build_page(DashboardConfig(runs=[str(tmp_path / "here"), str(tmp_path / "there")]))
+    assert notes == []
+    assert [f"{place}/a/one" in page.read_text() for place in ("here", "there")] == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,15 @@ from coopmap.cli.commands import find_command
         (["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt: there is no such checkpoint"),
         (["rn=/nowhere"], "rn: no such key. Did you mean run?"),
         (["split=val"], "give one of run=RUN, checkpoint=FILE and weights=HUB_ID|FILE|FOLDER"),
+        (
+            ["run="],
+            "run=: is empty, as where a variable of the shell is not set; give latest, a run's name or its folder",
+        ),
+        (
+            ["checkpoint="],
+            "checkpoint=: is empty, as where a variable of the shell is not set; give the checkpoint file of a run",
+        ),
+        (["weights="], "weights=: expected a hub id, a file or a folder, not an empty text"),
         (["run=a", "seed"], "seed: expected key=value"),
         (["run=a", "refine=maybe"], "refine: Value 'maybe' is not a valid bool (type str)"),
         (["run=a", "refin=true"], "refin: no such key. Did you mean refine?"),

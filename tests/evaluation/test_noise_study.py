@@ -151,9 +151,8 @@ def test_options_are_read() -> None:
 
 
 def run(seed: int = 0, experiment: str = "four_camera") -> Run:
-    return Run(
-        Path("runs", experiment, f"seed{seed}"), {"experiment": experiment, "seed": seed}, [], [], {}, None, True
-    )
+    name = f"{experiment}/seed{seed}"
+    return Run(Path("runs", name), name, {"experiment": experiment, "seed": seed}, [], [], {}, None, True)
 
 
 def measured(

@@ -1,5 +1,6 @@
 import csv
 import json
+import logging
 import math
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coopmap.cli.main import main
 from coopmap.config import ConfigError
 from coopmap.config.evaluate import PROBES
 from coopmap.data.budget import BadFrameBudgetError
@@ -202,10 +204,84 @@ def test_what_was_done_survives_a_crash(checkpoint: Path, tmp_path: Path, monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr("coopmap.evaluation.runner.add_baselines", crash)
+    (tmp_path / "summary.json").write_text("of an earlier evaluation")
     with pytest.raises(KeyboardInterrupt):
         evaluate(checkpoint, output=tmp_path)
-    assert len(rows_of(tmp_path / "samples.csv")) == 2
-    assert not (tmp_path / "summary.json").exists()
+    assert len(rows_of(tmp_path / "samples.partial.csv")) == 2
+    assert not (tmp_path / "samples.csv").exists()
+    assert (tmp_path / "summary.json").read_text() == "of an earlier evaluation"
+
+
+def test_results_of_an_earlier_evaluation_are_replaced_and_nothing_else(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    evaluate(checkpoint, split="test", output="~/out", baselines=[], export=["tum", "kitti", "colmap", "heal"])
+    folder = tmp_path / "out"
+    mine = ["notes.txt", "matches_of_mine.png", "tum/notes.txt", "colmap/test_0000/database.db", "more/summary.json"]
+    for name in mine:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+    for name in ("risk_coverage.csv", "reliability.csv", "matches_best.png", "samples.partial.csv"):
+        (folder / name).write_text("of an earlier evaluation of a model that matches")
+    evaluate(checkpoint, output=folder, baselines=[])
+    written = ["metrics.json", "pairs.csv", "report.html", "samples.csv", "summary.json"]
+    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert sorted(found) == sorted([*mine, *written])
+    assert not (folder / "kitti").exists()
+    assert {row["scenario"] for row in rows_of(folder / "samples.csv")} == {"validate_0000"}
+
+
+def test_the_cache_of_a_run_is_left_out_on_other_data(
+    make_checkpoint: MakeCheckpoint, tiny: list[str], town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["cache", *tiny, f"cache_root={tmp_path / 'cache'}", "workers=1"])
+    shutil.copytree(town / "town", tmp_path / "other")
+    for frame in (tmp_path / "other" / "validate").glob("*/*/000060*"):
+        frame.unlink()  # so that the cache is of other data
+    cached = make_checkpoint(f"data.cache_root={tmp_path / 'cache'}")
+    other = [f"data.root={tmp_path / 'other'}"]
+    result = evaluate(cached, overrides=other, output=tmp_path / "out", baselines=[])
+    assert result.summary["samples"] == 1
+    assert f"data.cache_root={tmp_path / 'cache'} holds views of data.root={town / 'town'}" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="the cache is older than its data"):
+        evaluate(cached, overrides=[*other, f"data.cache_root={tmp_path / 'cache'}"], output=tmp_path / "named")
+    capsys.readouterr()
+    same = evaluate(cached, overrides=[f"data.root={town / 'town'}"], output=tmp_path / "same", baselines=[])
+    assert same.summary["samples"] == 2
+    assert "holds views of" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss=pose", "loss=pose: a run keeps the model, the objective and the settings that it was trained with; of "),
+        ("experiment=four_camera", r"\(coopmap help experiment\)\. .*: weights=CHECKPOINT experiment=four_camera$"),
+        ("data=four_camera", "data=four_camera: views of data.layout=cameras, but the model was trained on those of"),
+    ],
+)
+def test_choices_that_a_run_has_settled_are_refused(checkpoint: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(checkpoint, overrides=[override])
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What the program logs, whatever commands have set up."""
+    monkeypatch.setattr(logging.getLogger("coopmap"), "propagate", True)
+    caplog.set_level("INFO", "coopmap")
+    return caplog
+
+
+def test_what_a_choice_of_data_changes_beside_the_place_is_said(
+    make_checkpoint: MakeCheckpoint, tiny: list[str], tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    places = [text for text in tiny if text.startswith(("data.root=", "data.depth_root="))]
+    checkpoint = make_checkpoint("data.max_agents=2", "data.communication_range_m=50")
+    changes = ["data=panorama", "data.communication_range_m=60", "data.num_workers=0", *places]
+    result = evaluate(checkpoint, overrides=changes, output=tmp_path, baselines=[])
+    assert result.summary["pairs"] == 6  # of three agents
+    assert "data=panorama also has data.max_agents=4 (in training 2)\n" in said.text
 
 
 def test_a_missing_registration_library_is_named(

@@ -235,7 +235,7 @@ def test_a_folder_is_no_checkpoint(tmp_path):
     [
         (["output=x"], "give either run=RUN or checkpoint=FILE"),
         (["checkpoint=a.ckpt"], "give output=FOLDER"),
-        (["checkpoint=a.ckpt", f"output={__file__}/x"], "expected a place in a folder"),
+        (["checkpoint=a.ckpt", f"output={__file__}/x"], "is a file; expected a folder"),
         (["chekpoint=a.ckpt", "output=x"], "chekpoint: no such key. Did you mean checkpoint?"),
     ],
 )

@@ -106,13 +106,21 @@ def test_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_killed_rendering_leaves_no_root(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "coopmap.synth", "root=town", "depth_root=depth", "workers=1", "image_scale=0.125"]
+    (tmp_path / ".town.partial-other").mkdir()  # about to be locked, or left by a version that had no lock
+    again = tiny_town(str(tmp_path / "town"), str(tmp_path / "depth"), overwrite=True)
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         while not list(tmp_path.glob(".town.partial-*/new/*/*/*/*.png")):
             assert process.poll() is None, "ended before writing anything"
             time.sleep(0.05)
+        held = sorted(tmp_path.glob(".*.partial-*"))
+        assert len(held) == 3
+        assert not any(map(dataset._is_abandoned, held))
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert not (tmp_path / "town").exists()
     assert not (tmp_path / "depth").exists()
+    os.utime(tmp_path / ".town.partial-other", (0, 0))
+    render_town(again)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depth", "town"]

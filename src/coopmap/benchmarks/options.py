@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coopmap.benchmarks.report import Report, check_output
-from coopmap.config.checks import require, require_choice, require_output_file
+from coopmap.config.checks import require, require_choice
 from coopmap.config.groups import group_choices
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class BenchmarkOptions:
         require(self.repeats > 0, "repeats", self.repeats, "at least 1")
         if self.output is not None:
             check_output(Path(self.output))
-            require_output_file("output", self.output)
 
     def prepare(self) -> None:
         """Choose the device, and set the number of PyTorch's threads.
@@ -178,7 +177,6 @@ class TrainOptions(BenchmarkOptions):
         require(self.steps > 0, "steps", self.steps, "at least 1")
         wanted = self.trace is None or self.trace.endswith(".json")
         require(wanted, "trace", self.trace, "a name that ends in .json")
-        require_output_file("trace", self.trace)
 
 
 @dataclass

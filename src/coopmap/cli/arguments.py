@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from coopmap.config.meanings import all_keys
 from coopmap.config.overrides import (
     UnreadableError,
     as_argument,
+    at_home,
     existing,
     parse_override,
     readable,
@@ -79,7 +81,7 @@ def read(command: Command, arguments: Sequence[str]) -> Arguments:
     known = [*settings, *(config_groups() if command.takes_config else ())]
     texts = {name for name, annotation in (settings | own).items() if annotation in (str, str | None)}
     expected, words, unreadable = 0, list[str](), None
-    for argument in arguments:
+    for argument in map(at_home, arguments):
         key, word = _key(argument), argument
         try:
             if argument.startswith("-"):
@@ -89,7 +91,7 @@ def read(command: Command, arguments: Sequence[str]) -> Arguments:
                 expected -= 1
                 found.flags.append(argument)
             elif command.places and _is_place(argument, key, [*own, *known]):
-                found.places.append(argument)
+                found.places.append(os.path.expanduser(argument))
             elif key in own:
                 found.own.append(readable(argument, key in texts))
             else:

@@ -23,6 +23,7 @@ class Command:
         options: ``module:dataclass`` of its own keys.
         takes_config: it also takes groups and keys of the training configuration.
         places: key (a list) that arguments without ``key=`` belong to.
+        folders, files: keys of what it writes: checked before it is called.
         needs: required arguments, for the usage line; without it the command runs without arguments.
         examples: command lines without ``coopmap``, each with a comment.
         notes: paragraphs that help ends with.
@@ -35,6 +36,8 @@ class Command:
     options: str | None = None
     takes_config: bool = False
     places: str | None = None
+    folders: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     needs: str = ""
     examples: tuple[tuple[str, str], ...] = ()
     notes: str = ""

@@ -51,6 +51,7 @@ COMMANDS = (
         "coopmap.evaluate:evaluate_command",
         "coopmap.config.evaluate:EvaluateConfig",
         takes_config=True,
+        folders=("output",),
         needs=MODEL,
         examples=(
             ("evaluate run=latest", "best checkpoint of the newest run"),
@@ -70,6 +71,7 @@ COMMANDS = (
         "coopmap.infer:infer_command",
         "coopmap.config.infer:InferConfig",
         takes_config=True,
+        folders=("output",),
         needs=f"{MODEL} images=FOLDER | frame=PATH output=FOLDER",
         examples=(
             ("infer run=latest frame=data/town/test/SCENARIO/000069 output=out", "a frame"),
@@ -85,6 +87,7 @@ COMMANDS = (
         "write a run's weights in the released format",
         "coopmap.export:export_command",
         "coopmap.config.export:ExportConfig",
+        folders=("output",),
         needs="run=RUN | checkpoint=FILE output=FOLDER",
         examples=(("export run=latest output=mine weights=facebook/map-anything", "a folder to publish"),),
         notes=(
@@ -98,6 +101,7 @@ COMMANDS = (
         "coopmap.compare:compare_command",
         "coopmap.config.compare:CompareConfig",
         places="runs",
+        folders=("output",),
         needs="RUNS...",
         examples=(
             ("compare runs/cyl_posefix 'runs/fusion_*'", "folders, patterns"),
@@ -115,6 +119,8 @@ COMMANDS = (
         "coopmap.check:check_command",
         "coopmap.config.check:CheckConfig",
         takes_config=True,
+        folders=("output",),
+        files=("fix_list",),
         needs="data.root=ROOT",
         examples=(
             ("check data.root=/data/opv2v data.depth_root=/data/depth", "everything"),
@@ -132,6 +138,7 @@ COMMANDS = (
         "coopmap.cache:cache_command",
         "coopmap.config.cache:CacheConfig",
         takes_config=True,
+        folders=("cache_root",),
         needs="cache_root=FOLDER",
         examples=(
             ("cache data.root=/data/opv2v cache_root=/fast/cache", "all splits, a process per core"),
@@ -162,6 +169,7 @@ COMMANDS = (
         "time, FLOPs and memory of the model's parts against the device's roofline",
         "coopmap.benchmarks.model:main",
         "coopmap.benchmarks.options:ModelOptions",
+        files=("output",),
         examples=(
             ("bench model", "tiny and V1; on a GPU V1.1 as well"),
             ("bench model model=v1 views=2 whole=false", "transformer blocks only, in seconds"),
@@ -172,6 +180,7 @@ COMMANDS = (
         "time and memory of the objective, forward and backward",
         "coopmap.benchmarks.loss:main",
         "coopmap.benchmarks.options:LossOptions",
+        files=("output",),
         examples=(("bench loss loss=[overall,pose_dense] views=[2,4]", "two objectives"),),
         notes=(
             "Peak memory is what is allocated in addition to the inputs (prediction and target), including the "
@@ -188,6 +197,7 @@ COMMANDS = (
         "coopmap.benchmarks.train:main",
         "coopmap.benchmarks.options:TrainOptions",
         takes_config=True,
+        files=("output", "trace"),
         examples=(
             ("bench train preset=demo", "the small model on a town rendered for the purpose"),
             ("bench train data.root=/data/opv2v model=mapanything_v1 trace=step.json", "your data, with a trace"),
@@ -204,6 +214,7 @@ COMMANDS = (
         "coopmap.benchmarks.data:main",
         "coopmap.benchmarks.options:DataOptions",
         takes_config=True,
+        files=("output",),
         examples=(
             ("bench data", "a town rendered for the purpose, at full size"),
             ("bench data data.root=/data/opv2v step_s=0.8 batch=4", "your data, your training step"),
@@ -219,6 +230,7 @@ COMMANDS = (
         "coopmap.benchmarks.fusion:main",
         "coopmap.benchmarks.options:FusionOptions",
         takes_config=True,
+        files=("output",),
         examples=(
             ("bench fusion", "tiny, at the sizes of the synthetic town"),
             ("bench fusion model=v1 model.checkpointing.heads=true", "V1 with one key changed in all variants"),
@@ -238,6 +250,7 @@ COMMANDS = (
         "coopmap.config.noise:NoiseStudyConfig",
         takes_config=True,
         places="runs",
+        folders=("output",),
         needs="RUNS...",
         examples=(
             ("bench priors runs/four_camera by=experiment", "all seeds together"),
@@ -255,6 +268,7 @@ COMMANDS = (
         "from how far off ICP on LiDAR sweeps finds back",
         "coopmap.evaluation.icp_study:main",
         "coopmap.config.icp:IcpStudyConfig",
+        files=("output",),
         needs="tick=FOLDER",
         examples=(
             ("bench icp tick=shared/real/carla_five output=icp.md", "18 ways to be off"),
@@ -271,6 +285,7 @@ COMMANDS = (
         "coopmap.preview:preview_command",
         "coopmap.config.preview:PreviewConfig",
         takes_config=True,
+        folders=("output",),
         needs="output=FOLDER",
         examples=(
             ("preview data.root=/data/opv2v output=look", "a page of the first training sample"),
@@ -285,6 +300,7 @@ COMMANDS = (
         "coopmap.dashboard:dashboard_command",
         "coopmap.config.dashboard:DashboardConfig",
         places="runs",
+        folders=("output",),
         needs="run=RUN | RUNS... | wandb=ENTITY/PROJECT",
         examples=(
             ("dashboard run=latest", "a page in the run's folder"),
@@ -335,6 +351,7 @@ COMMANDS = (
         "coopmap.render:render_command",
         "coopmap.config.render:RenderConfig",
         takes_config=True,
+        folders=("output",),
         needs=MODEL,
         examples=(
             ("render run=latest", "the first validation frame, best checkpoint"),
@@ -353,6 +370,7 @@ COMMANDS = (
         "coopmap.plan:plan_command",
         "coopmap.config.plan:PlanConfig",
         takes_config=True,
+        files=("output",),
         examples=(
             ("plan machine=local3090 model=mapanything_v1 strategy=ddp", "needs neither GPU nor data"),
             ("plan machine=local3090 gpu_gib=24 held_gib=14", "beside a neighbor's job"),
@@ -369,6 +387,7 @@ COMMANDS = (
         "coopmap.synth:synth_command",
         "coopmap.config.synth:SynthConfig",
         takes_config=True,
+        folders=("cache_root",),
         examples=(
             ("synth root=data/town depth_root=data/town_depth", "the town of preset=town"),
             ("synth scenarios.train=100 image_scale=0.5 seed=3", "larger, another town"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 from coopmap.config.checks import ConfigError
 from coopmap.report.files import FULL_DISK
 from coopmap.runs.signals import INTERRUPTED, Stopped
+
+PLACES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+"""A file where a folder is needed, a folder where a file is, no permission."""
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +36,8 @@ def user_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def user_errors_end_quietly() -> Iterator[None]:
-    """Exit with only the message if the user can fix the error: configuration, data, weights, a full disk.
+    """Exit with only the message if the user can fix the error: configuration, data, weights, a full disk, a
+    place that cannot be written to or read.
 
     The same after a stop signal, which has a status of its own.
     """
@@ -45,9 +50,9 @@ def user_errors_end_quietly() -> Iterator[None]:
         print("Ctrl-C: stopped", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except OSError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or error.errno not in FULL_DISK:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not (message := _of_a_place(error)):
             raise
-        print(f"error: {no_space(error)}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" or not isinstance(error, user_errors()):
@@ -55,6 +60,15 @@ def user_errors_end_quietly() -> Iterator[None]:
         log.debug("cause", exc_info=error)
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _of_a_place(error: OSError) -> str | None:
+    """An error that other places or permissions would mend, in one line."""
+    if error.errno in FULL_DISK:
+        return no_space(error)
+    if error.errno in PLACES and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; choose another place, or change what is there"
+    return None
 
 
 def no_space(error: OSError) -> str:

@@ -76,6 +76,7 @@ def topic(words: Sequence[str]) -> str:
     """
     if not words:
         return overview()
+    words = _with_key_apart(words)
     command, length = find_command(words)
     if command is not None and length == len(words):
         return command_help(command)
@@ -84,6 +85,14 @@ def topic(words: Sequence[str]) -> str:
     if command is not None and len(words) == length + 1:
         return _own_key(command, words[-1])
     return _config_topic(words[0]) if len(words) == 1 else _no_topic(" ".join(words))
+
+
+def _with_key_apart(words: Sequence[str]) -> list[str]:
+    """``evaluate split`` for ``evaluate.split``, unless that is a key of the configuration."""
+    *before, last = words
+    name, _, key = last.partition(".")
+    is_own = last not in topics() and key and find_command([*before, name])[1] == len(words)
+    return [*before, name, key] if is_own else list(words)
 
 
 def topics() -> list[str]:
@@ -118,6 +127,9 @@ def _config_topic(name: str, known: Sequence[str] = ()) -> str:
 
 
 def _no_topic(name: str, known: Sequence[str] = ()) -> str:
+    if set(name.split()) <= set(topics()):
+        alone = ", ".join(f"coopmap help {word}" for word in name.split())
+        raise ConfigError(f"help explains one command, group or key at a time: {alone}")
     near = difflib.get_close_matches(name, known or topics(), n=3, cutoff=0.6)
     ending = [key for key in known or topics() if key.rpartition(".")[2] == name][:3]
     found = list(dict.fromkeys([*ending, *near]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from coopmap.cli.command import Command
 from coopmap.cli.commands import FAMILIES, OWN_COMMANDS, family, find_command, first_words, unknown_command
@@ -90,6 +91,15 @@ def _stop_at_family(words: Sequence[str]) -> None:
     raise unknown_command(words[1], [command.name.split()[1] for command in family(words[0])], f"coopmap {words[0]}")
 
 
+def _check_outputs(command: Command, options: Any) -> None:
+    from coopmap.runs.outputs import check_output_file, check_output_folder
+
+    for keys, check in ((command.folders, check_output_folder), (command.files, check_output_file)):
+        for key in keys:
+            if (place := getattr(options, key)) is not None:
+                check(key, place)
+
+
 def call(command: Command, arguments: Sequence[str]) -> None:
     """Run a command with its arguments.
 
@@ -105,6 +115,7 @@ def call(command: Command, arguments: Sequence[str]) -> None:
         run_composed(command.load(), found)
         return
     options = options_of(command, found)
+    _check_outputs(command, options)
     if command.takes_config:
         command.load()(options, found.overrides)
     else:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from coopmap.runs.groups import Group, differing_keys
+from coopmap.runs.groups import Group, differing_keys, in_sections, setting
 from coopmap.runs.reader import SECONDS, STEPS, Run
 
 DATASET_KEYS = (
@@ -33,17 +32,17 @@ PIXELS = dict.fromkeys(("panorama", "grouped", "warped"), "panoramas") | {
 MAX_NAMED = 2
 
 
-def caveats(groups: Sequence[Group], without_figures: Sequence[Path], by: Sequence[str] = ()) -> list[str]:
+def caveats(groups: Sequence[Group], without_figures: Sequence[str], by: Sequence[str] = ()) -> list[str]:
     """Sentences for a reader, the most serious first.
 
     Args:
         groups: what is compared.
-        without_figures: folders of runs that were left out because they have none.
+        without_figures: names of runs that were left out because they have none.
         by: keys that runs were grouped by; empty if by all settings.
     """
     runs = [run for group in groups for run in group.runs]
     found = [
-        *(f"{folder.parent.name}/{folder.name} has no validation and is left out" for folder in without_figures),
+        *(f"{name} has no validation and is left out" for name in without_figures),
         *(f"{run.name} is unfinished: metrics up to step {run.last[STEPS]:.0f}" for run in runs if not run.is_finished),
         *_differences("last validated step", runs, lambda run: f"{run.last[STEPS]:.0f}"),
         *_datasets(runs),
@@ -57,7 +56,7 @@ def caveats(groups: Sequence[Group], without_figures: Sequence[Path], by: Sequen
         found += [
             f"{group.label}: its runs also differ in {_some(keys)}"
             for group in groups
-            if (keys := [key for key in differing_keys(group.runs) if key not in by])
+            if (keys := in_sections(group.runs, (key for key in differing_keys(group.runs) if key not in by)))
         ]
     return found + _missing(runs)
 
@@ -86,7 +85,7 @@ def _datasets(runs: Sequence[Run]) -> list[str]:
     keys = [
         key for key in differing_keys(runs) if any(key == name or key.startswith(name + ".") for name in DATASET_KEYS)
     ]
-    return [line for key in keys for line in _differences(f"dataset ({key})", runs, _setting(key))]
+    return [line for key in in_sections(runs, keys) for line in _differences(f"dataset ({key})", runs, _setting(key))]
 
 
 def differing_objective(runs: Sequence[Run]) -> list[str]:
@@ -108,7 +107,7 @@ def _views(runs: Sequence[Run]) -> list[str]:
 
 
 def _setting(key: str) -> Callable[[Run], str]:
-    return lambda run: str(run.settings.get(key))
+    return lambda run: setting(run, key)
 
 
 def _revisions(run: Run) -> str:

@@ -16,7 +16,7 @@ from coopmap.report.pages import write_page
 from coopmap.report.tables import Table
 from coopmap.runs.groups import Group, group_runs
 from coopmap.runs.outputs import make_output_folder
-from coopmap.runs.reader import find_runs, read_run
+from coopmap.runs.reader import find_runs, names_of, read_run
 
 NAMES = ("comparison.html", "comparison.md", "comparison.csv")
 
@@ -52,14 +52,11 @@ def compare(
     Raises:
         ConfigError: no run, none with a validation, or ``by`` names no key.
     """
-    folders, without_figures = find_runs(places, runs_root)
-    runs = []
-    for folder in folders:
-        run = read_run(folder)
-        if run.validations:
-            runs.append(run)
-        else:
-            without_figures.append(folder)
+    folders, empty = find_runs(places, runs_root)
+    names = names_of([*folders, *empty])
+    found = [read_run(folder, names[folder]) for folder in folders]
+    runs = [run for run in found if run.validations]
+    without_figures = [names[folder] for folder in empty] + [run.name for run in found if not run.validations]
     if not runs:
         raise ConfigError(f"{' '.join(places)}: no run there has a validation yet")
     groups = group_runs(runs, by)

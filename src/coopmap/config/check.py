@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coopmap.config.checks import require, require_choice, require_output_file, require_output_folder
+from coopmap.config.checks import require, require_choice
 
 CHECKED_SPLITS = ("all", "train", "val", "test", "test_culvercity")
 
@@ -33,8 +33,6 @@ class CheckConfig:
         is_count = self.samples.isdecimal() and int(self.samples) > 0
         require(self.samples == "all" or is_count, "samples", self.samples, "all, or a number of frames per split")
         require(self.workers is None or self.workers >= 1, "workers", self.workers, "1 or more, or null")
-        require_output_folder("output", self.output)
-        require_output_file("fix_list", self.fix_list)
 
     @property
     def max_frames(self) -> int | None:

@@ -32,6 +32,10 @@ def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], ov
     """
     from hydra.errors import MissingConfigException, OverrideParseException
 
+    keys, groups = list(keys), list(groups)
+    removed = [text[1:] for text in overrides if text.startswith("~") and text[1:] in keys and text[1:] not in groups]
+    if removed:
+        return ConfigError(f"~{removed[0]}: {removed[0]} cannot be removed, only changed")
     chain = list(_causes(error))
     text = "\n".join(str(link) for link in chain)
     for link in chain:
@@ -43,8 +47,11 @@ def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], ov
             return _missing_choice(link.missing_cfg_file, link.options)
     where = _origin(text)
     full_key = _search(r"full_key: (\S+)", text) or _search(r"Could not override '([^']+)'", text)
+    below = next((key for key in keys if key.startswith(f"{full_key}.")), None)
+    if below is not None and "Invalid type assigned" in text:
+        return ConfigError(f"{full_key}{where}: stands for several keys, such as {below}; set one of these")
     if full_key and re.search(r"Key '[^']+' (is )?not in ", text):
-        return _unknown_key(full_key, list(keys), list(groups), where)
+        return _unknown_key(full_key, keys, groups, where)
     if full_key:
         reason = next(line for line in reversed(text.splitlines()) if line and not line.startswith("    "))
         for link in reversed(chain):

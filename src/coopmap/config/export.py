@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coopmap.config.checks import ConfigError, require_output_folder
+from coopmap.config.checks import ConfigError
 from coopmap.config.stored import RunChoice
 
 
@@ -30,4 +30,3 @@ class ExportConfig(RunChoice):
             raise ConfigError("give either run=RUN or checkpoint=FILE")
         if self.output is None:
             raise ConfigError("give output=FOLDER")
-        require_output_folder("output", self.output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,14 @@ def parse_override(argument: str) -> Override:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     return OverridesParser.create().parse_override(argument)
+
+
+_HOME = re.compile(r"""(?<=[=\[,'" ])~(?=/|$)""")
+
+
+def at_home(argument: str) -> str:
+    """An argument whose values ``~`` and ``~/...`` are in the home folder: shells leave ``data.root=~/x`` alone."""
+    return _HOME.sub(lambda _: os.path.expanduser("~"), argument)
 
 
 class UnreadableError(ConfigError):

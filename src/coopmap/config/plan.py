@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from coopmap.config.checks import require, require_output_file
+from coopmap.config.checks import require
 
 
 @dataclass
@@ -52,4 +52,3 @@ class PlanConfig:
         require(self.val_frames >= 1, "val_frames", self.val_frames, "at least 1")
         is_json = self.output is None or Path(self.output).suffix == ".json"
         require(is_json, "output", self.output, "a name that ends in .json")
-        require_output_file("output", self.output)

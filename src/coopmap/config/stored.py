@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coopmap.config.checks import ConfigError
+from coopmap.config.checks import ConfigError, require
 
 
 @dataclass
@@ -35,3 +35,4 @@ class ModelChoice(RunChoice):
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.run, self.checkpoint, self.weights)) != 1:
             raise ConfigError("give one of run=RUN, checkpoint=FILE and weights=HUB_ID|FILE|FOLDER")
+        require(self.weights != "", "weights", "", "a hub id, a file or a folder, not an empty text")

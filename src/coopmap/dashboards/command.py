@@ -11,13 +11,16 @@ from coopmap.dashboards.logs import read_logs
 from coopmap.dashboards.page import write_dashboard
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import make_output_folder
-from coopmap.runs.reader import find_runs, read_run
+from coopmap.runs.reader import find_runs, names_of, read_run
 
 PAGE = "dashboard.html"
 
 
-def build_page(asked: DashboardConfig) -> list[Path]:
+def build_page(asked: DashboardConfig) -> tuple[Path, list[str]]:
     """Write the page of one or several runs.
+
+    Returns:
+        The page, and what it lacks, in words.
 
     Raises:
         ConfigError: there is no run, or none has logged anything yet.
@@ -30,8 +33,12 @@ def build_page(asked: DashboardConfig) -> list[Path]:
         folder = make_output_folder(asked.output)
     else:
         folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath([path.parent for path in folders]))
-    write_dashboard(read_logs([read_run(folder) for folder in folders]), folder / PAGE)
-    return [folder / PAGE]
+    names = names_of([*folders, *empty])
+    runs = [read_run(each, names[each]) for each in folders]
+    notes = [f"{names[each]} has logged nothing yet and is left out" for each in empty]
+    notes += [f"{run.name} has no validation yet, so headlines lack it" for run in runs if not run.validations]
+    write_dashboard(read_logs(runs), folder / PAGE, notes)
+    return folder / PAGE, notes
 
 
 def build_workspace(asked: DashboardConfig) -> list[Path | str]:

@@ -45,7 +45,7 @@ class RunLog:
 
 
 def read_logs(runs: Sequence[Run]) -> list[RunLog]:
-    """All that was logged; runs of one name are told apart by their folders' names."""
+    """All that was logged."""
     return [RunLog(run, run.name, read_metrics(run.path / "metrics.csv"), gps_errors(run.path)) for run in runs]
 
 

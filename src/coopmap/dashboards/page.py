@@ -33,8 +33,14 @@ TRAINING_MEAN = {"dash": "dot", "width": 1.5, "color": GRAY}
 GPS = {"dash": "dashdot", "width": 1.5, "color": ORANGE}
 
 
-def write_dashboard(logs: Sequence[RunLog], file: Path) -> None:
-    """Write the page; it needs no server and asks for nothing."""
+def write_dashboard(logs: Sequence[RunLog], file: Path, notes: Sequence[str] = ()) -> None:
+    """Write the page; it needs no server and asks for nothing.
+
+    Args:
+        logs: of the runs.
+        file: the page.
+        notes: sentences about what it lacks.
+    """
     known = dict.fromkeys(name for log in logs for row in log.rows for name in row)
     shown = sections(known)
     title = logs[0].label if len(logs) == 1 else f"{len(logs)} runs"
@@ -45,6 +51,7 @@ def write_dashboard(logs: Sequence[RunLog], file: Path) -> None:
         heading=title,
         has_figures=bool(shown),
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        notes=notes,
         state=state_table(logs),
         headlines=headline_table(logs),
         sections=[(section, section_figure(section, logs)) for section in shown],

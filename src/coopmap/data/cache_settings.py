@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from coopmap.config.checks import ConfigError
 from coopmap.data.opv2v import SPLIT_FOLDERS
 
 
@@ -15,11 +16,19 @@ def settings_path(root: Path, split: str) -> Path:
 
 
 def read_settings(root: Path, split: str) -> dict[str, Any] | None:
-    """What a split of a cache was made with; ``None`` if there is none."""
+    """What a split of a cache was made with; ``None`` if there is none.
+
+    Raises:
+        ConfigError: the cache is a file, or cannot be read.
+    """
     try:
         return json.loads(settings_path(root, split).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ConfigError(
+            f"data.cache_root={root}: cannot be read ({error.strerror}); expected a folder that coopmap cache filled"
+        ) from None
 
 
 def cached_depth_source(root: Path | str | None, split: str) -> str | None:

@@ -29,7 +29,7 @@ from coopmap.report.terminal import print_table
 from coopmap.runs.find import find_checkpoint
 from coopmap.runs.groups import Group, group_runs
 from coopmap.runs.logs import log_to
-from coopmap.runs.reader import Run, find_runs, read_run
+from coopmap.runs.reader import Run, find_runs, read_runs
 
 SWEPT = ("priors", "priors.agent_pose", "priors.trans_noise_m", "priors.rot_noise_deg")
 NAMES = ("priors.csv", "priors.md", "priors.html")
@@ -75,7 +75,7 @@ def find_groups(places: Sequence[str], by: Sequence[str] = (), runs_root: str = 
         raise ConfigError(f"runs={error}") from None
     if without_figures:
         raise ConfigError(f"runs={without_figures[0]}: this run ended before its first metrics")
-    runs = [read_run(folder) for folder in folders]
+    runs = read_runs(folders)
     for run in runs:
         if not run.settings.get("model.inputs.pose"):
             raise ConfigError(

@@ -23,11 +23,13 @@ from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.export import write_exports
 from coopmap.evaluation.frames import FrameList, read_frame_list
+from coopmap.evaluation.outputs import PARTIAL, SHARES, remove_results
 from coopmap.evaluation.probes import build_probes, require_sense, why_nothing_asked
 from coopmap.evaluation.records import Recorder, SampleRecord, gathered, write_table
 from coopmap.evaluation.subject import Subject, open_subject
 from coopmap.evaluation.summary import Conditions, summarize_records
 from coopmap.report.files import write_json
+from coopmap.runs.outputs import check_output_folder
 from coopmap.training.assembly import trainer_options
 from coopmap.types import Observation, Prediction
 
@@ -75,7 +77,8 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     split = "frames" if frames is not None else asked.split or "val"
     where = frames.name if frames is not None else split
     data = EvaluationData(subject.config, split, frames)
-    folder = Path(asked.output) if asked.output is not None else _default_folder(subject, split, frames)
+    folder = Path(asked.output or _default_folder(subject, split, frames)).expanduser()
+    check_output_folder("output", folder)
     trainer = _build_trainer(subject.config, overrides)
     config, compared = subject.config, asked.baselines
     bound = Bound(config.model, config.loss.dense_share) if "bound" in compared else None
@@ -107,6 +110,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     for line in why_nothing_asked(set(asked.probe) - summary["probes"].keys()):
         log.warning(line)
     if trainer.is_global_zero:
+        remove_results(folder)
         subject.module.to(trainer.strategy.root_device)  # for pictures
         write_exports(folder, records, data, asked.export)
         _write(folder, records, summary, figures, conditions, subject, data)
@@ -126,7 +130,7 @@ def _inputs(config: Config) -> str:
 
 
 def _samples_file(trainer: L.Trainer) -> str:
-    return "samples.csv" if trainer.global_rank == 0 else f"samples.rank{trainer.global_rank}.csv"
+    return PARTIAL if trainer.global_rank == 0 else f"samples.rank{trainer.global_rank}.csv"
 
 
 def _default_folder(subject: Subject, split: str, frames: FrameList | None) -> Path:
@@ -169,8 +173,8 @@ def _write(
 ) -> None:
     write_table(folder / "samples.csv", [record.sample_row() for record in records])
     write_table(folder / "pairs.csv", [row for record in records for row in record.pair_rows()])
-    for share in folder.glob("samples.rank*.csv"):
-        share.unlink()
+    for share in (folder / PARTIAL, *folder.glob(SHARES)):
+        share.unlink(missing_ok=True)
     for name in ("risk_coverage", "reliability") if summary["confidence"] else ():
         write_table(folder / f"{name}.csv", summary["confidence"][name])
     write_json(summary, folder / "summary.json")

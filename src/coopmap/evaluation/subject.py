@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from coopmap.config import Config, ConfigError, load_config
 from coopmap.config.checks import require_choice
 from coopmap.config.compose import from_yaml
-from coopmap.config.groups import conf_dir, group_choices
+from coopmap.config.data import DataConfig
+from coopmap.config.groups import conf_dir, config_groups, group_choices
 from coopmap.config.stored import ModelChoice
 from coopmap.config.stored_text import stored_mapping
 from coopmap.config.task import TaskConfig
@@ -29,6 +30,17 @@ IMAGES_ONLY = {"task": "images_only", "priors": "none"}
 """Choices under which a model gets nothing but images."""
 SHAPE_OF_VIEWS = ("layout", "panorama", "cameras", "mosaic")
 """Keys of ``data`` that say what the model looks at; a checkpoint's own are kept."""
+CHOICE_OF_FRAMES = (
+    "min_agents",
+    "max_agents",
+    "communication_range_m",
+    "include_rsu",
+    "neighbor_ticks",
+    "max_val_frames",
+    "splits",
+    "exclude",
+)
+"""Keys of ``data`` that say which frames and agents are measured, wherever the data lie."""
 
 
 @dataclass
@@ -106,12 +118,71 @@ def stored_config(text: str, overrides: Sequence[str]) -> Config:
     for group, choice in (IMAGES_ONLY | ({"task": "calibrated"} if needs_rays else {})).items():
         if group in keys or not _is_named(group, keys):
             stored[group] = _choice(group, keys.get(group, choice))
+    trained_on = stored.data
     if "data" in keys:
         composed = load_config([override for override in overrides if override.startswith(("data=", "data."))])
-        shape = {key: stored.data[key] for key in SHAPE_OF_VIEWS if key in stored.data}
-        stored.data = OmegaConf.merge(OmegaConf.structured(composed.data), shape)
+        stored.data = _data_of(composed.data, trained_on, keys["data"])
     single = [override for override in overrides if override.partition("=")[0] not in ("data", *IMAGES_ONLY)]
-    return without_writing(from_yaml(OmegaConf.to_yaml(stored), single), overrides)
+    _refuse_groups(single)
+    config = without_writing(from_yaml(OmegaConf.to_yaml(stored), single), overrides)
+    if "data" in keys:
+        _tell_choice_of_frames(config.data, trained_on, keys)
+    return replace(config, data=_without_cache_of_other_data(config.data, trained_on, keys))
+
+
+def _refuse_groups(overrides: Iterable[str]) -> None:
+    """Say what can be done where a group is chosen that a stored configuration has settled."""
+    for override in overrides:
+        group, _, value = override.partition("=")
+        if group in config_groups() and not value.startswith("{"):
+            raise ConfigError(
+                f"{override}: a run keeps the model, the objective and the settings that it was trained with; of "
+                "groups, data=, task= and priors= can be chosen again, and single keys can be changed (coopmap help "
+                f"{group}). Another configuration around its weights alone: weights=CHECKPOINT {override}"
+            )
+
+
+def _data_of(composed: DataConfig, trained_on: Any, choice: str) -> Any:
+    """Data of a choice, in the shape of the model's own views.
+
+    Raises:
+        ConfigError: the choice is one of views, of another kind than the model's.
+    """
+    if composed.layout not in (trained_on.layout, DataConfig.layout):
+        raise ConfigError(
+            f"data={choice}: views of data.layout={composed.layout}, but the model was trained on those of "
+            f"data.layout={trained_on.layout}, which an evaluation keeps; for other frames give data.root=FOLDER, for "
+            f"other views evaluate a model that was trained with data={choice}"
+        )
+    shape = {key: trained_on[key] for key in SHAPE_OF_VIEWS if key in trained_on}
+    return OmegaConf.merge(OmegaConf.structured(composed), shape)
+
+
+def _tell_choice_of_frames(data: DataConfig, trained_on: Any, keys: Mapping[str, str]) -> None:
+    """Log settings of a choice that, beside the place of the data, decide what is measured."""
+    changed = [
+        f"data.{key}={getattr(data, key)} (in training {trained_on[key]})"
+        for key in CHOICE_OF_FRAMES
+        if not _is_named(f"data.{key}", keys) and key in trained_on and getattr(data, key) != trained_on[key]
+    ]
+    if changed:
+        log.info("data=%s also has %s", keys["data"], ", ".join(changed))
+
+
+def _without_cache_of_other_data(data: DataConfig, trained_on: Any, keys: Mapping[str, str]) -> DataConfig:
+    """Leave out the cache of a run that is measured on other data, unless one is named."""
+    if data.cache_root is None or "data.cache_root" in keys or _same_place(data.root, trained_on.root):
+        return data
+    log.info(
+        "data.cache_root=%s holds views of data.root=%s: those of %s are made from files, unless you give "
+        "data.cache_root=FOLDER",
+        data.cache_root, trained_on.root, data.root,
+    )  # fmt: skip
+    return replace(data, cache_root=None)
+
+
+def _same_place(one: str, other: str) -> bool:
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
 def _is_named(group: str, keys: Iterable[str]) -> bool:

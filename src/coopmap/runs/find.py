@@ -11,6 +11,7 @@ from coopmap.runs.folder import RunFolder
 
 LATEST = "latest"
 MAX_LISTED = 12
+EMPTY = "is empty, as where a variable of the shell is not set; give"
 
 
 def find_checkpoint(run: str | None, checkpoint: str | None, runs_root: str = "runs") -> Path:
@@ -27,7 +28,9 @@ def find_checkpoint(run: str | None, checkpoint: str | None, runs_root: str = "r
     if (run is None) == (checkpoint is None):
         raise ConfigError("give either run=RUN or checkpoint=FILE")
     if run is None:
-        return Path(str(checkpoint))
+        if not checkpoint:
+            raise ConfigError(f"checkpoint=: {EMPTY} the checkpoint file of a run")
+        return Path(checkpoint)
     folder = find_run(run, runs_root)
     for file in (folder.best_checkpoint, folder.last_checkpoint):
         if file.is_file():
@@ -47,7 +50,9 @@ def find_run(name: str, runs_root: str | Path = "runs", key: str = "run") -> Run
     Raises:
         ConfigError: there is no such run, or several.
     """
-    path, asked = Path(name), f"{key}={name}" if key else name
+    path, asked = Path(name), f"{key}={name}" if key else name or "''"
+    if not name:
+        raise ConfigError(f"{asked}: {EMPTY} {LATEST}, a run's name or its folder")
     if path.is_dir() and (is_run(path) or not list(_named(name, runs_root))):
         below = [] if is_run(path) else sorted({*filter(is_run, path.glob("*")), *runs_below(path)})
         if len(below) > 1:

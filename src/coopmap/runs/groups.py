@@ -68,6 +68,36 @@ def differing_keys(runs: Sequence[Run]) -> list[str]:
     return [key for key in _telling_keys(runs) if len({_hashable(run.settings.get(key)) for run in runs}) > 1]
 
 
+def in_sections(runs: Sequence[Run], keys: Iterable[str]) -> list[str]:
+    """Differing keys, with a whole section for those that some run has no section for.
+
+    A run without synthetic data has ``data.town: null``; that another has some is one difference, not thirty. Keys of
+    the section stay where they differ between the runs that have it.
+    """
+    found: dict[str, None] = {}
+    for key in keys:
+        parts = key.split(".")
+        sections = [".".join(parts[:count]) for count in range(1, len(parts))]
+        section = next((each for each in sections if not all(_has_section(run, each) for run in runs)), None)
+        if section is not None:
+            found[section] = None
+            having = [run for run in runs if _has_section(run, section)]
+        if section is None or len({_hashable(run.settings.get(key)) for run in having}) > 1:
+            found[key] = None
+    return list(found)
+
+
+def setting(run: Run, key: str) -> str:
+    """A value in words; runs of older versions of the program have not recorded newer keys."""
+    if _has_section(run, key):
+        return "set"
+    return _text(run.settings[key]) if key in run.settings else "not recorded"
+
+
+def _has_section(run: Run, name: str) -> bool:
+    return any(key.startswith(f"{name}.") for key in run.settings)
+
+
 def _hashable(value: Any) -> Any:
     return repr(value) if isinstance(value, list | dict) else value
 
@@ -77,8 +107,8 @@ def _labels(firsts: Sequence[Run], by: Sequence[str]) -> list[str]:
     labels: list[str] = []
     for run in firsts:
         others = [other for other in firsts if other.experiment == run.experiment]
-        keys = [key for key in by or differing_keys(others) if key != "experiment"]
-        shown = [f"{key}={_text(run.settings.get(key))}" for key in keys[: None if by else MAX_SHOWN_SETTINGS]]
+        keys = [key for key in by or in_sections(others, differing_keys(others)) if key != "experiment"]
+        shown = [_with_value(run, key) for key in keys[: None if by else MAX_SHOWN_SETTINGS]]
         if len(keys) > len(shown):
             shown.append(f"{len(keys) - len(shown)} more")
         settings = ", ".join(shown)
@@ -88,6 +118,11 @@ def _labels(firsts: Sequence[Run], by: Sequence[str]) -> list[str]:
         same = labels.count(label) + sum(existing.startswith(f"{label} #") for existing in labels)
         labels.append(f"{label} #{same + 1}" if same else label)
     return labels
+
+
+def _with_value(run: Run, key: str) -> str:
+    value = setting(run, key)
+    return f"{key}={value}" if key in run.settings else f"{key} {value}"
 
 
 def _text(value: Any) -> str:

@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from coopmap.config.checks import ConfigError
 from coopmap.report.files import write_text
+
+
+def check_output_folder(key: str, folder: Path | str) -> None:
+    """Before long work, see that its results can be written; makes nothing.
+
+    Raises:
+        ConfigError: a file is in the way, or the folder, or the one that it would be made in, cannot be written to.
+    """
+    place = Path(folder).expanduser().absolute()
+    there = next(path for path in (place, *place.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigError(f"{key}={folder}: {there} is a file; expected a folder, or a name for a new one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key}={folder}: {there} cannot be written to; choose another folder")
+
+
+def check_output_file(key: str, file: Path | str) -> None:
+    """The same for a single file.
+
+    Raises:
+        ConfigError: it is a folder, or cannot be written.
+    """
+    place = Path(file).expanduser().absolute()
+    if place.is_dir():
+        raise ConfigError(f"{key}={file}: is a folder; expected a file")
+    check_output_folder(key, place.parent)
 
 
 def make_output_folder(folder: Path | str) -> Path:

@@ -30,6 +30,7 @@ class Run:
 
     Attributes:
         path: the folder.
+        name: the last parts of its path, as many as :func:`names_of` needs to tell it from others.
         settings: the resolved configuration, by dotted key.
         validations: metrics of every validation with both clocks, in order.
         starts: command, revision and host of every start.
@@ -39,6 +40,7 @@ class Run:
     """
 
     path: Path
+    name: str
     settings: Mapping[str, Any]
     validations: Sequence[Validation]
     starts: Sequence[Mapping[str, Any]]
@@ -55,11 +57,6 @@ class Run:
     def seed(self) -> Any:
         """Its seed."""
         return self.settings.get("seed")
-
-    @property
-    def name(self) -> str:
-        """Short name: the experiment's folder and the run's."""
-        return f"{self.path.parent.name}/{self.path.name}"
 
     @cached_property
     def zero_shot(self) -> Validation:
@@ -115,7 +112,8 @@ def find_runs(arguments: Sequence[str], runs_root: str = "runs") -> tuple[list[P
     """
     folders: dict[Path, bool] = {}
     for argument in arguments:
-        places = [Path(argument)] if Path(argument).exists() else [Path(place) for place in sorted(glob.glob(argument))]
+        is_place = bool(argument) and Path(argument).exists()
+        places = [Path(argument)] if is_place else [Path(place) for place in sorted(glob.glob(argument))]
         places = places or [find_run(argument, runs_root, key="").path]
         found = {folder.resolve(): has for place in places for folder, has in _runs_below(place)}
         if not found:
@@ -135,8 +133,31 @@ def _runs_below(place: Path) -> Iterator[tuple[Path, bool]]:
             below.clear()
 
 
-def read_run(folder: Path) -> Run:
+def names_of(folders: Sequence[Path]) -> dict[Path, str]:
+    """A name for each run folder: the experiment's folder and the run's, and those before where two have the same."""
+    return {folder: str(Path(*folder.parts[-_parts_needed(folder, folders) :])) for folder in folders}
+
+
+def _parts_needed(folder: Path, folders: Sequence[Path]) -> int:
+    needed = 2
+    for other in folders:
+        if other != folder:
+            pairs = zip(reversed(folder.parts), reversed(other.parts), strict=False)
+            needed = max(needed, 1 + next((same for same, (one, two) in enumerate(pairs) if one != two), 0))
+    return needed
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read run folders; see :func:`read_run`."""
+    return [read_run(folder, name) for folder, name in names_of(folders).items()]
+
+
+def read_run(folder: Path, name: str | None = None) -> Run:
     """Read one run folder.
+
+    Args:
+        folder: to read.
+        name: to tell it from others; without, its own and its experiment's.
 
     Raises:
         ConfigError: a file in it cannot be read.
@@ -153,6 +174,7 @@ def read_run(folder: Path) -> Run:
     steps = [row["time/step_s"] for row in rows if "time/step_s" in row]
     return Run(
         path=folder,
+        name=name or names_of([folder])[folder],
         settings=settings,
         validations=sorted(validations, key=lambda entry: entry[STEPS]),
         starts=starts,

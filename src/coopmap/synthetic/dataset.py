@@ -5,6 +5,7 @@ A town is complete on disk or absent. Of streets every scenario is, so that many
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import tempfile
 import time
@@ -31,6 +32,8 @@ from coopmap.synthetic.worlds import plan_drive
 T = TypeVar("T")
 FrameSenses = tuple[str, dict[str, Sensed]]
 
+_LOCK = "lock"
+"""In the scratch folder of a town, held by the process that renders it."""
 _STALE_SECONDS = 3600.0
 _LINE_SECONDS = 10.0
 """Time between two progress lines, where output is not a terminal."""
@@ -99,9 +102,8 @@ def _render_streets(cfg: TownConfig, root: Path, depth_root: Path | None, consol
 def sweep_leftovers(folder: Path) -> None:
     """Delete what killed renderings left behind; a street takes seconds, not an hour."""
     for path in folder.glob(f"{PARTIAL}*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
+        if _is_stale(path):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def all_scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
@@ -237,13 +239,38 @@ def _protocol(cfg: TownConfig, split: str, drive: Drive) -> dict[str, Any]:
 def _complete_or_absent(path: Path) -> Iterator[Path]:
     """Folder beside ``path`` that replaces it on success, and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    prefix = f".{path.name}{PARTIAL}"
+    for leftover in [each for each in path.parent.iterdir() if each.name.startswith(prefix)]:
+        if _is_abandoned(leftover):
+            shutil.rmtree(leftover, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     try:
         new, old = scratch / "new", scratch / "old"
-        new.mkdir()
-        yield new
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
+        with (scratch / _LOCK).open("w") as lock:
+            with suppress(OSError):  # a file system without locks
+                fcntl.lockf(lock, fcntl.LOCK_EX)
+            new.mkdir()
+            yield new
+            if path.exists():
+                path.rename(old)
+            new.rename(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_abandoned(scratch: Path) -> bool:
+    """Whether the process that rendered a town there is gone: the system drops the locks of a killed one."""
+    try:
+        with (scratch / _LOCK).open("r+") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except FileNotFoundError:  # about to be locked, or of a version that had no lock
+        return _is_stale(scratch)
+    except OSError:
+        return False
+
+
+def _is_stale(scratch: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return time.time() - scratch.stat().st_mtime > _STALE_SECONDS
+    return False

@@ -39,6 +39,14 @@ def cached(config_of: ConfigOf, tmp_path: Path) -> Callable[..., tuple[DataConfi
     return make
 
 
+def test_a_file_is_no_cache(config_of: ConfigOf, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ConfigError, match=r"^data\.cache_root=.*/file: cannot be read \(Not a directory\); expected a f"
+    ):
+        build_split(config_of(cache_root=str(tmp_path / "file")), "train")
+
+
 def pairs(configs: tuple[DataConfig, DataConfig], split: str):
     """Samples from files and from the cache, with the same seeds; reading files is forbidden to the latter."""
     files, cache = (build_split(config, split) for config in configs)
