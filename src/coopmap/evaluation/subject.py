@@ -18,6 +18,7 @@ from coopmap.config.groups import conf_dir, config_groups, group_choices
 from coopmap.config.stored import ModelChoice
 from coopmap.config.stored_text import stored_mapping
 from coopmap.config.task import TaskConfig
+from coopmap.models import MapAnything
 from coopmap.models.finite import require_finite
 from coopmap.runs.find import find_checkpoint
 from coopmap.runs.stored import StoredCheckpoint, open_checkpoint, without_writing
@@ -209,6 +210,7 @@ def _from_weights(weights: str, overrides: Sequence[str]) -> Subject:
         raise ConfigError(str(error).replace("model.weights=", "weights=")) from error
     loaded = module.record.get("weights") or {}
     if "matching" in loaded.get("lacking", ()):
+        assert isinstance(module.model, MapAnything)
         log.info("these weights do not match agents: poses are the regressed ones")
         module.model.leave_out_matching()
         config = replace(config, model=module.model.cfg)

@@ -18,12 +18,7 @@ def check_output_folder(key: str, folder: Path | str) -> None:
     Raises:
         ConfigError: a file is in the way, or the folder, or the one that it would be made in, cannot be written to.
     """
-    place = Path(folder).expanduser().absolute()
-    there = next(path for path in (place, *place.parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise ConfigError(f"{key}={folder}: {there} is a file; expected a folder, or a name for a new one")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{key}={folder}: {there} cannot be written to; choose another folder")
+    _check_writable(Path(folder).expanduser().absolute(), f"{key}={folder}")
 
 
 def check_output_file(key: str, file: Path | str) -> None:
@@ -35,7 +30,15 @@ def check_output_file(key: str, file: Path | str) -> None:
     place = Path(file).expanduser().absolute()
     if place.is_dir():
         raise ConfigError(f"{key}={file}: is a folder; expected a file")
-    check_output_folder(key, place.parent)
+    _check_writable(place.parent, f"{key}={file}")
+
+
+def _check_writable(folder: Path, said: str) -> None:
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigError(f"{said}: {there} is a file; expected a folder, or a name for a new one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{said}: {there} cannot be written to; choose another folder")
 
 
 def make_output_folder(folder: Path | str) -> Path:
