@@ -11,13 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from coopmap import build_dataset
 from coopmap.cli.main import main
 from coopmap.config import ConfigError
-from coopmap.config.evaluate import PROBES
+from coopmap.config.evaluate import PROBES, EvaluateConfig
 from coopmap.data.budget import BadFrameBudgetError
 from coopmap.evaluate import evaluate
 from coopmap.evaluation import icp
+from coopmap.evaluation.subject import open_subject
+from coopmap.metrics.cloud import cloud_figures
+from coopmap.models.placement import as_matched
+from coopmap.types import Batch
 
 MakeCheckpoint = Callable[..., Path]
 
@@ -152,6 +158,25 @@ def test_weights_that_do_not_match_agents_answer_with_regressed_poses(
     assert "these weights do not match agents: poses are the regressed ones" in caplog.text
     assert of_weights.figures["val/trans_m_mean"] == pytest.approx(of_run.figures["val/trans_m_mean"], rel=1e-6)
     assert "val/confidence_mean" not in of_weights.figures
+
+
+def test_clouds_of_a_model_that_matches_are_on_the_rays_that_it_aligns(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    """What it answers with: its own rays are hardly taught where calibration gives them."""
+    checkpoint = make_checkpoint("loss=matching")
+    evaluate(checkpoint, output=tmp_path / "out", baselines=[])
+    row = rows_of(tmp_path / "out" / "samples.csv")[0]
+    subject = open_subject(EvaluateConfig(checkpoint=str(checkpoint)), [])
+    batch, model = Batch.collate([build_dataset(subject.config, split="val")[0]]), subject.module.eval()
+    with torch.no_grad():
+        prediction = model(batch.observation)
+    matched, own = (
+        float(cloud_figures(each, batch.target)["chamfer_m"])
+        for each in (as_matched(model.model, prediction, batch.observation), prediction)
+    )
+    assert float(row["chamfer_m"]) == pytest.approx(matched, rel=1e-3)
+    assert abs(own / matched - 1) > 0.01
 
 
 def test_listed_frames_of_two_splits_with_agents_in_the_given_order(

@@ -18,6 +18,7 @@ from coopmap.evaluation.probes import Probe
 from coopmap.evaluation.refinement import predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
 from coopmap.metrics import MeanPoseBaseline, Rows, agent_poses, pair_errors, predicted_pose, slow_rows
+from coopmap.models.placement import as_matched
 from coopmap.report.files import write_csv
 from coopmap.runs.outputs import make_output_folder
 from coopmap.types import Batch, Observation, Prediction, SampleMeta, SkippedBatch, Target
@@ -233,7 +234,8 @@ class Recorder(L.Callback):
             num_agents = poses.shape[1]
             of_agents = torch.stack([agent_poses(passed, batch.target) for passed in poses.unbind(1)], dim=1)
             refined = refine(of_agents, confidence.unflatten(2, (num_agents, -1)).mean(dim=-1))
-        rows = outputs["rows"] | slow_rows(prediction, batch.target)
+        placed = as_matched(pl_module.model, prediction, observation)  # type: ignore[arg-type]
+        rows = outputs["rows"] | slow_rows(placed, batch.target)
         received = observation if self.inputs.has_encoder.get("pose", False) else None
         mean = pl_module.baseline if self.with_mean else None
         added = records_of(batch, prediction, rows, refined, mean, received)  # type: ignore[arg-type]

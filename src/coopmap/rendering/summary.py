@@ -29,7 +29,7 @@ def summarize(scene: Scene, prediction: Prediction, placed: Prediction, target: 
         placed: the same, its points as the scene has them; see :func:`~coopmap.models.placement.as_matched`.
         target: likewise.
     """
-    rows = measure(prediction, target) | slow_rows(prediction, target)
+    rows = measure(prediction, target) | slow_rows(placed, target)
     metrics = {name: float(values[0]) for name, values in rows.samples.items()}
     names = [agent.name for agent in scene.agents]
     to_reference = [{key: float(rows.pairs[key][0, pair]) for key in ("trans_m", "rot_deg", "distance_m")}
