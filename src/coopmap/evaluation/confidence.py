@@ -114,11 +114,14 @@ def calibration_error(rows: list[dict[str, Any]], what: str) -> float:
     )
 
 
-def within_deviations(pairs: Columns) -> dict[str, float]:
-    """Shares of the right poses whose error is no larger than their standard deviations say of 50 and 90 %."""
+def within_deviations(pairs: Columns) -> dict[str, float] | None:
+    """Shares of the right poses whose error is no larger than their standard deviations say of 50 and 90 %.
+
+    ``None`` where no pose is right.
+    """
     right = _succeeds(pairs["aligned_trans_m"], pairs["aligned_rot_deg"]) & (pairs["degenerate"] == 0)
     sizes = pairs["aligned_mahalanobis"][right]
-    return {name: float((sizes <= limit).mean()) if len(sizes) else float("nan") for name, limit in LIMITS.items()}
+    return {name: float((sizes <= limit).mean()) for name, limit in LIMITS.items()} if len(sizes) else None
 
 
 def confidence_summary(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int) -> dict[str, Any] | None:
