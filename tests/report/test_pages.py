@@ -77,6 +77,7 @@ def evil_pages() -> dict[str, str]:
             headlines=table,
             sections=[(type("Section", (), {"title": EVIL, "lead": EVIL, "panels": [EVIL]}), figure(EVIL))],
             has_gps=True,
+            notes=[EVIL],
         ),
     }
 
