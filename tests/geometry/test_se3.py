@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import roma
 import torch
@@ -83,3 +86,17 @@ def test_the_nearest_rotation_is_found_at_any_scale(seed, scale):
     torch.testing.assert_close(nearest_rotation(scale * rotations), rotations, atol=1e-12, rtol=0)
     bent = rotations @ (torch.eye(3) + torch.diag(torch.tensor([0.1, -0.2, 0.3]))).double()  # symmetric stretch
     torch.testing.assert_close(nearest_rotation(bent), rotations, atol=1e-12, rtol=0)
+
+
+def test_a_rotation_is_differentiated_after_one_in_inference_mode():
+    """In a process of its own: validation before the first training step."""
+    program = (
+        "import torch; from coopmap.geometry.se3 import nearest_rotation as nearest\n"
+        "matrix = torch.eye(3) + 0.1 * torch.ones(3, 3).triu()\n"
+        "with torch.inference_mode(): first = nearest(matrix)\n"
+        "with torch.no_grad(): assert not nearest(matrix.clone().requires_grad_()).requires_grad\n"
+        "again = matrix.clone().requires_grad_()\n"
+        "nearest(again)[0, 1].backward()\n"
+        "assert again.grad.abs().max() > 0\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -123,16 +123,21 @@ def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path
 
 
 @pytest.mark.parametrize(
-    "argument", ["fragmentation=inf", "workspace_gib=nan", "gpu_gib=inf", "bus_gb_s=inf", "output={}/file/plan.json"]
+    ("argument", "reason"),
+    [
+        *((f"{key}={value}", "expected ") for key, value in (("fragmentation", "inf"), ("workspace_gib", "nan"))),
+        *((f"{key}=inf", "expected ") for key in ("gpu_gib", "bus_gb_s")),
+        ("output={}/file/plan.json", "{}/file is a file; expected a folder"),
+    ],
 )
 def test_what_cannot_be_planned_with_is_refused_by_name(
-    argument: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    argument: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    argument = argument.format(tmp_path)
+    argument, reason = argument.format(tmp_path), reason.format(tmp_path)
     with pytest.raises(SystemExit, match="2"):
         main(["plan", argument])
-    assert capsys.readouterr().err.startswith(f"error: {argument}: expected ")
+    assert capsys.readouterr().err.startswith(f"error: {argument}: {reason}")
 
 
 @pytest.mark.slow

@@ -76,4 +76,8 @@ def nearest_rotation(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]
     safe = torch.where(finite, matrix, torch.eye(3, dtype=matrix.dtype, device=matrix.device))
     _, middle, smallest = torch.linalg.svdvals(safe).unbind(-1)
     unique = (middle + smallest * torch.linalg.det(safe).sign() > UNIQUE)[..., None, None]
-    return torch.where(finite & unique, roma.special_procrustes(safe), torch.nan)
+    with_gradient = torch.is_grad_enabled()
+    # roma keeps a constant of its first call: made in inference mode, nothing after it could be differentiated.
+    with torch.inference_mode(False), torch.set_grad_enabled(with_gradient):
+        rotation = roma.special_procrustes(safe)
+    return torch.where(finite & unique, rotation, torch.nan)
