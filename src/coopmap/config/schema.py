@@ -95,16 +95,17 @@ class Config:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch, of which ``trainer.limit_train_batches`` may leave fewer."""
-        return -(-self._batches_per_epoch // self._accumulate)
+        return -(-self._batches_per_epoch // self.accumulate)
 
     @property
-    def _accumulate(self) -> int:
+    def accumulate(self) -> int:
+        """Micro-batches of an optimizer step on each rank."""
         return self.trainer.accumulate_grad_batches or 1
 
     @property
     def _batches_per_epoch(self) -> int:
         """Of each rank, as Lightning counts."""
-        batches = self.trainer.overfit_batches or self.data.steps_per_epoch * self._accumulate
+        batches = self.trainer.overfit_batches or self.data.steps_per_epoch * self.accumulate
         limit = self.trainer.limit_train_batches
         return min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
 

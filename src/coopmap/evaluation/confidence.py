@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from coopmap.evaluation.statistics import summarize
-from coopmap.losses.matching import SUCCESS_M, SUCCESS_RAD
+from coopmap.losses.matching import MEDIAN_SQUARED, SUCCESS_M, SUCCESS_RAD
 from coopmap.metrics.aggregate import QUANTILES
 from coopmap.metrics.pose import recalls
 
@@ -21,7 +21,7 @@ LEAST_CONFIDENCES = (0.0, 0.25, 0.5, 0.75, 0.9)
 """Confidences from which on an answer counts as given, if the model may abstain."""
 BIN_EDGES = tuple(round(0.1 * step, 1) for step in range(11))
 CONFIDENCE, COVISIBILITY = "confidence", "co-visibility"
-LIMITS = {"50 %": 5.348**0.5, "90 %": 10.645**0.5}
+LIMITS = {"50 %": MEDIAN_SQUARED**0.5, "90 %": 10.645**0.5}
 """Standard deviations that a share of normal errors of six parameters stays below (chi)."""
 
 Columns = Mapping[str, Float[np.ndarray, " n"]]
@@ -82,7 +82,7 @@ def reliability(pairs: Columns) -> list[dict[str, Any]]:
     ``co-visibility``: the share of what either agent sees that the other sees too.
     """
     came_true = {
-        CONFIDENCE: _succeeds(pairs["aligned_trans_m"], pairs["aligned_rot_deg"]) & (pairs["degenerate"] == 0),
+        CONFIDENCE: _is_aligned_right(pairs),
         COVISIBILITY: pairs["covisibility"],
     }
     rows = []
@@ -119,8 +119,7 @@ def within_deviations(pairs: Columns) -> dict[str, float] | None:
 
     ``None`` where no pose is right.
     """
-    right = _succeeds(pairs["aligned_trans_m"], pairs["aligned_rot_deg"]) & (pairs["degenerate"] == 0)
-    sizes = pairs["aligned_mahalanobis"][right]
+    sizes = pairs["aligned_mahalanobis"][_is_aligned_right(pairs)]
     return {name: float((sizes <= limit).mean()) for name, limit in LIMITS.items()} if len(sizes) else None
 
 
@@ -143,6 +142,10 @@ def confidence_summary(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int
         "risk_coverage": risk_coverage(pairs),
         "reliability": rows,
     }
+
+
+def _is_aligned_right(pairs: Columns) -> np.ndarray:
+    return _succeeds(pairs["aligned_trans_m"], pairs["aligned_rot_deg"]) & (pairs["degenerate"] == 0)
 
 
 def _succeeds(trans_m: Float[np.ndarray, " n"], rot_deg: Float[np.ndarray, " n"]) -> np.ndarray:

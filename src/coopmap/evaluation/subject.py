@@ -209,11 +209,9 @@ def _from_weights(weights: str, overrides: Sequence[str]) -> Subject:
     except ConfigError as error:
         raise ConfigError(str(error).replace("model.weights=", "weights=")) from error
     loaded = module.record.get("weights") or {}
-    if "matching" in loaded.get("lacking", ()):
-        assert isinstance(module.model, MapAnything)
-        log.info("these weights do not match agents: poses are the regressed ones")
-        module.model.leave_out_matching()
-        config = replace(config, model=module.model.cfg)
+    assert isinstance(module.model, MapAnything)
+    module.model.answer_with(loaded.get("lacking", ()))
+    config = replace(config, model=replace(module.model.cfg, weights=config.model.weights))
     origin = {"weights": loaded.get("source", weights), "left_out": ", ".join(loaded.get("left_out", ())) or None}
     origin |= {key: loaded.get(key) for key in ("revision", "sha256", "license", "num_parameters")}
     name = Path(weights).stem if Path(weights).exists() else weights.replace("/", "_").replace("@", "_")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from coopmap.config import Config, ConfigError, load_config
 from coopmap.models import MapAnything, build_model_and_record, load_weights
 from coopmap.models.sources import architecture
 from coopmap.runs.stored import open_checkpoint
-
-log = logging.getLogger(__name__)
 
 
 def load_run(checkpoint: Path | str, overrides: Sequence[str] = ()) -> tuple[MapAnything, Config]:
@@ -52,9 +49,8 @@ def load_released(weights: str, model: str | None = None, overrides: Sequence[st
     config = load_config([f"model={model or architecture(weights) or DEFAULT_MODEL}", "data=panorama", *overrides])
     config.model.weights = weights
     built, loaded = build_model_and_record(config)
-    if loaded is not None and "matching" in loaded["lacking"]:
-        log.info("these weights do not match agents: poses are the regressed ones")
-        built.leave_out_matching()
+    if loaded is not None:
+        built.answer_with(loaded["lacking"])
     return built, config
 
 

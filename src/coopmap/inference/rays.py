@@ -36,8 +36,8 @@ def predicted_rays_off_deg(views: Views, result: Inference) -> list[float] | Non
 
 def rays_to_doubt(views: Views, result: Inference) -> list[str]:
     """A sentence about the views whose points hang on predicted rays that are far from the calibrated ones, if any."""
-    off = predicted_rays_off_deg(views, result)
-    if off is None or result.rays_from == "calibration":
+    off = None if result.rays_from == "calibration" else predicted_rays_off_deg(views, result)
+    if off is None:
         return []
     doubtful = {name: angle for name, angle in zip(views.names, off, strict=True) if angle > RAYS_OFF_DEG}
     if not doubtful:

@@ -29,7 +29,7 @@ PRIOR_ENCODERS = tuple(name for name in SUBMODULES if name.endswith("_encoder"))
 REQUIRED_PARTS = set(SUBMODULES) - set(PRIOR_ENCODERS)
 REFERENCE_MARK = "info_sharing.view_pos_table"
 LATER_NAMES = {"matching.log_precision"}
-"""Runs from before these parameters existed lack them, and they keep their initial values."""
+"""Runs from before these parameters existed may lack them; their modules say what they are then."""
 ENCODER_BLOCK = re.compile(r"encoder\.model\.blocks\.(\d+)\.(.+)")
 ENCODER_TAIL = re.compile(r"encoder\.model\.(blocks\.\d+|norm)(?=\.)")
 
@@ -172,7 +172,7 @@ def _match(weights: Weights, model: MapAnything, canonical: Mapping[str, str], s
     new = {_part(name) for name in own} - REQUIRED_PARTS - {_part(name) for name in given}
     if new:
         logger.info("%s: not in these weights, trained from scratch", ", ".join(sorted(new)))
-    wanted = {name for name in wanted if _part(name) not in new} - (LATER_NAMES - set(given))
+    wanted = {name for name in wanted if _part(name) not in new} - LATER_NAMES
     if submodules:
         wanted = {name for name in wanted if _part(name) in submodules}
         given = {name: tensor for name, tensor in given.items() if _part(name) in submodules}

@@ -9,7 +9,9 @@ agents whose cameras are fused inside the model, in :mod:`coopmap.models.fusion`
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Collection
 
 import torch
 from jaxtyping import Float
@@ -27,6 +29,8 @@ from coopmap.models.initialization import initialize_from_scratch
 from coopmap.models.layers import LayerNorm
 from coopmap.models.priors import DenseEncoder, GlobalEncoder, depth_features, given_poses, pose_features, where_given
 from coopmap.types import Observation, Prediction, prediction_in_view0
+
+logger = logging.getLogger(__name__)
 
 NUM_LEVELS = 4
 """Maps that the dense head reads: the tokens that enter the multi-view transformer, and those after three blocks."""
@@ -80,10 +84,18 @@ class MapAnything(nn.Module):
         """The add-ons of this model, in the order of their hooks."""
         return [module for module in self.children() if isinstance(module, AddOn)]
 
-    def leave_out_matching(self) -> None:
-        """Answer with regressed poses: what a matching head finds that was never trained is noise."""
-        del self.matching
-        self.cfg.matching.enabled, self.cfg.pose_from = False, "head"
+    def answer_with(self, lacking: Collection[str]) -> None:
+        """Be ready to answer with weights that lack some parts.
+
+        Without a matching head, poses are the regressed ones: what one finds that was never trained is noise.
+
+        Args:
+            lacking: parts of the model (:class:`~coopmap.models.checkpoints.LoadedWeights`).
+        """
+        if "matching" in lacking:
+            logger.info("these weights do not match agents: poses are the regressed ones")
+            del self.matching
+            self.cfg.matching.enabled, self.cfg.pose_from = False, "head"
 
     def forward(self, observation: Observation) -> Prediction:
         """Predict the geometry of a batch.

@@ -70,7 +70,7 @@ class Duration:
 
 def epoch_of(config: Config, asked: PlanConfig, ranks: int) -> Epoch:
     """Sizes of an epoch, from the data if it is at hand."""
-    views, accumulate = config.data.max_views_per_gpu, config.trainer.accumulate_grad_batches or 1
+    views, accumulate = config.data.max_views_per_gpu, config.accumulate
     numbers = range(config.data.min_agents, config.data.max_agents + 1)
     per_batch = float(np.mean([max(1, views // number) for number in numbers]))
     counts = _agents_of_validation(config)
@@ -125,7 +125,7 @@ def duration_of(
         trained_bytes: of all parameters that are trained.
         epoch: its sizes.
     """
-    accumulate = config.trainer.accumulate_grad_batches or 1
+    accumulate = config.accumulate
     rate = 1e12 * (asked.tflops or TFLOPS.get(str(config.trainer.precision), TFLOPS_FLOAT32))
     computing = accumulate * float(np.mean([step.flops for step in steps.values()])) / rate
     strategy = strategy_name(config, ranks)

@@ -54,9 +54,8 @@ def data_findings(config: Config, datamodule: OPV2VDataModule, world_size: int, 
         if split == "val":
             found += f", batches on each rank: {val_batches:,}"
         yield Finding(f"frames, {split}", found)
-    accumulate = config.trainer.accumulate_grad_batches or 1
     found = f"{config.steps_per_epoch:,} an epoch, {config.total_steps:,} in all"
-    yield Finding("optimizer steps", f"{found}; {world_size} x {accumulate} micro-batches each")
+    yield Finding("optimizer steps", f"{found}; {world_size} x {config.accumulate} micro-batches each")
 
 
 def rate_findings(config: Config, begin: int = 0) -> Iterator[Finding]:

@@ -127,7 +127,6 @@ def _forecast(config: Config, run: RunFolder, trial: Trial) -> str:
     batches = -(-trial.val_batches // trial.world_size)
     load = trial.load_s / loaders if loaders else trial.load_s
     validation = batches * (max(trial.val_s, load) if loaders else trial.val_s + load)
-    accumulate = config.trainer.accumulate_grad_batches or 1
-    pace = Pace(trial.batch_s, trial.load_s, loaders, validation, accumulate)
+    pace = Pace(trial.batch_s, trial.load_s, loaders, validation, config.accumulate)
     done = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
     return forecast(pace, config.steps_per_epoch, config.total_steps, done, datetime.now())

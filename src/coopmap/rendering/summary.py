@@ -43,7 +43,8 @@ def summarize(scene: Scene, prediction: Prediction, placed: Prediction, target: 
         "errors": {
             **_sample_errors(agents, metrics),
             "rays_deg_median": _rays_off_deg(prediction, target),
-            **_clouds(placed, target),
+            "chamfer_m_pred_poses": metrics["chamfer_m"],
+            "chamfer_m_gt_poses": _chamfer_with_true_poses(placed, target),
             "agents": agents,
         },
         "rays_from": "prediction" if placed is prediction else "calibration",
@@ -140,13 +141,10 @@ def _rays_off_deg(prediction: Prediction, target: Target) -> float:
     return median_angle_deg(rays, true, seen)[0]
 
 
-def _clouds(prediction: Prediction, target: Target) -> dict[str, float]:
-    """Distance of the predicted points from the true ones: as predicted, and placed by the true poses."""
-    placed = replace(prediction, points_world=_with_true_poses(prediction, target))
-    return {
-        "chamfer_m_pred_poses": float(cloud_figures(prediction, target)["chamfer_m"][0]),
-        "chamfer_m_gt_poses": float(cloud_figures(placed, target)["chamfer_m"][0]),
-    }
+def _chamfer_with_true_poses(prediction: Prediction, target: Target) -> float:
+    """Distance of the predicted points from the true ones where the true poses put them."""
+    moved = replace(prediction, points_world=_with_true_poses(prediction, target))
+    return float(cloud_figures(moved, target)["chamfer_m"][0])
 
 
 def _with_true_poses(prediction: Prediction, target: Target) -> Float[Tensor, "b v h w 3"]:

@@ -121,7 +121,7 @@ class Matching(AddOn):
         query, keys = self.query(tokens), self.keys(tokens).unflatten(-1, (PARTS**2, FINE_DIM))
         if trunk.features is not None:
             of_views = self.feature_norm(trunk.features).unflatten(0, trunk.encoded.shape[:2])
-            features = of_views.reshape(*tokens.shape[:3], *of_views.shape[-2:])
+            features = by_agent(of_views, of_views.shape[1] // tokens.shape[1])
             query = query + self.feature_query(features[..., 0, :])
             keys = keys + self.feature_keys(features[..., 1:, :])
         return self.log_sharpness[1].exp() * F.normalize(query, dim=-1), F.normalize(keys, dim=-1)
