@@ -90,6 +90,15 @@ done
 for seed in 3 4; do
     arms+=("panorama_$seed=$panorama $all seed=$seed" "mosaic_$seed=$mosaic $all seed=$seed")
 done
+cross="experiment=fusion_cross_attention $rays $cameras"
+arms+=(  # poses regressed from the other inputs; without a mark of the reference, cameras have none of their place either
+    "relative_mosaic_0=$mosaic $relative $all"
+    "relative_cameras_0=$single $relative $all"
+    "relative_cameras_rig_0=$rig $relative model.view_embedding=false $all"
+    "relative_fusion_cross_attention_0=$cross $relative $all"
+    "regression_cameras_0=$single $regression $all"
+    "regression_fusion_cross_attention_0=$cross $regression $all"
+)
 for seed in 0 1 2; do
     arms+=(
         "panorama_$seed=$panorama $all seed=$seed"

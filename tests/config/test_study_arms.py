@@ -77,13 +77,13 @@ def composed(calls: list[list[str]]) -> dict[str, Config]:
 
 def test_every_arm_is_trained_and_evaluated_once(calls):
     names = [call[0] for call in calls]
-    assert names.count("train") == names.count("evaluate") == 65
+    assert names.count("train") == names.count("evaluate") == 71
     assert names.count("synth") == 6
 
 
 def test_arms_differ_in_what_they_are_about(calls):
     arms = composed(calls)
-    assert len(arms) == 42
+    assert len(arms) == 48
     for name, config in arms.items():
         assert (config.data.max_views_per_gpu, config.data.min_agents, config.data.max_agents) == (8, 4, 4)
         assert config.data.steps_per_epoch == 600
