@@ -99,6 +99,7 @@ def knowing_matches(target: Target, patch_size: int = 14) -> PairMatches:
         keys=torch.zeros(batch, agents, cells, PARTS**2, 2),
         range_sigma=torch.full((batch, agents, cells), 0.05),
         pose=torch.eye(4).expand(batch, pairs, 4, 4),
+        lengthening=torch.ones(batch, pairs),
         information=torch.zeros(batch, pairs, 6, 6),
         degenerate=nothing.bool(),
         confidence_logit=nothing,

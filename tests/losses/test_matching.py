@@ -141,6 +141,7 @@ def matches_from_truth(target: Target, sharpness: float) -> PairMatches:
         keys=torch.zeros(1, 3, CELLS, PARTS**2, 8),
         range_sigma=torch.full((1, 3, CELLS), 0.1),
         pose=found.pose,
+        lengthening=torch.ones(1, len(PAIRS)),
         information=torch.eye(6).expand(1, len(PAIRS), 6, 6),
         degenerate=none.bool(),
         confidence_logit=none,

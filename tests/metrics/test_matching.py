@@ -40,6 +40,7 @@ def matches_of(target: Target) -> PairMatches:
         keys=torch.zeros(1, 3, CELLS, PARTS**2, 8),
         range_sigma=torch.full((1, 3, CELLS), 0.1),
         pose=found.pose,
+        lengthening=torch.ones(1, 3),
         information=torch.eye(6).expand(1, 3, 6, 6),
         degenerate=torch.tensor([[False, False, True]]),
         confidence_logit=torch.tensor([[0.0, 40.0, -40.0]]),

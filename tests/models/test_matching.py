@@ -19,10 +19,10 @@ from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_a
 from coopmap.losses.cells import true_matches
 from coopmap.losses.criterion import Criterion
 from coopmap.models import MapAnything
-from coopmap.models.addons.matching.cells import CellPoints, cell_points, features_of_cells
+from coopmap.models.addons.matching.cells import CellPoints, LinesOfSight, cell_points, features_of_cells
 from coopmap.models.addons.matching.head import LOG_PRECISION_PACE
 from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
-from coopmap.models.addons.matching.poses import pair_problem, tempered, with_aligned_poses
+from coopmap.models.addons.matching.poses import lengthened, pair_problem, tempered, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.models.checkpoints import load_weights
 from coopmap.types import Observation, PairMatches, Target
@@ -65,7 +65,7 @@ def test_every_parameter_learns():
     matches = model(make_observation(1, 3, 28, 56)).matches
     assert matches is not None
     terms = [matches.scores, matches.query, matches.keys, matches.unmatched, matches.range_sigma]
-    terms += [matches.confidence_logit, matches.covisibility_logit, matches.information]
+    terms += [matches.confidence_logit, matches.covisibility_logit, matches.information, matches.pose]
     sum(term.square().sum() for term in terms).backward()
     for name, parameter in model.matching.named_parameters():
         assert parameter.grad is not None, name
@@ -110,18 +110,71 @@ def test_features_of_the_dense_head_move_places_within_cells_alone():
         assert not torch.allclose(one, other, atol=1e-3)
 
 
-def test_weights_from_before_precisions_were_learned_load():
-    """Of runs, and as a start: standard deviations are then what matches contain."""
+def test_weights_from_before_precisions_and_lengths_were_learned_load():
+    """Of runs, and as a start: standard deviations and lengths are then what matches say."""
     older = tiny(matching=True).state_dict()
-    del older["matching.log_precision"]
+    del older["matching.log_precision"], older["matching.log_lengthening"]
     again, started = tiny(matching=True), tiny(matching=True)
     again.load_state_dict(older)
     assert not load_weights(started, older).mismatch
     for model in (again, started):
-        assert model.matching.log_precision.abs().max() == 0
+        assert model.matching.log_precision.abs().max() == model.matching.log_lengthening.abs().max() == 0
     del older["matching.log_sharpness"]
     with pytest.raises(RuntimeError, match="log_sharpness"):
         again.load_state_dict(older)
+
+
+def test_lengthening_is_of_translations_alone():
+    model, observation = tiny(matching=True).eval(), make_observation(1, 3, 28, 56)
+    before = model(observation).matches
+    with torch.no_grad():
+        model.matching.log_lengthening[-1] += math.log(1.1)
+    after = model(observation).matches
+    assert before is not None
+    assert after is not None
+    assert torch.equal(before.lengthening, torch.ones(1, 3))
+    torch.testing.assert_close(after.lengthening, torch.full((1, 3), 1.1))
+    longer = before.pose.clone()
+    longer[..., :3, 3] *= 1.1
+    torch.testing.assert_close(after.pose, longer)
+    known = ~before.degenerate
+    torch.testing.assert_close(after.sigma[known], before.sigma[known] * torch.tensor([1, 1, 1, 1.1, 1.1, 1.1]))
+    assert torch.equal(after.confidence_logit, before.confidence_logit)
+
+
+def test_poses_that_are_too_short_teach_their_lengthening(target: Target):
+    model, true = tiny(matching=True).train(), true_matches(target, CELLS, 0.4).pose
+    found = model(observation_of(target)).matches
+    assert found is not None
+    short = true.clone()
+    short[..., :3, 3] *= 0.9
+    aligned = Alignment(short, *(torch.zeros(1, 3, *shape) for shape in ((1,), (6, 6), (), ())))
+    pose = lengthened(aligned, found.lengthening).pose
+    matches = dataclasses.replace(found, pose=pose, degenerate=torch.zeros(1, 3, dtype=torch.bool))
+    criterion = Criterion(LossConfig(weights=LossWeights(alignment=1.0))).train()
+    criterion(dataclasses.replace(exact_prediction(target), matches=matches), target)[0].backward()
+    assert model.matching.log_lengthening.grad[-1] < 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(factor=st.floats(0.6, 1.6), seed=st.integers(0, 99))
+def test_a_problem_in_other_units_has_the_lengthened_alignment(factor: float, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    world = 8 * torch.randn(1, 1, 40, 3, dtype=torch.float64, generator=generator)
+    pose = three_poses()[:, 1:2].double()
+    other = transform_points(torch.linalg.inv(pose), world)
+    noisy = [points + 0.02 * torch.randn(points.shape, generator=generator) for points in (world, other)]
+    nothing = torch.zeros(1, 1, 40, 2, dtype=torch.int64)
+    found = Correspondences(nothing, noisy[0], noisy[1], torch.ones(1, 1, 40))
+    starts = 0.3 * torch.randn(1, 2, CELLS, 3, dtype=torch.float64, generator=generator)
+    lines = LinesOfSight(starts, from_center=False)
+    problem = pair_problem(found, torch.full((1, 2, CELLS), 0.1), torch.tensor(0.1), 3.0, lines)
+    by = torch.full((1, 1), factor, dtype=torch.float64)
+    expected, measured = lengthened(align(*problem), by), align(*problem.lengthened(by))
+    torch.testing.assert_close(measured.pose, expected.pose, atol=1e-5, rtol=1e-5)
+    largest = expected.information.abs().max()
+    torch.testing.assert_close(measured.information / largest, expected.information / largest, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(measured.inlier, expected.inlier, atol=1e-4, rtol=1e-4)
 
 
 def test_precision_scales_the_information_of_all_axes_alike():
@@ -236,6 +289,7 @@ def pair_matches(pose: torch.Tensor, confidence: float, degenerate: bool = False
         keys=torch.zeros(1, 3, 1, 1, 1),
         range_sigma=torch.ones(1, 3, 1),
         pose=pose,
+        lengthening=torch.ones(1, pairs),
         information=torch.eye(6).expand(1, pairs, 6, 6),
         degenerate=torch.full((1, pairs), degenerate),
         confidence_logit=torch.full((1, pairs), confidence),
@@ -254,6 +308,22 @@ def test_pairs_become_one_pose_per_view(target: Target, source: str):
     answer = with_aligned_poses(prediction, observation_of(target), 1, source)
     pose = pose_from_quat_trans(answer.pose_quat, answer.pose_trans)
     assert torch.allclose(pose, relative_pose(target.pose[:, :1], target.pose), atol=1e-3)
+
+
+def test_a_sure_pair_is_not_drawn_by_unsure_ones():
+    """Of four agents: one pair is right and surer, the others are ten meters off, each in a direction of its own."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.eye(4).repeat(1, 4, 1, 1)
+    true[0, :, :3, 3] = 10 * torch.randn(4, 3, generator=generator)
+    first, second = torch.triu_indices(4, 4, offset=1)
+    relative = relative_pose(true[:, first], true[:, second])
+    measured = relative.clone()
+    measured[0, 1:, :3, 3] += 10 * torch.nn.functional.normalize(torch.randn(5, 3, generator=generator), dim=-1)
+    matches = pair_matches(measured, confidence=-0.5)
+    matches = dataclasses.replace(matches, confidence_logit=torch.tensor([[1.0, -0.5, -0.5, -0.5, -0.5, -0.5]]))
+    prediction = dataclasses.replace(exact_prediction(room(true)), matches=matches)
+    answer = with_aligned_poses(prediction, observation_of(room(true)), 1, "alignment")
+    assert (answer.pose_trans[0, 1] - relative[0, 0, :3, 3]).norm() < 0.5
 
 
 def test_degenerate_pairs_leave_the_regressed_poses(target: Target):

@@ -195,6 +195,7 @@ class PairMatches(TensorRecord):
             around a cell its match lies.
         range_sigma: relative standard deviation of the predicted range of each agent's cells.
         pose: ``T_i_j`` from matches and the network's own points.
+        lengthening: factor that the translation of ``pose`` contains, which makes up for how matches lean.
         information: inverse covariance of ``pose`` if it is right: rotation (rad), translation (m), see
             :class:`coopmap.geometry.alignment.Alignment`; as much of it as errors of right poses show.
         degenerate: the matches do not determine a pose.
@@ -214,6 +215,7 @@ class PairMatches(TensorRecord):
     keys: Float[Tensor, "b n c s f"]
     range_sigma: Float[Tensor, "b n c"]
     pose: Float[Tensor, "b p 4 4"]
+    lengthening: Float[Tensor, "b p"]
     information: Float[Tensor, "b p 6 6"]
     degenerate: Bool[Tensor, "b p"]
     confidence_logit: Float[Tensor, "b p"]

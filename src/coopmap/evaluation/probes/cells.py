@@ -115,6 +115,7 @@ def answer_without(
     found = correspond(rows, columns, matches.query, matches.keys, points, seen, grid, cfg.max_matches)
     lines = lines_of_sight(observation, patch, cfg.rays)
     problem = pair_problem(found, matches.range_sigma, cell_angle(observation.rays, patch), cfg.tilt_sigma_deg, lines)
+    problem = problem.lengthened(matches.lengthening)
     alignment = align(*problem)
     unsolved = replace(
         prediction,

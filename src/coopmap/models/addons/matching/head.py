@@ -18,7 +18,7 @@ from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.models.addons.base import AddOn, Trunk
 from coopmap.models.addons.matching.cells import cell_points, features_of_cells, lines_of_sight
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
-from coopmap.models.addons.matching.poses import PairProblem, pair_problem, with_aligned_poses
+from coopmap.models.addons.matching.poses import PairProblem, lengthened, pair_problem, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
 from coopmap.models.layers import LayerNorm
 from coopmap.types import Observation, PairMatches, Prediction
@@ -30,6 +30,7 @@ INITIAL_LOG_PRECISION = 1.5
 """Of the information in matches; about where runs of some hundred steps end."""
 LOG_PRECISION_PACE = 10.0
 """Adam moves a parameter by no more than the learning rate: a short run could not change a precision otherwise."""
+LARGEST_LOG_LENGTHENING = 0.5
 UNKNOWN_TILT_DEG = 10.0
 """Standard deviation of roll and pitch where the configuration states none."""
 FINE_DIM = 32
@@ -75,6 +76,7 @@ class Matching(AddOn):
         self.confidence = nn.Sequential(nn.Linear(PAIR_FEATURES, 32), nn.GELU(), nn.Linear(32, 2))
         self.log_precision = nn.Parameter(torch.zeros(PAIR_FEATURES + 1))
         nn.init.constant_(self.log_precision[-1:], INITIAL_LOG_PRECISION / LOG_PRECISION_PACE)
+        self.log_lengthening = nn.Parameter(torch.zeros(PAIR_FEATURES + 1))
         for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, math.log(INITIAL_RANGE_SIGMA))):
             nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, bias)
@@ -85,9 +87,10 @@ class Matching(AddOn):
             self.feature_keys = nn.Linear(feature_dim, FINE_DIM, bias=False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Weights of runs from before precisions were learned have none: they state what matches contain."""
+        """Weights of runs from before these were learned have none: information and lengths are what matches say."""
         if f"{prefix}log_sharpness" in state_dict:
-            state_dict.setdefault(f"{prefix}log_precision", torch.zeros_like(self.log_precision))
+            for name in ("log_precision", "log_lengthening"):
+                state_dict.setdefault(f"{prefix}{name}", torch.zeros(PAIR_FEATURES + 1))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def after_decoding(self, prediction: Prediction, trunk: Trunk, observation: Observation) -> Prediction:
@@ -149,7 +152,8 @@ class Matching(AddOn):
         alignment = align(*problem)
         features = pair_features(rows, columns, found, alignment)
         confidence, shared = self.confidence(features).unbind(-1)
-        alignment = self._with_precision(alignment, features)
+        lengthening = self._lengthening(features)
+        alignment = self._with_precision(lengthened(alignment, lengthening), features)
         with_prior = None
         if priors is not None:
             tilt_sigma = math.radians(self.cfg.tilt_sigma_deg or UNKNOWN_TILT_DEG)
@@ -161,6 +165,7 @@ class Matching(AddOn):
             keys=keys,
             range_sigma=sigma,
             pose=alignment.pose,
+            lengthening=lengthening,
             information=alignment.information,
             degenerate=alignment.degenerate,
             confidence_logit=confidence,
@@ -171,7 +176,17 @@ class Matching(AddOn):
             combined=with_prior,
             prior_known=None if priors is None else priors.known,
         )
-        return matches, problem
+        return matches, problem.lengthened(lengthening)
+
+    def _lengthening(self, features: Float[Tensor, "b p f"]) -> Float[Tensor, "b p"]:
+        """Factor of a pair's translation that makes up for how matches lean.
+
+        A match is the mean of where its thing may be, and what knows nothing but the direction in which it is seen
+        expects it there: at no parallax. Each match falls short a little, all the same way, so that agents come out too
+        near each other, by a tenth after some hundred steps and a thirtieth after thousands.
+        """
+        logarithm = features @ self.log_lengthening[:-1] + self.log_lengthening[-1]
+        return logarithm.clamp(-LARGEST_LOG_LENGTHENING, LARGEST_LOG_LENGTHENING).exp()
 
     def _with_precision(self, alignment: Alignment, features: Float[Tensor, "b p f"]) -> Alignment:
         """The alignment with as much information as its pose turns out to have.

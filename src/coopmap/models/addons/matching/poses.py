@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from coopmap.geometry.alignment import ray_covariance
+from coopmap.geometry.alignment import Alignment, ray_covariance
 from coopmap.geometry.bundle import bundle
 from coopmap.geometry.cells import take
 from coopmap.geometry.pose_averaging import average_relative_poses
@@ -23,7 +23,9 @@ BEARING_SIGMA_CELLS = 0.2
 """Error of a match's direction, in cells; uniform over a part of a cell, it is 0.15."""
 LARGEST_STRETCH = 10.0
 """Relative error along a line of sight, at most, per relative error of the distance from the agent's center."""
-LEAST_CONFIDENCE = 1e-3
+LEAST_CONFIDENCE = 0.05
+DECISIVENESS = 4
+"""Power of the confidence that a pair counts by: few sure pairs determine all poses, and unsure ones are meters off."""
 SMALLEST_WEIGHT = 1e-8
 """Confidences below count as this much, so that the root has a derivative."""
 
@@ -39,6 +41,34 @@ class PairProblem(NamedTuple):
     tilt_sigma: float | None
     origin_i: Float[Tensor, "b p m 3"] | None = None
     origin_j: Float[Tensor, "b p m 3"] | None = None
+
+    def lengthened(self, factor: Float[Tensor, "b p"]) -> PairProblem:
+        """The same in other units of length, a factor per pair: poses turn as they did, and are that much longer."""
+        by = factor[..., None, None]
+
+        def times(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value * by
+
+        return self._replace(
+            points_i=self.points_i * by,
+            points_j=self.points_j * by,
+            covariance_i=self.covariance_i * by[..., None].square(),
+            covariance_j=self.covariance_j * by[..., None].square(),
+            origin_i=times(self.origin_i),
+            origin_j=times(self.origin_j),
+        )
+
+
+def lengthened(alignment: Alignment, factor: Float[Tensor, "b p"]) -> Alignment:
+    """The alignment of :meth:`PairProblem.lengthened`."""
+    rotation, translation = alignment.pose[..., :3], alignment.pose[..., 3:]
+    one = torch.ones_like(factor)
+    of_translation = torch.stack([factor, factor, factor, one], dim=-1)
+    of_steps = torch.stack([one, one, one, factor, factor, factor], dim=-1).reciprocal()
+    return alignment._replace(
+        pose=torch.cat([rotation, translation * of_translation[..., None]], dim=-1),
+        information=of_steps[..., :, None] * alignment.information * of_steps[..., None, :],
+    )
 
 
 def pair_problem(
@@ -123,6 +153,7 @@ def with_aligned_poses(
         measured, weight = torch.stack([measured, from_head], dim=1), torch.stack([weight, rest], dim=1)
     else:
         measured, weight = measured[:, None], weight[:, None]
+    weight = weight**DECISIVENESS
     agents = average_relative_poses(measured, weight)
     if problem is not None and pose_from == "alignment":
         first, second = torch.triu_indices(agents.shape[1], agents.shape[1], offset=1, device=agents.device)
