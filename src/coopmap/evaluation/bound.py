@@ -82,12 +82,10 @@ class Bound:
             again = _own_matches(matches, prediction, target, points, patch, self.model.matching.max_matches)
             found["bound_own_matches"] = again, range_sigma
         lines = _lines(observation, patch, self.model.matching.rays, points.center.shape[1])
-        problems = {
-            name: pair_problem(each, sigma, angle.to(sigma), tilt, lines) for name, (each, sigma) in found.items()
+        return {
+            name: list(_solved(pair_problem(each, sigma, angle.to(sigma), tilt, lines), sigma.shape[1]))
+            for name, (each, sigma) in found.items()
         }
-        if matches is not None:  # true matches do not lean
-            problems["bound_own_matches"] = problems["bound_own_matches"].lengthened(matches.lengthening)
-        return {name: list(_solved(problem, range_sigma.shape[1])) for name, problem in problems.items()}
 
 
 def _solved(problem: PairProblem, num_agents: int) -> Float[Tensor, "b n n 4 4"]:
