@@ -20,7 +20,7 @@ from coopmap.losses.cells import true_matches
 from coopmap.losses.criterion import Criterion
 from coopmap.models import MapAnything
 from coopmap.models.addons.matching.cells import CellPoints, LinesOfSight, cell_points, features_of_cells
-from coopmap.models.addons.matching.head import LOG_PRECISION_PACE
+from coopmap.models.addons.matching.head import PACE
 from coopmap.models.addons.matching.matches import Correspondences, assignment, between, correspond
 from coopmap.models.addons.matching.poses import lengthened, pair_problem, tempered, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
@@ -112,13 +112,14 @@ def test_features_of_the_dense_head_move_places_within_cells_alone():
 
 def test_weights_from_before_precisions_and_lengths_were_learned_load():
     """Of runs, and as a start: standard deviations and lengths are then what matches say."""
-    older = tiny(matching=True).state_dict()
-    del older["matching.log_precision"], older["matching.log_lengthening"]
+    older, later = tiny(matching=True).state_dict(), ("log_precision", "log_odds", "log_lengthening")
+    for name in later:
+        del older[f"matching.{name}"]
     again, started = tiny(matching=True), tiny(matching=True)
     again.load_state_dict(older)
     assert not load_weights(started, older).mismatch
     for model in (again, started):
-        assert model.matching.log_precision.abs().max() == model.matching.log_lengthening.abs().max() == 0
+        assert all(getattr(model.matching, name).abs().max() == 0 for name in later)
     del older["matching.log_sharpness"]
     with pytest.raises(RuntimeError, match="log_sharpness"):
         again.load_state_dict(older)
@@ -181,7 +182,7 @@ def test_precision_scales_the_information_of_all_axes_alike():
     model, observation = tiny(matching=True).eval(), make_observation(1, 3, 28, 56)
     before = model(observation).matches
     with torch.no_grad():
-        model.matching.log_precision[-1] += math.log(9) / LOG_PRECISION_PACE
+        model.matching.log_precision[-1] += math.log(9) / PACE
     after = model(observation).matches
     assert before is not None
     assert after is not None

@@ -28,7 +28,7 @@ MAX_LISTED = 20
 PRIOR_ENCODERS = tuple(name for name in SUBMODULES if name.endswith("_encoder"))
 REQUIRED_PARTS = set(SUBMODULES) - set(PRIOR_ENCODERS)
 REFERENCE_MARK = "info_sharing.view_pos_table"
-LATER_NAMES = {"matching.log_precision", "matching.log_lengthening"}
+LATER_NAMES = {"matching.log_precision", "matching.log_odds", "matching.log_lengthening"}
 """Runs from before these parameters existed may lack them; their modules say what they are then."""
 ENCODER_BLOCK = re.compile(r"encoder\.model\.blocks\.(\d+)\.(.+)")
 ENCODER_TAIL = re.compile(r"encoder\.model\.(blocks\.\d+|norm)(?=\.)")

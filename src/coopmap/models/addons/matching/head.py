@@ -28,8 +28,9 @@ INITIAL_SHARPNESS = 10.0
 INITIAL_RANGE_SIGMA = 0.3
 INITIAL_LOG_PRECISION = 1.5
 """Of the information in matches; about where runs of some hundred steps end."""
-LOG_PRECISION_PACE = 10.0
-"""Adam moves a parameter by no more than the learning rate: a short run could not change a precision otherwise."""
+PACE = 10.0
+"""Adam moves a parameter by no more than the learning rate: a short run could not change a precision otherwise, and its
+confidence would lag behind what it has learned."""
 LARGEST_LOG_LENGTHENING = 0.5
 UNKNOWN_TILT_DEG = 10.0
 """Standard deviation of roll and pitch where the configuration states none."""
@@ -75,7 +76,8 @@ class Matching(AddOn):
         self.log_sharpness = nn.Parameter(torch.full((2,), math.log(INITIAL_SHARPNESS)))
         self.confidence = nn.Sequential(nn.Linear(PAIR_FEATURES, 32), nn.GELU(), nn.Linear(32, 2))
         self.log_precision = nn.Parameter(torch.zeros(PAIR_FEATURES + 1))
-        nn.init.constant_(self.log_precision[-1:], INITIAL_LOG_PRECISION / LOG_PRECISION_PACE)
+        nn.init.constant_(self.log_precision[-1:], INITIAL_LOG_PRECISION / PACE)
+        self.log_odds = nn.Parameter(torch.zeros(PAIR_FEATURES + 1))
         self.log_lengthening = nn.Parameter(torch.zeros(PAIR_FEATURES + 1))
         for layer, bias in ((self.unmatched, 0.0), (self.log_range_sigma, math.log(INITIAL_RANGE_SIGMA))):
             nn.init.zeros_(layer.weight)
@@ -89,7 +91,7 @@ class Matching(AddOn):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Weights of runs from before these were learned have none: information and lengths are what matches say."""
         if f"{prefix}log_sharpness" in state_dict:
-            for name in ("log_precision", "log_lengthening"):
+            for name in ("log_precision", "log_odds", "log_lengthening"):
                 state_dict.setdefault(f"{prefix}{name}", torch.zeros(PAIR_FEATURES + 1))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -152,6 +154,7 @@ class Matching(AddOn):
         alignment = align(*problem)
         features = pair_features(rows, columns, found, alignment)
         confidence, shared = self.confidence(features).unbind(-1)
+        confidence = confidence + PACE * _linear(features, self.log_odds)
         lengthening = self._lengthening(features)
         alignment = self._with_precision(lengthened(alignment, lengthening), features)
         with_prior = None
@@ -181,12 +184,11 @@ class Matching(AddOn):
     def _lengthening(self, features: Float[Tensor, "b p f"]) -> Float[Tensor, "b p"]:
         """Factor of a pair's translation that makes up for how matches lean.
 
-        A match is the mean of where its thing may be, and what knows nothing but the direction in which it is seen
-        expects it there: at no parallax. Each match falls short a little, all the same way, so that agents come out too
-        near each other, by a tenth after some hundred steps and a thirtieth after thousands.
+        A match is where its thing is to be expected, which lies between where it is and where it would be if both
+        agents stood at one place. Loose ranges let all of them agree on agents that are too near each other: by a tenth
+        after 600 steps, with true ranges by a twenty-fifth, with true matches not at all.
         """
-        logarithm = features @ self.log_lengthening[:-1] + self.log_lengthening[-1]
-        return logarithm.clamp(-LARGEST_LOG_LENGTHENING, LARGEST_LOG_LENGTHENING).exp()
+        return _linear(features, self.log_lengthening).clamp(-LARGEST_LOG_LENGTHENING, LARGEST_LOG_LENGTHENING).exp()
 
     def _with_precision(self, alignment: Alignment, features: Float[Tensor, "b p f"]) -> Alignment:
         """The alignment with as much information as its pose turns out to have.
@@ -194,13 +196,18 @@ class Matching(AddOn):
         What matches contain of it counts each by its confidence, which says how probable it is among all cells, and as
         if no two erred alike.
         """
-        log_precision = LOG_PRECISION_PACE * (features @ self.log_precision[:-1] + self.log_precision[-1])
+        log_precision = PACE * _linear(features, self.log_precision)
         return alignment._replace(information=alignment.information.detach() * log_precision.exp()[..., None, None])
 
     def _scores(self, tokens: Float[Tensor, "b a c d"]) -> Float[Tensor, "b p c c"]:
         descriptor = F.normalize(self.descriptor(tokens), dim=-1)
         first, second = torch.triu_indices(tokens.shape[1], tokens.shape[1], offset=1, device=tokens.device)
         return self.log_sharpness[0].exp() * descriptor[:, first] @ descriptor[:, second].mT
+
+
+def _linear(features: Float[Tensor, "b p f"], weight: Float[Tensor, " f1"]) -> Float[Tensor, "b p"]:
+    """Of features and, last, of 1."""
+    return features @ weight[:-1] + weight[-1]
 
 
 def pair_features(
