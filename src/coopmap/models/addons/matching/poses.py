@@ -152,8 +152,9 @@ def with_aligned_poses(
         rest = torch.ones_like(weight).triu(1) - weight
         measured, weight = torch.stack([measured, from_head], dim=1), torch.stack([weight, rest], dim=1)
     else:
-        measured, weight = measured[:, None], weight[:, None]
-    weight = weight**DECISIVENESS
+        # what priors complete is no worse where matches say little
+        decisive = prediction.matches is not None and prediction.matches.combined is None
+        measured, weight = measured[:, None], weight[:, None] ** (DECISIVENESS if decisive else 1)
     agents = average_relative_poses(measured, weight)
     if problem is not None and pose_from == "alignment":
         first, second = torch.triu_indices(agents.shape[1], agents.shape[1], offset=1, device=agents.device)
