@@ -1,29 +1,45 @@
-"""Co-visibility against ray casting in the town."""
+"""Co-visibility against ray casting, in the town and on streets."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from coopmap.config.data import DataConfig
+from coopmap.config.synth import ScenarioCounts, TownConfig
 from coopmap.data import build_split
 from coopmap.data.opv2v import read_agent
 from coopmap.geometry import points_ue_from_cv
 from coopmap.geometry.cameras import PinholeCamera
 from coopmap.metrics.covisibility import covisibility
-from coopmap.synthetic import read_config
+from coopmap.synthetic import read_config, render_town
 from coopmap.synthetic.raycast import Caster
+from coopmap.types import Sample
 
-from ..worlds import build_scene
+from ..worlds import build_scene, tiny_streets
 
 WITHIN_M = 0.2
 
 
-def visible_share(town, sample, i, j):
+@pytest.fixture(scope="module")
+def sharp_streets(make_once: Callable[[str, Callable[[Path], None]], Path]) -> TownConfig:
+    """Two streets of validation with images of 400 x 300 pixels: coarser ones skip parts of a road far off."""
+
+    def config(folder: Path) -> TownConfig:
+        counts = ScenarioCounts(train=0, validate=2, test=0)
+        return tiny_streets(str(folder / "streets"), str(folder / "depth"), scenarios=counts, image_scale=0.5)
+
+    return config(make_once("sharp_streets", lambda folder: render_town(config(folder))))
+
+
+def visible_share(root: str, sample: Sample, i: int, j: int) -> float:
     """Of i's points those that some camera of j has in its image with nothing in front of them."""
     meta, target = sample.meta, sample.target
-    scene = build_scene(read_config(town.root), "validate", meta.scenario, meta.frame, without=meta.agents[j])
+    scene = build_scene(read_config(root), "validate", meta.scenario, meta.frame, without=meta.agents[j])
     caster = Caster(points_ue_from_cv(np.asarray(scene.triangles)))
-    path = Path(town.root) / "validate" / meta.scenario / meta.agents[j] / f"{meta.frame}.yaml"
+    path = Path(root) / "validate" / meta.scenario / meta.agents[j] / f"{meta.frame}.yaml"
     rig = read_agent(path).rig
     points = target.points_world[i][target.valid[i]][::29].numpy().astype(np.float64)
     seen = np.zeros(len(points), dtype=bool)
@@ -36,16 +52,30 @@ def visible_share(town, sample, i, j):
     return seen.mean()
 
 
-def test_covisibility_agrees_with_ray_casting(town, config_of):
-    dataset = build_split(config_of({"height": 252, "width": 1008}), "val")
-    errors = []
+def errors(data: DataConfig) -> np.ndarray:
+    """Measured shares minus true ones, of all pairs of the validation split."""
+    dataset = build_split(data, "val")
+    found = []
     for i in range(len(dataset)):
         sample = dataset[i]
         measured = covisibility(sample.target.map(lambda tensor: tensor[None]))[0]
         pairs = torch.triu_indices(len(sample.meta.agents), len(sample.meta.agents), offset=1).T.tolist()
         for share, (a, b) in zip(measured.tolist(), pairs, strict=True):
-            expected = (visible_share(town, sample, a, b) + visible_share(town, sample, b, a)) / 2
-            errors.append(abs(share - expected))
-    # the images here have 100 columns each: outlines are a degree wide
-    assert np.mean(errors) < 0.1
-    assert np.median(errors) < 0.08
+            found.append(share - (visible_share(data.root, sample, a, b) + visible_share(data.root, sample, b, a)) / 2)
+    return np.array(found)
+
+
+def test_in_the_town(config_of: Callable[..., DataConfig]) -> None:
+    """Images have 100 columns: outlines are a degree wide."""
+    off = np.abs(errors(config_of({"height": 252, "width": 1008})))
+    assert off.mean() < 0.09
+    assert np.median(off) < 0.06
+
+
+def test_on_streets(sharp_streets: TownConfig, config_of: Callable[..., DataConfig]) -> None:
+    """One pair of four is 0.2 too low: of the road around the other car each knows two rows of points, 5 m apart."""
+    paths = {"root": sharp_streets.root, "depth_root": sharp_streets.depth_root}
+    off = np.abs(errors(config_of({"height": 252, "width": 1008}, **paths)))
+    assert len(off) == 4
+    assert np.sort(off)[-2] < 0.07
+    assert off.max() < 0.22
