@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from coopmap.geometry import invert, pose_from_quat_trans, rotation_angle, transform_points
-from coopmap.geometry.alignment import align, ray_covariance
+from coopmap.geometry.alignment import Alignment, align, ray_covariance
 
 
 class Scene(NamedTuple):
@@ -79,6 +79,48 @@ def _seen(points: Tensor) -> Tensor:
     return (distance > 3) & (distance < 60) & (points[..., 1].abs() < math.sin(math.pi / 12) * distance)
 
 
+CAMERAS_M = ((0.0, 0.0, 2.0), (-0.9, 0.0, 0.8), (0.0, 0.0, -2.2), (0.9, 0.0, 0.8))
+CAMERAS_AZIMUTH_DEG = (0.0, -100.0, 180.0, 100.0)
+"""Where an agent's four cameras are, in its frame, and where they look."""
+
+
+def through_cameras(exact: Tensor, bearing_sigma: float, factor: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Points as the cameras of a calibrated rig see them, each by the one that looks most its way.
+
+    Args:
+        exact: ``(..., 3)`` in the agent's frame.
+        bearing_sigma: error of directions, radians about each axis across the ray.
+        factor: that all ranges are wrong by.
+        seed: of the errors.
+
+    Returns:
+        Measured points and where their rays start.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    azimuth = torch.atan2(exact[..., :1], exact[..., 2:]).rad2deg()
+    off = (azimuth - torch.tensor(CAMERAS_AZIMUTH_DEG) + 180) % 360 - 180
+    origin = torch.tensor(CAMERAS_M, dtype=exact.dtype)[off.abs().argmin(dim=-1)]
+    ray = exact - origin
+    distance = ray.norm(dim=-1, keepdim=True)
+    error = bearing_sigma * torch.randn(ray.shape, generator=generator, dtype=exact.dtype)
+    direction = torch.nn.functional.normalize(ray / distance + error, dim=-1)
+    return origin + factor * distance * direction, origin
+
+
+def align_at_wrong_scale(
+    scene: Scene, bearing_sigma: float, range_sigma: float, factor: float = 1.25, with_origins: bool = True
+) -> Alignment:
+    """Of agents whose ranges are all wrong by one factor; with or without what is known of where their rays start."""
+    points, covariances, origins = [], [], []
+    for seed, exact in enumerate((scene.exact_a, scene.exact_b)):
+        measured, origin = through_cameras(exact, bearing_sigma, factor, seed)
+        origin = origin if with_origins else torch.zeros_like(origin)
+        points.append(measured)
+        covariances.append(ray_covariance(measured - origin, range_sigma, bearing_sigma))
+        origins.append(origin)
+    return align(*points, torch.ones_like(points[0][..., 0]), *covariances, None, *origins)
+
+
 def errors(pose: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """Meters and degrees."""
     trans = (pose[:, :3, 3] - true[:, :3, 3]).norm(dim=-1)
@@ -109,6 +151,21 @@ def _table(pairs: int = 100) -> None:
             print(f"| {range_sigma:.0%}, {bearing_deg} deg | {share:.0%} | " + " | ".join(cells) + " |", flush=True)
 
 
+def _scale_table(pairs: int = 100) -> None:
+    bearings = (1e-4, 1e-3, 0.003, 0.01, 0.017, 0.03)
+    print("| stated range error | " + " | ".join(f"{bearing:g} rad" for bearing in bearings) + " |")
+    print("|---|" + "---:|" * len(bearings))
+    scene = simulate(pairs)
+    for name, range_sigma, with_origins in (("300 %", 3.0, True), ("30 %", 0.3, True), ("300 %, without", 3.0, False)):
+        cells = []
+        for bearing in bearings:
+            found = align_at_wrong_scale(scene, bearing, range_sigma, with_origins=with_origins)
+            degenerate = found.degenerate.double().mean().item()
+            off = errors(found.pose, scene.pose)[0][~found.degenerate].median()
+            cells.append(f"{off:.2f}" + (f" ({degenerate:.0%})" if degenerate else ""))
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
 def _time() -> None:
     scene = simulate(20, 252, 168)
     a, b = scene.points_a.float(), scene.points_b.float()
@@ -125,4 +182,5 @@ def _time() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     _table()
+    _scale_table()
     _time()

@@ -24,7 +24,7 @@ NUMERIC_TESTS = (
     "tests/models/test_spherical.py",
     "tests/evaluation/test_bound.py",
     "tests/evaluation/test_refinement.py",
-    "tests/data/test_covisibility_on_town.py",
+    "tests/data/test_covisibility_by_rays.py",
 )
 TORCH = {
     "default": {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "ONEDNN_MAX_CPU_ISA": "SSE41"},

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from coopmap.geometry import invert, pose_from_quat_trans, rotate, transform_points
+from coopmap.geometry import invert, pose_from_quat_trans, rotate, rotation_angle, transform_points
 from coopmap.geometry.alignment import Alignment, align, isotropic_covariance, ray_covariance, ray_matches
 from coopmap.geometry.alignment_cost import Cost, residuals_at
 
@@ -130,6 +130,24 @@ def test_equivariant_under_rigid_motions_of_either_agent(seed):
     )
     assert_same(after.pose, of_a @ before.pose @ invert(of_b))
     assert_same(after.inlier, before.inlier)
+
+
+@few
+@given(seeds)
+def test_quaternions_of_either_sign_turn_an_agent_alike(seed):
+    """And composed from two of either sign, they are the same true pose: the same alignment and the same error."""
+    quats, trans = torch.nn.functional.normalize(normal(seed, 2, 4), dim=-1), 10 * normal(seed + 1, 3)
+    a, b, weight = noisy_matches(pose_from_quat_trans(quats[0], trans), seed)
+    found = []
+    for sign, sign_of_turn in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        turn = sign_of_turn * quats[1]
+        true = pose_from_quat_trans(roma.quat_product(sign * quats[0], roma.quat_conjugation(turn)), trans)
+        result = align_rays(a, rotate(pose_from_quat_trans(turn, 0 * trans), b), weight)
+        error = rotation_angle(true[:3, :3].mT @ result.pose[:3, :3])
+        assert error < 0.05
+        found.append((result.pose, result.information, result.inlier, error))
+    for other in found[1:]:
+        assert all(torch.equal(one, same) for one, same in zip(found[0], other, strict=True))
 
 
 @few

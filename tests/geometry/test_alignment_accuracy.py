@@ -86,6 +86,30 @@ def test_lines_of_sight_that_start_at_cameras(measure):
     assert off["cameras"] < 0.9 * off["centers"]
 
 
+def test_known_baselines_of_a_rig_give_the_scale_that_ranges_have_wrong(measure):
+    """Ranges a quarter too long, and known to be useless: cameras some meters apart still tell how far the other is."""
+    scene = measure.simulate(40)
+    distance = scene.pose[:, :3, 3].norm(dim=-1)
+
+    def aligned(bearing_sigma: float, **options) -> tuple[float, float]:
+        """Median error in meters, and of the translation's length in its share."""
+        found = measure.align_at_wrong_scale(scene, bearing_sigma, 3.0, **options)
+        assert not found.degenerate.any()
+        longer = found.pose[:, :3, 3].norm(dim=-1) / distance - 1
+        return measure.errors(found.pose, scene.pose)[0].median().item(), longer.median().item()
+
+    off, longer = aligned(1e-4)
+    assert off < 0.05
+    assert abs(longer) < 0.005
+    assert aligned(0.003)[0] < 1
+    # of rays that start at the agents' centers, the ranges are all that is known of lengths
+    off, longer = aligned(0.003, with_origins=False)
+    assert off > 4
+    assert longer == pytest.approx(0.25, abs=0.05)
+    # cells of 9 degrees
+    assert aligned(0.03)[0] > 3
+
+
 def test_covariances_at_measured_points_would_pull_the_agents_together(measure):
     scene = measure.simulate(100, 100, 0, 0.2, 0.5)
     distance = scene.pose[:, :3, 3].norm(dim=-1)

@@ -18,6 +18,7 @@ from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, cell_angl
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle, transform_points
 from coopmap.losses.cells import true_matches
 from coopmap.losses.criterion import Criterion
+from coopmap.metrics.pose import pair_errors, predicted_pose
 from coopmap.models import MapAnything
 from coopmap.models.addons.matching.cells import CellPoints, LinesOfSight, cell_points, features_of_cells
 from coopmap.models.addons.matching.head import PACE
@@ -83,6 +84,31 @@ def test_every_parameter_takes_part_in_every_step(agents: int, matching: float):
     for name, parameter in model.matching.named_parameters():
         assert parameter.grad is not None, name
     assert torch.equal(model.eval()(observation_of(target)).scale, prediction.scale)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_errors_of_aligned_poses_alone_teach_ranges_and_descriptors(target: Target, dense: bool):
+    """Of a pose 0.3 m from where the matches put it, so that the pair is nearly right."""
+    model, two = tiny(matching=True, dense=dense).train(), room(three_poses()[:, :2])
+    images = torch.randn(1, 2, 3, 56, 224, generator=torch.Generator().manual_seed(0))
+    prediction = model(dataclasses.replace(observation_of(two), images=images))
+    assert prediction.matches is not None
+    pose = torch.stack([torch.eye(4), prediction.matches.pose[0, 0].detach()])[None]
+    pose[0, 1, 0, 3] += 0.3
+    nothing = dict.fromkeys(LossWeights.__dataclass_fields__, 0.0)
+    criterion = Criterion(LossConfig(weights=LossWeights(**(nothing | {"alignment": 1.0})))).train()
+    total, _ = criterion(prediction, dataclasses.replace(two, pose=pose))
+    assert total.item() == pytest.approx(math.log(1.3), abs=1e-3)
+    total.backward()
+    gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    of_ranges = {f"dpt_regressor_head.{layer}.weight" for layer in ("conv1", "conv2.0", "conv2.2")}
+    of_ranges |= {"dpt_feature_head.scratch.layer1_rn.weight", "scale_head.output_proj.weight"}
+    of_places = {f"matching.{layer}.weight" for layer in ("query", "keys", *(["feature_query"] if dense else []))}
+    of_confidences = {f"matching.{layer}.weight" for layer in ("descriptor", "unmatched", "log_range_sigma")}
+    taught = {name for name, gradient in gradients.items() if gradient.any()}
+    assert of_ranges | of_places | of_confidences | {"matching.log_sharpness", "matching.log_lengthening"} <= taught
+    assert not any(name.startswith(("pose_head.", "matching.confidence.")) for name in taught)
 
 
 def test_features_of_cells_are_those_around_the_places_that_have_points():
@@ -335,6 +361,27 @@ def test_degenerate_pairs_leave_the_regressed_poses(target: Target):
     )
     answer = with_aligned_poses(prediction, observation_of(target), 1, "alignment")
     assert torch.allclose(answer.pose_trans, regressed)
+
+
+def test_quaternions_of_either_sign_are_one_pose(target: Target):
+    """Regressed ones that are averaged in and kept, and the answers': the same poses and errors."""
+    true = true_matches(target, CELLS, 0.4).pose
+    quat = torch.nn.functional.normalize(torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
+    trans = torch.tensor([[[0.0, 0, 0], [1, 2, 3], [4, 5, 6]]])
+    matches = pair_matches(true, confidence=0.0)
+    matches = dataclasses.replace(matches, degenerate=torch.tensor([[False, True, True]]))
+    for source in ("alignment", "both"):
+        answers = []
+        for sign in (1, torch.tensor([1.0, -1, -1])[:, None], -1):
+            regressed = {"pose_quat": sign * quat, "pose_trans": trans}
+            prediction = dataclasses.replace(exact_prediction(target), matches=matches, **regressed)
+            answers.append(with_aligned_poses(prediction, observation_of(target), 1, source))
+        for answer in (*answers[1:], dataclasses.replace(answers[0], pose_quat=-answers[0].pose_quat)):
+            poses = [pose_from_quat_trans(each.pose_quat, each.pose_trans) for each in (answers[0], answer)]
+            torch.testing.assert_close(poses[1], poses[0], atol=1e-5, rtol=1e-5)
+            errors = [pair_errors(predicted_pose(each), target.pose) for each in (answers[0], answer)]
+            for name in ("trans_m", "rot_deg", "direction_deg"):
+                torch.testing.assert_close(errors[1][name], errors[0][name], atol=1e-2, rtol=1e-3, msg=name)
 
 
 def test_points_of_a_mosaic_lie_on_its_lines_of_sight_at_the_predicted_distance():

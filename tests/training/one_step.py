@@ -11,6 +11,9 @@ from coopmap.training.assembly import build_datamodule
 from coopmap.training.module import PoseLearner
 from coopmap.types import Batch
 
+MATCHING = ("model.matching.enabled=true", "model.pose_from=alignment", "loss=pose_matching")
+"""Overrides: the tiny model regresses otherwise."""
+
 
 def data_and_batch(config: Config) -> tuple[OPV2VDataModule, Batch]:
     """The data and their first batch, as the loader gives it."""

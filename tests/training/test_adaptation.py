@@ -19,6 +19,8 @@ from coopmap.training.adaptation import adapt
 from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.types import Observation, Prediction
 
+from .one_step import MATCHING
+
 CHECKPOINTING = "model.checkpointing={encoder: true, info_sharing: true, heads: true}"
 
 
@@ -158,17 +160,15 @@ def test_biases_of_some_parts() -> None:
     }
 
 
-def test_matching_trains_the_parts_of_that_name() -> None:
-    config = load_config(["machine=laptop", "optim/train=matching"])
-    model = build_model(config)
+def test_matching_trains_the_matching_heads() -> None:
+    model = adapted("matching", *MATCHING, "model.matching.dense=true")
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert trained == {f"matching.{name}" for name, _ in model.matching.named_parameters()}
+    assert {name.split(".")[1] for name in trained} >= {"descriptor", "query", "keys", "feature_query", "confidence"}
     with pytest.raises(
         ConfigError, match=r"optim\.train\.only=matching\*: this model has no such part, only encoder, "
     ):
-        adapt(model, config.optim.train)
-    model.matching, model.matching_refinement = nn.Linear(2, 2), nn.Linear(2, 2)
-    model.unmatched = nn.Linear(2, 2)
-    adapt(model, config.optim.train)
-    assert trained_parts(model) == {"matching", "matching_refinement"}
+        adapted("matching")
 
 
 def test_unknown_part_is_named() -> None:

@@ -13,10 +13,9 @@ from coopmap import load_config
 from coopmap.training.assembly import build_module
 from coopmap.training.optim import build_optimizer
 
-from .one_step import data_and_batch, one_step
+from .one_step import MATCHING, data_and_batch, one_step
 
 aten = torch.ops.aten
-MATCHING = ("model.matching.enabled=true", "model.pose_from=alignment", "loss=pose_matching")
 STEPS: dict[str, tuple[str, ...]] = {
     "all inputs, all terms": ("task=augmented", "loss=overall"),
     "matching": (*MATCHING, "data.augmentation.yaw_roll=true", "data.augmentation.hue_deg=10"),
