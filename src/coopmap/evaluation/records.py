@@ -54,6 +54,7 @@ class SampleRecord:
         pairs: by name, one value for each pair of agents ``i < j``.
         poses: ``T_0_j`` of the agents by method, and under ``true``.
         world: true ``T_world_0``; ``None`` where nothing is known.
+        street: what its scenario says of its street (:func:`~coopmap.data.opv2v.protocol.read_street`).
     """
 
     meta: SampleMeta
@@ -62,6 +63,7 @@ class SampleRecord:
     pairs: dict[str, list[float]]
     poses: dict[str, Float[Tensor, "n 4 4"]] = field(default_factory=dict)
     world: Float[Tensor, "4 4"] | None = None
+    street: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[str, int, tuple[str, ...]]:
@@ -118,7 +120,7 @@ class SampleRecord:
         ]
 
     def _key(self) -> dict[str, str]:
-        return {"scenario": self.meta.scenario, "frame": self.meta.frame}
+        return {"scenario": self.meta.scenario, "frame": self.meta.frame, **self.street}
 
 
 class InputCount:

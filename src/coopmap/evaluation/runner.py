@@ -90,6 +90,8 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     (measured,) = trainer.validate(subject.module, datamodule=data, verbose=False)
     figures = {name.replace("val/", f"{split}/", 1): float(value) for name, value in measured.items()}
     notes = add_baselines(recorder.records, data, compared)
+    for record in recorder.records:
+        record.street = data.street_of(record.meta.scenario)
     records, shares = gathered(recorder.records, (data.unreadable, notes, recorder.inputs))
 
     inputs = [share[2] for share in shares]
