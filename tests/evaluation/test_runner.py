@@ -233,6 +233,19 @@ def test_errors_by_kind_of_street(
     assert "<far>" not in page
 
 
+def test_directions_of_gravity_are_stated_among_the_inputs(
+    make_checkpoint: MakeCheckpoint, checkpoint: Path, tmp_path: Path
+) -> None:
+    matching = ("model.matching.enabled=true", "model.pose_from=alignment", "loss=matching")
+    told = make_checkpoint(*matching, "model.matching.gravity=true")
+    result = evaluate(told, output=tmp_path / "told", baselines=["bound"], probe=["seam", "moving", "alone"])
+    assert result.summary["inputs"] == "images + directions of gravity"
+    assert result.summary["inputs_asked_for"] == "images + directions of gravity"
+    assert result.summary["methods"]["bound"]["trans_m"]["count"] == 6
+    assert "images only" not in (tmp_path / "told" / "report.html").read_text()
+    assert evaluate(checkpoint, output=tmp_path / "plain", baselines=[]).summary["inputs"] == "images"
+
+
 def list_two_scenarios(root: Path, file: Path) -> list[Path]:
     """Writes a list of one pair of agents in each of two scenarios, and returns the folders of these."""
     frames, scenarios = [], []

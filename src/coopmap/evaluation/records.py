@@ -126,10 +126,10 @@ class SampleRecord:
 class InputCount:
     """How many views came with which geometric input, as the model received them."""
 
-    def __init__(self, has_encoder: Mapping[str, bool]) -> None:
-        self.has_encoder = has_encoder
+    def __init__(self, takes: Mapping[str, bool]) -> None:
+        self.takes = takes
         self.views = 0
-        self.given = dict.fromkeys(("rays", "depth", "pose", "rig"), 0)
+        self.given = dict.fromkeys(("rays", "depth", "pose", "rig", "gravity"), 0)
 
     def update(self, observation: Observation) -> None:
         """Count a batch."""
@@ -140,10 +140,11 @@ class InputCount:
             "depth": observation.depth_prior,
             "pose": observation.pose_prior,
             "rig": observation.rig_pose,
+            "gravity": observation.gravity,
         }
         for name, value in present.items():
-            if value is not None and self.has_encoder.get(name, False):
-                mask = getattr(observation, f"{name}_given")
+            if value is not None and self.takes.get(name, False):
+                mask = getattr(observation, f"{name}_given", None)
                 self.given[name] += batch * num_views if mask is None else int(mask.sum())
 
 
@@ -212,8 +213,8 @@ class Recorder(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find out which inputs the model can use."""
-        has_encoder: Any = getattr(getattr(pl_module.model, "cfg", None), "inputs", None)
-        self.inputs = InputCount(vars(has_encoder) if has_encoder is not None else {})
+        cfg: Any = getattr(pl_module.model, "cfg", None)
+        self.inputs = InputCount({} if cfg is None else vars(cfg.inputs) | {"gravity": cfg.matching.gravity})
 
     def on_validation_batch_end(
         self,
@@ -238,7 +239,7 @@ class Recorder(L.Callback):
             refined = refine(of_agents, confidence.unflatten(2, (num_agents, -1)).mean(dim=-1))
         placed = as_matched(pl_module.model, prediction, observation)  # type: ignore[arg-type]
         rows = outputs["rows"] | slow_rows(placed, batch.target)
-        received = observation if self.inputs.has_encoder.get("pose", False) else None
+        received = observation if self.inputs.takes.get("pose", False) else None
         mean = pl_module.baseline if self.with_mean else None
         added = records_of(batch, prediction, rows, refined, mean, received)  # type: ignore[arg-type]
         if self.bound is not None:

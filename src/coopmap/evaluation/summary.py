@@ -21,7 +21,13 @@ SUCCESS = "recall_2m_5deg"
 """The one that is stated for each method as well."""
 STREETS = {"style": "style of street", "hard": "hard street"}
 """Titles of the breakdowns by what scenarios say of their streets."""
-INPUT_NAMES = {"rays": "calibrated rays", "depth": "measured depth", "pose": "poses", "rig": "calibrated rig"}
+INPUT_NAMES = {
+    "rays": "calibrated rays",
+    "depth": "measured depth",
+    "pose": "poses",
+    "rig": "calibrated rig",
+    "gravity": "directions of gravity",
+}
 
 
 @dataclass(frozen=True)
