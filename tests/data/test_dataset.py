@@ -27,6 +27,18 @@ def test_a_sample_has_the_documented_shapes_and_types(config_of):
     assert sample.skipped == ()
 
 
+@pytest.mark.parametrize("layout", ["panorama", "mosaic", "cameras"])
+def test_gravity_is_down_in_the_world_however_views_are_turned(config_of, layout):
+    augmented = AugmentationConfig(yaw_roll=True, tilt_deg=0.0 if layout == "cameras" else 5.0)
+    dataset = build_split(config_of(layout=layout, augmentation=augmented), "train")
+    sample = dataset[SampleRequest(int(dataset.frames[0]), 2, 1)]
+    gravity = sample.observation.gravity
+    assert gravity.dtype == torch.float32
+    assert not torch.allclose(gravity[0], gravity[-1], atol=1e-4)
+    down = torch.einsum("vij,vj->vi", sample.target.pose[:, :3, :3], gravity)
+    torch.testing.assert_close(down, torch.tensor([0.0, 1.0, 0.0]).expand(len(gravity), 3), rtol=0, atol=1e-6)
+
+
 def test_an_observation_holds_only_the_priors_that_the_task_may_give(config_of):
     sample = build_split(config_of(), "val")[0]
     assert sample.observation.pose_prior is None

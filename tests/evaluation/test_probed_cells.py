@@ -81,11 +81,15 @@ def test_where_nothing_is_left_there_is_no_answer() -> None:
     assert MovingVehicles(MODEL).columns(unknown, unknown.observation, prediction) == [{}]
 
 
-@pytest.mark.parametrize("layout", ["panorama", "cameras", "mosaic"])
-def test_leaving_out_nothing_gives_the_models_own_answer(layout: str, tiny: list[str], town: Path) -> None:
+@pytest.mark.parametrize(
+    ("layout", "gravity"), [("panorama", False), ("cameras", False), ("mosaic", False), ("mosaic", True)]
+)
+def test_leaving_out_nothing_gives_the_models_own_answer(
+    layout: str, gravity: bool, tiny: list[str], town: Path
+) -> None:
     size = ["data.cameras.height=28", "data.cameras.width=42", "data.mosaic.height=28", "data.mosaic.width=42"]
     keys = ["model.matching.enabled=true", "model.pose_from=alignment", "loss=matching", "task=calibrated"]
-    config = load_config([*tiny, *size, *keys, f"data.layout={layout}"])
+    config = load_config([*tiny, *size, *keys, f"data.layout={layout}", f"model.matching.gravity={gravity}"])
     batch = Batch.collate([build_dataset(config, split="val")[0]])
     torch.manual_seed(0)
     with torch.no_grad():

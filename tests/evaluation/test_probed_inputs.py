@@ -109,7 +109,7 @@ def test_turned_observations_are_those_that_turned_agents_would_give(
     monkeypatch.setattr(views, "_frame", lambda *args: replace(frame(*args), shift=shift))
     expected = Batch.collate([build_dataset(config, split="val")[0]])
     found = turned(plain.observation, 0, shift, PATCH)
-    for name in ("images", "rays", "camera_angle", "camera_grid", "camera_pose"):
+    for name in ("images", "rays", "camera_angle", "camera_grid", "camera_pose", "gravity"):
         value, wanted = getattr(found, name), getattr(expected.observation, name)
         assert (value is None) == (wanted is None), name
         if value is not None:

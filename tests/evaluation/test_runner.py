@@ -201,6 +201,63 @@ def test_listed_frames_of_two_splits_with_agents_in_the_given_order(
     assert 'src="http' not in page
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (("{style: suburb, hard: blank}", "{style: <far>, hard: blank}"), {"style of street": ["<far>", "suburb"]}),
+        (("{hard: empty, slope_deg: 2}", "{hard: [none]}"), {"hard street": ["empty", "not stated"]}),
+        (("{style: suburb", "of OPV2V"), {}),
+    ],
+)
+def test_errors_by_kind_of_street(
+    checkpoint: Path, town: Path, tmp_path: Path, said: tuple[str, str], expected: dict[str, list[str]]
+) -> None:
+    root = tmp_path / "town"
+    shutil.copytree(town / "town", root)
+    for scenario, street in zip(list_two_scenarios(root, tmp_path / "list.json"), said, strict=True):
+        (scenario / "data_protocol.yaml").write_text(f"world:\n  street: {street}\n")
+    changed = [f"data.root={root}", f"data.depth_root={town / 'depth'}"]
+    frames = str(tmp_path / "list.json")
+    result = evaluate(checkpoint, frames=frames, overrides=changed, output=tmp_path / "out", baselines=["gps"])
+    of_streets = list(result.summary["breakdown"].items())[4:]
+    assert {title: [row["bin"] for row in rows] for title, rows in of_streets} == expected
+    pairs = rows_of(tmp_path / "out" / "pairs.csv")
+    for title, rows in of_streets:
+        fact = title.split()[0]
+        for row in rows:
+            errors = [float(pair["trans_m"]) for pair in pairs if (pair[fact] or "not stated") == row["bin"]]
+            assert row["trans_m"]["mean"] == pytest.approx(sum(errors) / len(errors), rel=1e-4)
+            assert row["methods"]["gps"]["pairs"] == len(errors) == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert [title for title in ("style of street", "hard street") if page.count(title) > 1] == list(expected)
+    assert "<far>" not in page
+
+
+def test_directions_of_gravity_are_stated_among_the_inputs(
+    make_checkpoint: MakeCheckpoint, checkpoint: Path, tmp_path: Path
+) -> None:
+    matching = ("model.matching.enabled=true", "model.pose_from=alignment", "loss=matching")
+    told = make_checkpoint(*matching, "model.matching.gravity=true")
+    result = evaluate(told, output=tmp_path / "told", baselines=["bound"], probe=["seam", "moving", "alone"])
+    assert result.summary["inputs"] == "images + directions of gravity"
+    assert result.summary["inputs_asked_for"] == "images + directions of gravity"
+    assert result.summary["methods"]["bound"]["trans_m"]["count"] == 6
+    assert "images only" not in (tmp_path / "told" / "report.html").read_text()
+    assert evaluate(checkpoint, output=tmp_path / "plain", baselines=[]).summary["inputs"] == "images"
+
+
+def list_two_scenarios(root: Path, file: Path) -> list[Path]:
+    """Writes a list of one pair of agents in each of two scenarios, and returns the folders of these."""
+    frames, scenarios = [], []
+    for folder in ("validate", "test"):
+        agents = sorted((root / folder).glob("*/[0-9]*"))[:2]
+        frame = sorted(agents[0].glob("*.yaml"))[0].stem
+        scenarios.append(agents[0].parent)
+        frames.append({"scenario": scenarios[-1].name, "frame": frame, "agents": [agent.name for agent in agents]})
+    file.write_text(json.dumps({"name": "two streets", "frames": frames}))
+    return scenarios
+
+
 def test_unreadable_frames_are_told_and_counted(checkpoint: Path, town: Path, tmp_path: Path) -> None:
     root = tmp_path / "town"
     shutil.copytree(town / "town", root)
@@ -431,14 +488,8 @@ def test_a_model_that_matches_says_how_sure_it_is(
     make_checkpoint: MakeCheckpoint, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coopmap.evaluation.bound.true_matches", None)  # the objective has found them
-    frames = []
-    for folder in ("validate", "test"):  # two streets, so that one can lend the other its images
-        agents = sorted((town / "town" / folder).glob("*/[0-9]*"))[:2]
-        frame = sorted(agents[0].glob("*.yaml"))[0].stem
-        names = [agent.name for agent in agents]
-        frames.append({"scenario": agents[0].parent.name, "frame": frame, "agents": names})
     file = tmp_path / "list.json"
-    file.write_text(json.dumps({"name": "two streets", "frames": frames}))
+    list_two_scenarios(town / "town", file)  # two streets, so that one can lend the other its images
     checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment", "loss=matching")
     result = evaluate(checkpoint, frames=str(file), output=tmp_path / "out", baselines=["bound"], probe=list(PROBES))
     assert result.summary["methods"]["bound"]["trans_m"]["count"] == 2

@@ -224,6 +224,7 @@ def test_mistakes_are_named(arguments, message, monkeypatch, capsys):
     [
         (["experiment=fusion_mean"], "fuses the camera images of an agent"),
         (["experiment=four_camera_rig"], "agents with calibrated rigs"),
+        (["model.matching.gravity=true"], "told where down is"),
         (["experiment=mosaic_posefix"], "the four cameras of a car side by side"),
         (["experiment=cyl_panorama_aware"], "360-degree panoramas"),
         (["preset=town"], "expects 360-degree panoramas, which it was trained on"),

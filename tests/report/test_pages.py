@@ -28,7 +28,7 @@ def evil_pages() -> dict[str, str]:
     group = type("Group", (), {"label": EVIL, "runs": [run]})
     sample = {"map": figure(EVIL), "scenario": EVIL, "frame": EVIL, "views": [(EVIL, "data:,")]}
     sample |= {"trans_m": EVIL, "rot_deg": EVIL, "refined_trans_m": EVIL, "covisibility": EVIL}
-    figures = {"distribution": figure(EVIL), "circumstances": figure(EVIL), "has_figures": True}
+    figures = {"distribution": figure(EVIL), "circumstances": [figure(EVIL)] * 2, "has_figures": True}
     return {
         "figure": render("figure.html", title=EVIL, lead=EVIL, figure=figure(EVIL)),
         "noise": render("noise.html", title=EVIL, facts=EVIL, tables=[table], figure=figure(EVIL)),

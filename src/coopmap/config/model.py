@@ -192,6 +192,8 @@ class MatchingConfig:
         tilt_sigma_deg: standard deviation of an agent's roll and pitch relative to another's, about each axis; null =
             nothing is known. Synthetic streets have 0.7, the hilly town more; 0.95 of the pairs of OPV2V's Culver City
             drives are within 0.5.
+        gravity: the inputs say where down is for each agent (``Observation.gravity``, an inertial sensor's roll and
+            pitch); ``tilt_sigma_deg`` is then of what two agents' directions say of each other.
         prior: weigh matches and poses by pose priors, where there are any (``model.inputs.pose``); the network itself
             is not told them.
     """
@@ -204,6 +206,7 @@ class MatchingConfig:
     rays: str = "calibrated"
     max_matches: int = 1024
     tilt_sigma_deg: float | None = 3.0
+    gravity: bool = False
     prior: bool = False
 
     def __post_init__(self) -> None:
@@ -212,6 +215,18 @@ class MatchingConfig:
         require_choice("model.matching.rays", self.rays, MATCHED_RAYS)
         sigma = self.tilt_sigma_deg
         require(sigma is None or sigma > 0, "model.matching.tilt_sigma_deg", sigma, "degrees above 0, or null")
+        require(
+            sigma is not None or not self.gravity,
+            "model.matching.gravity",
+            self.gravity,
+            "false without model.matching.tilt_sigma_deg, which says how far directions of gravity count",
+        )
+        require(
+            self.enabled is not False or not self.gravity,
+            "model.matching.gravity",
+            self.gravity,
+            "false without model.matching.enabled: nothing is aligned",
+        )
 
 
 @dataclass

@@ -92,6 +92,14 @@ class Config:
         ends = [steps or -1, (epochs or -1) * self.steps_per_epoch]
         return min(end for end in ends if end > 0)
 
+    def describe_inputs(self, in_evaluation: bool = True) -> str:
+        """What the model is to be given, in words: in evaluation, or in training."""
+        task, priors = self.task, self.priors
+        if in_evaluation:
+            task, priors = task.for_evaluation(), priors.for_evaluation()
+        more = priors.describe() + (["directions of gravity"] if self.model.matching.gravity else [])
+        return " + ".join([task.describe().removesuffix(" only"), *more]) if more else task.describe()
+
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch, of which ``trainer.limit_train_batches`` may leave fewer."""
@@ -114,7 +122,8 @@ class Config:
         model, taught = self.model, False
         if model.matching.enabled is None:
             regresses = model.pose_update or model.pose_correction or self.data.neighbor_ticks > 0
-            taught = model.matching.prior or (self.loss.weights.matching > 0 and not regresses)
+            asked = model.matching.prior or model.matching.gravity
+            taught = asked or (self.loss.weights.matching > 0 and not regresses)
             model.matching.enabled = taught
         if model.pose_from is None:
             model.pose_from = "alignment" if taught else "head"

@@ -43,6 +43,7 @@ def observation_of(views: list[View], num_agents: int) -> Observation:
         slot=slots,
         rig_pose=_rig_poses(views),
         ground_height_m=_ground_heights(views),
+        gravity=torch.from_numpy(np.stack([view.pose[1, :3] for view in views]).astype(np.float32)),
     )
 
 

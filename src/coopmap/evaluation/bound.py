@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from coopmap.config.model import ModelConfig
@@ -21,7 +21,14 @@ from coopmap.geometry.bundle import bundle
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.geometry.se3 import relative_pose
 from coopmap.losses.cells import TrueMatches, cell_grid, known_points, true_matches
-from coopmap.models.addons.matching.cells import SHORTEST_M, CellPoints, LinesOfSight, cell_points, lines_of_sight
+from coopmap.models.addons.matching.cells import (
+    SHORTEST_M,
+    CellPoints,
+    LinesOfSight,
+    cell_points,
+    down_directions,
+    lines_of_sight,
+)
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import PairProblem, pair_problem
 from coopmap.types import Observation, PairMatches, Prediction, Target
@@ -73,7 +80,7 @@ class Bound:
         points = _true_points(target, patch)
         angle = cell_angle(observation.rays, patch)
         range_sigma = target.depth.new_full(points.center.shape[:3], TRUE_RANGE_SIGMA)
-        tilt = self.model.matching.tilt_sigma_deg
+        tilt, num_agents = self.model.matching.tilt_sigma_deg, points.center.shape[1]
         found = {"bound": (_true_correspondences(true, points), range_sigma)}
         if (matches := prediction.matches) is not None:
             own = cell_points(prediction, observation, patch, self.model.matching.rays)
@@ -81,9 +88,10 @@ class Bound:
             found["bound_own_ranges"] = _true_correspondences(true, own), matches.range_sigma.to(range_sigma)
             again = _own_matches(matches, prediction, target, points, patch, self.model.matching.max_matches)
             found["bound_own_matches"] = again, range_sigma
-        lines = _lines(observation, patch, self.model.matching.rays, points.center.shape[1])
+        lines = _lines(observation, patch, self.model.matching.rays, num_agents)
+        down = _of_own_tick(down_directions(observation), num_agents) if self.model.matching.gravity else None
         return {
-            name: list(_solved(pair_problem(each, sigma, angle.to(sigma), tilt, lines), sigma.shape[1]))
+            name: list(_solved(pair_problem(each, sigma, angle.to(sigma), tilt, lines, down), num_agents))
             for name, (each, sigma) in found.items()
         }
 
@@ -101,9 +109,13 @@ def _solved(problem: PairProblem, num_agents: int) -> Float[Tensor, "b n n 4 4"]
 
 
 def _lines(observation: Observation, patch: int, rays: str, num_agents: int) -> LinesOfSight | None:
-    """Those of the sample's own tick; views of neighboring ones follow each agent's."""
     lines = lines_of_sight(observation, patch, rays)
-    return lines and lines._replace(origin=lines.origin[:, :: lines.origin.shape[1] // num_agents])
+    return lines and lines._replace(origin=_of_own_tick(lines.origin, num_agents))
+
+
+def _of_own_tick(values: Shaped[Tensor, "b v *k"], num_agents: int) -> Shaped[Tensor, "b a *k"]:
+    """Those of the sample's own tick; views of neighboring ones follow each agent's."""
+    return values[:, :: values.shape[1] // num_agents]
 
 
 def _true_points(target: Target, patch: int) -> CellPoints:

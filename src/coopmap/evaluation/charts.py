@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 
 from coopmap.evaluation.records import METHODS, SampleRecord
 from coopmap.evaluation.summary import PairTable, applied_to, method_column
+from coopmap.report.pages import literal
 from coopmap.report.palette import BLUE, GRAY, GREEN, ORANGE, PINK, PURPLE, SKY, VERMILLION
 
 METHOD_COLORS = {
@@ -78,7 +79,7 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
     )
     for column, (subject, rows) in enumerate(breakdown.items(), start=1):
         filled = [row for row in rows if row["pairs"]]
-        labels = [f"{row['bin'].replace(': ', '<br>')}<br>n={row['pairs']}" for row in filled]
+        labels = [f"{literal(row['bin']).replace(': ', '<br>')}<br>n={row['pairs']}" for row in filled]
         for place, (error, title) in enumerate(AXES.items(), start=1):
             means = [row[error]["mean"] for row in filled]
             bounds = [row[error]["mean_ci95"] or (mean, mean) for row, mean in zip(filled, means, strict=True)]

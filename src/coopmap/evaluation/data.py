@@ -13,6 +13,7 @@ from coopmap.config import Config, ConfigError
 from coopmap.data import OPV2VDataModule
 from coopmap.data.budget import BadFrameBudget
 from coopmap.data.opv2v.errors import DatasetLayoutError
+from coopmap.data.opv2v.protocol import read_street
 from coopmap.data.samples import SkippedSample
 from coopmap.data.sampling import EvalBatchSampler
 from coopmap.evaluation.frames import FrameList, find_sample, find_samples, splits_of
@@ -38,6 +39,7 @@ class EvaluationData(OPV2VDataModule):
         super().__init__(config.data, config.seed, config.task, config.priors)
         self.split, self.frames = split, frames
         self.num_requested = self.num_available = 0
+        self._streets: dict[str, dict[str, str]] = {}
 
     def val_dataloader(self) -> DataLoader:
         """Each sample once, over all ranks."""
@@ -68,6 +70,13 @@ class EvaluationData(OPV2VDataModule):
     def split_of(self, scenario: str) -> str:
         """Split that a sample's scenario is in."""
         return self.split if self.frames is None else splits_of(self.frames, self.config.root)[scenario]
+
+    def street_of(self, scenario: str) -> dict[str, str]:
+        """What a sample's scenario says of its street; nothing in most data."""
+        if scenario not in self._streets:
+            index = self.dataset(self.split_of(scenario)).index
+            self._streets[scenario] = read_street(index.root / index.folder / scenario)
+        return self._streets[scenario]
 
     @property
     def unreadable(self) -> list[str]:

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
+
 from coopmap.evaluation.charts import confidence_charts, error_by_circumstance, error_distribution
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.match_pictures import MatchPicture
 from coopmap.evaluation.pictures import inline, panorama_uri, top_down
 from coopmap.evaluation.records import SampleRecord
-from coopmap.evaluation.summary import Conditions
+from coopmap.evaluation.summary import STREETS, Conditions
 from coopmap.evaluation.tables import (
     abstaining_table,
     breakdown_tables,
@@ -81,7 +83,7 @@ def write_report(
         methods=methods_table(summary, "Where the agents are, unaligned"),
         successes=success_table(summary),
         distribution=error_distribution(records) if has_pairs else None,
-        circumstances=error_by_circumstance(summary["breakdown"]) if has_pairs else None,
+        circumstances=_circumstances(summary["breakdown"]) if has_pairs else [],
         overall=overall_table(summary) if has_pairs else None,
         kinds=breakdown_tables(summary) if has_pairs else [],
         confidence=confidence_charts(summary["confidence"]) if summary["confidence"] else None,
@@ -108,6 +110,13 @@ def _facts(summary: Mapping[str, Any], conditions: Conditions) -> dict[str, Any]
         "inputs asked for": summary["inputs_asked_for"],
         **{label: summary[key] for key, label in ORIGIN_LABELS.items() if summary.get(key) not in (None, [], "")},
     }
+
+
+def _circumstances(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[go.Figure]:
+    """Errors by properties of the pair; and by kind of street where there are several."""
+    streets = {title: rows for title, rows in breakdown.items() if title in STREETS.values()}
+    of_pairs = {title: rows for title, rows in breakdown.items() if title not in streets}
+    return [error_by_circumstance(rows) for rows in (of_pairs, streets) if rows]
 
 
 def _sample_groups(records: Sequence[SampleRecord], data: EvaluationData) -> dict[str, list[dict[str, Any]]]:

@@ -54,6 +54,7 @@ class SampleRecord:
         pairs: by name, one value for each pair of agents ``i < j``.
         poses: ``T_0_j`` of the agents by method, and under ``true``.
         world: true ``T_world_0``; ``None`` where nothing is known.
+        street: what its scenario says of its street (:func:`~coopmap.data.opv2v.protocol.read_street`).
     """
 
     meta: SampleMeta
@@ -62,6 +63,7 @@ class SampleRecord:
     pairs: dict[str, list[float]]
     poses: dict[str, Float[Tensor, "n 4 4"]] = field(default_factory=dict)
     world: Float[Tensor, "4 4"] | None = None
+    street: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[str, int, tuple[str, ...]]:
@@ -118,16 +120,16 @@ class SampleRecord:
         ]
 
     def _key(self) -> dict[str, str]:
-        return {"scenario": self.meta.scenario, "frame": self.meta.frame}
+        return {"scenario": self.meta.scenario, "frame": self.meta.frame, **self.street}
 
 
 class InputCount:
     """How many views came with which geometric input, as the model received them."""
 
-    def __init__(self, has_encoder: Mapping[str, bool]) -> None:
-        self.has_encoder = has_encoder
+    def __init__(self, takes: Mapping[str, bool]) -> None:
+        self.takes = takes
         self.views = 0
-        self.given = dict.fromkeys(("rays", "depth", "pose", "rig"), 0)
+        self.given = dict.fromkeys(("rays", "depth", "pose", "rig", "gravity"), 0)
 
     def update(self, observation: Observation) -> None:
         """Count a batch."""
@@ -138,10 +140,11 @@ class InputCount:
             "depth": observation.depth_prior,
             "pose": observation.pose_prior,
             "rig": observation.rig_pose,
+            "gravity": observation.gravity,
         }
         for name, value in present.items():
-            if value is not None and self.has_encoder.get(name, False):
-                mask = getattr(observation, f"{name}_given")
+            if value is not None and self.takes.get(name, False):
+                mask = getattr(observation, f"{name}_given", None)
                 self.given[name] += batch * num_views if mask is None else int(mask.sum())
 
 
@@ -210,8 +213,8 @@ class Recorder(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find out which inputs the model can use."""
-        has_encoder: Any = getattr(getattr(pl_module.model, "cfg", None), "inputs", None)
-        self.inputs = InputCount(vars(has_encoder) if has_encoder is not None else {})
+        cfg: Any = getattr(pl_module.model, "cfg", None)
+        self.inputs = InputCount({} if cfg is None else vars(cfg.inputs) | {"gravity": cfg.matching.gravity})
 
     def on_validation_batch_end(
         self,
@@ -236,7 +239,7 @@ class Recorder(L.Callback):
             refined = refine(of_agents, confidence.unflatten(2, (num_agents, -1)).mean(dim=-1))
         placed = as_matched(pl_module.model, prediction, observation)  # type: ignore[arg-type]
         rows = outputs["rows"] | slow_rows(placed, batch.target)
-        received = observation if self.inputs.has_encoder.get("pose", False) else None
+        received = observation if self.inputs.takes.get("pose", False) else None
         mean = pl_module.baseline if self.with_mean else None
         added = records_of(batch, prediction, rows, refined, mean, received)  # type: ignore[arg-type]
         if self.bound is not None:

@@ -86,10 +86,12 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     recorder = Recorder(folder / _samples_file(trainer), asked.refine, probes, bound, "mean" in compared)
     trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
 
-    log.info("measuring %s on %s, inputs: %s", subject.name, where, _inputs(subject.config))
+    log.info("measuring %s on %s, inputs: %s", subject.name, where, config.describe_inputs())
     (measured,) = trainer.validate(subject.module, datamodule=data, verbose=False)
     figures = {name.replace("val/", f"{split}/", 1): float(value) for name, value in measured.items()}
     notes = add_baselines(recorder.records, data, compared)
+    for record in recorder.records:
+        record.street = data.street_of(record.meta.scenario)
     records, shares = gathered(recorder.records, (data.unreadable, notes, recorder.inputs))
 
     inputs = [share[2] for share in shares]
@@ -97,7 +99,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
         origin={**subject.origin, "overrides": list(overrides)},
         split=split,
         frames=frames,
-        asked_for=_inputs(subject.config),
+        asked_for=config.describe_inputs(),
         views=sum(count.views for count in inputs),
         given={name: sum(count.given[name] for count in inputs) for name in inputs[0].given},
         num_requested=data.num_requested,
@@ -121,12 +123,6 @@ def _ask(trainer: L.Trainer, model: Callable[[Observation], Prediction], observa
     """One more pass, at the precision of the others."""
     with trainer.precision_plugin.forward_context():
         return model(observation)
-
-
-def _inputs(config: Config) -> str:
-    """What the model is to be given."""
-    task, priors = config.task.for_evaluation().describe(), config.priors.for_evaluation().describe()
-    return " + ".join([task.removesuffix(" only"), *priors]) if priors else task
 
 
 def _samples_file(trainer: L.Trainer) -> str:

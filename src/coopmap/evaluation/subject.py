@@ -89,7 +89,7 @@ def _from_checkpoint(checkpoint: Path, overrides: Sequence[str]) -> Subject:
         "step": stored.step,
         "sha256": stored.sha256,
         "git_revision": stored.record.get("git_revision"),
-        "trained_with": " + ".join([trained_with.task.describe(), *trained_with.priors.describe()]),
+        "trained_with": trained_with.describe_inputs(in_evaluation=False),
         **{f"started_from_{key}": stored.weights.get(key) for key in ("source", "revision", "license")},
     }
     name = f"{config.experiment}, step {stored.step}"

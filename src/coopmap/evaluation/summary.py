@@ -19,7 +19,15 @@ from coopmap.metrics.pose import recalls
 
 SUCCESS = "recall_2m_5deg"
 """The one that is stated for each method as well."""
-INPUT_NAMES = {"rays": "calibrated rays", "depth": "measured depth", "pose": "poses", "rig": "calibrated rig"}
+STREETS = {"style": "style of street", "hard": "hard street"}
+"""Titles of the breakdowns by what scenarios say of their streets."""
+INPUT_NAMES = {
+    "rays": "calibrated rays",
+    "depth": "measured depth",
+    "pose": "poses",
+    "rig": "calibrated rig",
+    "gravity": "directions of gravity",
+}
 
 
 @dataclass(frozen=True)
@@ -153,14 +161,28 @@ def _overall(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> li
 
 
 def _breakdown(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Errors and successes by properties of the pair."""
+    """Errors and successes by properties of the pair, and of its street where there are several kinds."""
     applied = applied_to(records, pairs)
-    return {
-        grouping.title: [
-            _kind_of_pair(pairs, applied, text, members, seed) for _, text, members in grouping.groups(pairs.columns)
-        ]
+    kinds = {
+        grouping.title: [(text, members) for _, text, members in grouping.groups(pairs.columns)]
         for grouping in (*GROUPINGS, HEADINGS)
     }
+    return {
+        title: [_kind_of_pair(pairs, applied, text, members, seed) for text, members in groups]
+        for title, groups in (kinds | _kinds_of_streets(records, pairs)).items()
+    }
+
+
+def _kinds_of_streets(
+    records: Sequence[SampleRecord], pairs: PairTable
+) -> dict[str, list[tuple[str, Bool[np.ndarray, " n"]]]]:
+    """Name and pairs of each kind, by title."""
+    found = {}
+    for fact, title in STREETS.items():
+        of_record = np.array([record.street.get(fact, "not stated") for record in records], dtype=np.str_)
+        of_pair = of_record[pairs.owner]
+        found[title] = [(str(kind), of_pair == kind) for kind in np.unique(of_pair)]
+    return {title: groups for title, groups in found.items() if len(groups) > 1}
 
 
 def _kind_of_pair(

@@ -30,9 +30,11 @@ from coopmap.geometry.alignment_cost import (
     damped,
     descend,
     information_at,
+    leveling,
     residuals_at,
 )
 from coopmap.geometry.alignment_search import best_candidates, top_matches
+from coopmap.geometry.se3 import invert
 from coopmap.geometry.step_algebra import identity
 
 WIDTH = 3.0
@@ -84,6 +86,8 @@ def align(
     tilt_sigma: float | None = None,
     origin_a: Float[Tensor, "*b n 3"] | None = None,
     origin_b: Float[Tensor, "*b n 3"] | None = None,
+    down_a: Float[Tensor, "*b 3"] | None = None,
+    down_b: Float[Tensor, "*b 3"] | None = None,
     *,
     proportional: bool = True,
     width: float = WIDTH,
@@ -106,6 +110,9 @@ def align(
             prior. With it, the search considers level agents only (two matches suggest a pose instead of three).
         origin_a: where each point's ray starts, in frame a (a camera's center); by default the agent's center.
         origin_b: the same in frame b.
+        down_a: vertical axis of agent a in its own frame, as an accelerometer knows it: what ``tilt_sigma`` is about;
+            by default y. Given of both agents or of none.
+        down_b: the same in frame b.
         proportional: errors grow with the range. Then each covariance is taken at the match's most likely point rather
             than at the measured one, which removes a bias (see :mod:`coopmap.geometry.alignment_cost`). Else their size
             stays as given.
@@ -115,6 +122,10 @@ def align(
     matches = ray_matches(points_a, points_b, weight, covariance_a, covariance_b, origin_a, origin_b, proportional)
     missing = max(0, MIN_MATCHES - points_a.shape[-2])
     matches = matches.map(lambda value: F.pad(value, (0, missing)))
+    level = None
+    if down_a is not None and down_b is not None:
+        level = leveling(torch.stack([down_a, down_b], dim=-2)).reshape(-1, 2, 4, 4)
+        matches = matches.leveled(level)
     cost = Cost(tilt_sigma, width, proportional)
     pose, degenerate = _minimum(matches.map(torch.detach), cost, hypotheses)
     matches = matches._replace(weight=torch.where(degenerate[:, None], 0.0, matches.weight))
@@ -122,6 +133,7 @@ def align(
         pose = descend(pose, matches, cost, newton=True)
     aligned = _appraised(pose, matches, cost, degenerate)
     aligned = aligned._replace(inlier=aligned.inlier[:, : points_a.shape[-2]])
+    aligned = aligned if level is None else _unleveled(aligned, level)
     batch, dtype = points_a.shape[:-2], points_a.dtype
     return Alignment(
         *(
@@ -199,6 +211,14 @@ def _appraised(pose: Float[Tensor, "b 4 4"], matches: Matches, cost: Cost, degen
     information = information_at(pose, residuals, efficiency(cost.width) * agreeing, cost)
     score = agreeing.sum(dim=-1) / matches.weight.sum(dim=-1).clamp(min=1e-300)
     return Alignment(pose, inlier, torch.where(degenerate[:, None, None], 0.0, information), degenerate, score)
+
+
+def _unleveled(aligned: Alignment, level: Float[Tensor, "b 2 4 4"]) -> Alignment:
+    """What was found between leveled frames, between the agents' own."""
+    of_a, of_b = level.unbind(dim=1)
+    pose = torch.where(aligned.degenerate[:, None, None], aligned.pose, invert(of_a) @ aligned.pose @ of_b)
+    turn = torch.kron(identity(2, level)[None], of_a[:, :3, :3])
+    return aligned._replace(pose=pose, information=turn.mT @ aligned.information @ turn)
 
 
 def ray_covariance(

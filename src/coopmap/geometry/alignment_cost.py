@@ -21,11 +21,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import roma
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from coopmap.geometry.se3 import with_bottom_row
 from coopmap.geometry.step_algebra import cayley, constants_of, identity, unless_too_large
 
 FLOOR_M = 1e-3
@@ -53,6 +55,11 @@ class Matches(NamedTuple):
     across: Float[Tensor, "b 2 n"]
     weight: Float[Tensor, "b n"]
 
+    def leveled(self, level: Float[Tensor, "b 2 4 4"]) -> Matches:
+        """The same in turned frames of both agents (:func:`leveling`)."""
+        rotation = level[..., :3, :3]
+        return self._replace(points=rotation @ self.points, rays=rotation @ self.rays)
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Matches:
         """The same function of each tensor."""
         return Matches(*map(function, self))
@@ -78,6 +85,18 @@ class Residuals(NamedTuple):
     whitened: Float[Tensor, "b 3 n"]  # S^-1 r
     lever: Float[Tensor, "b 4 n"]  # 1 and, below it, most likely point minus t
     squared: Float[Tensor, "b n"]  # r' S^-1 r
+
+
+def leveling(down: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
+    """The turn of an agent's frame, double precision, that makes ``down`` its y axis and keeps its heading.
+
+    Args:
+        down: of any length but 0, and not along the z axis.
+    """
+    down = down.double()
+    ahead = identity(3, down)[2].expand_as(down)
+    axes = roma.special_gramschmidt(torch.stack([down, ahead], dim=-1)).mT  # y, z, x
+    return with_bottom_row(F.pad(axes.roll(1, dims=-2), (0, 1)))
 
 
 def residuals_at(pose: Float[Tensor, "b 4 4"], matches: Matches, cost: Cost) -> Residuals:

@@ -25,10 +25,11 @@ from coopmap.geometry.alignment_cost import (
     damped,
     gradient_at,
     information_at,
+    leveling,
     moved,
     residuals_at,
 )
-from coopmap.geometry.se3 import relative_pose
+from coopmap.geometry.se3 import invert, relative_pose
 from coopmap.geometry.step_algebra import constants_of, identity, unless_too_large
 
 _WIDENING = (1.5, 1.0, 1.0, 1.0)  # of the kernel, per Gauss-Newton step
@@ -47,6 +48,8 @@ def bundle(
     tilt_sigma: float | None = None,
     origin_i: Float[Tensor, "b p m 3"] | None = None,
     origin_j: Float[Tensor, "b p m 3"] | None = None,
+    down_i: Float[Tensor, "b p 3"] | None = None,
+    down_j: Float[Tensor, "b p 3"] | None = None,
     *,
     width: float = WIDTH,
 ) -> Float[Tensor, "b n 4 4"]:
@@ -66,6 +69,8 @@ def bundle(
         tilt_sigma: of each pair, radians.
         origin_i: where the ray of each of ``points_i`` starts, in agent i's frame; by default the agent's center.
         origin_j: the same in agent j's frame.
+        down_i: vertical axis of agent i in its own frame, of each pair, so an agent's several times; by default y.
+        down_j: the same of agent j.
         width: of the robust kernel, in standard deviations.
 
     Returns:
@@ -82,11 +87,17 @@ def bundle(
     usable = (pair_weight > 0) & pair_weight.isfinite() & present[:, i] & present[:, j]
     share = torch.where(usable, pair_weight.double(), 0.0)
     matches = ray_matches(points_i, points_j, weight, covariance_i, covariance_j, origin_i, origin_j)
+    level = None
+    if down_i is not None and down_j is not None:
+        level = leveling(torch.cat([down_i[:, :1], down_j[:, : agents - 1]], dim=1))  # pairs 01, 02, ... have all
+        pose = level[:, :1] @ pose @ invert(level)
+        matches = matches.leveled(torch.stack([level[:, i], level[:, j]], dim=2).flatten(0, 1))
     cost = Cost(tilt_sigma, width, proportional=True)
     for widening in _WIDENING:
         pose = _descend(pose, share, matches, cost, widening)
     for _ in range(_NEWTON_STEPS):
         pose = _descend(pose, share, matches, cost, newton=True)
+    pose = pose if level is None else invert(level[:, :1]) @ pose @ level
     return torch.where(present[..., None, None], pose, torch.nan)
 
 

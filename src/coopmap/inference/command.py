@@ -97,6 +97,11 @@ def _check_images(asked: InferConfig, config: Config) -> None:
             f"{images}: this model was trained on agents with calibrated rigs (model.rig_constraint, "
             "model.view_embedding); give it frame=ROOT/SPLIT/SCENARIO/FRAME"
         )
+    if model.matching.gravity:
+        raise ConfigError(
+            f"{images}: this model is told where down is (model.matching.gravity), which images do not say; give it "
+            "frame=ROOT/SPLIT/SCENARIO/FRAME, or model.matching.gravity=false"
+        )
     if model.encoder.patch_size != PATCH:
         raise ConfigError(
             f"{images}: this model has patches of {model.encoder.patch_size} pixels (model.encoder.patch_size), and "

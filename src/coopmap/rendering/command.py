@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from coopmap.config import Config
 from coopmap.config.render import RenderConfig
 from coopmap.data.dataset import FrameDataset
 from coopmap.data.normalization import normalize
@@ -99,7 +98,7 @@ def _origin(asked: RenderConfig, subject: Subject, sample: Sample, position: int
         "frame": sample.meta.frame,
         "agents": list(dict.fromkeys(sample.meta.agents)),
         "model": {"name": subject.name, **subject.origin},
-        "inputs": _inputs(subject.config),
+        "inputs": subject.config.describe_inputs(),
         "pose_from": subject.config.model.pose_from,
         "pose_source": asked.pose_source,
     }
@@ -146,11 +145,6 @@ def _sparse_depth(dataset: FrameDataset, position: int) -> Float[Tensor, "v h w"
         log.warning("no sparse depth: %s", "; ".join(read.skipped))
         return None
     return read.target.depth
-
-
-def _inputs(config: Config) -> str:
-    """What the model is given."""
-    return " + ".join([config.task.for_evaluation().describe(), *config.priors.for_evaluation().describe()])
 
 
 def _facts(origin: dict[str, Any]) -> dict[str, str]:

@@ -107,6 +107,8 @@ class Observation(TensorRecord):
         rig_pose: calibrated ``T_agent_view``; ``None`` = views are agents.
         ground_height_m: calibrated height of the origin of each view's agent, its LiDAR, above the ground under the
             car; ``None`` = unknown.
+        gravity: direction of gravity in the view's frame, a unit vector, as an inertial sensor measures it: roll and
+            pitch, but not heading; ``None`` = unknown.
     """
 
     images: Float[Tensor, "b v 3 h w"] | Float[Tensor, "b v k 3 h w"] | UInt8[Tensor, "b v *k 3 h w"]
@@ -127,6 +129,7 @@ class Observation(TensorRecord):
     slot: Int[Tensor, "b v"] | None = None
     rig_pose: Float[Tensor, "b v 4 4"] | None = None
     ground_height_m: Float[Tensor, "b v"] | None = None
+    gravity: Float[Tensor, "b v 3"] | None = None
 
 
 @dataclass(frozen=True)

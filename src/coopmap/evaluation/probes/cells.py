@@ -14,7 +14,7 @@ from coopmap.evaluation.probes.columns import Columns, by_sample, errors_of
 from coopmap.geometry.alignment import align
 from coopmap.geometry.cells import at_centers, by_agent, cell_angle
 from coopmap.metrics import predicted_pose
-from coopmap.models.addons.matching.cells import cell_points, lines_of_sight
+from coopmap.models.addons.matching.cells import cell_points, down_directions, lines_of_sight
 from coopmap.models.addons.matching.matches import assignment, correspond
 from coopmap.models.addons.matching.poses import pair_problem, with_aligned_poses
 from coopmap.types import Batch, Observation, PairMatches, Prediction
@@ -114,7 +114,9 @@ def answer_without(
     points = cell_points(prediction, observation, patch, cfg.rays)
     found = correspond(rows, columns, matches.query, matches.keys, points, seen, grid, cfg.max_matches)
     lines = lines_of_sight(observation, patch, cfg.rays)
-    problem = pair_problem(found, matches.range_sigma, cell_angle(observation.rays, patch), cfg.tilt_sigma_deg, lines)
+    down = down_directions(observation) if cfg.gravity else None
+    angle = cell_angle(observation.rays, patch)
+    problem = pair_problem(found, matches.range_sigma, angle, cfg.tilt_sigma_deg, lines, down)
     problem = problem.lengthened(matches.lengthening)
     alignment = align(*problem)
     unsolved = replace(

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from coopmap.evaluation.probes.columns import Columns, by_sample, errors_of, expected_of, with_reference
-from coopmap.geometry import invert
+from coopmap.geometry import invert, rotate
 from coopmap.geometry.poses import rotation_about_y
 from coopmap.metrics import agent_poses, pair_errors, predicted_pose
 from coopmap.types import Batch, Observation, Prediction
@@ -139,10 +139,10 @@ def turned(observation: Observation, first: int, shift: int, patch_size: int) ->
     def rolled(values: Shaped[Tensor, "b v *c"] | None, columns: int, dim: int) -> Shaped[Tensor, "b v *c"] | None:
         return None if values is None else torch.cat([values[:, :first], values[:, first:].roll(-columns, dim)], dim=1)
 
-    def after(pose: Float[Tensor, "b v *k 4 4"], change: Float[Tensor, "b v *k 4 4"]) -> Float[Tensor, "b v *k 4 4"]:
-        return torch.cat([pose[:, :first], change[:, first:]], dim=1)
+    def after(values: Float[Tensor, "b v *k"], change: Float[Tensor, "b v *k"]) -> Float[Tensor, "b v *k"]:
+        return torch.cat([values[:, :first], change[:, first:]], dim=1)
 
-    camera_pose, pose_prior = observation.camera_pose, observation.pose_prior
+    camera_pose, pose_prior, gravity = observation.camera_pose, observation.pose_prior, observation.gravity
     images = observation.images if is_grouped else rolled(observation.images, shift, -1)
     assert images is not None
     return replace(
@@ -153,6 +153,7 @@ def turned(observation: Observation, first: int, shift: int, patch_size: int) ->
         camera_grid=rolled(observation.camera_grid, cells, -2),
         camera_pose=None if camera_pose is None else after(camera_pose, invert(turn).to(camera_pose) @ camera_pose),
         pose_prior=None if pose_prior is None else after(pose_prior, pose_prior @ turn.to(pose_prior)),
+        gravity=None if gravity is None else after(gravity, rotate(invert(turn).to(gravity), gravity)),
     )
 
 

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from coopmap.config.checks import ConfigError
 from coopmap.geometry.cells import PARTS, at_centers, at_part_centers, by_agent
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
-from coopmap.geometry.se3 import transform_points
+from coopmap.geometry.se3 import rotate, transform_points
 from coopmap.types import Observation, Prediction
 from coopmap.types.agents import camera_centers_by_azimuth, cameras_per_agent
 
@@ -116,6 +117,24 @@ def lines_of_sight(observation: Observation, patch_size: int, rays: str) -> Line
         return None
     of_cells = at_centers(start.expand_as(observation.rays), patch_size)
     return LinesOfSight(by_agent(of_cells, cameras_per_agent(observation)), from_center)
+
+
+def down_directions(observation: Observation) -> Float[Tensor, "b a 3"]:
+    """Directions of gravity in the agents' frames, each from the agent's first view.
+
+    Raises:
+        ConfigError: if the observation has none.
+    """
+    if observation.gravity is None:
+        raise ConfigError(
+            "model.matching.gravity=true: the inputs do not say where down is (Observation.gravity); give a frame with "
+            "metadata (frame=ROOT/SPLIT/SCENARIO/FRAME), or set model.matching.gravity=false"
+        )
+    views = cameras_per_agent(observation)
+    down = observation.gravity[:, ::views]
+    if observation.rig_pose is None:
+        return down
+    return rotate(observation.rig_pose[:, ::views], down[:, :, None])[:, :, 0]
 
 
 def _ray_starts(observation: Observation) -> Float[Tensor, "b v 1 w 3"] | None:

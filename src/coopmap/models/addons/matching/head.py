@@ -16,7 +16,7 @@ from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
 from coopmap.models.addons.base import AddOn, Trunk
-from coopmap.models.addons.matching.cells import cell_points, features_of_cells, lines_of_sight
+from coopmap.models.addons.matching.cells import cell_points, down_directions, features_of_cells, lines_of_sight
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import PairProblem, lengthened, pair_problem, with_aligned_poses
 from coopmap.models.addons.matching.prior import combined, log_agreement, pair_priors
@@ -33,7 +33,7 @@ PACE = 10.0
 confidence would lag behind what it has learned."""
 LARGEST_LOG_LENGTHENING = 0.5
 UNKNOWN_TILT_DEG = 10.0
-"""Standard deviation of roll and pitch where the configuration states none."""
+"""Standard deviation of relative roll and pitch of pose priors where the configuration states none."""
 FINE_DIM = 32
 """Width of the descriptors that tell the parts of a cell from one another."""
 PAIR_FEATURES = 7
@@ -150,7 +150,8 @@ class Matching(AddOn):
         found = correspond(rows, columns, query, keys, points, seen, trunk.grid, self.cfg.max_matches, agreement)
         angle = cell_angle(observation.rays, self.patch_size)
         lines = lines_of_sight(observation, self.patch_size, self.cfg.rays)
-        problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg, lines)
+        down = down_directions(observation) if self.cfg.gravity else None
+        problem = pair_problem(found, sigma, angle, self.cfg.tilt_sigma_deg, lines, down)
         alignment = align(*problem)
         features = pair_features(rows, columns, found, alignment)
         confidence, shared = self.confidence(features).unbind(-1)
@@ -159,7 +160,8 @@ class Matching(AddOn):
         alignment = self._with_precision(lengthened(alignment, lengthening), features)
         with_prior = None
         if priors is not None:
-            tilt_sigma = math.radians(self.cfg.tilt_sigma_deg or UNKNOWN_TILT_DEG)
+            tilt_deg = None if self.cfg.gravity else self.cfg.tilt_sigma_deg  # of gravity, not of roads
+            tilt_sigma = math.radians(tilt_deg or UNKNOWN_TILT_DEG)
             with_prior = combined(alignment, priors, confidence.detach().sigmoid(), tilt_sigma)
         matches = PairMatches(
             scores=scores,

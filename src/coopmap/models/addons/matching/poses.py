@@ -41,6 +41,8 @@ class PairProblem(NamedTuple):
     tilt_sigma: float | None
     origin_i: Float[Tensor, "b p m 3"] | None = None
     origin_j: Float[Tensor, "b p m 3"] | None = None
+    down_i: Float[Tensor, "b p 3"] | None = None
+    down_j: Float[Tensor, "b p 3"] | None = None
 
     def lengthened(self, factor: Float[Tensor, "b p"]) -> PairProblem:
         """The same in other units of length, a factor per pair: poses turn as they did, and are that much longer."""
@@ -77,6 +79,7 @@ def pair_problem(
     cell_angle: Float[Tensor, ""],
     tilt_sigma_deg: float | None,
     lines: LinesOfSight | None = None,
+    down: Float[Tensor, "b a 3"] | None = None,
 ) -> PairProblem:
     """Matches with their uncertainties: of the range along the line of sight, of its direction across it.
 
@@ -84,8 +87,9 @@ def pair_problem(
         found: matches.
         range_sigma: relative error of the predicted range of each agent's cells.
         cell_angle: between neighboring cells, radians.
-        tilt_sigma_deg: of roll and pitch of ``T_i_j``.
+        tilt_sigma_deg: of roll and pitch of ``T_i_j``, beyond what ``down`` says of them.
         lines: where the cells' lines of sight start; by default at the agents' origins.
+        down: directions of gravity in the agents' frames; by default y.
     """
     agents = range_sigma.shape[1]
     ends = torch.triu_indices(agents, agents, offset=1, device=range_sigma.device)
@@ -101,9 +105,10 @@ def pair_problem(
         covariances.append(ray_covariance(sight, sigma, bearing_sigma))
         origins.append(origin)
     tilt_sigma = None if tilt_sigma_deg is None else math.radians(tilt_sigma_deg)
-    return PairProblem(
+    problem = PairProblem(
         found.points_i, found.points_j, tempered(found.weight), covariances[0], covariances[1], tilt_sigma, *origins
     )
+    return problem if down is None else problem._replace(down_i=down[:, ends[0]], down_j=down[:, ends[1]])
 
 
 def _stretch(points: Float[Tensor, "*b 3"], sight: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
