@@ -9,6 +9,7 @@ import pytest
 from coopmap import compare as program
 from coopmap.comparison.compare import Comparison, compare
 from coopmap.comparison.curves import curves, mean_curve
+from coopmap.config import ConfigError
 from coopmap.report.numbers import DASH
 
 from .conftest import MakeRun, validation
@@ -22,6 +23,13 @@ SECTIONS = {
     # the end of seed 0, three quarters of the way from 2 s to 10 s of seed 1 (6, 3.625 and 6, 7.5), half way of b
     "equal wall time (8 s)": [("a", "2", "4.812 ± 1.7", "6.75 ± 1.1"), ("b", "1", "5.5", "11.5")],
 }
+
+
+def test_a_place_that_cannot_take_the_comparison_is_said_first(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runs / "comparison").touch()
+    monkeypatch.setattr("coopmap.comparison.compare.read_run", None)
+    with pytest.raises(ConfigError, match=r"^output=.*/comparison: .*comparison is a file; expected a folder"):
+        compare([str(runs)])
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -53,6 +54,15 @@ def test_experiments_say_how_to_run_them() -> None:
         for name in choices(group):
             lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
             assert lines[1] == f"# python -m coopmap.train {group}={name}"
+
+
+@pytest.mark.parametrize("override", ["data.town={seed: 3}", "data.town.seed=3"])
+def test_a_town_that_is_null_is_named_with_what_describes_one(override: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{re.escape(override)}: data\.town is null here.* expected data=town"):
+        load_config(["machine=laptop", "data.root=/data/opv2v", override])
+    described = load_config(["machine=laptop", "data=town", override]).data.town
+    assert described is not None
+    assert described.seed == 3
 
 
 def test_without_gpu_synthetic_streets_and_a_small_model() -> None:

@@ -151,6 +151,14 @@ def test_options_that_contradict_each_other_are_refused(asked: dict[str, Any], m
         DashboardConfig(**asked)
 
 
+def test_a_folder_that_cannot_take_the_page_is_said_first(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run("a", "first")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("coopmap.dashboards.command.read_run", None)
+    with pytest.raises(ConfigError, match=r"^output=.*/a/first: .*first cannot be written to; choose another folder"):
+        build_page(DashboardConfig(run=str(run)))
+
+
 def test_a_run_without_logs_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "train.log").write_text("")

@@ -1,6 +1,7 @@
 """Which agents come together in training samples."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -151,20 +152,28 @@ def test_the_reference_is_the_one_that_is_asked_for(config_of, tmp_path):
             assert drawn == {enough[np.argmax(mean)]}
 
 
-def curriculum(table: PairTable, least: PairLimits, steps: int, **config) -> Curriculum:
-    return Curriculum(CurriculumConfig(**config), least, steps, lambda limits: build_pool(table, limits, [2, 3]))
+def curriculum(table: PairTable, least: PairLimits, steps: int, per_epoch: int = 20, **config) -> Curriculum:
+    pools = partial(build_pool, table, numbers=[2, 3])
+    return Curriculum(CurriculumConfig(**config), least, steps, per_epoch, pools)
 
 
 def test_a_curriculum_goes_linearly_from_one_end_to_the_other():
     table = random_table(0)
     at = curriculum(table, PairLimits(), 200, distance_m=[30.0, 70.0], covisibility=[0.5, 0.1])
-    assert at(0).limits == PairLimits(30.0, 0.5)
-    assert at(100).limits == PairLimits(50.0, pytest.approx(0.3))
+    assert at(0, 0).limits == PairLimits(30.0, 0.5)
+    assert at(5, 0).limits == PairLimits(50.0, pytest.approx(0.3))
     for step in (200, 201, 10**6):
-        assert at(step).limits == PairLimits(70.0, pytest.approx(0.1))
-    assert len({at(step).limits for step in range(200)}) == STAGES
+        assert at(0, step).limits == PairLimits(70.0, pytest.approx(0.1))
+    assert len({at(step // 20, step % 20).limits for step in range(200)}) == STAGES
     near_only = curriculum(table, PairLimits(min_covisibility=0.2), 10, distance_m=[30.0, 70.0])
-    assert near_only(0).limits == PairLimits(30.0, 0.2)
+    assert near_only(0, 0).limits == PairLimits(30.0, 0.2)
+
+
+def test_a_curriculum_counts_the_steps_that_are_trained() -> None:
+    table = random_table(0)
+    at = curriculum(table, PairLimits(), 10, per_epoch=2, distance_m=[30.0, 70.0])  # the order has 20 for an epoch
+    reached = [at(epoch, step).limits.max_distance_m for epoch in (1, 2, 5) for step in (0, 1)]
+    assert reached == pytest.approx([38, 42, 46, 50, 70, 70])
 
 
 def test_samples_of_a_curriculum_keep_to_its_limits():
@@ -174,7 +183,7 @@ def test_samples_of_a_curriculum_keep_to_its_limits():
     order = GlobalOrder(everything, 6, 20, seed=0, group=2, curriculum=schedule)
     for number, batch in zip(range(80), order.micro_batches(), strict=False):
         for request in batch:
-            assert request.limits == schedule(number // 2).limits
+            assert request.limits == schedule(*divmod(number // 2, 20)).limits
             assert table.group_sizes(request.limits)[request.frame] >= request.num_agents
     late = {request.frame for batch, _ in zip(order.micro_batches(40), range(80), strict=False) for request in batch}
     assert late == set(everything.frames_with[2].tolist())

@@ -345,6 +345,18 @@ def test_choices_that_a_run_has_settled_are_refused(checkpoint: Path, override: 
         evaluate(checkpoint, overrides=[override])
 
 
+@pytest.mark.parametrize(
+    "argument", ["trainer.accelerator=abacus", "trainer.strategy=together", "trainer.max_time=soon"]
+)
+def test_what_lightning_refuses_is_one_line(
+    argument: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", f"checkpoint={checkpoint}", f"output={tmp_path}", argument])
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """What the program logs, whatever commands have set up."""

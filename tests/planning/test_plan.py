@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from coopmap.config import Config
 from coopmap.config.plan import PlanConfig
 from coopmap.config.synth import TownConfig
 from coopmap.losses import build_loss
+from coopmap.losses.blocks import BLOCK_PIXELS
 from coopmap.models import build_model
 from coopmap.planning.gpus import Gpus
 from coopmap.planning.memory import GIB, Counter
@@ -69,6 +71,17 @@ def test_activations_are_those_of_a_real_step(
     counted = count_step(config, example, 1)
     # the counter has the batch as well, which the profiler saw nothing of
     assert counted.joint_bytes - counted.batch_bytes == pytest.approx(allocated_peak(config, example), rel=0.1)
+
+
+def test_blocks_that_are_left_out_change_no_figure(
+    tiny_model: TinyModel, examples: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BLOCK_PIXELS, "cpu", 5 * 112 // torch.get_num_threads())  # 34 blocks, the last one smaller
+    config = load_config([*tiny_model, "data.panorama.height=56", "data.panorama.width=112", "loss=overall"])
+    example = examples.of(config, 3)
+    quick = count_step(config, example, 1)
+    monkeypatch.setattr("coopmap.planning.steps.peak_alone", nullcontext)
+    assert count_step(config, example, 1) == quick
 
 
 @pytest.mark.slow

@@ -192,6 +192,17 @@ def test_files_of_an_earlier_rendering_go(checkpoint: Path, tmp_path: Path) -> N
     assert {path.name for path in (tmp_path / "views").iterdir()} == expected
 
 
+def test_a_place_that_cannot_take_the_files_is_said_first(
+    make_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = make_checkpoint()
+    asked = RenderConfig(checkpoint=str(checkpoint))
+    (open_subject(asked, []).folder / "render").touch()
+    monkeypatch.setattr("coopmap.rendering.command.read_sample", None)
+    with pytest.raises(ConfigError, match=r"^output=.*/render/val_0: .*render is a file; expected a folder"):
+        render(asked)
+
+
 def test_what_does_not_exist_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"index=99: split val has samples 0 to 1"):
         render(RenderConfig(checkpoint=str(checkpoint), index=99, output=str(tmp_path)))

@@ -14,7 +14,7 @@ from coopmap.config.compose import from_yaml
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
-from coopmap.training.assembly import trainer_options
+from coopmap.training.assembly import build_datamodule, trainer_options
 from coopmap.training.run import TrainingResult
 
 Overrides = Callable[..., list[str]]
@@ -120,6 +120,14 @@ def test_mistakes_end_the_run_before_anything_is_computed(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(ConfigError, match=message):
         train(load_config(overrides(override)))
+
+
+def test_the_curriculum_takes_its_share_of_the_steps_that_are_trained(overrides: Overrides) -> None:
+    narrowing = ("data.sampling.curriculum.distance_m=[30,70]", "data.sampling.curriculum.over=0.5")
+    length = ("data.steps_per_epoch=5", "trainer.limit_train_batches=2", "trainer.max_epochs=4")
+    order = build_datamodule(load_config(overrides(*narrowing, *length))).train_dataloader().batch_sampler.order
+    assert order.curriculum is not None
+    assert [order.curriculum(epoch, 0).limits.max_distance_m for epoch in range(4)] == [30, 50, 70, 70]
 
 
 def test_fast_debug_run_saves_nothing(overrides: Overrides) -> None:

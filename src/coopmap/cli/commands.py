@@ -378,7 +378,7 @@ COMMANDS = (
         ),
         notes=(
             "Parameters, gradients and optimizer state are exact, activations are counted on tensors without content, "
-            "the rest is assumed and named. Takes a minute. Details: docs/plan.md."
+            "the rest is assumed and named. Takes a few minutes. Details: docs/plan.md."
         ),
     ),
     Command(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from coopmap.report.files import write_csv, write_text
 from coopmap.report.pages import write_page
 from coopmap.report.tables import Table
 from coopmap.runs.groups import Group, group_runs
-from coopmap.runs.outputs import make_output_folder
-from coopmap.runs.reader import find_runs, names_of, read_run
+from coopmap.runs.outputs import check_output_folder, make_output_folder
+from coopmap.runs.reader import common_folder, find_runs, names_of, read_run
 
 NAMES = ("comparison.html", "comparison.md", "comparison.csv")
 
@@ -53,6 +52,8 @@ def compare(
         ConfigError: no run, none with a validation, or ``by`` names no key.
     """
     folders, empty = find_runs(places, runs_root)
+    folder = Path(output if output is not None else common_folder(folders or empty) / "comparison")
+    check_output_folder("output", folder)
     names = names_of([*folders, *empty])
     found = [read_run(folder, names[folder]) for folder in folders]
     runs = [run for run in found if run.validations]
@@ -62,8 +63,7 @@ def compare(
     groups = group_runs(runs, by)
     warnings = caveats(groups, without_figures, by)
     tables = [measure_table(groups), cost_table(groups), detail_table(groups)]
-    shared = Path(os.path.commonpath([folder.parent for folder in folders]))
-    folder = make_output_folder(output if output is not None else shared / "comparison")
+    folder = make_output_folder(folder)
     html, text, table = files = [folder / name for name in NAMES]
     title = "Comparison of " + ", ".join(dict.fromkeys(run.experiment for run in runs))
     write_page(

@@ -45,6 +45,8 @@ def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], ov
             return ConfigError(f"cannot read {link.override!r}: write key=value (quote values with spaces or commas)")
         if isinstance(link, MissingConfigException) and link.options and link.missing_cfg_file:
             return _missing_choice(link.missing_cfg_file, link.options)
+    if isinstance(error, AssertionError | AttributeError) and "NoneType" in text:
+        return _reaches_into_null(overrides)
     where = _origin(text)
     full_key = _search(r"full_key: (\S+)", text) or _search(r"Could not override '([^']+)'", text)
     below = next((key for key in keys if key.startswith(f"{full_key}.")), None)
@@ -59,9 +61,6 @@ def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], ov
                 reason = str(link).splitlines()[0]
                 break
         return ConfigError(f"{full_key}{where}: {reason}")
-    if isinstance(error, AssertionError | AttributeError) and "NoneType" in text:
-        inner = ", ".join(override for override in overrides if "." in override.split("=")[0])
-        return ConfigError(f"an override reaches into a key that is null here (one of: {inner})")
     return ConfigError(text)
 
 
@@ -80,6 +79,17 @@ def _origin(text: str) -> str:
     """`` (in conf/x/y.yaml)`` when the error is in a file rather than on the command line."""
     source = _search(r"In '([^']+)'", text)
     return f" (in conf/{source}.yaml)" if source else ""
+
+
+def _reaches_into_null(overrides: Iterable[str]) -> ConfigError:
+    inner = [override for override in overrides if "." in override.partition("=")[0]]
+    of_town = [override for override in inner if re.match(r"\+*data\.town(\.|=\{)", override)]
+    if of_town:
+        return ConfigError(
+            f"{', '.join(of_town)}: data.town is null here: no synthetic data; expected data=town, data=streets or "
+            "data=market beside it"
+        )
+    return ConfigError(f"an override reaches into a key that is null here (one of: {', '.join(inner)})")
 
 
 def _missing_choice(missing: str, options: Sequence[str]) -> ConfigError:

@@ -18,6 +18,19 @@ from coopmap.config.trainer import TrainerConfig
 RESETS = ("optimizer", "schedule")
 
 
+@dataclass(frozen=True)
+class RunLength:
+    """Optimizer steps that a run takes.
+
+    Attributes:
+        steps: in all; ``None`` = it has no end.
+        per_epoch: of each epoch.
+    """
+
+    steps: int | None
+    per_epoch: int
+
+
 @dataclass
 class Config:
     """Everything a run depends on.
@@ -104,6 +117,11 @@ class Config:
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch, of which ``trainer.limit_train_batches`` may leave fewer."""
         return -(-self._batches_per_epoch // self.accumulate)
+
+    @property
+    def length(self) -> RunLength:
+        """Both, for whoever has parts of the configuration alone."""
+        return RunLength(self.total_steps, self.steps_per_epoch)
 
     @property
     def accumulate(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from coopmap.config import ConfigError
@@ -10,8 +9,8 @@ from coopmap.config.dashboard import DashboardConfig
 from coopmap.dashboards.logs import read_logs
 from coopmap.dashboards.page import write_dashboard
 from coopmap.report.files import write_json
-from coopmap.runs.outputs import make_output_folder
-from coopmap.runs.reader import find_runs, names_of, read_run
+from coopmap.runs.outputs import check_output_folder, make_output_folder
+from coopmap.runs.reader import common_folder, find_runs, names_of, read_run
 
 PAGE = "dashboard.html"
 
@@ -29,10 +28,10 @@ def build_page(asked: DashboardConfig) -> tuple[Path, list[str]]:
     folders, empty = find_runs(places, asked.runs_root)
     if not folders:
         raise ConfigError(f"{empty[0]}: this run has logged nothing yet")
+    folder = folders[0] if len(folders) == 1 else common_folder(folders)
     if asked.output is not None:
         folder = make_output_folder(asked.output)
-    else:
-        folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath([path.parent for path in folders]))
+    check_output_folder("output", folder)
     names = names_of([*folders, *empty])
     runs = [read_run(each, names[each]) for each in folders]
     notes = [f"{names[each]} has logged nothing yet and is left out" for each in empty]

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from coopmap.config import Config, ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
+from coopmap.config.schema import RunLength
 from coopmap.config.task import TaskConfig
 from coopmap.data.budget import BadFrameBudget, BadFrameBudgetError
 from coopmap.data.cache_folder import with_usable_cache
@@ -45,6 +46,7 @@ class OPV2VDataModule(L.LightningDataModule):
         config: what and how.
         seed: same seed, same samples, whatever the number of loader processes.
         task, priors: which priors the observations hold; none by default.
+        length: of the run, for a curriculum; by default it has no end.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class OPV2VDataModule(L.LightningDataModule):
         seed: int = 0,
         task: TaskConfig | None = None,
         priors: PriorsConfig | None = None,
+        length: RunLength | None = None,
     ) -> None:
         super().__init__()
         self.config, self.seed, self.task, self.priors = config, seed, task, priors
+        self._length = length or RunLength(None, config.steps_per_epoch)
         self._datasets: dict[str, FrameDataset] = {}
         self._budgets: dict[str, BadFrameBudget] = {}
         self._position = Position()
@@ -135,9 +139,12 @@ class OPV2VDataModule(L.LightningDataModule):
         numbers = sorted(sampling.agents or range(config.min_agents, config.max_agents + 1))
         curriculum = None
         if sampling.curriculum.is_on:
-            steps = curriculum_steps(sampling.curriculum, self._total_steps())
             curriculum = Curriculum(
-                sampling.curriculum, dataset.limits, steps, lambda limits: build_pool(dataset.pairs, limits, numbers)
+                sampling.curriculum,
+                dataset.limits,
+                curriculum_steps(sampling.curriculum, self._length.steps),
+                self._length.per_epoch,
+                lambda limits: build_pool(dataset.pairs, limits, numbers),
             )
         return GlobalOrder(
             build_pool(dataset.pairs, dataset.limits, numbers),
@@ -165,15 +172,6 @@ class OPV2VDataModule(L.LightningDataModule):
     def _batches_per_epoch(self) -> int:
         """Of each rank."""
         return self.config.steps_per_epoch * self._accumulate
-
-    def _total_steps(self) -> int | None:
-        """Optimizer steps of the run; ``None`` if it has no end."""
-        if self.trainer is None:
-            return None
-        epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
-        ends = [steps] if steps > 0 else []
-        ends += [epochs * self.config.steps_per_epoch] if epochs is not None and epochs > 0 else []
-        return min(ends, default=None)
 
     def val_dataloader(self) -> DataLoader:
         """The validation split, each frame once (at most ``max_val_frames``)."""

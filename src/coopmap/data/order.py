@@ -56,6 +56,7 @@ class Curriculum:
         config: of the limits.
         least: limits that hold all along.
         steps: optimizer steps in which the limits get from first to last.
+        per_epoch: optimizer steps of an epoch: as many as are trained, which may be fewer than the order has.
         pool_of: what limits leave to draw from.
 
     Raises:
@@ -63,11 +64,16 @@ class Curriculum:
     """
 
     def __init__(
-        self, config: CurriculumConfig, least: PairLimits, steps: int, pool_of: Callable[[PairLimits], Pool]
+        self,
+        config: CurriculumConfig,
+        least: PairLimits,
+        steps: int,
+        per_epoch: int,
+        pool_of: Callable[[PairLimits], Pool],
     ) -> None:
         self.distance = config.distance_m or [least.max_distance_m] * 2
         self.covisibility = config.covisibility or [least.min_covisibility] * 2
-        self.steps = steps
+        self.steps, self.per_epoch = steps, per_epoch
         self._pool_of = lru_cache(maxsize=2)(lambda stage: pool_of(self._limits(stage / STAGES)))
         strictest = PairLimits(min(self.distance), max(self.covisibility))
         frames_with = pool_of(strictest).frames_with
@@ -78,9 +84,9 @@ class Curriculum:
                 "distance_m and covisibility that leave some pairs at any time"
             )
 
-    def __call__(self, step: int) -> Pool:
-        """What optimizer step ``step`` of the run draws from."""
-        return self._pool_of(min(STAGES, STAGES * step // self.steps))
+    def __call__(self, epoch: int, step: int) -> Pool:
+        """What optimizer step ``step`` of an epoch draws from."""
+        return self._pool_of(min(STAGES, STAGES * (epoch * self.per_epoch + step) // self.steps))
 
     def _limits(self, progress: float) -> PairLimits:
         distance, share = (
@@ -151,7 +157,7 @@ class GlobalOrder:
         for step, (count, seed) in enumerate(zip(counts, seeds, strict=True)):
             pool, allowed = self.pool, None
             if self.curriculum is not None:
-                pool = self.curriculum(number * self.steps_per_pass + step)
+                pool = self.curriculum(number, step)
                 count = pool.nearest(count)
                 allowed = np.zeros(self._num_frames, bool)
                 allowed[pool.frames_with[count]] = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,8 @@ from coopmap.report.terminal import print_table
 from coopmap.runs.find import find_checkpoint
 from coopmap.runs.groups import Group, group_runs
 from coopmap.runs.logs import log_to
-from coopmap.runs.reader import Run, find_runs, read_runs
+from coopmap.runs.outputs import check_output_folder
+from coopmap.runs.reader import Run, common_folder, find_runs, read_runs
 
 SWEPT = ("priors", "priors.agent_pose", "priors.trans_noise_m", "priors.rot_noise_deg")
 NAMES = ("priors.csv", "priors.md", "priors.html")
@@ -174,8 +174,9 @@ def benchmark(
 
     study = Study.of(asked, overrides)
     groups = find_groups(asked.runs, asked.by, asked.runs_root)
-    shared = Path(os.path.commonpath([run.path.parent for group in groups for run in group.runs]))
+    shared = common_folder(run.path for group in groups for run in group.runs)
     folder = Path(asked.output) if asked.output is not None else shared / "priors"
+    check_output_folder("output", folder)
     rows, text, page = (folder / name for name in NAMES)
     found = measure_all(groups, study, rows, say)
     measured = {label: outcomes(measurements) for label, measurements in found.items()}

@@ -30,7 +30,7 @@ from coopmap.evaluation.subject import Subject, open_subject
 from coopmap.evaluation.summary import Conditions, summarize_records
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import check_output_folder
-from coopmap.training.assembly import trainer_options
+from coopmap.training.assembly import new_trainer, trainer_options
 from coopmap.types import Observation, Prediction
 
 log = logging.getLogger(__name__)
@@ -149,12 +149,11 @@ def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
             setattr(config.trainer, name, value)
     config.strategy = StrategyConfig()  # one rank draws pictures alone, so each holds the whole model
     check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
-    return L.Trainer(
+    return new_trainer(
+        sys.stdout.isatty(),
         **trainer_options(config),
         logger=False,
         enable_checkpointing=False,
-        use_distributed_sampler=False,
-        enable_progress_bar=sys.stdout.isatty(),
     )
 
 

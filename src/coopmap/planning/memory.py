@@ -62,7 +62,8 @@ class Counter:
 
     def step(self, config: Config, agents: int, batch: int) -> StepCount:
         """A training step of one GPU on so many samples of so many agents."""
-        key = (_what_counts(config), agents, batch)
+        optim = replace(config.optim, state_bits=32)  # of the state alone
+        key = (_what_counts(replace(config, optim=optim)), agents, batch)
         if key not in self._steps:
             self._steps[key] = count_step(config, self.examples.of(config, agents), batch)
         return self._steps[key]

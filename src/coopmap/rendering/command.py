@@ -28,7 +28,7 @@ from coopmap.rendering.outputs import write_files
 from coopmap.rendering.summary import summarize
 from coopmap.rendering.suspects import NOTHING
 from coopmap.rendering.tables import agents_table
-from coopmap.runs.outputs import make_output_folder, replace_outputs
+from coopmap.runs.outputs import check_output_folder, make_output_folder, replace_outputs
 from coopmap.training.scenes import scene_of
 from coopmap.types import Batch, Prediction, Sample
 from coopmap.viz.scene_page import ScenePage, write_scene
@@ -65,6 +65,8 @@ def render(asked: RenderConfig, overrides: Sequence[str] = ()) -> Rendering:
     data.prepare_data()
     dataset = data.dataset(asked.split)
     position = asked.position(len(dataset))
+    folder = Path(asked.output) if asked.output is not None else subject.folder / "render" / f"{asked.split}_{position}"
+    check_output_folder("output", folder)
     sample = read_sample(dataset, position)
     around = read_surroundings(dataset.index, sample.meta, with_sweeps=True)
     prediction, batch = predict(subject, sample, position)
@@ -73,7 +75,6 @@ def render(asked: RenderConfig, overrides: Sequence[str] = ()) -> Rendering:
         scene_of(placed, batch.observation, batch.target, sample.meta, around=around),
         title=f"{asked.split} {position}: {sample.meta.scenario} / {sample.meta.frame}",
     )
-    folder = Path(asked.output) if asked.output is not None else subject.folder / "render" / f"{asked.split}_{position}"
     folder = make_output_folder(folder)
     origin = _origin(asked, subject, sample, position)
     summary = origin | summarize(scene, prediction, placed, batch.target)

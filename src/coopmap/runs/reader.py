@@ -6,7 +6,7 @@ import glob
 import json
 import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +122,11 @@ def find_runs(arguments: Sequence[str], runs_root: str = "runs") -> tuple[list[P
             )
         folders |= found
     return [folder for folder, has in folders.items() if has], [folder for folder, has in folders.items() if not has]
+
+
+def common_folder(runs: Iterable[Path]) -> Path:
+    """The folder that holds all the runs."""
+    return Path(os.path.commonpath([run.parent for run in runs]))
 
 
 def _runs_below(place: Path) -> Iterator[tuple[Path, bool]]:

@@ -85,7 +85,7 @@ def build_datamodule(config: Config) -> OPV2VDataModule:
         raise ConfigError("data.root is not set: give data.root=/path/to/opv2v, or data=town for the synthetic town")
     batches = config.trainer.overfit_batches
     if not batches:
-        return OPV2VDataModule(config.data, config.seed, config.task, config.priors)
+        return OPV2VDataModule(config.data, config.seed, config.task, config.priors, config.length)
     if not isinstance(batches, int):
         raise ConfigError(f"trainer.overfit_batches={batches}: expected a number of batches")
     return FirstBatches(config, batches)
@@ -95,7 +95,8 @@ class FirstBatches(OPV2VDataModule):
     """The first training batches, kept in memory with one fixed augmentation."""
 
     def __init__(self, config: Config, num_batches: int) -> None:
-        super().__init__(replace(config.data, steps_per_epoch=num_batches), config.seed, config.task, config.priors)
+        data = replace(config.data, steps_per_epoch=num_batches)
+        super().__init__(data, config.seed, config.task, config.priors, config.length)
         self._batches: list[Batch] = []
 
     def train_dataloader(self) -> DataLoader:
@@ -145,15 +146,15 @@ def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -
     )
 
 
-def new_trainer(**options: Any) -> L.Trainer:
-    """Lightning's trainer; ours are the progress, the samplers and what signals do.
+def new_trainer(shows_progress: bool = False, **options: Any) -> L.Trainer:
+    """Lightning's trainer; ours are the samplers, what signals do, and in training the progress.
 
     Raises:
         ConfigError: Lightning refuses an option; it names which.
     """
     try:
-        # the datamodule's samplers are distributed already; callbacks.progress replaces Lightning's bar
-        trainer = L.Trainer(**options, use_distributed_sampler=False, enable_progress_bar=False)
+        # the datamodule's samplers are distributed already; callbacks.progress replaces Lightning's bar in training
+        trainer = L.Trainer(**options, use_distributed_sampler=False, enable_progress_bar=shows_progress)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error
     trainer._signal_connector = NoSignals(trainer)
