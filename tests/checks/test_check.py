@@ -413,6 +413,14 @@ def test_a_rendered_town_is_clean(checked_town: Path, tmp_path: Path) -> None:
     assert (status, report["ok"], report["problems"]) == (0, True, [])
 
 
+def test_nan_and_infinity_in_depth_are_unknown_as_in_training(copy: Path) -> None:
+    for unknown, path in zip((np.nan, np.inf), depth_files(copy), strict=False):
+        depth = np.load(path)
+        depth[:10] = unknown
+        save_depth(path, depth)
+    assert check(copy)[1]["problems"] == []
+
+
 OTHER_WAYS_TO_THE_SAME = {
     z_for_range, millimeters, swapped_calibration, roll_sign_that_fits, metadata_without_the_end, renamed_in_two_splits,
 }  # fmt: skip
