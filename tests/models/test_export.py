@@ -114,7 +114,7 @@ def test_model_card_names_license_origin_and_run(released):
 
 def test_encoders_that_the_model_lacks_are_lent_or_the_export_is_refused(whole, released, tmp_path):
     torch.manual_seed(3)
-    config = stand_in("model.inputs.rays=true")
+    config = stand_in("model.inputs.rays=true", "data.panorama.v_fov_deg=40")
     model = MapAnything(config.model).eval()
     checkpoint = save_checkpoint(tmp_path / "last.ckpt", config, model)
     with pytest.raises(ConfigError, match=r"without depth_encoder, .*cam_trans_scale_encoder.*give weights="):
@@ -137,6 +137,7 @@ def test_encoders_that_the_model_lacks_are_lent_or_the_export_is_refused(whole, 
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\nlibrary_name")
     assert f"| encoders of geometric inputs borrowed from | {released}" in card
+    assert "around each vehicle (data.layout=panorama data.panorama.v_fov_deg=40.0)." in card
     again = MapAnything(config.model).eval()
     assert load_weights(again, folder).left_out == (
         "cam_rot_encoder",
