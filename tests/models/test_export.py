@@ -178,7 +178,8 @@ def test_the_mark_of_released_weights_is_left_out_and_never_made_up(whole, relea
     assert load_weights(model, released).left_out == ("info_sharing.view_pos_table",)
     assert torch.equal(model.state_dict()["scale_token"], whole.state_dict()["scale_token"])
     unmarked = export(save_checkpoint(tmp_path / "last.ckpt", config, model), tmp_path / "unmarked", license="mit")
-    with pytest.raises(WeightsMismatchError, match=r"missing \(1\):\n  info_sharing\.view_pos_table"):
+    expected = r"missing \(1\):\n  info_sharing\.view_pos_table\n.*model\.info_sharing\.mark_reference=false"
+    with pytest.raises(WeightsMismatchError, match=expected):
         load_weights(MapAnything(whole.cfg), unmarked)
 
 
@@ -318,6 +319,8 @@ def test_a_model_that_matches_is_exported_without_if_asked_for(tmp_path):
     folder = export(checkpoint, tmp_path / "regresses", without_matching=True)
     assert "matching: poses are regressed here" in (folder / "README.md").read_text()
     regressing = MapAnything(stand_in(inputs).model).eval()
+    with pytest.raises(WeightsMismatchError, match=r"model\.matching\.enabled=true"):
+        load_weights(regressing, checkpoint)
     assert not load_weights(regressing, folder).mismatch
     model.matching.pose_from = "head"
     assert_same_output(model, regressing)
