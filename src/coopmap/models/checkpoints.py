@@ -267,7 +267,7 @@ def _settings_to_change(missing: Sequence[str], unexpected: Sequence[str]) -> li
     """What to set where a part that a setting builds is on one side alone."""
     advice = []
     if REFERENCE_MARK in missing:
-        advice.append("the weights are of a model without a marked reference view: model.info_sharing.mark_reference=false")
+        advice.append("the weights' model marks no reference view: model.info_sharing.mark_reference=false")
     if "matching" in map(_part, unexpected):
         advice.append("the weights have a matching head, the model has none: model.matching.enabled=true")
     return advice

@@ -199,8 +199,8 @@ def _keys(data: DataConfig) -> str:
     section = data.layout if data.layout in ("mosaic", "cameras") else "panorama"
     settings = getattr(data, section)
     defaults = asdict(type(settings)())
-    changed = {name: value for name, value in asdict(settings).items() if value != defaults[name]}
-    return " ".join([f"data.layout={data.layout}", *(f"data.{section}.{name}={value}" for name, value in changed.items())])
+    changed = [f"data.{section}.{key}={value}" for key, value in asdict(settings).items() if value != defaults[key]]
+    return " ".join([f"data.layout={data.layout}", *changed])
 
 
 def _origin(record: Mapping[str, Any]) -> str | None:
