@@ -372,13 +372,14 @@ def missing_split(folder: Path) -> Broken:
 
 
 def two_labels(folder: Path) -> Broken:
-    place = scenario(folder) / agents(folder)[0]
+    first, *others = agents(folder)
     for root in (folder / "town", folder / "depth"):
-        for path in (root / "train" / "train_0000" / place.name).glob("000090*"):
+        for path in (root / "train" / "train_0000" / first).glob("000090*"):
             path.rename(path.with_name(path.name.replace("000090", "80")))
-    return {
-        ("label_not_unique", f"town/train/train_0000/{place.name}/80.yaml"),
-    }, ()
+    place = "town/train/train_0000"
+    named = {(kind, f"{place}/{first}/80.yaml") for kind in ("label_not_unique", "pose_jump")}
+    lacking = {("missing_agent", f"{place}/{agent}/80.yaml") for agent in others}
+    return {*named, *lacking, ("missing_agent", f"{place}/{first}/000090.yaml")}, ()
 
 
 def legacy_crop(folder: Path) -> Broken:
@@ -402,7 +403,7 @@ WAYS = [
     pitch_sign_that_fits, roll_sign, roll_sign_that_fits, missing_agent, frame_twice, shifted_timestamps, time_gap,
     truncated_image, truncated_sweep, truncated_depth, truncated_metadata, metadata_without_the_end, missing_depth,
     missing_image, wrong_extrinsic, resized_images, jump, agent_elsewhere, pose_is_nan, scenario_in_two_splits,
-    renamed_in_two_splits, empty_split, missing_split, legacy_crop, lidar_of_another_frame, out_of_range,
+    renamed_in_two_splits, empty_split, missing_split, two_labels, legacy_crop, lidar_of_another_frame, out_of_range,
 ]  # fmt: skip
 
 
@@ -411,6 +412,14 @@ def test_a_rendered_town_is_clean(checked_town: Path, tmp_path: Path) -> None:
     (tmp_path / "depth").symlink_to(checked_town / "depth")
     status, report = check(tmp_path)
     assert (status, report["ok"], report["problems"]) == (0, True, [])
+
+
+def test_nan_and_infinity_in_depth_are_unknown_as_in_training(copy: Path) -> None:
+    for unknown, path in zip((np.nan, np.inf), depth_files(copy), strict=False):
+        depth = np.load(path)
+        depth[:10] = unknown
+        save_depth(path, depth)
+    assert check(copy)[1]["problems"] == []
 
 
 OTHER_WAYS_TO_THE_SAME = {
@@ -453,6 +462,16 @@ def test_training_does_not_meet_what_the_fix_list_leaves_out(copy: Path, tmp_pat
     everything = {(frame, name) for frame in FRAMES for name in agents(copy)}
     assert met == everything - {("000070", agent)}
     assert check(copy, f"data.exclude={fixes}") == (0, json.loads((copy / "out" / "check.json").read_text()))
+
+
+def test_nothing_is_said_of_a_frame_that_is_left_out_whole(copy: Path, tmp_path: Path) -> None:
+    agent = agents(copy)[0]
+    for root in (copy / "town", copy / "depth"):
+        for path in (root / "train" / "train_0000" / agent).glob("000080*"):
+            os.link(path, path.with_name(path.name.replace("000080", "80")))
+    fixes = tmp_path / "fixes.txt"
+    fixes.write_text(f"train/train_0000/{agent}/80\n")
+    assert check(copy, f"data.exclude={fixes}")[1]["problems"] == []
 
 
 @pytest.mark.parametrize("line", ["train/train_0000/000070", "train/a/b/000070", "nonsense"])

@@ -114,7 +114,7 @@ def test_model_card_names_license_origin_and_run(released):
 
 def test_encoders_that_the_model_lacks_are_lent_or_the_export_is_refused(whole, released, tmp_path):
     torch.manual_seed(3)
-    config = stand_in("model.inputs.rays=true")
+    config = stand_in("model.inputs.rays=true", "data.panorama.v_fov_deg=40")
     model = MapAnything(config.model).eval()
     checkpoint = save_checkpoint(tmp_path / "last.ckpt", config, model)
     with pytest.raises(ConfigError, match=r"without depth_encoder, .*cam_trans_scale_encoder.*give weights="):
@@ -137,6 +137,7 @@ def test_encoders_that_the_model_lacks_are_lent_or_the_export_is_refused(whole, 
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\nlibrary_name")
     assert f"| encoders of geometric inputs borrowed from | {released}" in card
+    assert "around each vehicle (data.layout=panorama data.panorama.v_fov_deg=40.0)." in card
     again = MapAnything(config.model).eval()
     assert load_weights(again, folder).left_out == (
         "cam_rot_encoder",
@@ -177,7 +178,8 @@ def test_the_mark_of_released_weights_is_left_out_and_never_made_up(whole, relea
     assert load_weights(model, released).left_out == ("info_sharing.view_pos_table",)
     assert torch.equal(model.state_dict()["scale_token"], whole.state_dict()["scale_token"])
     unmarked = export(save_checkpoint(tmp_path / "last.ckpt", config, model), tmp_path / "unmarked", license="mit")
-    with pytest.raises(WeightsMismatchError, match=r"missing \(1\):\n  info_sharing\.view_pos_table"):
+    expected = r"missing \(1\):\n  info_sharing\.view_pos_table\n.*model\.info_sharing\.mark_reference=false"
+    with pytest.raises(WeightsMismatchError, match=expected):
         load_weights(MapAnything(whole.cfg), unmarked)
 
 
@@ -317,6 +319,8 @@ def test_a_model_that_matches_is_exported_without_if_asked_for(tmp_path):
     folder = export(checkpoint, tmp_path / "regresses", without_matching=True)
     assert "matching: poses are regressed here" in (folder / "README.md").read_text()
     regressing = MapAnything(stand_in(inputs).model).eval()
+    with pytest.raises(WeightsMismatchError, match=r"model\.matching\.enabled=true"):
+        load_weights(regressing, checkpoint)
     assert not load_weights(regressing, folder).mismatch
     model.matching.pose_from = "head"
     assert_same_output(model, regressing)

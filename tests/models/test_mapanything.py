@@ -202,3 +202,13 @@ def test_heads_stay_in_float32_under_autocast(tiny):
     assert all(getattr(prediction, name).dtype == torch.float32 for name in FIELDS)
     with torch.no_grad():
         assert_equal(prediction, tiny(observation), rtol=0.05, atol=0.2)
+
+
+def test_a_model_without_a_mark_keeps_float32_between_blocks_under_autocast():
+    model = MapAnything(load_config("mapanything_tiny", {"info_sharing": {"mark_reference": False}}))
+    kinds = []
+    for block in model.info_sharing.self_attention_blocks:
+        block.register_forward_hook(lambda _, __, tokens: kinds.append(tokens.dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(make_observation(1, 2))
+    assert set(kinds) == {torch.float32}

@@ -3,9 +3,10 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from coopmap.report.files import replacing, write_csv, write_json, write_text
+from coopmap.report.files import replacing, write_csv, write_json, write_npy, write_text
 
 
 def fill_the_disk(file: Path) -> None:
@@ -36,6 +37,17 @@ def test_a_full_disk_is_named_whatever_of_the_writing_fails(tmp_path: Path) -> N
         write_to(tmp_path / "last.ckpt", OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(OSError, match=r"^no network$"):
         write_to(tmp_path / "last.ckpt", OSError("no network"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_array_that_finds_no_room_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "depth.npy"
+    write_npy(np.ones(3), file)
+    np.testing.assert_array_equal(np.load(file), np.ones(3))
+    file.unlink()
+    file.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*depth\.npy'$"):
+        write_npy(np.ones(3), file)
 
 
 def test_folders_are_made_and_text_is_utf8(tmp_path: Path) -> None:

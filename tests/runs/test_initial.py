@@ -99,6 +99,9 @@ def test_other_architectures_and_other_files_are_named(config: Config, old: RunF
     torch.save({"model": {}}, tmp_path / "foreign.pth")
     with pytest.raises(ConfigError, match=r"init_from=.*foreign\.pth: .*for weights of other kinds use model\.weights"):
         open_run(replace(config, init_from=str(tmp_path / "foreign.pth")))
+    (tmp_path / "exported").mkdir()
+    with pytest.raises(ConfigError, match=r"^init_from=.*exported: .*; for weights of other kinds use model\.weights"):
+        open_run(replace(config, init_from=str(tmp_path / "exported")))
     damaged = old.best_checkpoint
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(ConfigError, match=r"init_from=old: .*best\.ckpt"):

@@ -11,7 +11,7 @@ from pypcd4 import PointCloud
 
 from coopmap.config.synth import TownConfig
 from coopmap.geometry import pose_from_carla
-from coopmap.synthetic import sensors
+from coopmap.synthetic import sensors, writer
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -132,3 +132,11 @@ def test_pixel_rays_pass_through_pixel_centers() -> None:
     rays = sensors.camera_rays(0.125)
     projected = rays @ sensors.intrinsic(0.125)[[0, 1]][:, [2, 0, 1]].T * [1, -1] + [0, 75]
     np.testing.assert_allclose(projected[10, 20], [20.5, 10.5])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_image_on_a_full_disk_is_an_error_and_not_a_part_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "camera0.png"
+    file.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*camera0\.png'$"):
+        writer.write_image(file, np.zeros((4, 4, 3), np.uint8))

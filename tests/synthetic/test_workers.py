@@ -41,6 +41,13 @@ def test_failing_function_ends_the_work(capfd: pytest.CaptureFixture[str]) -> No
     assert "invalid literal for int() with base 10: 'no number'" in capfd.readouterr().err
 
 
+def test_a_file_that_fails_is_told_as_without_workers(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere") as caught:
+        list(map_unordered(os.listdir, [".", "/nowhere", "."], 2))
+    assert caught.value.filename == "/nowhere"
+    assert capfd.readouterr().err == ""
+
+
 def test_script_without_a_guard_can_use_them(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(GUARDLESS)

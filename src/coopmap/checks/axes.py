@@ -63,9 +63,10 @@ def image_edges(image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]
 
 
 def depth_edges(depth: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Strength of steps in depth, mean 0 and deviation 1; unknown depth, mostly sky, counts as far."""
-    far = max(float(depth.max()), 1e-3) * 3
-    return _edges(np.log(np.where(depth > 0, depth, far)).astype(np.float32))
+    """Strength of steps in depth, mean 0 and deviation 1; unknown depth (0, NaN, infinity: the sky) counts as far."""
+    known = np.isfinite(depth) & (depth > 0)
+    far = max(float(depth.max(where=known, initial=0)), 1e-3) * 3
+    return _edges(np.log(np.where(known, depth, far)).astype(np.float32))
 
 
 def _edges(values: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:

@@ -97,8 +97,10 @@ def run_check(asked: CheckConfig, config: Config) -> Checked:
     whole, indices, empty = build_indices(root, splits, data.include_rsu, excluded)
     problems += empty
     for index in whole.values():
-        problems += [*unclear_labels(index), *missing_agents(index, excluded)]
+        problems += missing_agents(index, excluded)
     problems += time_gaps(whole.values())
+    for index in indices.values():
+        problems += unclear_labels(index)
     result = Checked(config, problems, indices)
     sources = _depth_sources(data, result)
     _read(asked, Examiner(data, indices, sources), result)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -16,6 +15,7 @@ from coopmap.metrics.aggregate import COVISIBLE
 from coopmap.training.module import PoseLearner
 from coopmap.training.pictures import draw_pair
 from coopmap.types import Batch, Sample
+from coopmap.viz.packing import png
 
 
 class MatchPicture(NamedTuple):
@@ -64,4 +64,4 @@ def match_pictures(module: PoseLearner, records: Sequence[SampleRecord], data: E
 def write_match_pictures(pictures: Sequence[MatchPicture], folder: Path) -> None:
     """``matches_best.png`` and so on."""
     for picture in pictures:
-        cv2.imwrite(str(folder / f"matches_{picture.kind}.png"), picture.image[..., ::-1])
+        (folder / f"matches_{picture.kind}.png").write_bytes(png(picture.image, effort=3))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
@@ -17,6 +16,7 @@ from coopmap.inference.runner import Inference
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import make_output_folder
 from coopmap.viz.overview import draw_overview
+from coopmap.viz.packing import png
 from coopmap.viz.scene import PRED, TRUE, Scene, SceneAgent, SceneView
 from coopmap.viz.scene_page import ScenePage, write_scene
 
@@ -47,7 +47,7 @@ def write_outputs(
     write_ply(files[1], points, colors, view, f"points in the frame of view 0 ({views.names[0]}), meters; {origin}")
     write_json(describe_cameras(views, result, origin), files[2])
     overview = draw_overview(views.images, result.depth.numpy(), mask, views.names)
-    cv2.imwrite(str(files[3]), cv2.cvtColor(overview, cv2.COLOR_RGB2BGR))
+    files[3].write_bytes(png(overview, effort=3))
     write_scene(
         files[4], scene_of_views(views, result), ScenePage("coopmap infer", points=PAGE_POINTS, with_panels=False)
     )
@@ -202,4 +202,4 @@ def write_ply(
     lines += [f"property {'uchar' if view.dtype.itemsize == 1 else 'ushort'} view", "end_header", ""]
     with file.open("wb") as stream:
         stream.write("\n".join(lines).encode())
-        vertices.tofile(stream)
+        stream.write(vertices.tobytes())

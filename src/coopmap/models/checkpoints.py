@@ -258,8 +258,19 @@ def _explain(weights: Weights, match: _Match) -> str:
             *_listing("missing", missing, unexpected),
             *_listing("unexpected", unexpected, missing),
             *_listing("wrongly shaped", shapes, []),
+            *_settings_to_change(missing, unexpected),
         ]
     )
+
+
+def _settings_to_change(missing: Sequence[str], unexpected: Sequence[str]) -> list[str]:
+    """What to set where a part that a setting builds is on one side alone."""
+    advice = []
+    if REFERENCE_MARK in missing:
+        advice.append("the weights' model marks no reference view: model.info_sharing.mark_reference=false")
+    if "matching" in map(_part, unexpected):
+        advice.append("the weights have a matching head, the model has none: model.matching.enabled=true")
+    return advice
 
 
 def _headline(weights: Weights, match: _Match) -> str:

@@ -51,7 +51,8 @@ class AlternatingAttention(nn.Module):
         batch, num_views, num_patches = patches.shape[:3]
         views = patches if extra_tokens is None else torch.cat([patches, extra_tokens], dim=2)
         num_tokens = views.shape[2]
-        views, scale = self.proj_embed(views), self.proj_embed(scale_token)
+        # The sum of all blocks is kept in float32 under autocast, with the mark of the reference view or without.
+        views, scale = self.proj_embed(views).float(), self.proj_embed(scale_token).float()
         if self.view_pos_table is not None:
             views = views + F.pad(self.view_pos_table[:, None], (0, 0, 0, 0, 0, num_views - 1))  # zero but for view 0
         after = {}

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from coopmap.inference.outputs import write_ply
-from coopmap.report.files import write_json
+from coopmap.report.files import write_json, write_npy
 from coopmap.viz.packing import png
 from coopmap.viz.scene import TRUE, Scene
 from coopmap.viz.scene_cloud import Cloud, placed, predicted_clouds, thinned
@@ -55,7 +55,7 @@ def _write_views(folder: Path, scene: Scene, clouds: list[Cloud], source: str, s
             arrays["depth_sparse"] = sparse[number].numpy()
         for what, values in arrays.items():
             files.append(folder / f"{stem}_{what}.npy")
-            np.save(files[-1], values)
+            write_npy(values, files[-1])
     return files
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
 from tempfile import mkdtemp
@@ -39,7 +39,7 @@ A MapAnything model (feed-forward metric 3D reconstruction) trained with coopmap
 |---|---|
 {rows}
 
-Images of a view: {camera}.
+Images of a view: {camera} ({keys}).
 
     from mapanything.models import MapAnything
     model = MapAnything.from_pretrained("FOLDER", strict=True)
@@ -160,6 +160,7 @@ def _card(source: StoredCheckpoint, license: str | None, lender: dict[str, Any] 
         title=_cell(f"{config.model.name}, {config.experiment}"),
         rows="\n".join(f"| {label} | {_cell(value)} |" for label, value in rows.items() if value),
         camera=_views(config.data),
+        keys=_cell(_keys(config.data)),
         notes="\nThe lent encoders were not trained with this model: use it with images alone.\n" if lender else "",
     )
 
@@ -191,6 +192,15 @@ def _views(data: DataConfig) -> str:
     if data.layout == "cameras":
         return f"single cameras of a vehicle, {cameras.width} x {cameras.height} pixels"
     return f"panoramas of {panorama.width} x {panorama.height} pixels around each vehicle"
+
+
+def _keys(data: DataConfig) -> str:
+    """The settings that make such views, without those at their defaults."""
+    section = data.layout if data.layout in ("mosaic", "cameras") else "panorama"
+    settings = getattr(data, section)
+    defaults = asdict(type(settings)())
+    changed = [f"data.{section}.{key}={value}" for key, value in asdict(settings).items() if value != defaults[key]]
+    return " ".join([f"data.layout={data.layout}", *changed])
 
 
 def _origin(record: Mapping[str, Any]) -> str | None:

@@ -54,4 +54,6 @@ def _checkpoint(name: str, runs_root: str) -> Path:
     for file in (run.best_checkpoint, run.last_checkpoint):
         if file.is_file():
             return file
-    raise ConfigError(f"init_from={name}: there is no checkpoint in {run.path} yet")
+    raise ConfigError(
+        f"init_from={name}: there is no checkpoint in {run.path} yet; for weights of other kinds use model.weights"
+    )

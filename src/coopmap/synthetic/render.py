@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, UInt8
 from coopmap.config.synth import TownConfig
 from coopmap.geometry import carla_from_pose, pose_from_carla
 from coopmap.geometry.se3_numpy import relative_pose, rotate
+from coopmap.report.files import write_npy
 from coopmap.synthetic import sensors, writer
 from coopmap.synthetic.cars import Car
 from coopmap.synthetic.scenario import SPLITS, Drive, scenario_index
@@ -81,7 +82,7 @@ def render_agent(
     for camera, (z_depth, rgb) in enumerate(zip(sensed.z_depth, sensed.images, strict=True)):
         writer.write_image(folder / f"{name}_camera{camera}.png", rgb, noisy=cfg.per_scenario)
         if depth_folder is not None:
-            np.save(depth_folder / f"{name}_camera{camera}_depth.npy", z_depth)
+            write_npy(z_depth, depth_folder / f"{name}_camera{camera}_depth.npy")
     assert sensed.sweep is not None
     writer.write_sweep(folder / f"{name}.pcd", sensed.sweep)
     writer.write_yaml(folder / f"{name}.yaml", sensed.metadata)

@@ -13,7 +13,9 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -27,6 +29,13 @@ SOURCE = Path(__file__).parents[2]
 
 class WorkerError(RuntimeError):
     """A worker ended before its work was done."""
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What a worker sends in place of a result that a file kept it from."""
+
+    error: OSError
 
 
 def num_cores() -> int:
@@ -43,7 +52,8 @@ def map_unordered(function: Callable[[T], R], inputs: Sequence[T], num_workers: 
         num_workers: processes; they exit with the iteration, however it ends.
 
     Raises:
-        WorkerError: the function raised (the worker prints the traceback), or its process was killed.
+        OSError: the function raised it, as on a full disk.
+        WorkerError: the function raised something else (the worker prints the traceback), or its process was killed.
     """
     workers: dict[Connection, subprocess.Popen[bytes]] = {}
     remaining = iter(inputs)
@@ -83,11 +93,14 @@ def _start() -> tuple[Connection, subprocess.Popen[bytes]]:
 
 def _receive(connection: Connection, process: subprocess.Popen[bytes]) -> Any:
     try:
-        return connection.recv()
+        result = connection.recv()
     except EOFError:
         status = process.wait()
         hint = ": out of memory? Fewer workers need less" if status == -signal.SIGKILL else ""
         raise WorkerError(f"a worker process ended with status {status}{hint}") from None
+    if isinstance(result, _Failed):
+        raise result.error
+    return result
 
 
 def work(line: int) -> None:
@@ -110,4 +123,9 @@ def work(line: int) -> None:
     threading.Thread(target=listen, daemon=True).start()
     function = received.get()
     while True:
-        connection.send(function(received.get()))
+        try:
+            result = function(received.get())
+        except OSError as error:
+            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            result = _Failed(error)
+        connection.send(result)

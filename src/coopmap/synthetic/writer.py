@@ -12,6 +12,7 @@ import yaml
 from jaxtyping import Float, UInt8
 
 from coopmap.geometry import carla_from_pose
+from coopmap.report.files import naming
 from coopmap.synthetic.cars import Car
 
 SWEEP_DECIMALS = 4
@@ -23,7 +24,13 @@ _ATTENUATION_PER_M = 0.004  # CARLA's default atmosphere; real LiDAR sweeps show
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
     """Write plain YAML; short lists stay on one line."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    path.write_text(yaml.dump(content, Dumper=dumper, default_flow_style=None, width=4096))
+    _write(path, yaml.dump(content, Dumper=dumper, default_flow_style=None, width=4096).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole, or raise with its name: OpenCV overlooks that a disk is full."""
+    with naming(path):
+        path.write_bytes(content)
 
 
 def frame_metadata(
@@ -71,8 +78,8 @@ def _vehicle(car: Car) -> dict[str, Any]:
 def write_image(path: Path, rgb: UInt8[np.ndarray, "h w 3"], noisy: bool = False) -> None:
     """Write an RGB PNG; of ``noisy`` images a simpler compression is both quicker and smaller."""
     strategy = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY] if noisy else []
-    if not cv2.imwrite(str(path), rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1, *strategy]):
-        raise OSError(f"could not write {path}")
+    _, encoded = cv2.imencode(".png", rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1, *strategy])
+    _write(path, encoded.tobytes())
 
 
 def write_sweep(path: Path, points: Float[np.ndarray, "n 3"]) -> None:
@@ -90,4 +97,4 @@ def write_sweep(path: Path, points: Float[np.ndarray, "n 3"]) -> None:
         values[axis::4] = points[:, axis].tolist()
     values[3::4] = [names[code] for code in codes.tolist()]
     line = f"%.{SWEEP_DECIMALS}f " * 3 + "%s\n"
-    path.write_text(header + line * len(points) % tuple(values))
+    _write(path, (header + line * len(points) % tuple(values)).encode())

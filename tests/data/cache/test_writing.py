@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
+import lmdb
 import numpy as np
 import pytest
 import torch
@@ -17,7 +20,7 @@ import torch
 from coopmap.config.cache import CacheConfig
 from coopmap.config.data import DataConfig
 from coopmap.data import SampleRequest, build_split
-from coopmap.data.cache import shards
+from coopmap.data.cache import records, shards
 from coopmap.data.cache.command import fill_cache
 from coopmap.data.cache.records import RecordWriter, read_record
 from coopmap.data.cache.shards import Shard, claimed, describe, plan
@@ -154,3 +157,18 @@ def test_records_that_were_committed_stay(tmp_path):
     assert read_record(path, path.stat().st_size, "4") == bytes(100_000)
     assert read_record(path, path.stat().st_size, "5") == b"more"
     assert read_record(path, path.stat().st_size, "6") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "free"), [(lmdb.DiskError("no space"), 1 << 40), (lmdb.Error("mdb_txn_commit: Input/output error"), 3)]
+)
+def test_a_full_disk_is_told_as_everywhere(error: lmdb.Error, free: int, tmp_path, monkeypatch):
+    """LMDB calls it an I/O error where a write is cut short."""
+    transaction = MagicMock()
+    transaction.__enter__.return_value.put.side_effect = error
+    transaction.__exit__.return_value = False
+    writer = RecordWriter(tmp_path / "000.lmdb")
+    monkeypatch.setattr(writer, "_file", SimpleNamespace(begin=lambda write: transaction))
+    monkeypatch.setattr(records.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(OSError, match=r"No space left on device: '.*000\.lmdb'$"):
+        writer.write({"a": b"more"})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,7 +34,8 @@ class RecordWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         # the claim of the shard takes the place of LMDB's own lock
-        self._file = lmdb.open(str(path), subdir=False, map_size=_LARGEST_BYTES, lock=False, readahead=False)
+        with _telling_of_a_full_disk(path, 0):
+            self._file = lmdb.open(str(path), subdir=False, map_size=_LARGEST_BYTES, lock=False, readahead=False)
 
     def holds(self, name: str) -> bool:
         """Whether there is an undamaged record of this name."""
@@ -40,14 +44,30 @@ class RecordWriter:
             return found is not None and _is_whole(found)
 
     def write(self, records: Mapping[str, bytes]) -> None:
-        """All of the records, or none if the process is killed."""
-        with self._file.begin(write=True) as transaction:
+        """All of the records, or none if the process is killed or the disk is full.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        num_bytes = sum(map(len, records.values()))
+        with _telling_of_a_full_disk(self.path, num_bytes), self._file.begin(write=True) as transaction:
             for name, data in records.items():
                 transaction.put(name.encode(), xxhash.xxh3_64_digest(data) + data)
 
     def close(self) -> None:
         """Release the file."""
         self._file.close()
+
+
+@contextmanager
+def _telling_of_a_full_disk(path: Path, num_bytes: int) -> Iterator[None]:
+    """LMDB's errors for want of space as the system's; it calls a write that was cut short an I/O error."""
+    try:
+        yield
+    except lmdb.Error as error:
+        if isinstance(error, lmdb.DiskError) or shutil.disk_usage(path.parent).free < num_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def read_record(path: Path, file_bytes: int, name: str) -> bytes | None:
