@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from coopmap.config import Config
 from coopmap.config.plan import PlanConfig
 from coopmap.config.synth import TownConfig
 from coopmap.losses import build_loss
-from coopmap.losses.blocks import BLOCK_PIXELS
+from coopmap.losses.blocks import blocks_as_on
 from coopmap.models import build_model
 from coopmap.planning.gpus import Gpus
 from coopmap.planning.memory import GIB, Counter
@@ -49,7 +48,8 @@ def allocated_peak(config: Config, example: Example) -> int:
     model = build_model(config).train()
     adapt(model, config.optim.train)
     criterion: nn.Module = build_loss(config)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile, blocks_as_on("cuda"):
         total, _ = criterion(model(example.observation), example.target)
         total.backward()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -73,15 +73,17 @@ def test_activations_are_those_of_a_real_step(
     assert counted.joint_bytes - counted.batch_bytes == pytest.approx(allocated_peak(config, example), rel=0.1)
 
 
-def test_blocks_that_are_left_out_change_no_figure(
-    tiny_model: TinyModel, examples: Examples, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(BLOCK_PIXELS, "cpu", 5 * 112 // torch.get_num_threads())  # 34 blocks, the last one smaller
-    config = load_config([*tiny_model, "data.panorama.height=56", "data.panorama.width=112", "loss=overall"])
-    example = examples.of(config, 3)
-    quick = count_step(config, example, 1)
-    monkeypatch.setattr("coopmap.planning.steps.peak_alone", nullcontext)
-    assert count_step(config, example, 1) == quick
+def test_memory_does_not_depend_on_the_machine_that_plans(tiny_model: TinyModel, examples: Examples) -> None:
+    """Blocks of the objective are those of a GPU, not of so many threads."""
+    config = load_config([*tiny_model, "data.panorama.height=112", "data.panorama.width=448", "loss=overall"])
+    example, threads, counted = examples.of(config, 3), torch.get_num_threads(), []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            counted.append(count_step(config, example, 2))
+    finally:
+        torch.set_num_threads(threads)
+    assert counted[0] == counted[1]
 
 
 @pytest.mark.slow

@@ -22,24 +22,20 @@ BLOCK_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}
 """Pixels of a block: of one CPU thread few enough for its cache, and enough that the calls do not count; on a GPU for
 few kernel launches."""
 
-_shows_peak_alone: ContextVar[bool] = ContextVar("_shows_peak_alone", default=False)
+_as_on: ContextVar[str | None] = ContextVar("_as_on", default=None)
 
 RowFunction = Callable[..., Tensor | tuple[Tensor, ...]]
 """Takes the same rows of all tensors; returns the sum of each row. Further sums that it returns carry no gradient."""
 
 
 @contextmanager
-def peak_alone() -> Iterator[None]:
-    """Within it, blocks that take the memory of the second again are left out, and sums lack them.
-
-    For who counts memory, on tensors without content: all blocks but the last have one size, and the first finds
-    nothing there of one before it.
-    """
-    token = _shows_peak_alone.set(True)
+def blocks_as_on(device_type: str) -> Iterator[None]:
+    """Within it, blocks are as large as on a device of another kind: for who counts its memory elsewhere."""
+    token = _as_on.set(device_type)
     try:
         yield
     finally:
-        _shows_peak_alone.reset(token)
+        _as_on.reset(token)
 
 
 def sum_rows(
@@ -155,12 +151,12 @@ def _with_gradients(
 
 def _blocks(rows: Tensor, multiple: int) -> Iterator[slice]:
     """Ranges of rows, each a multiple of so many."""
-    pixels = BLOCK_PIXELS.get(rows.device.type, 1 << 22)
-    if rows.device.type == "cpu":
+    device_type = _as_on.get() or rows.device.type
+    pixels = BLOCK_PIXELS.get(device_type, 1 << 22)
+    if device_type == "cpu":
         pixels *= torch.get_num_threads()
     step = max(1, pixels // (multiple * rows.shape[1])) * multiple
-    starts = range(0, len(rows), step)
-    for start in dict.fromkeys([*starts[:2], *starts[-1:]]) if _shows_peak_alone.get() else starts:
+    for start in range(0, len(rows), step):
         yield slice(start, min(start + step, len(rows)))
 
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from coopmap.config import Config
 from coopmap.losses import build_loss
-from coopmap.losses.blocks import peak_alone
+from coopmap.losses.blocks import blocks_as_on
 from coopmap.models.counting import Work, WorkCounter, hollow
 from coopmap.planning.samples import Example
 from coopmap.planning.state import hollow_model
@@ -87,7 +87,7 @@ def count_step(config: Config, example: Example, batch: int) -> StepCount:
         observation, target = (_repeated(record, batch, mode) for record in (example.observation, example.target))
         assert isinstance(observation, Observation)
         assert isinstance(target, Target)
-        with _StepCounter() as counter, peak_alone():
+        with _StepCounter() as counter, blocks_as_on("cuda"):
             return _counted(model.train(), build_loss(config), config, observation, target, counter)
 
 
