@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model
 
 from coopmap import export as program
@@ -19,6 +19,7 @@ from coopmap.inference.loading import load_run
 from coopmap.models import MapAnything, load_weights
 from coopmap.models.hub import WeightsMismatchError
 from coopmap.models.upstream import released_tensors, upstream_config
+from coopmap.runs import export as runs_export
 
 from .support import make_observation, stand_in
 
@@ -181,6 +182,16 @@ def test_the_mark_of_released_weights_is_left_out_and_never_made_up(whole, relea
     expected = r"missing \(1\):\n  info_sharing\.view_pos_table\n.*model\.info_sharing\.mark_reference=false"
     with pytest.raises(WeightsMismatchError, match=expected):
         load_weights(MapAnything(whole.cfg), unmarked)
+
+
+def test_a_full_disk_is_named_and_nothing_stays_behind(released, tmp_path, monkeypatch):
+    def save_file(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(runs_export, "save_file", save_file)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/again'$"):
+        export(released.parent / "best.ckpt", tmp_path / "again")
+    assert not list(tmp_path.iterdir())
 
 
 def test_parts_that_upstream_does_not_know_are_refused(whole, tmp_path):

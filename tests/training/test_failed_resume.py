@@ -16,7 +16,7 @@ from coopmap.config.compose import complete_overrides, from_yaml
 from coopmap.config.synth import TownConfig
 from coopmap.data.opv2v.errors import DataError
 from coopmap.runs.folder import RunFolder
-from coopmap.runs.resume import differences
+from coopmap.runs.resume import differences, open_run
 from coopmap.runs.stored import open_checkpoint
 from coopmap.train import train
 from coopmap.training.optim import warmup_cosine
@@ -123,10 +123,22 @@ def test_a_run_that_goes_on_is_not_completed_by_the_defaults_of_the_machine(tmp_
     (tmp_path / "a.ckpt").touch()
     given = ["machine=laptop", "data.root=/new"]
     settings = {"data.town=null", "data.depth_root=null", "data.keep_in_memory=false"}
-    assert set(complete_overrides([*given, "resume=some/run"])) == {"preset=none", *given, "resume=some/run"}
+    assert complete_overrides([*given, "resume=some/run"]) == [*given, "resume=some/run"]
     for resume in ("auto", "null", f"{tmp_path}/a.ckpt", f"'{tmp_path}/a.ckpt'"):
         assert settings < set(complete_overrides([*given, f"resume={resume}"]))
-    assert complete_overrides(["machine=laptop", "resume=r"]) == ["preset=demo", "machine=laptop", "resume=r"]
+
+
+def test_changes_to_a_run_need_not_fit_the_defaults(copied: Path) -> None:
+    """Its model has patches of 14 pixels, the demo's of 8."""
+    config, _ = open_run(load_config(words := [f"resume={copied}", "data.panorama.height=42"]), words)
+    assert config.data.panorama.height == 42
+
+
+@pytest.mark.parametrize("change", ["machine=local3090", "preset=streets"])
+def test_another_machine_or_preset_is_not_passed_over(change: str, copied: Path) -> None:
+    words = [f"resume={copied}", change]
+    with pytest.raises(ConfigError, match=rf"^{change} resume=.* the run began with {change.partition('=')[0]}="):
+        open_run(load_config(words), words)
 
 
 class FirstState(L.Callback):

@@ -27,12 +27,17 @@ MAIN_ROAD = ("cyl_posefix", "cyl_matching")
 """Experiments that the demo shows."""
 SYNTHETIC_DATA = ("town", "streets", "market")
 DEMO_DATA = "market"
+READ_BEFORE_RESUMING = {"resume", "resume_reset", "init_from", "run_dir", "runs_root", "machine", "preset"}
+"""Keys that say which run goes on and where; all others change the configuration that is stored with it."""
 BESIDE_THE_DEMO = {"data", "debug", "experiment", "logger", "machine", "preset", "strategy"}
 """Groups that may be chosen in the demo; any other one says that something else is meant."""
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
     """Compose the configuration as ``python -m coopmap.train`` does.
+
+    Of a run that goes on (``resume=RUN``), only which one it is: its own configuration and the changes to it are read by
+    :func:`coopmap.runs.resume.open_run`, and a change that fits it need not fit the defaults.
 
     Args:
         overrides: as on the command line: ``["experiment=cyl_posefix", "data.root=/data/opv2v"]``.
@@ -41,6 +46,8 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
         ConfigError: a key, choice or value is wrong; the message names it and the nearest right one.
     """
     overrides = complete_overrides(overrides)
+    if _continues_a_run(_chosen(overrides)):
+        overrides = [override for override in overrides if override.partition("=")[0] in READ_BEFORE_RESUMING]
     try:
         register_schema()
         return to_config(composed(conf_dir(), overrides))
@@ -94,8 +101,10 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
 
     A run that is continued has its own configuration, to which nothing is added that was not asked for.
     """
-    chosen = {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
+    chosen = _chosen(overrides)
     completed = [override for override in overrides if override not in ("machine=auto", "preset=auto")]
+    if _continues_a_run(chosen):
+        return completed
     machine = chosen.get("machine", "auto")
     if machine == "auto":
         machine = detect_machine()
@@ -104,8 +113,6 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     if preset == "auto":
         preset = default_preset(machine, chosen)
         completed.insert(0, f"preset={preset}")
-    if _continues_a_run(chosen.get("resume", "auto")):
-        return completed
     if not chosen.keys() & {"loss", "experiment"} and chosen.get("preset") not in ("demo", "town"):
         completed += [f"loss={loss}" for model, loss in PUBLISHED_LOSS.items() if chosen.get("model") == model]
     if "loss" in chosen and "loss/start" not in chosen:
@@ -116,8 +123,14 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     return completed
 
 
-def _continues_a_run(resume: str) -> bool:
-    """Whether that names a run, and not a checkpoint that a new one starts from."""
+def _chosen(overrides: Sequence[str]) -> dict[str, str]:
+    """Value of each key and group that is named."""
+    return {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
+
+
+def _continues_a_run(chosen: Mapping[str, str]) -> bool:
+    """Whether ``resume`` names a run, and not a checkpoint that a new one starts from."""
+    resume = chosen.get("resume", "auto")
     return resume not in ("auto", "null", "") and not Path(resume.strip("'\"")).expanduser().is_file()
 
 

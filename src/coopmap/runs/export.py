@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
@@ -15,6 +16,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from coopmap.config import ConfigError
@@ -24,6 +26,7 @@ from coopmap.models import MapAnything, load_weights
 from coopmap.models.naming import canonical_names
 from coopmap.models.sources import read_weights
 from coopmap.models.upstream import absent_parts, present_parts, released_tensors, upstream_config
+from coopmap.report.files import FULL_DISK
 from coopmap.runs.stored import StoredCheckpoint, open_checkpoint
 
 log = logging.getLogger(__name__)
@@ -84,7 +87,8 @@ def export(
     try:
         tensors, aliases = released_tensors(model)
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary / "model.safetensors", metadata={"format": "pt", **aliases})
+        with _naming_a_full_disk(output):
+            save_file(contiguous, temporary / "model.safetensors", metadata={"format": "pt", **aliases})
         (temporary / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
         # safetensors files are readable by the owner only; give the weights the same permissions as the rest.
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")
@@ -96,6 +100,18 @@ def export(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return output
+
+
+@contextmanager
+def _naming_a_full_disk(output: Path) -> Iterator[None]:
+    """Safetensors' error for want of space as the system's; it has the number in its text alone."""
+    try:
+        yield
+    except SafetensorError as error:
+        for number in FULL_DISK:
+            if f"(os error {number})" in str(error):
+                raise OSError(number, os.strerror(number), str(output)) from error
+        raise
 
 
 def _umask() -> int:

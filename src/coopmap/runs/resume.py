@@ -101,12 +101,24 @@ def _continue_stored(config: Config, overrides: list[str]) -> tuple[Config, RunF
     _refuse_other_weights(overrides)
     old = replace(old, resume_from=newest_whole_checkpoint(old))
     stored = settled = stored_config(old)
+    _refuse_other_defaults(config, stored, overrides)
     if changes := applied(overrides):
         settled = from_yaml(to_yaml(stored), changes)
         for line in differences(stored, settled):
             log.info("resume: from here on %s", line)
     _refuse_moved_data(settled, str(config.resume))
     return settled, old
+
+
+def _refuse_other_defaults(config: Config, stored: Config, overrides: list[str]) -> None:
+    """Machine and preset stand for defaults of many keys, which a run has settled when it began."""
+    for key in ("machine", "preset"):
+        asked, began = getattr(config, key), getattr(stored, key)
+        if asked != began and any(text.startswith(f"{key}=") for text in overrides):
+            raise ConfigError(
+                f"{key}={asked} resume={config.resume}: the run began with {key}={began}, whose settings it keeps; leave "
+                f"{key} out, and change single keys, such as trainer.devices"
+            )
 
 
 def _refuse_moved_data(config: Config, resume: str) -> None:
