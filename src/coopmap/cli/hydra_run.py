@@ -91,8 +91,8 @@ def _refuse_one_folder(overrides: Sequence[str]) -> None:
             and "${" not in str(override.value())
         ):
             raise ConfigError(
-                f"{override.input_line}: all jobs of a sweep would have this folder; leave it out, or choose the folder of "
-                "all with runs_root"
+                f"{override.input_line}: all jobs of a sweep would have this folder; leave it out, or choose where all of "
+                "them go with runs_root"
             )
 
 

@@ -36,8 +36,8 @@ BESIDE_THE_DEMO = {"data", "debug", "experiment", "logger", "machine", "preset",
 def load_config(overrides: Sequence[str] = ()) -> Config:
     """Compose the configuration as ``python -m coopmap.train`` does.
 
-    Of a run that goes on (``resume=RUN``), only which one it is: its own configuration and the changes to it are read by
-    :func:`coopmap.runs.resume.open_run`, and a change that fits it need not fit the defaults.
+    Of a run that goes on (``resume=RUN``), only which one it is: its own configuration and the changes to it are read
+    by :func:`coopmap.runs.resume.open_run`, and a change that fits it need not fit the defaults.
 
     Args:
         overrides: as on the command line: ``["experiment=cyl_posefix", "data.root=/data/opv2v"]``.

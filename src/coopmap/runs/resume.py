@@ -116,8 +116,8 @@ def _refuse_other_defaults(config: Config, stored: Config, overrides: list[str])
         asked, began = getattr(config, key), getattr(stored, key)
         if asked != began and any(text.startswith(f"{key}=") for text in overrides):
             raise ConfigError(
-                f"{key}={asked} resume={config.resume}: the run began with {key}={began}, whose settings it keeps; leave "
-                f"{key} out, and change single keys, such as trainer.devices"
+                f"{key}={asked} resume={config.resume}: the run began with {key}={began}, whose settings it keeps; "
+                f"leave {key} out, and change single keys, such as trainer.devices"
             )
 
 
