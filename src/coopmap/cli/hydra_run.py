@@ -78,8 +78,8 @@ def _run_hydra(task: Task, found: Arguments) -> None:
         raise
     if mistakes and found.is_sweep:
         raise ConfigError(f"these jobs of the sweep failed, for the reasons above: {'; '.join(mistakes)}")
-    for error in mistakes.values():
-        raise error
+    if mistakes:
+        raise next(iter(mistakes.values()))
 
 
 def _refuse_one_folder(overrides: Sequence[str]) -> None:
@@ -91,8 +91,8 @@ def _refuse_one_folder(overrides: Sequence[str]) -> None:
             and "${" not in str(override.value())
         ):
             raise ConfigError(
-                f"{override.input_line}: all jobs of a sweep would have this folder; leave it out, or choose where all of "
-                "them go with runs_root"
+                f"{override.input_line}: all jobs of a sweep would have this folder; leave it out, or choose a folder "
+                "for all of them with runs_root"
             )
 
 
