@@ -13,7 +13,7 @@ from coopmap.cli import commands
 from coopmap.cli.command import Command
 from coopmap.cli.commands import COMMANDS, find_command
 from coopmap.cli.main import main
-from coopmap.config import conf_dir
+from coopmap.config import Config, ConfigError, conf_dir
 from coopmap.config.synth import TownConfig
 
 RUNNABLE = ("train", "evaluate", "infer", "export", "compare", "bench", "synth")
@@ -61,6 +61,46 @@ def test_values_mean_the_same_everywhere(called: list[Any]) -> None:
     assert (loss.views, loss.loss) == ([2, 3], ["pose"])
     assert (evaluate.run, evaluate.refine) == ("1_0", True)
     assert overrides == ["data.panorama.width=28", "task=posed", "+optim.lr_of.encoder=0"]
+
+
+def test_every_job_of_a_sweep_that_fails_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = []
+
+    def task(config: Config, overrides: list[str]) -> None:
+        if config.seed == 0:
+            raise ConfigError("an unlucky seed")
+        done.append(config.seed)
+
+    monkeypatch.setattr(Command, "load", lambda self: task)
+    monkeypatch.chdir(tmp_path)
+    sweep = ["train", "-m", "machine=laptop", "model.heads.feature_dim=16,17", "seed=0,1"]
+    with pytest.raises(SystemExit) as ended:
+        main(sweep)
+    assert (ended.value.code, done) == (2, [1])
+    *failed, last = capsys.readouterr().err.splitlines()
+    first, second, third = (
+        "model.heads.feature_dim=16 seed=0",
+        *(f"model.heads.feature_dim=17 seed={n}" for n in (0, 1)),
+    )
+    odd = "model.heads.feature_dim=17: expected an even number of channels"
+    assert failed == [
+        f"error in the job of {job}: {reason}"
+        for job, reason in ((first, "an unlucky seed"), (second, odd), (third, odd))
+    ]
+    assert last == f"error: these jobs of the sweep failed, for the reasons above: {first}; {second}; {third}"
+
+
+def test_a_sweep_whose_jobs_would_share_a_folder_or_differ_unasked_is_refused(
+    called: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fails(["train", "-m", "seed=0,1", "run_dir=x/y"], capsys).startswith(
+        "run_dir=x/y: all jobs of a sweep would"
+    )
+    models = "model=mapanything_v1,mapanything_v11"
+    assert fails(["train", "-m", models], capsys).endswith("comes with loss=v11; say loss= for the sweep")
+    assert called == []
 
 
 def test_train_gets_the_composed_configuration(called: list[Any]) -> None:

@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 
 from coopmap.cli.arguments import Arguments
 from coopmap.cli.errors import user_errors
-from coopmap.config import Config, conf_dir, load_config
+from coopmap.config import Config, ConfigError, conf_dir, load_config
 from coopmap.config.compose import complete_overrides, explained, register_schema, to_config
 from coopmap.config.composing import VERSION_BASE
+from coopmap.config.overrides import parse_override
 from coopmap.runs.folder import launched_config
 from coopmap.runs.signals import stop_signals
 
@@ -43,19 +44,25 @@ def _run_hydra(task: Task, found: Arguments) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     composing, argv, full_error = True, sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    mistakes: list[Exception] = []
+    mistakes: dict[str, Exception] = {}
+    if found.is_sweep:
+        _refuse_one_folder(found.overrides)
 
     @functools.wraps(task)
     def composed_task(composed: DictConfig) -> float | None:
         """What Hydra calls for each job, with the configuration that it has composed."""
         nonlocal composing
-        config = to_config(composed)
-        composing = False
+        overrides = list(HydraConfig.get().overrides.task)
         with _environment("HYDRA_FULL_ERROR", full_error), _arguments(argv):
             try:
-                return task(config, list(HydraConfig.get().overrides.task))
+                config = to_config(composed)
+                composing = False
+                return task(config, overrides)
             except user_errors() as error:  # past Hydra, which would print all overrides around it
-                mistakes.append(error)
+                job = _swept(found.overrides, overrides)
+                mistakes[job] = error
+                if found.is_sweep:
+                    print(f"error in the job of {job}: {error}", file=sys.stderr)
                 return None
 
     register_schema()
@@ -69,8 +76,30 @@ def _run_hydra(task: Task, found: Arguments) -> None:
         if composing:
             raise explained(error, found.overrides) from None
         raise
+    if mistakes and found.is_sweep:
+        raise ConfigError(f"these jobs of the sweep failed, for the reasons above: {'; '.join(mistakes)}")
     if mistakes:
-        raise mistakes[0]
+        raise next(iter(mistakes.values()))
+
+
+def _refuse_one_folder(overrides: Sequence[str]) -> None:
+    """A sweep in which all jobs would have the folder of the first."""
+    for override in map(parse_override, overrides):
+        if (
+            override.key_or_group == "run_dir"
+            and not override.is_sweep_override()
+            and "${" not in str(override.value())
+        ):
+            raise ConfigError(
+                f"{override.input_line}: all jobs of a sweep would have this folder; leave it out, or choose a folder "
+                "for all of them with runs_root"
+            )
+
+
+def _swept(asked: Sequence[str], job: Sequence[str]) -> str:
+    """What a job has of the values of a sweep."""
+    keys = {override.key_or_group for override in map(parse_override, asked) if override.is_sweep_override()}
+    return " ".join(override for override in job if override.partition("=")[0] in keys) or "the sweep"
 
 
 @contextmanager

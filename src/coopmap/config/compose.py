@@ -114,13 +114,26 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
         preset = default_preset(machine, chosen)
         completed.insert(0, f"preset={preset}")
     if not chosen.keys() & {"loss", "experiment"} and chosen.get("preset") not in ("demo", "town"):
-        completed += [f"loss={loss}" for model, loss in PUBLISHED_LOSS.items() if chosen.get("model") == model]
+        completed += [f"loss={loss}" for loss in _published_loss(chosen.get("model", ""))]
     if "loss" in chosen and "loss/start" not in chosen:
         completed.append("loss/start=released")
     if "data.root" in chosen and "data" not in chosen:
         of_the_town = {"data.town": "null", "data.depth_root": "null", "data.keep_in_memory": "false"}
         completed += [f"{key}={value}" for key, value in of_the_town.items() if key not in chosen]
     return completed
+
+
+def _published_loss(model: str) -> list[str]:
+    """The objective that an architecture brings along, if any.
+
+    Raises:
+        ConfigError: it is one of a sweep, whose jobs would silently have another objective than a run of its own.
+    """
+    models = model.split(",")
+    losses = [loss for name, loss in PUBLISHED_LOSS.items() if name in models]
+    if losses and len(models) > 1:
+        raise ConfigError(f"model={model}: by itself one of these comes with loss={losses[0]}; say loss= for the sweep")
+    return losses
 
 
 def _chosen(overrides: Sequence[str]) -> dict[str, str]:
