@@ -124,3 +124,9 @@ def test_killed_rendering_leaves_no_root(tmp_path: Path) -> None:
     os.utime(tmp_path / ".town.partial-other", (0, 0))
     render_town(again)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["depth", "town"]
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 0.0, 0.126])
+def test_images_are_of_whole_pixels(scale: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^image_scale={scale}: expected a scale that makes whole pixels"):
+        TownConfig(image_scale=scale)

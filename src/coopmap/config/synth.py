@@ -152,7 +152,7 @@ class TownConfig:
         require(self.agents_max <= 6, "agents_max", self.agents_max, "at most 6 (the streets get too crowded)")
         width, height = 800 * self.image_scale, 600 * self.image_scale
         require(
-            all(math.isclose(size, max(1, round(size))) for size in (width, height)),
+            all(math.isfinite(size) and math.isclose(size, max(1, round(size))) for size in (width, height)),
             "image_scale",
             self.image_scale,
             "a scale that makes whole pixels of 800 x 600, such as 0.125, 0.25, 0.5 or 1",
