@@ -26,10 +26,10 @@ from coopmap.config.evaluate import EvaluateConfig
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.subject import open_subject
 from coopmap.geometry.bundle import bundle
-from coopmap.geometry.pose_averaging import average_relative_poses
+from coopmap.geometry.pose_averaging import average_relative_poses, over_agents
 from coopmap.geometry.se3 import invert, relative_pose, rotation_angle
 from coopmap.models.addons.matching import head
-from coopmap.models.addons.matching.poses import LEAST_CONFIDENCE, PairProblem
+from coopmap.models.addons.matching.poses import PairProblem, pair_weights
 from coopmap.report.tables import Column, Row, Section, Table
 from coopmap.types import Observation, PairMatches, Prediction
 
@@ -84,10 +84,8 @@ def collect(run: str, overrides: list[str]) -> Frames:
 def joined(matches: PairMatches, problem: PairProblem, true: Float[Tensor, "b v 4 4"]) -> Frames:
     """One batch, with the true poses of all views."""
     views = true.shape[1] // matches.unmatched.shape[1]
-    confidence = matches.confidence_logit.double().sigmoid().clamp(LEAST_CONFIDENCE, 1 - LEAST_CONFIDENCE)
-    usable = matches.determined & matches.pose.isfinite().flatten(-2).all(dim=-1)
-    weight = torch.where(usable, confidence, 0.0)
-    return Frames(true[:, ::views].double(), matches.pose.double(), weight, problem, matches.lengthening.double())
+    pose, lengthening = matches.pose.double(), matches.lengthening.double()
+    return Frames(true[:, ::views].double(), pose, pair_weights(matches), problem, lengthening)
 
 
 def _together(problems: Sequence[PairProblem]) -> PairProblem:
@@ -104,11 +102,7 @@ def in_matched_units(frames: Frames) -> Frames:
 
 def averaged(frames: Frames, power: int) -> Float[Tensor, "b n 4 4"]:
     """Poses of the agents, averaged by a power of the confidence."""
-    batch, agents = frames.true.shape[:2]
-    i, j = torch.triu_indices(agents, agents, offset=1)
-    pose = torch.eye(4, dtype=torch.float64).repeat(batch, agents, agents, 1, 1)
-    weight = torch.zeros(batch, agents, agents, dtype=torch.float64)
-    pose[:, i, j], weight[:, i, j] = frames.pose, frames.weight**power
+    pose, weight = over_agents(frames.pose, frames.weight**power, frames.true.shape[1])
     return average_relative_poses(pose[:, None], weight[:, None])
 
 

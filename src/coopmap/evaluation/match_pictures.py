@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.records import SampleRecord
 from coopmap.metrics.aggregate import COVISIBLE
+from coopmap.report.files import write_bytes
 from coopmap.training.module import PoseLearner
 from coopmap.training.pictures import draw_pair
 from coopmap.types import Batch, Sample
@@ -64,4 +65,4 @@ def match_pictures(module: PoseLearner, records: Sequence[SampleRecord], data: E
 def write_match_pictures(pictures: Sequence[MatchPicture], folder: Path) -> None:
     """``matches_best.png`` and so on."""
     for picture in pictures:
-        (folder / f"matches_{picture.kind}.png").write_bytes(png(picture.image, effort=3))
+        write_bytes(png(picture.image, effort=3), folder / f"matches_{picture.kind}.png")

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from coopmap.geometry import relative_pose
-from coopmap.geometry.pose_averaging import average_relative_poses
+from coopmap.geometry.pose_averaging import average_relative_poses, over_agents
 
 
 def average_pairs(
@@ -20,10 +20,7 @@ def average_pairs(
         weight: at least 0; 0 where a pair has no pose.
         num_agents: agents of the sample.
     """
-    first, second = torch.triu_indices(num_agents, num_agents, offset=1)
-    measured = torch.eye(4, dtype=torch.float64).repeat(num_agents, num_agents, 1, 1)
-    weights = torch.zeros(num_agents, num_agents, dtype=torch.float64)
-    measured[first, second], weights[first, second] = pose.double().cpu(), weight.double().cpu()
+    measured, weights = (part[0] for part in over_agents(pose[None].cpu(), weight[None].cpu(), num_agents))
     result = torch.full((num_agents, num_agents, 4, 4), torch.nan, dtype=torch.float64)
     left: Int[Tensor, " r"] = torch.arange(num_agents)
     while len(left):

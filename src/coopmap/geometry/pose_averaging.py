@@ -62,6 +62,20 @@ def average_relative_poses(
     return torch.where(known[..., None, None], invert(pose[:, :1]) @ pose, torch.nan)
 
 
+def over_agents(
+    pose: Float[Tensor, "b p 4 4"], weight: Float[Tensor, "b p"], num_agents: int
+) -> tuple[Float[Tensor, "b n n 4 4"], Float[Tensor, "b n n"]]:
+    """Poses ``T_i_j`` and weights of pairs ``i < j`` (ordered 01, 02, ..., 12, ...) as matrices, float64.
+
+    Elsewhere the identity, and weight 0.
+    """
+    first, second = torch.triu_indices(num_agents, num_agents, offset=1, device=pose.device)
+    poses = torch.eye(4, dtype=torch.float64, device=pose.device).repeat(len(pose), num_agents, num_agents, 1, 1)
+    weights = torch.zeros(len(pose), num_agents, num_agents, dtype=torch.float64, device=pose.device)
+    poses[:, first, second], weights[:, first, second] = pose.double(), weight.double()
+    return poses, weights
+
+
 def _linked_to_view0(weight: Float[Tensor, "b p v v"]) -> Bool[Tensor, "b v"]:
     """Views connected by a chain of measurements, in either direction."""
     neighbors = (weight > 0).any(dim=1)

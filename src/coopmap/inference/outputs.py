@@ -13,7 +13,7 @@ from coopmap.inference.inputs import Views
 from coopmap.inference.pairs import SUPPORTING, agent_support, describe_pairs
 from coopmap.inference.rays import describe_rays
 from coopmap.inference.runner import Inference
-from coopmap.report.files import write_json
+from coopmap.report.files import write_bytes, write_json
 from coopmap.runs.outputs import make_output_folder
 from coopmap.viz.overview import draw_overview
 from coopmap.viz.packing import png
@@ -47,7 +47,7 @@ def write_outputs(
     write_ply(files[1], points, colors, view, f"points in the frame of view 0 ({views.names[0]}), meters; {origin}")
     write_json(describe_cameras(views, result, origin), files[2])
     overview = draw_overview(views.images, result.depth.numpy(), mask, views.names)
-    files[3].write_bytes(png(overview, effort=3))
+    write_bytes(png(overview, effort=3), files[3])
     write_scene(
         files[4], scene_of_views(views, result), ScenePage("coopmap infer", points=PAGE_POINTS, with_panels=False)
     )

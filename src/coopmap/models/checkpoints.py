@@ -15,6 +15,7 @@ from torch import Tensor
 
 from coopmap.config.checks import require_choice
 from coopmap.config.model import SUBMODULES
+from coopmap.models.addons.matching import head
 from coopmap.models.finite import require_finite
 from coopmap.models.hub import DINOV2_SIZES, EncoderKind, WeightsMismatchError, different_encoder
 from coopmap.models.mapanything import MapAnything
@@ -28,7 +29,7 @@ MAX_LISTED = 20
 PRIOR_ENCODERS = tuple(name for name in SUBMODULES if name.endswith("_encoder"))
 REQUIRED_PARTS = set(SUBMODULES) - set(PRIOR_ENCODERS)
 REFERENCE_MARK = "info_sharing.view_pos_table"
-LATER_NAMES = {"matching.log_precision", "matching.log_odds", "matching.log_lengthening"}
+LATER_NAMES = {f"matching.{name}" for name in head.LATER}
 """Runs from before these parameters existed may lack them; their modules say what they are then."""
 ENCODER_BLOCK = re.compile(r"encoder\.model\.blocks\.(\d+)\.(.+)")
 ENCODER_TAIL = re.compile(r"encoder\.model\.(blocks\.\d+|norm)(?=\.)")

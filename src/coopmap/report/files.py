@@ -65,14 +65,19 @@ def write_text(text: str, file: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(content: bytes, file: Path) -> None:
+    """Write a file in place, or raise with its name."""
+    with naming(file):
+        file.write_bytes(content)
+
+
 def write_npy(array: np.ndarray, file: Path) -> None:
     """Write an array as ``np.save`` does, whose error on a full disk is none of the system's and names no file."""
     import numpy as np
 
     buffer = io.BytesIO()
     np.save(buffer, array)
-    with naming(file):
-        file.write_bytes(buffer.getvalue())
+    write_bytes(buffer.getvalue(), file)
 
 
 def write_json(content: Mapping[str, Any] | Sequence[Any], file: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 from jaxtyping import Float, UInt8
 
 from coopmap.geometry import carla_from_pose
-from coopmap.report.files import naming
+from coopmap.report.files import write_bytes
 from coopmap.synthetic.cars import Car
 
 SWEEP_DECIMALS = 4
@@ -24,13 +24,7 @@ _ATTENUATION_PER_M = 0.004  # CARLA's default atmosphere; real LiDAR sweeps show
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
     """Write plain YAML; short lists stay on one line."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    _write(path, yaml.dump(content, Dumper=dumper, default_flow_style=None, width=4096).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole, or raise with its name: OpenCV overlooks that a disk is full."""
-    with naming(path):
-        path.write_bytes(content)
+    write_bytes(yaml.dump(content, Dumper=dumper, default_flow_style=None, width=4096).encode(), path)
 
 
 def frame_metadata(
@@ -79,7 +73,7 @@ def write_image(path: Path, rgb: UInt8[np.ndarray, "h w 3"], noisy: bool = False
     """Write an RGB PNG; of ``noisy`` images a simpler compression is both quicker and smaller."""
     strategy = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY] if noisy else []
     _, encoded = cv2.imencode(".png", rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1, *strategy])
-    _write(path, encoded.tobytes())
+    write_bytes(encoded.tobytes(), path)  # OpenCV overlooks that a disk is full
 
 
 def write_sweep(path: Path, points: Float[np.ndarray, "n 3"]) -> None:
@@ -97,4 +91,4 @@ def write_sweep(path: Path, points: Float[np.ndarray, "n 3"]) -> None:
         values[axis::4] = points[:, axis].tolist()
     values[3::4] = [names[code] for code in codes.tolist()]
     line = f"%.{SWEEP_DECIMALS}f " * 3 + "%s\n"
-    _write(path, (header + line * len(points) % tuple(values)).encode())
+    write_bytes((header + line * len(points) % tuple(values)).encode(), path)

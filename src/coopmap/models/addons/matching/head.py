@@ -38,6 +38,8 @@ FINE_DIM = 32
 """Width of the descriptors that tell the parts of a cell from one another."""
 PAIR_FEATURES = 7
 """Numbers from which a pair's confidence is read; see :func:`pair_features`."""
+LATER = ("log_precision", "log_odds", "log_lengthening")
+"""Parameters that weights of runs from before they were learned lack: information and lengths are what matches say."""
 
 
 class Matching(AddOn):
@@ -89,9 +91,9 @@ class Matching(AddOn):
             self.feature_keys = nn.Linear(feature_dim, FINE_DIM, bias=False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Weights of runs from before these were learned have none: information and lengths are what matches say."""
+        """Add zeros for what :data:`LATER` names, where the head was trained."""
         if f"{prefix}log_sharpness" in state_dict:
-            for name in ("log_precision", "log_odds", "log_lengthening"):
+            for name in LATER:
                 state_dict.setdefault(f"{prefix}{name}", torch.zeros(PAIR_FEATURES + 1))
         super()._load_from_state_dict(state_dict, prefix, *args)
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from coopmap.geometry.alignment import Alignment, ray_covariance
 from coopmap.geometry.bundle import bundle
 from coopmap.geometry.cells import take
-from coopmap.geometry.pose_averaging import average_relative_poses
+from coopmap.geometry.pose_averaging import average_relative_poses, over_agents
 from coopmap.geometry.se3 import invert, pose_from_quat_trans, quat_trans_from_pose, relative_pose
 from coopmap.models.addons.matching.cells import LinesOfSight
 from coopmap.models.addons.matching.matches import Correspondences
 from coopmap.models.decoding import with_poses
-from coopmap.types import Observation, Prediction
+from coopmap.types import Observation, PairMatches, Prediction
 
 BEARING_SIGMA_CELLS = 0.2
 """Error of a match's direction, in cells; uniform over a part of a cell, it is 0.15."""
@@ -151,15 +151,18 @@ def with_aligned_poses(
     regressed = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans).double()
     rig = None if observation.rig_pose is None else observation.rig_pose.double()
     first_of_agent = regressed[:, ::views] if rig is None else regressed[:, ::views] @ invert(rig[:, ::views])
-    measured, weight = _aligned(prediction, first_of_agent.shape[1])
+    matches = prediction.matches
+    assert matches is not None
+    found = matches.pose if matches.combined is None else matches.combined
+    measured, weight = over_agents(found, pair_weights(matches), first_of_agent.shape[1])
     if pose_from == "both":
         from_head = relative_pose(first_of_agent[:, :, None], first_of_agent[:, None])
         rest = torch.ones_like(weight).triu(1) - weight
         measured, weight = torch.stack([measured, from_head], dim=1), torch.stack([weight, rest], dim=1)
     else:
         # what priors complete is no worse where matches say little
-        decisive = prediction.matches is not None and prediction.matches.combined is None
-        measured, weight = measured[:, None], weight[:, None] ** (DECISIVENESS if decisive else 1)
+        power = DECISIVENESS if matches.combined is None else 1
+        measured, weight = measured[:, None], weight[:, None] ** power
     agents = average_relative_poses(measured, weight)
     if problem is not None and pose_from == "alignment":
         first, second = torch.triu_indices(agents.shape[1], agents.shape[1], offset=1, device=agents.device)
@@ -173,17 +176,9 @@ def with_aligned_poses(
     return with_poses(prediction, quat, trans)
 
 
-def _aligned(prediction: Prediction, agents: int) -> tuple[Float[Tensor, "b a a 4 4"], Float[Tensor, "b a a"]]:
-    """``T_i_j`` of all pairs ``i < j`` as matrices over agents, and their confidence; 0 where there is none."""
-    matches = prediction.matches
-    assert matches is not None
+def pair_weights(matches: PairMatches) -> Float[Tensor, "b p"]:
+    """Confidence of each pair, float64; 0 where it has no pose."""
     found = matches.pose if matches.combined is None else matches.combined
-    batch, device = len(found), found.device
-    first, second = torch.triu_indices(agents, agents, offset=1, device=device)
-    pose = torch.eye(4, dtype=torch.float64, device=device).repeat(batch, agents, agents, 1, 1)
-    weight = torch.zeros(batch, agents, agents, dtype=torch.float64, device=device)
-    pose[:, first, second] = found.double()
     usable = matches.determined & found.isfinite().flatten(-2).all(dim=-1)
     confidence = matches.confidence_logit.double().sigmoid().clamp(LEAST_CONFIDENCE, 1 - LEAST_CONFIDENCE)
-    weight[:, first, second] = torch.where(usable, confidence, 0.0)
-    return pose, weight
+    return torch.where(usable, confidence, 0.0)
