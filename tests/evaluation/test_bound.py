@@ -86,16 +86,15 @@ def test_bounds_in_the_town_are_within_decimeters(layout: str, tiny: list[str], 
 
 
 def test_chains_of_pairs_link_agents_and_gaps_stay_gaps() -> None:
-    """Agents 0 and 2 are linked through 4, 1 and 3 directly; nothing links the two groups."""
+    """In one sample agents 0 and 2 are linked through 4, 1 and 3 directly; in others all are, or none."""
     true = torch.stack([level_pose(3.0 * n, n * n, 40.0 * n) for n in range(5)]).double()
     first, second = torch.triu_indices(5, 5, offset=1)
-    measured = {(0, 4), (2, 4), (1, 3)}
-    known = [(i, j) in measured for i, j in zip(first.tolist(), second.tolist(), strict=True)]
-    weight = torch.tensor(known).double()
-    pose = torch.where(weight[:, None, None] > 0, relative_pose(true[first], true[second]), torch.nan)
-    found = average_pairs(pose, weight, 5)
-    expected = relative_pose(true[:, None], true)
-    groups = torch.tensor([0, 1, 0, 1, 0])
-    same = groups[:, None] == groups
+    pairs = list(zip(first.tolist(), second.tolist(), strict=True))
+    samples = {(0, 1, 0, 1, 0): {(0, 4), (2, 4), (1, 3)}, (0,) * 5: set(pairs), (0, 1, 2, 3, 4): set()}
+    weight = torch.tensor([[pair in measured for pair in pairs] for measured in samples.values()]).double()
+    pose = torch.where(weight[..., None, None] > 0, relative_pose(true[first], true[second]), torch.nan)
+    groups = torch.tensor(list(samples))
+    same = groups[:, :, None] == groups[:, None]
+    found, expected = average_pairs(pose, weight, 5), relative_pose(true[:, None], true).expand(3, 5, 5, 4, 4)
     torch.testing.assert_close(found[same], expected[same], atol=1e-5, rtol=0.0)
     assert found[~same].isnan().all()

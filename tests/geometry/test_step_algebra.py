@@ -7,6 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from coopmap.geometry.alignment import align
+from coopmap.geometry.pose_averaging import average_relative_poses
 from coopmap.geometry.step_algebra import cayley, constants_of, identity, unless_too_large
 
 AXES = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -85,3 +86,12 @@ def test_an_alignment_starts_few_operations():
         pose.sum().backward()
     assert forward.number < 2000
     assert backward.number < 700
+
+
+def test_an_average_starts_few_operations():
+    relative = torch.eye(4, dtype=torch.float64).repeat(2, 1, 4, 4, 1, 1)
+    weight = torch.ones(2, 1, 4, 4, dtype=torch.float64)
+    average_relative_poses(relative, weight)  # makes constants
+    with Operations() as counted:
+        average_relative_poses(relative, weight)
+    assert counted.number < 1500

@@ -183,7 +183,8 @@ def _averaged(poses: Sequence[PairPose | None], num_agents: int) -> Float[torch.
     nowhere = PairPose(np.eye(4), 0)
     known = [nowhere if pose is None else pose for pose in poses]
     pose = torch.from_numpy(np.stack([each.pose for each in known]))
-    return average_pairs(pose, torch.tensor([float(each.agreeing) for each in known]), num_agents)
+    agreeing = torch.tensor([float(each.agreeing) for each in known])
+    return average_pairs(pose[None], agreeing[None], num_agents)[0]
 
 
 def _as_it_is(value: Any) -> Any:

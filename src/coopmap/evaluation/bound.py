@@ -8,9 +8,12 @@ bundle of all pairs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
@@ -90,19 +93,34 @@ class Bound:
             found["bound_own_matches"] = again, range_sigma
         lines = _lines(observation, patch, self.model.matching.rays, num_agents)
         down = _of_own_tick(down_directions(observation), num_agents) if self.model.matching.gravity else None
-        return {
-            name: list(_solved(pair_problem(each, sigma, angle.to(sigma), tilt, lines, down), num_agents))
-            for name, (each, sigma) in found.items()
-        }
+        problems = [pair_problem(each, sigma, angle.to(sigma), tilt, lines, down) for each, sigma in found.values()]
+        together = _solved(_side_by_side(problems), num_agents).unflatten(0, (len(problems), -1))
+        return {name: list(poses) for name, poses in zip(found, together, strict=True)}
+
+
+def _side_by_side(problems: Sequence[PairProblem]) -> PairProblem:
+    """One problem of all samples of each: what counts in solving it is how many operations are started."""
+    most = max(problem.weight.shape[-1] for problem in problems)
+    fields: Iterable[Sequence[Any]] = zip(*(_padded(problem, most) for problem in problems), strict=True)
+    return PairProblem._make(torch.cat(list(each)) if isinstance(each[0], Tensor) else each[0] for each in fields)
+
+
+def _padded(problem: PairProblem, num_matches: int) -> PairProblem:
+    """With matches of no weight behind the others."""
+    missing = num_matches - problem.weight.shape[-1]
+
+    def row(name: str, value: Any) -> Any:
+        behind = {"points": 1, "weight": 0, "covariance": 2, "origin": 1}.get(name.partition("_")[0])
+        return value if behind is None or value is None else F.pad(value, (0, 0) * behind + (0, missing))
+
+    return PairProblem._make(row(name, value) for name, value in problem._asdict().items())
 
 
 def _solved(problem: PairProblem, num_agents: int) -> Float[Tensor, "b n n 4 4"]:
     """``T_i_j``, from the bundle where pairs link both agents to the first one."""
     alignment = align(*problem)
     agreeing = torch.where(alignment.degenerate, 0.0, (problem.weight * alignment.inlier).sum(dim=-1))
-    averaged = torch.stack(
-        [average_pairs(pose, agreed, num_agents) for pose, agreed in zip(alignment.pose, agreeing, strict=True)]
-    )
+    averaged = average_pairs(alignment.pose, agreeing, num_agents)
     agents = bundle(averaged[:, 0].to(agreeing.device), (~alignment.degenerate).double(), *problem).cpu()
     together = relative_pose(agents[:, :, None], agents[:, None])
     return torch.where(together.isfinite().flatten(-2).all(dim=-1)[..., None, None], together, averaged)

@@ -2,7 +2,7 @@
 
 Rotations first (a spectral start, then reweighted least squares in the tangent space of SO(3)), then translations
 (reweighted linear least squares). Both solve the same small linear problem, positions on a graph from differences along
-its edges.
+its edges. It is so small that what counts is how many operations are started.
 
 Sources: Arie-Nachimson et al., Global Motion Estimation from Point Matches, 2012 (spectral start); Chatterjee and
 Govindu, Robust Relative Rotation Averaging, 2018 (L1, then a redescending kernel).
@@ -10,12 +10,12 @@ Govindu, Robust Relative Rotation Averaging, 2018 (L1, then a redescending kerne
 
 from __future__ import annotations
 
-import roma
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from coopmap.geometry.se3 import invert, nearest_rotation
+from coopmap.geometry.step_algebra import cayley, constants_of, ends_of_edges
 
 L1_STEPS = 8
 KERNEL_STEPS = 8
@@ -94,10 +94,18 @@ def _average_rotations(
     for step in range(L1_STEPS + KERNEL_STEPS):
         # the identity where a measurement agrees; in world axes, so that corrections of i and j subtract
         disagreement = rotation[:, None, :, None] @ measured @ rotation[:, None, None].mT
-        residual = roma.rotmat_to_rotvec(disagreement)
-        correction = _positions(residual, _reweighted(residual, weight, ROTATION_FLOOR_RAD, step))
-        rotation = roma.rotvec_to_rotmat(correction) @ rotation
+        turn, angle = _turns(disagreement)
+        correction = _positions(turn, _reweighted(angle, weight, ROTATION_FLOOR_RAD, step))
+        rotation = cayley(correction.flatten(0, 1)).unflatten(0, correction.shape[:2]) @ rotation
     return rotation
+
+
+def _turns(rotation: Float[Tensor, "*b 3 3"]) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b"]]:
+    """Rotation vectors and their lengths in [0, pi]; a turn by pi exactly has the length, but no direction."""
+    numbers = rotation.flatten(-2) @ constants_of(rotation).turn
+    sine = torch.linalg.vector_norm(numbers[..., :3], dim=-1)
+    angle = torch.atan2(sine, numbers[..., 3] - 0.5)
+    return numbers[..., :3] * (angle / sine.clamp(min=TINY))[..., None], angle
 
 
 def _spectral_rotations(
@@ -133,35 +141,31 @@ def _average_translations(
     position = _positions(difference, weight)
     for step in range(L1_STEPS + KERNEL_STEPS):
         residual = difference - (position[:, None, None] - position[:, None, :, None])
-        position = _positions(difference, _reweighted(residual, weight, TRANSLATION_FLOOR_M, step))
+        length = torch.linalg.vector_norm(residual, dim=-1)
+        position = _positions(difference, _reweighted(length, weight, TRANSLATION_FLOOR_M, step))
     return position
 
 
 def _positions(difference: Float[Tensor, "b p v v 3"], weight: Float[Tensor, "b p v v"]) -> Float[Tensor, "b v 3"]:
     """``x`` with mean 0 that minimizes the weighted squares of ``x_j - x_i - difference_ij``."""
-    num_views = weight.shape[-1]
-    mutual = (weight + weight.mT).sum(dim=1)
-    degree = mutual.sum(dim=-1)
-    own = degree + (degree == 0)  # views without a measurement stay at 0
-    pull = (weight[..., None] * difference).sum(dim=1)
-    right = pull.sum(dim=1) - pull.sum(dim=2)
+    ends = ends_of_edges(weight.shape[1], weight.shape[2], weight)
+    weighted = weight.flatten(1)[..., None] * ends
+    matrix = weighted.mT @ ends
+    degree = matrix.diagonal(dim1=1, dim2=2)
+    alone = torch.diag_embed(degree == 0)  # views without a measurement stay at 0
     # a common shift changes nothing; this term, of the size of the others, keeps the mean at 0
-    shift = (degree.mean(dim=-1) / num_views).clamp(min=TINY)[:, None, None]
-    return torch.linalg.solve(torch.diag_embed(own) - mutual + shift, right)
+    shift = (degree.mean(dim=1) / weight.shape[-1]).clamp(min=TINY)[:, None, None]
+    return torch.linalg.solve_ex(matrix + alone + shift, weighted.mT @ difference.flatten(1, 3))[0]
 
 
 def _reweighted(
-    residual: Float[Tensor, "b p v v 3"], weight: Float[Tensor, "b p v v"], floor: float, step: int
+    length: Float[Tensor, "b p v v"], weight: Float[Tensor, "b p v v"], floor: float, step: int
 ) -> Float[Tensor, "b p v v"]:
-    """Weights of the next least-squares problem: the L1 norm's, later Geman and McClure's."""
-    length = torch.linalg.vector_norm(residual, dim=-1)
+    """Weights of the next problem, from the residuals' lengths: the L1 norm's, later Geman and McClure's."""
     if step < L1_STEPS:
-        robust = 1 / length.clamp(min=floor)
+        scaled = weight / length.clamp(min=floor)
     else:
         known = torch.where(weight > 0, length, torch.nan)
         deviation = 1.4826 * known.flatten(1).nanmedian(dim=1).values[:, None, None, None]
-        robust = (
-            (1 + (length / (KERNEL_WIDTH * deviation.nan_to_num().clamp(min=floor))).square()).square().reciprocal()
-        )
-    scaled = weight * robust
+        scaled = weight * ((length / (KERNEL_WIDTH * deviation.nan_to_num().clamp(min=floor))).square() + 1).pow(-2)
     return scaled / scaled.flatten(1).amax(dim=1).clamp(min=TINY)[:, None, None, None]

@@ -26,6 +26,7 @@ class Constants(NamedTuple):
         squared_jacobian: from ``h_k h_l P_mn``, numbered in this order, to ``J' P J``, by rows.
         squared_tilt: from ``x x'``, by rows, to ``[x]x [x]x'`` in the block of omega, zero elsewhere.
         largest_step: :data:`LARGEST_TURN` and :data:`LARGEST_SHIFT_M`, three times each.
+        turn: from a rotation by an angle, by rows, to its axis times the angle's sine, and half its trace.
     """
 
     cross: Float[Tensor, "3 9"]
@@ -33,6 +34,7 @@ class Constants(NamedTuple):
     squared_jacobian: Float[Tensor, "144 36"]
     squared_tilt: Float[Tensor, "9 36"]
     largest_step: Float[Tensor, "6"]
+    turn: Float[Tensor, "9 4"]
 
 
 def constants_of(like: Tensor) -> Constants:
@@ -43,6 +45,11 @@ def constants_of(like: Tensor) -> Constants:
 def identity(size: int, like: Tensor) -> Float[Tensor, "n n"]:
     """Identity matrix of the same type and on the same device."""
     return (_identity if type(like) is Tensor else _identity.__wrapped__)(size, like.dtype, like.device)
+
+
+def ends_of_edges(passes: int, nodes: int, like: Tensor) -> Float[Tensor, "e n"]:
+    """Of each edge from i to j (all pairs, by rows, once per pass): -1 at i and 1 at j, zero if they are one."""
+    return (_ends if type(like) is Tensor else _ends.__wrapped__)(passes, nodes, like.dtype, like.device)
 
 
 def cayley(omega: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
@@ -68,6 +75,13 @@ def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Float[Tens
 
 @functools.cache
 @torch.inference_mode(False)
+def _ends(passes: int, nodes: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "e n"]:
+    one = torch.eye(nodes, dtype=dtype, device=device)
+    return (one[None] - one[:, None]).flatten(0, 1).repeat(passes, 1)
+
+
+@functools.cache
+@torch.inference_mode(False)
 def _constants(dtype: torch.dtype, device: torch.device) -> Constants:
     eye = torch.eye(3, dtype=dtype, device=device)
     zero = torch.zeros_like(eye)
@@ -81,4 +95,5 @@ def _constants(dtype: torch.dtype, device: torch.device) -> Constants:
         squared_jacobian=squared.flatten(4, 5).flatten(0, 3),
         squared_tilt=squared_tilt.flatten(2, 3).flatten(0, 1),
         largest_step=torch.cat([eye.new_full((3,), LARGEST_TURN), eye.new_full((3,), LARGEST_SHIFT_M)]),
+        turn=torch.cat([cross.flatten(1), eye.flatten()[None]]).mT / 2,
     )
