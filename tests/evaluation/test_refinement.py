@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import roma
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from coopmap.evaluation.refinement import predict_from_each_agent, refine
+from coopmap.evaluation.refinement import most_covisible, predict_from_each_agent, refine
 from coopmap.geometry.pose_averaging import average_relative_poses
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose, rotation_angle
 from coopmap.types import Observation, Prediction
@@ -186,3 +187,9 @@ def test_answers_half_a_turn_apart_have_no_average(seed: int) -> None:
     assert average[:, 1].isnan().all()
     leaning = average_relative_poses(relative, torch.tensor([[[[0.0, 3.0], [1.0, 0.0]]]]))
     assert_close(leaning[:, 1, :3, :3], relative[:, 0, 0, 1, :3, :3], rtol=0, atol=1e-6)
+
+
+def test_the_reference_chosen_shares_most_with_all_others() -> None:
+    """Pairs 01, 02, 03, 12, 13, 23. In the second sample agent 2 has the surest pair, and agent 1 more in all."""
+    expected = torch.tensor([[0.5, 0.9, 0.5, 0.1, 0.1, 0.1], [0.6, 0.0, 0.0, 0.7, 0.6, 0.8]])
+    assert most_covisible(SimpleNamespace(covisibility_logit=expected.logit(1e-3)), 4).tolist() == [0, 1]  # type: ignore[arg-type]

@@ -454,6 +454,15 @@ def test_figures_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCheckp
     assert result.summary["inputs"] == "images"
 
 
+def test_a_model_that_matches_chooses_its_reference(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("model.matching.enabled=true", "model.pose_from=alignment")
+    result = evaluate(checkpoint, output=tmp_path, baselines=[], refine=True)
+    pairs = rows_of(tmp_path / "pairs.csv")
+    assert {"chosen", "refined", "model"} <= result.summary["methods"].keys()
+    assert all(math.isfinite(value) for value in column(pairs, "chosen_trans_m"))
+    assert "model, reference chosen" in (tmp_path / "report.html").read_text()
+
+
 def test_rough_poses_stand_beside_the_answer_to_them(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     checkpoint = make_checkpoint("priors=gps")
     result = evaluate(checkpoint, overrides=["priors=gps"], output=tmp_path / "gps", baselines=["gps"])

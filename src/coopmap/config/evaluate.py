@@ -23,7 +23,8 @@ class EvaluateConfig(ModelChoice):
         split: to evaluate on; null is ``val``. ``train`` is without augmentation.
         frames: JSON list of frames to evaluate on instead of a split.
         output: folder for the results; results of an earlier evaluation in it are replaced.
-        refine: also average the predictions with each agent in turn as the reference.
+        refine: also average the predictions with each agent in turn as the reference; of a model that matches, also
+            take the one whose reference is expected to share most with the others.
         probe: one name or a list: also ask whether the model takes shortcuts. With the other agents' images from
             another scenario (``other_street``), blank (``alone``) or turned by half a turn (``seam``); whether matches
             lie where no camera looks (``blind``); without the cells on moving vehicles (``moving``).

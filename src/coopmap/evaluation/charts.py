@@ -17,6 +17,7 @@ from coopmap.report.palette import BLUE, GRAY, GREEN, ORANGE, PINK, PURPLE, SKY,
 METHOD_COLORS = {
     "model": BLUE,
     "refined": PURPLE,
+    "chosen": PURPLE,
     "prior": PINK,
     "training_mean": GRAY,
     "gps": VERMILLION,
@@ -30,6 +31,7 @@ METHOD_COLORS = {
     "bound": SKY,
 }
 DASHES = {
+    "chosen": "dash",
     "prior": "dash",
     "training_mean": "dot",
     "gps": "dash",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.probes import Probe
-from coopmap.evaluation.refinement import predict_from_each_agent, refine
+from coopmap.evaluation.refinement import most_covisible, predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
 from coopmap.metrics import MeanPoseBaseline, Rows, agent_poses, pair_errors, predicted_pose, slow_rows
 from coopmap.models.placement import as_matched
@@ -26,6 +26,7 @@ from coopmap.types import Batch, Observation, Prediction, SampleMeta, SkippedBat
 METHODS = {
     "model": "model",
     "refined": "model, refined",
+    "chosen": "model, reference chosen",
     "prior": "pose priors",
     "training_mean": "training mean",
     "gps": "noisy GPS",
@@ -188,7 +189,8 @@ class Recorder(L.Callback):
 
     Args:
         samples_file: grows with each batch.
-        refined: also refine the poses, which takes one more pass of the model for every agent but the first.
+        refined: also refine the poses, and choose a reference, which takes one more pass of the model for every agent
+            but the first.
         probes: by name; most take one more pass of the model.
         bound: also measure what the inputs allow.
         with_mean: also measure the training set's mean pose.
@@ -230,13 +232,16 @@ class Recorder(L.Callback):
             return
         observation, prediction = outputs["observation"], outputs["prediction"]
         self.inputs.update(observation)
-        refined = None
+        refined: dict[str, Float[Tensor, "b n 4 4"]] = {}
         if self.refined:
             with trainer.precision_plugin.forward_context():
                 poses, confidence = predict_from_each_agent(pl_module.model, observation, prediction)  # type: ignore[arg-type]
             num_agents = poses.shape[1]
             of_agents = torch.stack([agent_poses(passed, batch.target) for passed in poses.unbind(1)], dim=1)
-            refined = refine(of_agents, confidence.unflatten(2, (num_agents, -1)).mean(dim=-1))
+            refined["refined"] = refine(of_agents, confidence.unflatten(2, (num_agents, -1)).mean(dim=-1))
+            if prediction.matches is not None and num_agents > 1:
+                chosen = most_covisible(prediction.matches, num_agents)
+                refined["chosen"] = of_agents[torch.arange(len(chosen), device=chosen.device), chosen]
         placed = as_matched(pl_module.model, prediction, observation)  # type: ignore[arg-type]
         rows = outputs["rows"] | slow_rows(placed, batch.target)
         received = observation if self.inputs.takes.get("pose", False) else None
@@ -262,7 +267,7 @@ def records_of(
     batch: Batch,
     prediction: Prediction,
     rows: Rows,
-    refined: Float[Tensor, "b n 4 4"] | None = None,
+    refined: Mapping[str, Float[Tensor, "b n 4 4"]] | None = None,
     baseline: MeanPoseBaseline | None = None,
     received: Observation | None = None,
 ) -> list[SampleRecord]:
@@ -272,7 +277,7 @@ def records_of(
         batch: the samples.
         prediction: for them.
         rows: what was measured of it.
-        refined: poses of agents.
+        refined: further poses of agents, by method.
         baseline: the training mean.
         received: the observation that a model with pose priors was given.
     """
@@ -283,9 +288,7 @@ def records_of(
     true = _in_reference(target.pose, target)
     world = agent_poses(target.pose, target)[:, 0].cpu()
     answers = {"model": _in_reference(predicted_pose(prediction), target), "true": true}
-    further = {}
-    if refined is not None:
-        further["refined"] = refined
+    further = dict(refined or {})
     has_prior = _has_prior(received, len(true))
     if received is not None and received.pose_prior is not None:
         further["prior"] = _in_reference(received.pose_prior, target)

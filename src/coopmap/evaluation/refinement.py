@@ -2,7 +2,7 @@
 
 One pass of the model gives the poses of all views in the frame of its first view. With another view first it predicts
 the same relative poses again, with different errors. The relative poses of all pairs, each predicted from both ends,
-are averaged on SE(3) (:mod:`coopmap.geometry.pose_averaging`).
+are averaged on SE(3) (:mod:`coopmap.geometry.pose_averaging`); or one of the passes is chosen.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from coopmap.geometry.pose_averaging import average_relative_poses
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose
-from coopmap.types import Observation, Prediction
+from coopmap.types import Observation, PairMatches, Prediction
 
 
 def predict_from_each_agent(
@@ -67,3 +67,13 @@ def refine(poses: Float[Tensor, "b n n 4 4"], confidence: Float[Tensor, "b n n"]
     )  # a model may predict the reference away from its origin
     weight = (confidence[:, agents, agents, None] * confidence).sqrt()
     return average_relative_poses(relative[:, None], weight[:, None])
+
+
+def most_covisible(matches: PairMatches, num_agents: int) -> Int[Tensor, " b"]:
+    """The agent of each sample that is expected to share most with the others, as their reference."""
+    ends = torch.triu_indices(num_agents, num_agents, offset=1, device=matches.covisibility_logit.device)
+    shared = matches.covisibility_logit.detach().float().sigmoid()
+    of_agents = shared.new_zeros(len(shared), num_agents)
+    for end in ends:
+        of_agents = of_agents.index_add(1, end, shared)
+    return of_agents.argmax(dim=1)
