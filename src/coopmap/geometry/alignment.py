@@ -302,7 +302,9 @@ def _is_degenerate(pose: Float[Tensor, "b 4 4"], matches: Matches, cost: Cost) -
     relative = matches.weight * kernel / matches.weight.amax(dim=-1, keepdim=True).clamp(min=1e-300)
     information = damped(information_at(pose, residuals, relative, cost))
     factor, failed = torch.linalg.cholesky_ex(information.add(identity(6, pose), alpha=1e-12))
-    variance = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1)
+    # not by torch.cholesky_inverse: for several matrices on a GPU that is MAGMA's, which no CUDA graph can contain
+    inverse = torch.linalg.solve_triangular(factor, identity(6, factor), upper=False)
+    variance = inverse.square().sum(dim=-2)
     rotation, translation = variance[:, :3].sum(dim=-1).sqrt(), variance[:, 3:].sum(dim=-1).sqrt()
     determined = (rotation < MAX_ROTATION_SIGMA) & (translation < MAX_TRANSLATION_SIGMA_M) & (failed == 0)
     return ~(determined & (agreeing >= MIN_MATCHES) & pose.isfinite().flatten(-2).all(dim=-1))
