@@ -2,6 +2,7 @@ import csv
 import json
 import logging
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -442,6 +443,14 @@ def test_limits_of_a_training_run_do_not_cut_an_evaluation_short(
     assert whole.summary["samples"] == 2
     cut = evaluate(checkpoint, overrides=["trainer.limit_val_batches=1"], output=tmp_path / "cut", baselines=[])
     assert cut.summary["samples"] == 1
+
+
+def test_progress_is_shown(checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "coopmap")
+    evaluate(checkpoint, overrides=["callbacks.progress_seconds=1e-6"], output=tmp_path, baselines=[])
+    lines = [record.getMessage() for record in caplog.records if "batch" in record.getMessage()]
+    assert re.fullmatch(r"measuring: batch 1/\d  \d:\d\d:\d\d left", lines[0])
+    assert lines[-1].endswith("  0:00:00 left")
 
 
 def test_figures_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from coopmap.evaluation.summary import Conditions, summarize_records
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import check_output_folder
 from coopmap.training.assembly import new_trainer, trainer_options
+from coopmap.training.callbacks import progress_callback
 from coopmap.types import Observation, Prediction
 
 log = logging.getLogger(__name__)
@@ -149,9 +149,10 @@ def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
             setattr(config.trainer, name, value)
     config.strategy = StrategyConfig()  # one rank draws pictures alone, so each holds the whole model
     check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
+    progress = progress_callback(config.callbacks)
     return new_trainer(
-        sys.stdout.isatty(),
         **trainer_options(config),
+        callbacks=[] if progress is None else [progress],
         logger=False,
         enable_checkpointing=False,
     )

@@ -146,15 +146,15 @@ def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -
     )
 
 
-def new_trainer(shows_progress: bool = False, **options: Any) -> L.Trainer:
-    """Lightning's trainer; ours are the samplers, what signals do, and in training the progress.
+def new_trainer(**options: Any) -> L.Trainer:
+    """Lightning's trainer; ours are the samplers, what signals do, and the progress.
 
     Raises:
         ConfigError: Lightning refuses an option; it names which.
     """
     try:
-        # the datamodule's samplers are distributed already; callbacks.progress replaces Lightning's bar in training
-        trainer = L.Trainer(**options, use_distributed_sampler=False, enable_progress_bar=shows_progress)
+        # the datamodule's samplers are distributed already; callbacks.progress replaces Lightning's bar
+        trainer = L.Trainer(**options, use_distributed_sampler=False, enable_progress_bar=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error
     trainer._signal_connector = NoSignals(trainer)

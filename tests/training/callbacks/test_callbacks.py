@@ -201,10 +201,20 @@ def test_time_left_is_that_of_the_whole_run(caplog: pytest.LogCaptureFixture, mo
     clock = Clock()
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
     fit([clock, ProgressLines(seconds=0)], limit_val_batches=1)
-    lines = [record.getMessage() for record in caplog.records if "left" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch")]
     left = [line.rpartition("  ")[2].removesuffix(" left") for line in lines]
     # validations are not known to take time before there was one; then two are left, that of the best included
     assert left == ["0:00:07", "0:00:06", "0:00:05", "0:00:04", "0:00:23", "0:00:22", "0:00:21", "0:00:20"]
+
+
+def test_time_left_of_a_validation(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level(logging.INFO, "coopmap")
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
+    fit([clock, ProgressLines(seconds=0)], max_epochs=1)
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("validating")]
+    left = ["0:00:30", "0:00:20", "0:00:10", "0:00:00"]
+    assert lines[1:] == [f"validating: batch {done}/4  {each} left" for done, each in enumerate(left, start=1)]
 
 
 def test_progress_gives_the_error_of_the_last_validation_in_meters(caplog: pytest.LogCaptureFixture) -> None:

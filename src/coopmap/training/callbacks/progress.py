@@ -31,7 +31,7 @@ def progress_callback(cfg: CallbacksConfig) -> L.Callback | None:
 
 
 class RunProgress(L.Callback, ABC):
-    """Tracks the progress of a whole run, validations included; subclasses display it.
+    """Tracks the progress of a whole run, validations included, or of an evaluation; subclasses display it.
 
     Lightning's own bars count one epoch, from 0, and ask the GPU for the loss at every step. Here metrics are read
     every ``seconds``.
@@ -50,8 +50,8 @@ class RunProgress(L.Callback, ABC):
         """Show loss, latest validation error and speed (``figures``), and the time left for the whole run."""
 
     @abstractmethod
-    def show_validation(self, trainer: L.Trainer, done: int, total: int) -> None:
-        """Show how many batches of a validation are done."""
+    def show_validation(self, what: str, done: int, total: int, left: timedelta) -> None:
+        """Show how many batches of a validation are done, and the time left for it."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -82,7 +82,10 @@ class RunProgress(L.Callback, ABC):
         """Show the progress of validation if it is time."""
         if trainer.is_global_zero and time.monotonic() - self._since >= self.seconds:
             self._since = time.monotonic()
-            self.show_validation(trainer, batch_idx + 1, int(sum(trainer.num_val_batches)))
+            done, total = batch_idx + 1, int(sum(trainer.num_val_batches))
+            seconds = (self._since - self._validating_since) * (total - done) / done
+            what = "measuring" if trainer.state.fn == "validate" else "validating"
+            self.show_validation(what, done, total, timedelta(seconds=round(seconds)))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The duration of a validation does not count as training."""
@@ -131,9 +134,9 @@ class ProgressLines(RunProgress):
         step = f"step {trainer.global_step}/{trainer.estimated_stepping_batches}"
         log.info("%s  %s  %s  %s left", _epoch(trainer), step, figures, left)
 
-    def show_validation(self, trainer: L.Trainer, done: int, total: int) -> None:
+    def show_validation(self, what: str, done: int, total: int, left: timedelta) -> None:
         """Log a line."""
-        log.info("validating: batch %d/%d", done, total)
+        log.info("%s: batch %d/%d  %s left", what, done, total, left)
 
 
 class RunProgressBar(RunProgress):
@@ -154,9 +157,9 @@ class RunProgressBar(RunProgress):
         total = int(trainer.estimated_stepping_batches)
         self._update(f"{_epoch(trainer)}", trainer.global_step, total, f"{figures}  {left} left")
 
-    def show_validation(self, trainer: L.Trainer, done: int, total: int) -> None:
+    def show_validation(self, what: str, done: int, total: int, left: timedelta) -> None:
         """Update the validation bar."""
-        self._update("validating", done, total, "")
+        self._update(what, done, total, f"{left} left")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the bar away."""
