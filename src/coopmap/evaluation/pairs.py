@@ -27,7 +27,8 @@ def average_pairs(
         rest = left[rows]
         order = (rest.int().argmax(dim=1, keepdim=True) + torch.arange(num_agents)) % num_agents
         ahead = torch.empty(len(rows), num_agents, 4, 4, dtype=measured.dtype)
-        ahead[torch.arange(len(rows))[:, None], order] = _from_first(measured[rows], weights[rows], order)
+        among = weights[rows] * (rest[:, :, None] & rest[:, None])
+        ahead[torch.arange(len(rows))[:, None], order] = _from_first(measured[rows], among, order)
         linked = rest & ahead.isfinite().flatten(2).all(dim=-1)
         together = relative_pose(ahead[:, :, None], ahead[:, None])
         both = linked[:, :, None] & linked[:, None]
@@ -42,4 +43,6 @@ def _from_first(
     """Poses of the agents in this order, in the frame of its first."""
     sample = torch.arange(len(order))[:, None, None]
     rows, columns = order[:, :, None], order[:, None]
-    return average_relative_poses(measured[sample, rows, columns][:, None], weight[sample, rows, columns][:, None])
+    found = average_relative_poses(measured[sample, rows, columns][:, None], weight[sample, rows, columns][:, None])
+    found[:, 0] = torch.eye(4, dtype=found.dtype)
+    return found
