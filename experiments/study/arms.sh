@@ -6,10 +6,11 @@
 #     experiments/study/arms.sh '^(panorama|mosaic)_'  those whose names match
 #
 # Start it as often as there are cores: each arm is taken by one of them (a folder OUT/NAME.taken; remove it to run an
-# arm again that was interrupted). An arm that is evaluated is not run again. `table.py` compares OUT/NAME/evaluation_test.
+# arm again that was interrupted). With MACHINE=gpu TRAIN=trainer.devices=1 they share a GPU. An arm that is evaluated is
+# not run again. `table.py` compares OUT/NAME/evaluation_test.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-: "${PYTHON:=python3}" "${STEPS:=600}" "${STREETS:=2400}" "${OUT:=runs/arms}" "${ROOT:=data/arms}" "${TRAIN:=}"
+: "${PYTHON:=python3}" "${STEPS:=600}" "${STREETS:=2400}" "${OUT:=runs/arms}" "${ROOT:=data/arms}" "${TRAIN:=}" "${MACHINE:=laptop}"
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 mkdir -p "$OUT" "$(dirname "$ROOT")"
 
@@ -118,7 +119,7 @@ for arm in "${arms[@]}"; do
     [[ -e "$run/evaluation_test/summary.json" ]] && continue
     mkdir "$run.taken" 2> /dev/null || continue
     # shellcheck disable=SC2086  # several overrides each
-    $PYTHON -m coopmap train preset=demo machine=laptop run_dir="$run" ${arm#*=} \
+    $PYTHON -m coopmap train preset=demo machine="$MACHINE" run_dir="$run" ${arm#*=} \
         data.max_views_per_gpu=8 data.min_agents=4 data.max_agents=4 data.max_val_frames=24 data.num_workers=0 \
         data.steps_per_epoch="$STEPS" trainer.max_epochs=1 callbacks.validate_at_start=false callbacks.live_frames=0 \
         logger=csv resume=auto $TRAIN
