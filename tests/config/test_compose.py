@@ -132,6 +132,12 @@ def test_new_parts_may_get_a_learning_rate() -> None:
             r"data=twon: no such choice; there are ablation_densified, four_camera, market, mosaic, panorama, "
             r"streets, town.*Did you mean data=town\?",
         ),
+        (
+            "experiment=defects/crpo",
+            r"experiment=defects/crpo: no such choice; there are defects/crop, defects/direction_only, "
+            r"defects/z_for_range\. Did you mean experiment=defects/crop\?",
+        ),
+        ("optim/train=head", r"optim/train=head: no such choice; there are biases, .*Did you mean optim/train=heads\?"),
         ("machine=local3900", r"Did you mean machine=local3090\?"),
         ("seed=abc", r"seed: Value 'abc' of type 'str' could not be converted to Integer"),
         ("data.augmentation.yaw_roll=3.5", r"data\.augmentation\.yaw_roll: Value '3\.5'.*"),

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from coopmap.config.checks import ConfigError
+from coopmap.config.groups import group_choices
 from coopmap.config.meanings import all_keys
 
 
@@ -44,7 +45,7 @@ def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], ov
         if isinstance(link, OverrideParseException):
             return ConfigError(f"cannot read {link.override!r}: write key=value (quote values with spaces or commas)")
         if isinstance(link, MissingConfigException) and link.options and link.missing_cfg_file:
-            return _missing_choice(link.missing_cfg_file, link.options)
+            return _missing_choice(link.missing_cfg_file, link.options, overrides)
     if isinstance(error, AssertionError | AttributeError) and "NoneType" in text:
         return _reaches_into_null(overrides)
     where = _origin(text)
@@ -92,8 +93,13 @@ def _reaches_into_null(overrides: Iterable[str]) -> ConfigError:
     return ConfigError(f"an override reaches into a key that is null here (one of: {', '.join(inner)})")
 
 
-def _missing_choice(missing: str, options: Sequence[str]) -> ConfigError:
+def _missing_choice(missing: str, options: Sequence[str], overrides: Iterable[str]) -> ConfigError:
+    """What there is instead; Hydra's options leave out those in folders, such as ``experiment=defects/crop``."""
     group, _, choice = missing.rpartition("/")
+    parent, _, folder = group.rpartition("/")
+    if f"{parent}={folder}/{choice}" in overrides:
+        group, choice = parent, f"{folder}/{choice}"
+        options = [f"{folder}/{name}" for name in group_choices(f"{parent}/{folder}")] or options
     near = difflib.get_close_matches(choice, options, n=1, cutoff=0.5)
     hint = f" Did you mean {group}={near[0]}?" if near else ""
     return ConfigError(f"{group}={choice}: no such choice; there are {', '.join(sorted(options))}.{hint}")
