@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,9 @@ import pytest
 from coopmap import load_config
 from coopmap.config import Config
 
-REPOSITORY = Path(__file__).parents[2]
-RECORDS = """#!/bin/bash
-case "$1" in *.py) exec "$REAL_PYTHON" "$@";; esac
-printf '%s\\n' "$*" >> "$CALLS"
-[[ "$3" == synth ]] || exit 0
-for word in "$@"; do
-    [[ "$word" =~ ^(depth_)?root=(.*) ]] || continue
-    for street in train/a train/b validate/c test/d; do
-        [[ "$street $*" == "test/d "*scenarios.test=0* ]] && continue
-        mkdir -p "${BASH_REMATCH[2]}/$street"
-        style=$([[ "$street" == train/b ]] && echo grid || echo suburb)
-        echo "style: $style" > "${BASH_REMATCH[2]}/$street/data_protocol.yaml"
-    done
-    touch "${BASH_REMATCH[2]}/town.yaml"
-done
-"""
-"""In place of Python: writes down what it is called with, and renders four empty streets."""
+from .stand_in import put_stand_in
 
+REPOSITORY = Path(__file__).parents[2]
 LAYOUTS = {
     "mosaic": "mosaic",
     "cameras": "cameras",
@@ -45,11 +29,8 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     if shutil.which("bash") is None or shutil.which("flock") is None:
         pytest.skip("needs bash and flock")
     folder = tmp_path_factory.mktemp("arms")
-    python, log = folder / "python", folder / "calls"
-    python.write_text(RECORDS)
-    python.chmod(0o755)
-    settings = {"PYTHON": str(python), "CALLS": str(log), "OUT": str(folder / "runs"), "ROOT": str(folder / "streets")}
-    settings["REAL_PYTHON"] = sys.executable
+    log = folder / "calls"
+    settings = put_stand_in(folder) | {"OUT": str(folder / "runs"), "ROOT": str(folder / "streets")}
     for _ in range(2):
         subprocess.run(["experiments/study/arms.sh"], cwd=REPOSITORY, env={**os.environ, **settings}, check=True)
     assert streets(folder / "streets_1") == ["test/d", "train/a", "validate/c"]

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# How far panoramas come on one CPU core: the arm panorama_0 of arms.sh goes on, each time with a schedule of its own
+# (OUT/long_1 to long_3, nine thousand steps, about four hours), then on looks of which one is left out (OUT/long_looks).
+#
+#     experiments/study/long.sh
+#
+# A run that was interrupted goes on where it was; what is evaluated is not run again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+: "${PYTHON:=python3}" "${OUT:=runs/arms}" "${ROOT:=data/arms}"
+export PYTHON OUT ROOT OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+experiments/study/arms.sh '^panorama_0$'
+
+# go_on NAME AFTER STREETS EPOCHS OVERRIDE...
+go_on() {
+    local run="$OUT/$1" before="$OUT/$2" streets="$3" epochs="$4"
+    [[ -e "$run/evaluation_test/summary.json" ]] && return
+    $PYTHON -m coopmap train experiment=cyl_posefix preset=demo machine=laptop run_dir="$run" \
+        init_from="$before/checkpoints/last.ckpt" data.root="$streets" data.depth_root="${streets}_depth" \
+        data.max_views_per_gpu=8 data.min_agents=4 data.max_agents=4 data.max_val_frames=24 data.num_workers=0 \
+        data.steps_per_epoch=500 trainer.max_epochs="$epochs" callbacks.validate_at_start=false callbacks.live_frames=0 \
+        logger=csv resume=auto "${@:5}"
+    $PYTHON -m coopmap evaluate checkpoint="$run/checkpoints/last.ckpt" split=test data.depth.source=auto \
+        'baselines=[mean,bound]' data.max_agents=4 data.num_workers=0 output="$run/evaluation_test"
+}
+go_on long_1 panorama_0 "$ROOT" 4 optim.lr=8e-4 seed=7
+go_on long_2 long_1 "$ROOT" 9 optim.lr=8e-4 seed=11
+go_on long_3 long_2 "$ROOT" 5 optim.lr=6e-4 seed=14
+go_on long_looks long_2 "${ROOT}_without_oldtown" 3 optim.lr=8e-4 seed=13
