@@ -41,6 +41,13 @@ def test_a_norm_far_above_the_usual_one_is_skipped() -> None:
     assert int(skipping.count) == 2
 
 
+def test_the_usual_norm_is_a_mean_from_the_first_step_on() -> None:
+    skipping = Skipping(OptimConfig())
+    for norm in (4.0, math.inf, 2.0):
+        skipping.judge(torch.tensor(norm))
+    assert float(skipping.usual) == 3.0
+
+
 def test_without_a_factor_only_what_is_not_finite_is_skipped() -> None:
     skipping = Skipping(OptimConfig(spike=None))
     assert not any(skipping.judge(torch.tensor(10.0**power)) for power in range(KNOWN_AFTER + 5))

@@ -33,6 +33,7 @@ from coopmap.models.finite import require_finite
 from coopmap.training.chunks import ChunkedSteps
 from coopmap.training.counters import count_batches_anew
 from coopmap.training.inputs import draw_inputs
+from coopmap.training.loss_scaling import skip_if, unscale
 from coopmap.training.optim import build_optimizer, gradient_norms, warmup_cosine, whole
 from coopmap.training.skipping import Skipping
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch
@@ -165,11 +166,13 @@ class PoseLearner(L.LightningModule):
         """Clip the norm over all parameters; have the optimizer skip the step if it is not finite or a spike (no host
         sync).
         """
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        unscale(optimizer, scaler)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if self._logs_this_step():
             self.log_dict({f"grad_norm/{part}": norm for part, norm in gradient_norms(optimizer).items()})
         norm = whole(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or float("inf")))
-        optimizer.found_inf = self.skipping.judge(norm).float()  # type: ignore[attr-defined]  # read by fused optimizers
+        skip_if(self.skipping.judge(norm).float(), optimizer, scaler)
         if self._logs_this_step():
             self.log("train/grad_norm", norm)
             self.log("train/skipped_steps", self.skipping.count.float())

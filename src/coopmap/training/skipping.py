@@ -51,7 +51,7 @@ class Skipping(nn.Module):
         self.now, self.count = skipped, self.count + skipped
         self.in_a_row = torch.where(skipped, self.in_a_row + 1, 0)
         self.taken = self.taken + ~skipped
-        share = (1 / (self.taken + 1)).clamp(min=1 / MEAN_OVER)
+        share = (1 / self.taken.clamp(min=1)).clamp(min=1 / MEAN_OVER)
         self.usual = torch.where(skipped, self.usual, torch.lerp(self.usual, norm.detach().float(), share))
         return skipped
 
