@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from coopmap import build_dataset, load_config
-from coopmap.config.model import MatchingConfig, ModelConfig
+from coopmap.config.model import InputsConfig, MatchingConfig, ModelConfig
+from coopmap.evaluation import bound
 from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.pairs import average_pairs
 from coopmap.geometry.se3 import relative_pose
 from coopmap.metrics import agent_poses, pair_errors
+from coopmap.models import MapAnything
 from coopmap.types import Batch, Target
 
 from ..rooms import exact_prediction, knowing_matches, level_pose, observation_of, room, three_poses
@@ -53,6 +55,25 @@ def test_ranges_of_the_model_matter_to_its_bound_alone(target: Target) -> None:
         answered = own["bound_own_ranges"][0][0, 1:, :3, 3].norm(dim=-1)
         torch.testing.assert_close(answered, factor * distance, atol=0.25, rtol=0.0)
     assert errors(found["bound_own_matches"][0], target.pose[0])[0].max() < 0.6
+
+
+def test_own_matches_are_those_that_a_prior_left(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At other points, but of the same cells, with the same weights."""
+    matching = MatchingConfig(enabled=True, prior=True)
+    config = replace(load_config(["model=mapanything_tiny"]).model, matching=matching, inputs=InputsConfig(pose=True))
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 3, 112, 448)
+    given = replace(
+        observation_of(target), images=images, pose_prior=target.pose, pose_sigma=torch.full((1, 3, 2), 0.3)
+    )
+    with torch.no_grad():
+        prediction = MapAnything(config).eval()(given)
+    found, correspond = [], bound.correspond
+    monkeypatch.setattr(bound, "correspond", lambda *given: found.append(correspond(*given)) or found[-1])
+    Bound(config, dense_share=0.4).measure(given, prediction, target)
+    assert prediction.matches is not None
+    assert torch.equal(found[0].cells, prediction.matches.matched)
+    torch.testing.assert_close(found[0].weight, prediction.matches.weight)
 
 
 def test_what_is_not_known_counts_for_nothing(target: Target) -> None:

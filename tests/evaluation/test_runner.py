@@ -275,6 +275,12 @@ def test_unreadable_frames_are_told_and_counted(checkpoint: Path, town: Path, tm
     assert result.summary["requested_samples"] == 2
     assert [victim.name in line for line in result.summary["unreadable"]] == [True]
     assert "1 unreadable" in (tmp_path / "out" / "report.html").read_text()
+    with pytest.raises(ConfigError, match=rf"none of the samples asked for can be read.*{victim.name}"):
+        evaluate(
+            checkpoint,
+            overrides=[*changed, "data.bad_frame_budget=0.5", "data.max_val_frames=1"],
+            output=tmp_path / "1",
+        )
     # the training split is gone as well: no baseline of its mean, and a word about it
     assert "training_mean" not in result.summary["methods"]
     assert result.summary["notes"]["training_mean"] == "no training split in data.root"

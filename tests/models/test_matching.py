@@ -518,6 +518,19 @@ def test_matches_that_contradict_a_prior_are_unlikely(target: Target):
     assert not log_agreement(without, points, torch.full((1, 3, CELLS), 0.02)).any()
 
 
+def test_what_stands_where_no_prior_is_given_reaches_no_gradient(target: Target):
+    points = cell_points(exact_prediction(target), observation_of(target), PATCH, "calibrated").center
+    points.requires_grad_()
+    given = with_prior(target, math.nan, (0.5, 0.0))
+    given = dataclasses.replace(given, pose_given=torch.tensor([[True, False, True]]))
+    agreement = log_agreement(pair_priors(given, 1), points, torch.full((1, 3, CELLS), 0.02))
+    assert agreement is not None
+    assert (agreement.flatten(2).any(dim=2) == torch.tensor([[False, True, False]])).all()
+    agreement.sum().backward()
+    assert points.grad is not None
+    assert points.grad.isfinite().all()
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(1e-3, 1e3))
 def test_tempered_weights_keep_their_sum_their_order_and_zeros(weights: list[float], scale: float):

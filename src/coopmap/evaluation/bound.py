@@ -34,6 +34,7 @@ from coopmap.models.addons.matching.cells import (
 )
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
 from coopmap.models.addons.matching.poses import PairProblem, pair_problem
+from coopmap.models.addons.matching.prior import log_agreement, pair_priors
 from coopmap.types import Observation, PairMatches, Prediction, Target
 from coopmap.types.agents import views_per_agent, without_neighboring_ticks
 
@@ -87,9 +88,12 @@ class Bound:
         found = {"bound": (_true_correspondences(true, points), range_sigma)}
         if (matches := prediction.matches) is not None:
             own = cell_points(prediction, observation, patch, self.model.matching.rays)
+            views_given = observation.images.shape[1] // num_agents
+            priors = pair_priors(observation, views_given) if self.model.matching.prior else None
+            agreement = log_agreement(priors, own.center, matches.range_sigma)
             own = CellPoints(own.center.to(points.center), own.parts.to(points.center))
             found["bound_own_ranges"] = _true_correspondences(true, own), matches.range_sigma.to(range_sigma)
-            again = _own_matches(matches, prediction, target, points, patch, self.model.matching.max_matches)
+            again = _own_matches(matches, agreement, prediction, target, points, self.model)
             found["bound_own_matches"] = again, range_sigma
         lines = _lines(observation, patch, self.model.matching.rays, num_agents)
         down = _of_own_tick(down_directions(observation), num_agents) if self.model.matching.gravity else None
@@ -170,13 +174,19 @@ def _matched(
 
 
 def _own_matches(
-    matches: PairMatches, prediction: Prediction, target: Target, points: CellPoints, patch: int, max_matches: int
+    matches: PairMatches,
+    agreement: Float[Tensor, "b p c c"] | None,
+    prediction: Prediction,
+    target: Target,
+    points: CellPoints,
+    model: ModelConfig,
 ) -> Correspondences:
     """The model's matches, at true points; of no weight where these are unknown."""
-    views = views_per_agent(target)
-    seen = by_agent(at_centers(prediction.mask_logits, patch).sigmoid(), views)
+    seen = at_centers(prediction.mask_logits, model.encoder.patch_size).sigmoid()
+    seen = by_agent(seen, views_per_agent(target))
     rows, columns = assignment(matches.scores, matches.unmatched)
     grid = cell_grid(target, matches.unmatched.shape[2])
-    found = correspond(rows, columns, matches.query, matches.keys, points, seen, grid, max_matches)
+    most = model.matching.max_matches
+    found = correspond(rows, columns, matches.query, matches.keys, points, seen, grid, most, agreement)
     known = torch.stack([found.points_i, found.points_j]).norm(dim=-1).amin(dim=0) > SHORTEST_M
     return found._replace(weight=found.weight * known)

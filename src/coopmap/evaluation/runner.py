@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 
 from coopmap.config import Config
+from coopmap.config.checks import ConfigError
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.machine import check_gpus
 from coopmap.config.strategy import StrategyConfig
@@ -93,6 +94,9 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     for record in recorder.records:
         record.street = data.street_of(record.meta.scenario)
     records, shares = gathered(recorder.records, (data.unreadable, notes, recorder.inputs))
+    unreadable = sorted({line for share in shares for line in share[0]})
+    if not records:
+        raise ConfigError(f"{where}: none of the samples asked for can be read: {'; '.join(unreadable)}")
 
     inputs = [share[2] for share in shares]
     conditions = Conditions(
@@ -104,7 +108,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
         given={name: sum(count.given[name] for count in inputs) for name in inputs[0].given},
         num_requested=data.num_requested,
         num_available=data.num_available,
-        unreadable=sorted({line for share in shares for line in share[0]}),
+        unreadable=unreadable,
         notes={key: text for share in shares for key, text in share[1].items()},
         seconds=time.monotonic() - started,
     )

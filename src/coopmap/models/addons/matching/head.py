@@ -148,7 +148,7 @@ class Matching(AddOn):
         sigma = self.log_range_sigma(tokens)[..., 0].clamp(-4.0, 1.0).exp()
         rows, columns = assignment(scores, unmatched)
         priors = pair_priors(observation, cameras_per_agent(observation)) if self.cfg.prior else None
-        agreement = None if priors is None else log_agreement(priors, points.center, sigma)
+        agreement = log_agreement(priors, points.center, sigma)
         found = correspond(rows, columns, query, keys, points, seen, trunk.grid, self.cfg.max_matches, agreement)
         angle = cell_angle(observation.rays, self.patch_size)
         lines = lines_of_sight(observation, self.patch_size, self.cfg.rays)

@@ -61,6 +61,9 @@ def pair_priors(observation: Observation, views: int) -> PairPriors | None:
     for mask in (observation.pose_given, observation.pose_is_metric):
         known = known if mask is None else known & mask[:, ::views]
     sigma = pose.new_zeros(*pose.shape[:2], 2) if observation.pose_sigma is None else observation.pose_sigma[:, ::views]
+    # whatever stands where none is given: a NaN there would be in every gradient
+    pose = torch.where(known[..., None, None], pose, torch.eye(4, dtype=pose.dtype, device=pose.device))
+    sigma = torch.where(known[..., None], sigma, 0.0)
     i, j = torch.triu_indices(pose.shape[1], pose.shape[1], offset=1, device=pose.device)
     relative = relative_pose(pose[:, i], pose[:, j])
     sigma_m, sigma_rad = (sigma[:, i].square() + sigma[:, j].square()).sqrt().to(pose).unbind(-1)
@@ -70,9 +73,9 @@ def pair_priors(observation: Observation, views: int) -> PairPriors | None:
 
 
 def log_agreement(
-    priors: PairPriors, points: Float[Tensor, "b a c 3"], range_sigma: Float[Tensor, "b a c"]
-) -> Float[Tensor, "b p c c"]:
-    """Logarithm of how well a match of two cells agrees with the prior; 0 where there is no prior.
+    priors: PairPriors | None, points: Float[Tensor, "b a c 3"], range_sigma: Float[Tensor, "b a c"]
+) -> Float[Tensor, "b p c c"] | None:
+    """Logarithm of how well a match of two cells agrees with the prior; 0 where there is no prior, None without any.
 
     Cauchy's: an error in either is no proof against the other.
 
@@ -81,6 +84,8 @@ def log_agreement(
         points: of the cells, agents' frames.
         range_sigma: relative errors of their ranges.
     """
+    if priors is None:
+        return None
     i, j = torch.triu_indices(points.shape[1], points.shape[1], offset=1, device=points.device)
     ranges = points.norm(dim=-1)
     variance = (range_sigma * ranges).square() + CELL_SIGMA_M**2
