@@ -80,6 +80,11 @@ def test_overwrite_replaces_a_town(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["depth", "town"]
 
 
+def test_a_town_without_scenarios_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a scenario in one of the splits at least"):
+        ScenarioCounts(0, 0, 0)
+
+
 def test_missing_depth_is_rendered_again(tmp_path: Path) -> None:
     render_town(one_frame(tmp_path))
     before = checksums(str(tmp_path / "depth"))

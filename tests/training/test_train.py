@@ -39,6 +39,24 @@ def test_run_folder_is_complete(finished: TrainingResult) -> None:
     assert "9 steps on 1 process(es), 32-true" in log
 
 
+def test_a_mistyped_metric_ends_a_run_at_its_first_validation(overrides: Overrides) -> None:
+    chosen = overrides("checkpoint.monitor=val/trans_m_men")
+    with pytest.raises(ConfigError, match=r"checkpoint\.monitor=val/trans_m_men.*did you mean val/trans_m_mean"):
+        train(load_config(chosen), chosen)
+
+
+def test_of_a_run_that_is_not_validated_at_first_nothing_is_lost_by_a_mistyped_metric(
+    overrides: Overrides, tmp_path: Path
+) -> None:
+    chosen = overrides("trainer.max_epochs=1", "callbacks.validate_at_start=false", f"run_dir={tmp_path / 'run'}")
+    with pytest.raises(ConfigError, match=r"checkpoint\.monitor=val/foo"):
+        train(load_config([*chosen, "checkpoint.monitor=val/foo"]), chosen)
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 3
+    goes_on = [f"resume={tmp_path / 'run'}", "checkpoint.monitor=val/trans_m_mean"]
+    result = train(load_config(goes_on), goes_on)
+    assert result.summary["validations"]["best"]["step"] == result.trainer.global_step == 3
+
+
 def test_summary_holds_first_last_best_and_the_training_mean(finished: TrainingResult) -> None:
     summary = json.loads(finished.run.metrics_file.read_text())
     validations = summary["validations"]

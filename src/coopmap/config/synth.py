@@ -36,6 +36,7 @@ class ScenarioCounts:
     def __post_init__(self) -> None:
         for split, count in vars(self).items():
             require(count >= 0, f"scenarios.{split}", count, "a count of 0 or more")
+        require(any(vars(self).values()), "scenarios", 0, "a scenario in one of the splits at least")
 
 
 @dataclass

@@ -13,8 +13,7 @@ from typing import Any
 
 import lightning as L
 
-from coopmap.config import Config
-from coopmap.config.checks import ConfigError
+from coopmap.config import Config, ConfigError
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.machine import check_gpus
 from coopmap.config.strategy import StrategyConfig

@@ -280,6 +280,11 @@ def test_views_that_are_not_cached_are_made_from_files(cached, config_of, caplog
     assert "1 of 1 shards of train are not written yet" in caplog.text
 
 
+def test_a_folder_that_does_not_exist_is_taken_for_a_mistyped_one(config_of, tmp_path):
+    with pytest.raises(ConfigError, match="nocache: there is no such folder"):
+        build_split(config_of(cache_root=str(tmp_path / "nocache")), "train")
+
+
 def test_a_view_that_cannot_be_read_is_reported_and_skipped_as_without_a_cache(config_of, copied_town, tmp_path):
     config = config_of(root=str(copied_town))
     index = build_split(config, "val").index

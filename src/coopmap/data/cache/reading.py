@@ -34,7 +34,7 @@ class CachedViews:
         files: reads what the cache does not hold; its index and configuration are those of the cache.
 
     Raises:
-        ConfigError: if the cache was made from other data or with other settings.
+        ConfigError: if there is no such folder, or the cache was made from other data or with other settings.
         CorruptFrameError: if a shard is cut off.
     """
 
@@ -70,6 +70,11 @@ def _current_shards(
     """
     settings = read_settings(root, index.split)
     if settings is None:
+        if not root.exists():
+            raise ConfigError(
+                f"data.cache_root={root}: there is no such folder; coopmap cache cache_root={root} makes it, "
+                "data.cache_root=null makes views from files"
+            )
         log.warning("%s: no cache of split %s; views are made from files", root, index.split)
         return {}
     require_same(root, settings, settings_of(config, depth_source))
