@@ -107,7 +107,7 @@ def camera_points(record, pose: np.ndarray) -> torch.Tensor:
     """What all pixels of an agent's cameras show, in the world."""
     points = []
     for intrinsics, agent_from_camera, depth in zip(
-        record.metadata.rig.intrinsics, record.metadata.rig.agent_from_camera, record.depth_maps, strict=True
+        record.metadata.rig.intrinsics, record.metadata.rig.agent_from_camera, record.depth, strict=True
     ):
         shown = camera_rays(PinholeCamera(intrinsics, *depth.shape))[depth > 0] * depth[depth > 0][:, None]
         world_from_camera = pose @ agent_from_camera

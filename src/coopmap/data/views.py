@@ -50,11 +50,6 @@ class Record:
         """Of the rig."""
         return len(self.metadata.rig.intrinsics)
 
-    @property
-    def depth_maps(self) -> Float32[np.ndarray, "k h w"]:
-        """Range along the ray of each camera pixel, 0 = unknown."""
-        return self.depth.depth_maps() if isinstance(self.depth, SeenPoints) else self.depth
-
 
 @dataclass(frozen=True, eq=False)
 class CameraCells:

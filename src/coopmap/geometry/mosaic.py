@@ -18,7 +18,7 @@ from coopmap.geometry.panorama import surface_range_from
 from coopmap.geometry.rig import SLOTS_BY_AZIMUTH, Rig
 from coopmap.geometry.se3_numpy import rotate
 from coopmap.geometry.stitching import brighten
-from coopmap.geometry.targets import NearestPixels, SeenPoints, nearest_per_pixel, scattered
+from coopmap.geometry.targets import NearestPixels, SeenPoints, scattered
 
 
 @dataclass(frozen=True)
@@ -83,20 +83,13 @@ class Mosaic:
 
     def pixels(self, seen: SeenPoints) -> Int[np.ndarray, " n"]:
         """Flat pixel of the mosaic that holds each camera pixel of some points."""
-        spec, (height, width) = self.spec, seen.image_size
-        row, column = seen.pixel // width, seen.pixel % width
-        row, column = (2 * row + 1) * spec.height // (2 * height), (2 * column + 1) * spec.width // (2 * width)
+        row, column = seen.resized(self.spec.height, self.spec.width)
         tile = np.argsort(SLOTS_BY_AZIMUTH)[seen.camera]
-        return (row * len(SLOTS_BY_AZIMUTH) + tile) * spec.width + column
+        return (row * len(SLOTS_BY_AZIMUTH) + tile) * self.spec.width + column
 
     def placed_points(self, seen: SeenPoints) -> tuple[Int[np.ndarray, " n"], Float32[np.ndarray, "n 3"]]:
-        """Flat pixels of the mosaic that show a measured point, and these points; every one has a pixel.
-
-        Of several in a pixel the one nearest to the camera stays: it hides the others.
-        """
-        pixel = self.pixels(seen)
-        nearest = nearest_per_pixel(pixel, seen.ranges, self.lines_of_sight[..., 0].size)
-        return pixel[nearest], seen.points[nearest]
+        """See :meth:`SeenPoints.nearest_in`; every point has a pixel."""
+        return seen.nearest_in(self.pixels(seen), self.lines_of_sight[..., 0].size)
 
     def scattered_geometry(
         self,

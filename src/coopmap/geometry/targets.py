@@ -42,11 +42,24 @@ class SeenPoints:
             ranges=self.ranges[chosen],
         )
 
-    def depth_maps(self) -> Float32[np.ndarray, "k h w"]:
-        """Range along the ray of each camera pixel, 0 where there is no point."""
-        maps = np.zeros((self.num_cameras, *self.image_size), np.float32)
-        maps.reshape(self.num_cameras, -1)[self.camera, self.pixel] = self.ranges
-        return maps
+    def resized(self, height: int, width: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Row and column, in images resized to ``height`` x ``width``, that hold the center of each camera pixel."""
+        row, column = rows_and_columns(self.pixel, self.image_size[1])
+        return (2 * row + 1) * height // (2 * self.image_size[0]), (2 * column + 1) * width // (2 * self.image_size[1])
+
+    def nearest_in(
+        self, at: Int[np.ndarray, " n"], num_pixels: int
+    ) -> tuple[Int[np.ndarray, " m"], Float32[np.ndarray, "m 3"]]:
+        """Flat pixels of a view that show a point, and these points in the agent frame, for :func:`scattered`.
+
+        Of several in a pixel the one nearest to the camera stays: it hides the others.
+
+        Args:
+            at: flat pixel of the view that holds each point.
+            num_pixels: of the view.
+        """
+        nearest = nearest_per_pixel(at, self.ranges, num_pixels)
+        return at[nearest], self.points[nearest]
 
 
 class NearestPixels(NamedTuple):

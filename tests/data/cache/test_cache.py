@@ -139,6 +139,19 @@ def test_a_mosaic_is_turned_tilted_and_exposed_on_top(cached, depth):
         assert ((first.target.depth - second.target.depth).abs() <= 1e-6 * first.target.depth).all()
 
 
+@pytest.mark.parametrize("depth", ["dense", "lidar"])
+def test_targets_of_single_cameras_are_those_from_files_in_training_too(cached, depth):
+    """Bit for bit: no augmentation moves them."""
+    changes, augmentation = {} if depth == "dense" else {"depth_root": None}, AugmentationConfig(tilt_deg=3.0)
+    configs = cached(layout="cameras", max_views_per_gpu=12, vehicle_masks=True, augmentation=augmentation, **changes)
+    marked = 0
+    for first, second in pairs(configs, "train"):
+        assert_same_but(first.target, second.target)
+        assert first.target.valid.any(dim=-1).any(dim=-1).all()
+        marked += first.target.moving.sum() + first.target.own_body.sum()
+    assert marked > 0
+
+
 @pytest.mark.parametrize("layout", ["panorama", "cameras", "mosaic"])
 def test_vehicles_are_marked_in_training_too(cached, layout):
     """As from files, but for single pixels at the edges of boxes, which see another rounding when they are turned."""

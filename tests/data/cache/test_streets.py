@@ -108,6 +108,7 @@ def test_samples_come_from_the_cache(kept, unkept, with_town):
     [
         ("cameras", {}),
         ("mosaic", {}),
+        ("cameras", {"depth_root": None}),
         ("panorama", {"depth_root": None}),
         ("mosaic", {"depth_root": None, "depth": DepthConfig(merge_agents=True)}),
     ],

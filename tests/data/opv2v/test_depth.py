@@ -15,6 +15,8 @@ from coopmap.data.opv2v.depth import z_to_range
 from coopmap.geometry import pose_from_carla
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 
+from .test_lidar import depth_maps
+
 SHAPE = (60, 80)
 FOCAL = 335.639852470912 / 10
 
@@ -113,7 +115,7 @@ def test_npy_is_preferred_to_png_and_png_to_lidar(frame, depth_folder):
 def test_lidar_point_lands_in_the_front_camera(frame):
     index, ref, agents = frame
     source = select_depth_source(index)
-    depth = source.read(ref, agents)["641"].depth_maps()
+    depth = depth_maps(source.read(ref, agents)["641"])
     assert not source.is_dense
     # The front camera is 3 m ahead of the LiDAR and 0.9 m below: the point lies on its optical axis.
     assert np.argwhere(depth).tolist() == [[0, 30, 40]]
@@ -136,7 +138,7 @@ def test_merged_sweeps_meet_in_one_place(writer):
     ref = index.frame(0)
     agents = {"1": read_agent(index.yaml_path(ref, "1"))}  # the other's metadata is read on demand
     assert not len(select_depth_source(index).read(ref, agents)["1"].points)
-    depth = select_depth_source(index, merge_agents=True).read(ref, agents)["1"].depth_maps()
+    depth = depth_maps(select_depth_source(index, merge_agents=True).read(ref, agents)["1"])
     camera_from_world = np.linalg.inv(agents["1"].pose @ agents["1"].rig.agent_from_camera[0])
     seen = camera_from_world @ [post_world[1], -post_world[2], post_world[0], 1.0]
     column, row = np.floor(FOCAL * seen[:2] / seen[2] + [40, 30]).astype(int)

@@ -12,7 +12,7 @@ from coopmap.config.data import DataConfig
 from coopmap.data.opv2v import DepthSource
 from coopmap.geometry import warp_cache
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the same data and settings give other content than before."""
 
 

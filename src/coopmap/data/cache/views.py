@@ -150,15 +150,16 @@ class StoredCameraViews(CameraViews):
     def content(
         self, agent: str, record: Record, vehicles: VehicleBoxes | None
     ) -> tuple[UInt8[np.ndarray, "k h w 3"], Content]:
-        """See :class:`StoredViews`; the ranges of a sweep are a list."""
-        depths = self._depths(record)
-        content = {"ranges": depths}
+        """See :class:`StoredViews`."""
+        rays, ranges = self._geometry(record)
         if isinstance(record.depth, SeenPoints):
-            at = np.flatnonzero(depths)
-            content = {"at": at.astype(np.int32), "ranges": depths.reshape(-1)[at]}
+            at, points = self._placed_points(record.depth)
+            content = {"at": at.astype(np.int32), "points": points}
+        else:
+            content = {"ranges": ranges}
         if vehicles is not None:
-            points = self._points(record, depths)
-            content |= encoded_vehicles(vehicle_pixels(points, depths > 0, agent, record.metadata, vehicles))
+            points = self._points(record.metadata.rig, rays, ranges)
+            content |= encoded_vehicles(vehicle_pixels(points, ranges > 0, agent, record.metadata, vehicles))
         return self._images(record, None), content
 
     def _images(self, record: Record, gains: Float[np.ndarray, " k"] | None) -> UInt8[np.ndarray, "k h w 3"]:
@@ -166,20 +167,24 @@ class StoredCameraViews(CameraViews):
             return super()._images(record, gains)
         return record.images if gains is None else _brightened(record.images, gains)
 
-    def _depths(self, record: Record) -> Float32[np.ndarray, "k h w"]:
+    def _geometry(self, record: Record) -> tuple[Float32[np.ndarray, "k h w 3"], Float32[np.ndarray, "k h w"]]:
         if not isinstance(record, StoredRecord):
-            return super()._depths(record)
-        if "at" not in record.content:
-            return record.content["ranges"]
-        depths = np.zeros(record.images.shape[:3], np.float32)
-        depths.reshape(-1)[record.content["at"]] = record.content["ranges"]
-        return depths
+            return super()._geometry(record)
+        content, rig = record.content, record.metadata.rig
+        if "points" in content:
+            return self._scattered(rig, content["at"], content["points"])
+        return self._shown(rig, content["ranges"])
 
     def _vehicle_masks(
-        self, agent: str, record: Record, vehicles: VehicleBoxes, depths: Float32[np.ndarray, "k h w"]
+        self,
+        agent: str,
+        record: Record,
+        vehicles: VehicleBoxes,
+        rays: Float32[np.ndarray, "k h w 3"],
+        depths: Float32[np.ndarray, "k h w"],
     ) -> Masks:
         if not isinstance(record, StoredRecord):
-            return super()._vehicle_masks(agent, record, vehicles, depths)
+            return super()._vehicle_masks(agent, record, vehicles, rays, depths)
         return decoded_masks(record.content, agent, vehicles, depths.shape)
 
 
