@@ -12,14 +12,17 @@ from coopmap.config.data import DataConfig
 from coopmap.data.opv2v import DepthSource
 from coopmap.geometry import warp_cache
 
-FORMAT = 3
-"""Raise it when the same data and settings give other content than before."""
+FORMAT, FORMAT_OF_CAMERA_POINTS = 2, 3
+"""Raise the one of what changes when the same data and settings give other content than before: a cache of the others
+stays. The second is of single cameras with sweeps.
+"""
 
 
 def settings_of(config: DataConfig, depth_source: DepthSource) -> dict[str, Any]:
     """Everything but the files themselves that decides the content, by configuration key."""
+    of_camera_points = config.layout == "cameras" and not depth_source.is_dense
     settings: dict[str, Any] = {
-        "format of the cache": FORMAT,
+        "format of the cache": FORMAT_OF_CAMERA_POINTS if of_camera_points else FORMAT,
         "format of warps": warp_cache.FORMAT_VERSION,
         "data.layout": config.layout,
         "data.depth.source": type(depth_source).__name__,
