@@ -100,6 +100,9 @@ arms+=(  # poses regressed from the other inputs; without a mark of the referenc
     "regression_cameras_0=$single $regression $all"
     "regression_fusion_cross_attention_0=$cross $regression $all"
 )
+for seed in 1 2; do  # the best of the fusions
+    arms+=("fusion_concat_$seed=experiment=fusion_concat $rays $cameras $all seed=$seed")
+done
 for seed in 0 1 2; do
     arms+=(
         "panorama_$seed=$panorama $all seed=$seed"

@@ -58,7 +58,7 @@ def composed(calls: list[list[str]]) -> dict[str, Config]:
 
 def test_every_arm_is_trained_and_evaluated_once(calls):
     names = [call[0] for call in calls]
-    assert names.count("train") == names.count("evaluate") == 71
+    assert names.count("train") == names.count("evaluate") == 73
     assert names.count("synth") == 6
 
 
