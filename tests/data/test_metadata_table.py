@@ -144,6 +144,29 @@ def test_unreadable_files_are_reported_each_time(copied_town, tmp_path):
             table.read(1, second)
 
 
+def test_a_file_that_the_system_does_not_describe_costs_its_frame(copied_town, tmp_path):
+    """A link in a circle, a folder that may not be entered, storage that fails: no run may end by them."""
+    index = SplitIndex.build(copied_town, "train")
+    path = paths_of(index)[0]
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(CorruptFrameError, match="leads back to itself"):
+        MetadataTable(index, tmp_path).read(0, path)
+
+
+def test_storage_that_fails_for_a_moment_costs_nothing(town, tmp_path, monkeypatch):
+    index = SplitIndex.build(town.root, "train")
+    path, stat = paths_of(index)[0], Path.stat
+
+    def fails(self: Path, **options: bool) -> os.stat_result:
+        if self == path:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", fails)
+    assert_same(MetadataTable(index, tmp_path).read(0, path), read_agent(path, with_vehicles=False))
+
+
 def _fill(table: MetadataTable, paths: list[Path]) -> None:
     for _ in range(20):
         for row, path in enumerate(paths):

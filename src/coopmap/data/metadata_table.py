@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coopmap.data.opv2v import AgentMetadata, MissingFileError, SplitIndex, read_agent
+from coopmap.data.opv2v import AgentMetadata, SplitIndex, read_agent
 from coopmap.data.opv2v.images import image_stamp
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 
@@ -73,8 +73,8 @@ class MetadataTable:
         """
         try:
             found = path.stat()
-        except FileNotFoundError:
-            raise MissingFileError(path, "no such file", "Unpack the missing part of the dataset") from None
+        except OSError:  # the reader tells what is wrong, or storage is well again
+            return read_agent(path, with_vehicles=False)
         stamps = (found.st_size, found.st_mtime_ns, *image_stamp(path))
         rows = self._open()
         if rows is None:
