@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from coopmap.cli.main import main
 from coopmap.config.cache import CacheConfig
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import LAYOUTS, AugmentationConfig, DataConfig, DepthConfig, MosaicConfig
 from coopmap.data import OPV2VDataModule, SampleRequest, build_split
-from coopmap.data.cache import shards
+from coopmap.data.cache import shards, writing
 from coopmap.data.cache.command import fill_cache
 from coopmap.data.cache.shards import plan
 from coopmap.data.opv2v import CorruptFrameError, DatasetLayoutError
@@ -162,6 +163,31 @@ def test_vehicles_are_marked_in_training_too(cached, layout):
             assert (expected != found).float().mean() < 1e-5
             marked += expected.sum()
     assert marked > 100
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_file_that_lists_no_vehicles_costs_the_samples_of_its_agent_their_masks(
+    cached, copied_town, monkeypatch, is_older
+):
+    """Older caches hold pixels of vehicles for none of the agents of such a frame."""
+    ref = build_split(DataConfig(root=str(copied_town), depth_root=None), "val").index.frame(0)
+    silent = copied_town / "validate" / ref.scenario / ref.agents[0] / f"{ref.frame}.yaml"
+    content = yaml.safe_load(silent.read_text())
+    del content["vehicles"]
+    silent.write_text(yaml.safe_dump(content))
+    if is_older:
+        monkeypatch.setattr(writing, "vehicles_around", lambda _: None)
+    files, cache = (build_split(config, "val") for config in cached(root=str(copied_town), depth_root=None))
+    cache.ready.files.read = None
+    assert len(ref.agents) >= 3
+    for rows in ([0, 1], [1, 2]):
+        first, second = (dataset.evaluation_sample(0, np.array(rows)) for dataset in (files, cache))
+        assert (first.target.own_body is None) == (0 in rows)
+        if is_older:
+            assert second.target.moving is None
+            assert second.target.own_body is None
+        else:
+            assert_same_but(first.target, second.target)
 
 
 def test_only_vehicles_that_an_agent_of_the_sample_lists_are_marked():

@@ -51,12 +51,14 @@ def unpack(data: bytes, path: Path, with_vehicles: bool) -> StoredRecord:
     Args:
         data: what it gave.
         path: the agent's YAML file.
-        with_vehicles: whether the boxes of vehicles are asked for.
+        with_vehicles: whether the boxes of vehicles are asked for; there are none where their pixels are not known, as
+            in older caches of frames of which one file lists no vehicles.
     """
     arrays = load(data)
     ground_height, speed, is_rsu = arrays["scalars"].tolist()
     height, width = arrays["image_size"].tolist()
     boxes = {name.removeprefix("vehicles."): values for name, values in arrays.items() if name.startswith("vehicles.")}
+    content = {name.removeprefix("content."): values for name, values in arrays.items() if name.startswith("content.")}
     metadata = AgentMetadata(
         path=path,
         pose=arrays["pose"],
@@ -64,7 +66,6 @@ def unpack(data: bytes, path: Path, with_vehicles: bool) -> StoredRecord:
         rig=Rig(arrays["intrinsics"], arrays["agent_from_camera"], (height, width), ground_height),
         speed=speed,
         is_rsu=bool(is_rsu),
-        vehicles=VehicleBoxes(**boxes) if with_vehicles and boxes else None,
+        vehicles=VehicleBoxes(**boxes) if with_vehicles and boxes and "vehicle_at" in content else None,
     )
-    content = {name.removeprefix("content."): values for name, values in arrays.items() if name.startswith("content.")}
     return StoredRecord(metadata, arrays["images"], np.empty((0, 0, 0), np.float32), content)

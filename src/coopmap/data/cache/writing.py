@@ -149,7 +149,9 @@ class ShardWriter:
                     read |= files.read(frame, ref, [agent])
                 except FrameError as error:
                     unreadable[record_name(ref, agent)] = str(error)
-        vehicles = vehicles_around({agent: record.metadata for agent, record in read.items()})
+        # samples of an agent whose file lists none have no masks; those of the others do
+        known = {agent: record.metadata for agent, record in read.items() if record.metadata.vehicles is not None}
+        vehicles = vehicles_around(known)
         return {
             record_name(ref, agent): pack(record.metadata, *views.content(agent, record, vehicles))
             for agent, record in read.items()
