@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from coopmap.config import ConfigError
+from coopmap.config.data import DepthConfig
 from coopmap.data import OPV2VDataModule, SampleRequest, probing
 from coopmap.data.samples import SkippedSample
 from coopmap.training.callbacks import SkippedFiles
@@ -33,6 +34,25 @@ def test_a_car_without_cameras_costs_itself_and_not_its_frames(config_of, copied
         assert isinstance(sample, Sample)
         assert not sample.skipped
         assert sample.meta.scenario != car.parent.name or car.name not in sample.meta.agents
+
+
+def test_a_damaged_sweep_costs_no_other_car_where_sweeps_are_merged(config_of, copied_town):
+    car = folders(copied_town)[0]
+    for sweep in car.glob("*.pcd"):
+        sweep.write_bytes(sweep.read_bytes()[:3000])
+    config = config_of(root=str(copied_town), depth_root=None, depth=DepthConfig(merge_agents=True))
+    dataset = OPV2VDataModule(config).dataset("train")
+    index = dataset.index
+    agents = index.agents[index.frame_agents].astype(str)
+    scenarios = index.scenarios[np.repeat(index.frame_scenario, index.num_agents)].astype(str)
+    of_the_car = (agents == car.name) & (scenarios == car.parent.name)
+    assert 0 < of_the_car.sum() < len(agents)
+    assert probing.unreadable_cars(dataset).tolist() == of_the_car.tolist()
+    for seed in range(4):
+        sample = dataset[SampleRequest(int(dataset.frames[0]), 2, seed)]
+        assert isinstance(sample, Sample)
+        assert car.name not in sample.meta.agents
+        assert len(sample.skipped) <= 1
 
 
 def test_a_fault_of_all_cars_is_one_line(config_of, copied_town):

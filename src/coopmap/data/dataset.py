@@ -43,8 +43,9 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
     Or by a :class:`SampleRequest` (what the batch samplers yield): then images are bytes, normalized on the device.
 
     An unreadable file is skipped: in training its agent is left out of the frame, or another frame is drawn from the
-    request's own random stream if too few are left, and the sample reports the culprit; in evaluation, and after
-    :data:`MAX_ATTEMPTS`, a :class:`SkippedSample` takes its place.
+    request's own random stream if too few are left or the file is none of the agents' (a record of a cache, a foreign
+    agent's), and the sample reports the culprit; in evaluation, and after :data:`MAX_ATTEMPTS`, a
+    :class:`SkippedSample` takes its place.
 
     Args:
         index: the split.
@@ -125,13 +126,15 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
         frame, skipped = request.frame, []
         unreadable: set[str] = set()
         for _ in range(MAX_ATTEMPTS):
+            rows = self._choose_agents(request, frame, rng, unreadable)
             try:
-                sample = self._read(frame, self._choose_agents(request, frame, rng, unreadable), rng)
+                sample = self._read(frame, rows, rng)
             except FrameError as error:
                 skipped.append(str(error))
-                if error.path.parent.parent.name == self.index.frame(frame).scenario:  # not of a foreign agent
-                    unreadable.add(error.path.parent.name)  # files lie in the folder of their agent
-                if not self._has_enough(request, frame, unreadable):
+                culprit = self._culprit(error, frame, rows)
+                if culprit is not None:
+                    unreadable.add(culprit)
+                if culprit is None or not self._has_enough(request, frame, unreadable):
                     unreadable.clear()
                     frame = int(
                         rng.choice(np.flatnonzero(self.pairs.group_sizes(request.limits) >= request.num_agents))
@@ -139,6 +142,12 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
             else:
                 return Sample(sample.observation, sample.target, sample.meta, tuple(skipped))
         return SkippedSample(tuple(skipped))
+
+    def _culprit(self, error: FrameError, frame: int, rows: Int[np.ndarray, " n"]) -> str | None:
+        """Whose file cannot be read, of some agents of a frame; ``None`` if leaving out none of them would help."""
+        ref, folder = self.index.frame(frame), error.path.parent  # files lie in the folder of their agent
+        is_of_them = folder.parent.name == ref.scenario and folder.name in {ref.agents[row] for row in rows}
+        return folder.name if is_of_them else None
 
     def _partners(self, request: SampleRequest, frame: int, unreadable: Collection[str]) -> Bool[np.ndarray, "a a"]:
         """Which agents of a frame may be put together, but for those whose files cannot be read."""

@@ -21,6 +21,7 @@ from coopmap.data.cache.command import fill_cache
 from coopmap.data.cache.shards import plan
 from coopmap.data.opv2v import CorruptFrameError, DatasetLayoutError
 from coopmap.data.vehicles import VehiclePixels
+from coopmap.types import Sample
 
 ConfigOf = Callable[..., DataConfig]
 
@@ -310,6 +311,21 @@ def test_a_damaged_shard_is_named(cached):
     fill_cache(CacheConfig(cache_root=config.cache_root, workers=1), config)
     dataset = build_split(config, "val")
     assert all(dataset[i].skipped == () for i in range(len(dataset)))
+
+
+def test_a_damaged_shard_costs_another_draw_in_training(cached, monkeypatch):
+    """The file is no agent's: no choice of agents helps, but another frame does."""
+    monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 1)
+    _, config = cached()
+    dataset = build_split(config, "train")
+    frame = int(dataset.frames[0])
+    ref, (shard, _) = dataset.index.frame(frame), dataset.ready._place[frame]
+    shard.write_bytes(shard.read_bytes()[:-1])
+    for seed in range(3):
+        sample = dataset[SampleRequest(frame, 2, seed)]
+        assert isinstance(sample, Sample)
+        assert sample.meta.frame != ref.frame
+        assert str(shard) in sample.skipped[0]
 
 
 def test_views_that_are_not_cached_are_made_from_files(cached, config_of, caplog):

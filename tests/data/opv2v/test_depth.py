@@ -146,6 +146,25 @@ def test_merged_sweeps_meet_in_one_place(writer):
     assert depth[0, row, column] == pytest.approx(np.linalg.norm(seen[:3]), abs=1e-4)
 
 
+@pytest.mark.parametrize("suffix", [".pcd", ".yaml"])
+def test_what_another_agent_lacks_costs_its_sweep_alone(writer, caplog, suffix):
+    for agent, point in (("1", [20.0, 0.0, -0.9]), ("2", [30.0, 5.0, -0.9]), ("3", [40.0, -5.0, -0.9])):
+        writer.agent("s", agent, "000001", points_ue=np.array([point]))
+    index = SplitIndex.build(writer.root, "val")
+    ref = index.frame(0)
+    source = select_depth_source(index, merge_agents=True)
+    agents = {agent: read_agent(index.yaml_path(ref, agent)) for agent in ref.agents}
+    damaged = index.yaml_path(ref, "2").with_suffix(suffix)
+    damaged.write_bytes(damaged.read_bytes()[:30])
+    for _ in range(2):
+        seen = source.read(ref, {"1": agents["1"]})
+        assert np.unique(seen["1"].points[:, 2].round()).tolist() == [20.0, 40.0]
+    assert caplog.text.count(f"left out of the merged sweeps of its tick: {damaged}") == 1
+    if suffix == ".pcd":
+        with pytest.raises(CorruptFrameError, match=str(damaged)):
+            source.read(ref, {agent: agents[agent] for agent in ("1", "2")})
+
+
 class TestErrors:
     def test_missing_depth_root(self, frame, tmp_path):
         with pytest.raises(DatasetLayoutError, match="nowhere: the depth root does not exist"):

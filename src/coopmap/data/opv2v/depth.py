@@ -6,6 +6,7 @@ order; LiDAR gives the points that the cameras see.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32
 
-from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError
+from coopmap.data.opv2v.errors import CorruptFrameError, DatasetLayoutError, FrameError
 from coopmap.data.opv2v.gray_depth import GRAY_REMEDY, GrayDepthError, is_gray, read_gray_png
 from coopmap.data.opv2v.images import check_size, decode_png
 from coopmap.data.opv2v.index import FrameRef, SplitIndex, find_split_folder
@@ -27,6 +28,8 @@ from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 from coopmap.geometry.se3_numpy import relative_pose, transform_points
 from coopmap.geometry.targets import SeenPoints
+
+log = logging.getLogger(__name__)
 
 SOURCES = ("auto", "npy", "png", "gray", "lidar")
 KINDS = ("z", "ray")
@@ -229,7 +232,8 @@ class LidarDepth:
     Attributes:
         index: the split.
         max_depth_m: longer ranges count as unknown.
-        merge_agents: use the sweeps of all agents of the frame, not the agent's own alone.
+        merge_agents: use the sweeps of all agents of the frame, not the agent's own alone. Of the others than those
+            that are asked for, what cannot be read is warned of and left out: depth is sparser without.
     """
 
     index: SplitIndex
@@ -247,14 +251,17 @@ class LidarDepth:
 
     def read(self, ref: FrameRef, agents: Mapping[str, AgentMetadata]) -> dict[str, SeenPoints]:
         """See :class:`DepthSource`."""
-        senders = ref.agents if self.merge_agents else tuple(agents)
-        sweeps = {agent: read_sweep(self.index.lidar_path(ref, agent)) for agent in senders}
-        poses = {
-            agent: (
-                agents[agent] if agent in agents else read_agent(self.index.yaml_path(ref, agent), with_vehicles=False)
-            ).pose
-            for agent in senders
-        }
+        sweeps, poses = {}, {}
+        for sender in ref.agents if self.merge_agents else agents:
+            try:
+                sweep = read_sweep(self.index.lidar_path(ref, sender))
+                metadata = agents.get(sender) or read_agent(self.index.yaml_path(ref, sender), with_vehicles=False)
+            except FrameError as error:
+                if sender in agents:
+                    raise
+                _warn_of_missing_sweep(str(error))
+            else:
+                sweeps[sender], poses[sender] = sweep, metadata.pose
         return self.seen(sweeps, poses, agents)
 
     def seen(
@@ -283,6 +290,12 @@ class LidarDepth:
     def _project(self, points: np.ndarray, own_sweep: np.ndarray, rig: Rig) -> SeenPoints:
         seen = cull_hidden(see(drop_own_body(points), rig), rig.intrinsics[:, 0, 0], sample_spacing(own_sweep))
         return seen[seen.ranges <= self.max_depth_m]
+
+
+@lru_cache(maxsize=1024)
+def _warn_of_missing_sweep(reason: str) -> None:
+    """Once per process: every sample of a frame reads the sweeps of all its agents."""
+    log.warning("left out of the merged sweeps of its tick: %s", reason)
 
 
 def _gather(
