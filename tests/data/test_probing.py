@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from coopmap.config import ConfigError
+from coopmap.config.cache import CacheConfig
 from coopmap.config.data import DepthConfig
 from coopmap.data import OPV2VDataModule, SampleRequest, probing
+from coopmap.data.cache.command import fill_cache
 from coopmap.data.samples import SkippedSample
 from coopmap.training.callbacks import SkippedFiles
 from coopmap.types import Sample
@@ -20,11 +22,16 @@ def folders(root, split="train"):
     return sorted(path for path in (root / split).glob("*/*") if path.is_dir())
 
 
-def test_a_car_without_cameras_costs_itself_and_not_its_frames(config_of, copied_town, caplog):
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_car_without_cameras_costs_itself_and_not_its_frames(config_of, copied_town, tmp_path, caplog, is_cached):
     car = folders(copied_town)[0]
     for image in car.glob("*_camera*.png"):
         image.unlink()
-    module = OPV2VDataModule(config_of(root=str(copied_town), min_agents=2))
+    config = config_of(root=str(copied_town), min_agents=2)
+    if is_cached:
+        config.cache_root = str(tmp_path / "cache")
+        fill_cache(CacheConfig(cache_root=config.cache_root, workers=1), config)
+    module = OPV2VDataModule(config)
     module.check()
     dataset = module.dataset("train")
     assert len(dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 import cv2
@@ -25,6 +26,7 @@ from coopmap.data.leaks import shared_scenarios
 from coopmap.data.loader_processes import prepare_worker
 from coopmap.data.memory import keep_freed_memory
 from coopmap.data.normalization import normalize
+from coopmap.data.opv2v import SPLIT_FOLDERS
 from coopmap.data.order import Curriculum, GlobalOrder, build_pool, curriculum_steps
 from coopmap.data.samples import collate
 from coopmap.data.sampling import EvalBatchSampler, Position, TrainBatchSampler, continued
@@ -64,7 +66,7 @@ class OPV2VDataModule(L.LightningDataModule):
         self._budgets: dict[str, BadFrameBudget] = {}
         self._position = Position()
         self._group: int | None = None
-        self._probes = False
+        self._probed: Collection[str] = ()  # splits whose samples are to be read
 
     def prepare_data(self) -> None:
         """Render the town if it is missing, and measure co-visibility if it is asked for: once, for all ranks."""
@@ -76,7 +78,7 @@ class OPV2VDataModule(L.LightningDataModule):
         """The dataset of a split, built once."""
         if split not in self._datasets:
             self.config = with_usable_cache(self.config)
-            dataset = build_split(self.config, split, self.seed, self.task, self.priors, probe=self._probes)
+            dataset = build_split(self.config, split, self.seed, self.task, self.priors, probe=split in self._probed)
             self._budgets[split] = BadFrameBudget(split, len(dataset.index), self.config.bad_frame_budget)
             self._budgets[split].report(dataset.poses.skipped)
             self._datasets[split] = dataset
@@ -90,7 +92,7 @@ class OPV2VDataModule(L.LightningDataModule):
             ConfigError: no frame has enough agents within communication range.
         """
         if self.config.town is None or town_is_there(self.config):
-            self._probes = True
+            self._probed = SPLIT_FOLDERS
             for split in ("train", "val"):
                 self.dataset(split)
 

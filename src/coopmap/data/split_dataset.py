@@ -53,7 +53,7 @@ def build_split(
         )
     pairs = PairTable(poses, config.communication_range_m, covisibility)
     dataset = FrameDataset(index, poses, source, config, is_training, seed, task, priors, pairs)
-    if probe and config.cache_root is None:
+    if probe:
         dataset.leave_out(unreadable_cars(dataset))
     if len(dataset) == 0:
         raise ConfigError(

@@ -38,6 +38,7 @@ class EvaluationData(OPV2VDataModule):
     def __init__(self, config: Config, split: str, frames: FrameList | None = None) -> None:
         super().__init__(config.data, config.seed, config.task, config.priors)
         self.split, self.frames = split, frames
+        self._probed = (split,)  # not those of listed frames, whose agents are given
         self.num_requested = self.num_available = 0
         self._streets: dict[str, dict[str, str]] = {}
 

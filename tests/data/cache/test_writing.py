@@ -7,6 +7,8 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,6 +137,24 @@ def test_the_plan_covers_every_frame_once(config_of, monkeypatch):
         frames = [frame for shard in plan(index) for frame in shard.frames]
         np.testing.assert_array_equal(frames, np.arange(len(index)))
         assert all(len(shard.frames) <= size for shard in plan(index))
+
+
+def test_threads_may_meet_at_a_file_that_is_not_open_yet(tmp_path, monkeypatch):
+    """As those that look at the cars of a split before a run; LMDB refuses to open a file twice in a process."""
+    path, opened = tmp_path / "000.lmdb", lmdb.open
+    with closing(RecordWriter(path)) as writer:
+        writer.write({"a": b"content"})
+
+    def slowly(*args, **options):
+        time.sleep(0.05)
+        file = opened(*args, **options)
+        time.sleep(0.05)
+        return file
+
+    monkeypatch.setattr(lmdb, "open", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda _: read_record(path, path.stat().st_size, "a"), range(4)))
+    assert read == [b"content"] * 4
 
 
 def test_records_that_were_committed_stay(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,6 +20,8 @@ _LARGEST_BYTES = 1 << 34
 """Address space for a file that is being written; it takes no room on disk or in memory."""
 
 _OPEN_FILES = 256
+
+_opening = threading.Lock()  # LMDB opens a file once per process; of two threads at once, one would be refused
 
 _CHECKSUM_BYTES = 8  # a multiple of the alignment of what follows
 
@@ -83,7 +86,9 @@ def read_record(path: Path, file_bytes: int, name: str) -> bytes | None:
     """
     status = check_size(path, file_bytes)
     try:
-        with _opened(path, status.st_ino).begin(buffers=True) as transaction:
+        with _opening:
+            file = _opened(path, status.st_ino)
+        with file.begin(buffers=True) as transaction:
             found = transaction.get(name.encode())
             if found is None:
                 return None

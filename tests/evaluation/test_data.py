@@ -1,0 +1,51 @@
+"""What an evaluation reads, where cars can never be read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from coopmap import load_config
+from coopmap.data import OPV2VDataModule
+from coopmap.data.samples import SkippedSample
+from coopmap.evaluation.data import EvaluationData
+from coopmap.evaluation.frames import read_frame_list
+from coopmap.types import SkippedBatch
+
+
+@pytest.fixture
+def without_a_camera(town: Path, tmp_path: Path) -> Path:
+    """A copy of the town; one car of the validation split has no images of camera 3, as one of OPV2V's."""
+    copy = Path(shutil.copytree(town / "town", tmp_path / "copy"))
+    car = min(path for path in copy.glob("validate/*/*") if path.is_dir())
+    for image in car.glob("*_camera3.png"):
+        image.unlink()
+    return car
+
+
+def test_a_split_is_measured_on_the_frames_that_training_validates_on(tiny: list[str], without_a_camera: Path) -> None:
+    root = without_a_camera.parents[2]
+    config = load_config([*tiny, f"data.root={root}", "data.min_agents=2", "data.max_agents=3"])
+    training, evaluation = OPV2VDataModule(config.data), EvaluationData(config, "val")
+    training.check()
+    assert len(list(evaluation.val_dataloader())) == len(list(training.val_dataloader())) > 0
+    validated, measured = training.dataset("val"), evaluation.dataset("val")
+    assert measured.frames.tolist() == validated.frames.tolist()
+    for number in range(len(measured)):
+        sample = measured[number]
+        assert not isinstance(sample, SkippedSample)
+        assert sample.meta == validated[number].meta
+        assert without_a_camera.name not in sample.meta.agents
+
+
+def test_listed_frames_keep_the_agents_that_are_listed(tiny: list[str], without_a_camera: Path, tmp_path: Path) -> None:
+    scenario, car = without_a_camera.parent, without_a_camera.name
+    frame = min(without_a_camera.glob("*.yaml")).stem
+    other = next(path.name for path in sorted(scenario.iterdir()) if path.is_dir() and path.name != car)
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps([{"scenario": scenario.name, "frame": frame, "agents": [car, other]}]))
+    config = load_config([*tiny, f"data.root={scenario.parents[1]}"])
+    (batch,) = EvaluationData(config, "frames", read_frame_list(listed)).val_dataloader()
+    assert isinstance(batch, SkippedBatch)
+    assert f"{frame}_camera3.png" in batch.skipped[0]
