@@ -26,6 +26,25 @@ def test_binary_sweep(tmp_path):
     np.testing.assert_array_equal(read_sweep(tmp_path / "a.pcd"), np.stack([kept[:, 1], -kept[:, 2], kept[:, 0]], 1))
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
+@pytest.mark.parametrize("ending", ["", "\n"])
+def test_a_sweep_of_no_points(tmp_path, encoding, ending):
+    path = tmp_path / "000069.pcd"
+    header = "VERSION 0.7\nFIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F F\nCOUNT 1 1 1 1\nWIDTH 0\nHEIGHT 1\n"
+    path.write_text(f"{header}VIEWPOINT 0 0 0 1 0 0 0\nPOINTS 0\nDATA {encoding}\n{ending}")
+    points = read_sweep(path)
+    assert points.shape == (0, 3)
+    assert points.dtype == np.float32
+
+
+def test_a_sweep_that_announces_no_points_and_holds_some(data_dir, tmp_path):
+    path = tmp_path / "000069.pcd"
+    text = (data_dir / "real" / "4279_000069_head.pcd").read_text()
+    path.write_text(text.replace("WIDTH 24", "WIDTH 0").replace("POINTS 24", "POINTS 0"))
+    with pytest.raises(CorruptFrameError, match="damaged: 24 of the 0 points"):
+        read_sweep(path)
+
+
 @pytest.mark.parametrize("kept", [0, 100, 300, 1200, -20, -61])  # in the header, in a line, after a line
 def test_truncated_sweep_names_the_file(data_dir, tmp_path, kept):
     path = tmp_path / "000069.pcd"

@@ -46,7 +46,7 @@ class _Header:
 
 @guarded("PCD file")
 def read_sweep(path: Path) -> Float32[np.ndarray, "n 3"]:
-    """Points of a ``.pcd`` file (ASCII or binary) in the agent frame, OpenCV axes.
+    """Points of a ``.pcd`` file (ASCII or binary) in the agent frame, OpenCV axes; none if it announces and holds none.
 
     Points that are not finite, farther than any sensor sees, or at the sensor itself (what simulators and drivers write
     where nothing returned) are left out.
@@ -58,6 +58,8 @@ def read_sweep(path: Path) -> Float32[np.ndarray, "n 3"]:
     with open_regular(path, MAX_BYTES) as file:
         size = os.fstat(file.fileno()).st_size
         header = _read_header(path, file.read(_HEADER_BYTES))
+        if header.points == 0 and _nothing_follows(file, header):  # neither reader takes a file without points
+            return np.empty((0, 3), np.float32)
         if header.encoding == "ascii":
             points = _read_ascii(path, file, header, size)
         else:
@@ -130,6 +132,12 @@ def _integers(path: Path, key: str, words: list[str], number: int, most: int) ->
 
 def _no_header(path: Path, reason: str) -> CorruptFrameError:
     return CorruptFrameError(path, f"not a readable PCD file: {reason}", _WRITE_AGAIN)
+
+
+def _nothing_follows(file: BinaryIO, header: _Header) -> bool:
+    """Whether a file ends with its header, but for blank lines."""
+    file.seek(header.end)
+    return not file.read().strip()
 
 
 def _read_ascii(path: Path, file: BinaryIO, header: _Header, size: int) -> Float32[np.ndarray, "n 3"]:
