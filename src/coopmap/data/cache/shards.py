@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from coopmap.data.opv2v import SPLIT_FOLDERS, DepthSource, FrameRef, SplitIndex
+from coopmap.data.opv2v.images import image_file
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.report.files import write_json
 
@@ -112,7 +113,7 @@ def source_paths(index: SplitIndex, depth_source: DepthSource, shard: Shard) -> 
     for ref in (index.frame(frame) for frame in shard.frames):
         for agent in ref.agents:
             paths.append(index.yaml_path(ref, agent))
-            paths += [index.image_path(ref, agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
+            paths += [image_file(index.image_path(ref, agent, camera)) for camera in OPV2V_CAMERA_OF_SLOT]
             paths += depth_source.paths(ref, agent)
     return paths
 

@@ -71,11 +71,20 @@ def _decode(path: Path, flags: int, size: tuple[int, int] | None) -> np.ndarray:
     try:
         data = read_bytes(path, MAX_BYTES)
     except MissingFileError as missing:
-        path = next((other for other in _jpegs_of(path) if os.path.lexists(other)), path)
+        path = _jpeg_beside(path) or path
         if path == missing.path:
             raise
         data = read_bytes(path, MAX_BYTES)
     return _decoded(path, data, flags, size)
+
+
+def image_file(path: Path) -> Path:
+    """The file that :func:`read_image` reads under this name: a JPEG if there is no PNG; ``path`` if neither."""
+    return path if os.path.exists(path) else _jpeg_beside(path) or path
+
+
+def _jpeg_beside(path: Path) -> Path | None:
+    return next((other for other in _jpegs_of(path) if os.path.lexists(other)), None)
 
 
 def _jpegs_of(path: Path) -> list[Path]:
