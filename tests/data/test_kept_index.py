@@ -1,7 +1,10 @@
 """A kept index is what a scan of the files gives, however the files changed."""
 
+import errno
 import os
 import shutil
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +27,16 @@ def scans(monkeypatch) -> list[str]:
     return splits
 
 
+LONG_AGO = (1e9, 1e9)
+
+
 @pytest.fixture
-def old_town(copied_town: Path) -> Path:
+def old_town(copied_town: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the town whose folders have not changed for a while."""
+    monkeypatch.setattr(module, "SETTLED_S", 0.1)
     for folder in copied_town.rglob("*/"):
-        os.utime(folder, (1e9, 1e9))
+        os.utime(folder, LONG_AGO)
+    time.sleep(0.2)  # nothing sets back the time of the folder itself
     return copied_town
 
 
@@ -59,11 +67,83 @@ def test_files_that_come_or_go_are_seen(old_town, tmp_path, scans):
     assert b"99999" in more.agents
 
 
-def test_a_folder_that_is_still_changing_is_not_trusted(old_town, tmp_path, scans):
-    next((old_town / "train").glob("*/*/*.yaml")).parent.touch()
+def test_a_folder_that_is_still_changing_is_not_trusted(old_town, tmp_path, scans, monkeypatch):
+    monkeypatch.setattr(module, "SETTLED_S", 1000.0)
     for _ in range(2):
         kept_index(old_town, "train", cache_dir=tmp_path / "cache")
     assert scans == ["train", "train"]
+    assert not list((tmp_path / "cache").glob("index_*"))
+
+
+def test_files_that_come_with_the_time_of_their_folder_set_back_are_seen(old_town, tmp_path):
+    """As tar, unzip and rsync -a do it."""
+    before = kept_index(old_town, "train", cache_dir=tmp_path / "cache")
+    assert list((tmp_path / "cache").glob("index_*"))
+    path = before.yaml_path(before.frame(0), before.frame(0).agents[0])
+    shutil.copy(path, path.with_stem("999999"))
+    os.utime(path.parent, LONG_AGO)
+    after = kept_index(old_town, "train", cache_dir=tmp_path / "cache")
+    assert len(after) == len(before) + 1
+    assert_scanned(after, old_town)
+
+
+@pytest.mark.parametrize("level", ["agent", "scenario", "split"])
+def test_an_index_without_a_folder_that_could_not_be_listed_is_not_kept(old_town, tmp_path, monkeypatch, caplog, level):
+    """Network storage fails for a moment, and no time changes when it recovers."""
+    ref = BUILD(old_town, "train").frame(0)
+    shutil.copytree(old_town / "train" / ref.scenario, old_town / "train" / "other")
+    time.sleep(0.2)
+    folder = old_town / "train" / ref.scenario / ref.agents[0]
+    bad = {"agent": folder, "scenario": folder.parent, "split": folder.parent}[level]
+    real = os.scandir
+
+    class Unreachable:
+        """An entry of a folder whose kind needs a look at it."""
+
+        name, path = bad.name, str(bad)
+
+        def is_dir(self):
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+    @contextmanager
+    def failing(path):
+        if str(path) == str(bad) and level != "split":
+            raise OSError(errno.EIO, "Input/output error")
+        with real(path) as entries:
+            yield [Unreachable() if level == "split" and entry.path == str(bad) else entry for entry in entries]
+
+    built = []
+
+    def build(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", failing)
+            built.append(BUILD(*args))
+        return built[-1]
+
+    monkeypatch.setattr(module.SplitIndex, "build", build)
+    first = kept_index(old_town, "train", cache_dir=tmp_path / "cache")
+    assert "cannot be listed" in caplog.text
+    assert first is built[0]
+    assert not list((tmp_path / "cache").glob("index_*"))
+    monkeypatch.setattr(module.SplitIndex, "build", BUILD)
+    again = kept_index(old_town, "train", cache_dir=tmp_path / "cache")
+    assert len(again.frame_agents) > len(first.frame_agents)
+    assert_scanned(again, old_town)
+    assert list((tmp_path / "cache").glob("index_*"))
+
+
+def test_a_folder_that_cannot_be_looked_at_is_left_out_and_nothing_is_kept(old_town, tmp_path, monkeypatch):
+    ref = BUILD(old_town, "train").frame(0)
+    hidden = str(old_town / "train" / ref.scenario / ref.agents[0])
+    real = os.stat
+
+    def stat(path, **more):
+        if str(path) == hidden:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    kept_index(old_town, "train", cache_dir=tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("index_*"))
 
 

@@ -1,22 +1,28 @@
 """The index of a split, kept on disk: opening it again looks at folders, not at every file in them.
 
-Adding or removing a file changes the time of its folder, so an index counts as long as the names and times of all agent
-folders are those that it was made from.
+Adding or removing a file changes the times of its folder, so an index counts as long as the names and times of all
+agent folders are those that it was made from. Of the two times the later counts: ``tar``, ``unzip`` and ``rsync -a``
+set that of the content back when they have added files, which changes that of the folder itself.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from coopmap.data.opv2v import SplitIndex
 from coopmap.data.opv2v.index import agent_folders, split_folder
 from coopmap.geometry.stored_arrays import load_arrays, store_arrays
 
 ARRAYS = ("scenarios", "agents", "frame_names", "frame_scenario", "agent_start", "frame_agents")
+
+VERSION = 2
+"""Of what is kept: an index of the first may lack agents whose folders could not be listed."""
 
 SETTLED_S = 2.0
 """A folder that changed so shortly before the scan may change again without a change of its time."""
@@ -49,7 +55,8 @@ def kept_index(
     started = time.time()
     index = SplitIndex.build(root, split, include_rsu, exclude, folders)
     unchanged = index_path(root, split, include_rsu, exclude, cache_dir, folders)[0] == path
-    if unchanged and newest < started - SETTLED_S:
+    # a folder that could not be listed, as network storage has it at times, recovers without a change of its times
+    if unchanged and index.is_whole and newest < started - SETTLED_S:
         keep(index, path)
     return index
 
@@ -60,7 +67,7 @@ def keep(index: SplitIndex, path: Path) -> None:
 
 
 def _load(path: Path, root: Path, split: str, folder: str) -> SplitIndex | None:
-    arrays = load_arrays(path, ARRAYS)
+    arrays: dict[str, Any] | None = load_arrays(path, ARRAYS)
     return SplitIndex(root, split, **arrays, folder=folder) if arrays is not None else None
 
 
@@ -72,11 +79,24 @@ def index_path(
     cache_dir: Path | str,
     folders: Mapping[str, str] | None = None,
 ) -> tuple[Path, float]:
-    """File named after everything that decides the index, and when an agent folder changed last (seconds)."""
-    digest = hashlib.sha256(repr((str(root.resolve()), split, include_rsu, sorted(exclude), ARRAYS)).encode())
-    newest = 0
+    """File named after everything that decides the index, and when an agent folder changed last (seconds).
+
+    A folder that cannot be looked at counts as changing for ever.
+    """
+    settings = (VERSION, str(root.resolve()), split, include_rsu, sorted(exclude), ARRAYS)
+    digest = hashlib.sha256(repr(settings).encode())
+    newest = 0.0
     for scenario, agent, folder in agent_folders(root, split, include_rsu, folders):
-        changed = os.stat(folder).st_mtime_ns
-        newest = max(newest, changed)
+        changed = _changed_ns(folder)
+        newest = max(newest, math.inf if changed is None else changed)
         digest.update(f"{scenario}/{agent} {changed}\n".encode())
     return Path(cache_dir).expanduser() / f"index_{split}_{digest.hexdigest()[:16]}.npz", newest / 1e9
+
+
+def _changed_ns(folder: Path) -> int | None:
+    """Time of the last change of a folder or of what is in it; ``None`` if it cannot be looked at."""
+    try:
+        status = os.stat(folder)
+    except OSError:  # the scan says so
+        return None
+    return max(status.st_mtime_ns, status.st_ctime_ns)

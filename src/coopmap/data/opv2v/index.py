@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -55,6 +56,7 @@ class SplitIndex:
         agent_start: frame ``i`` has the entries ``agent_start[i] : agent_start[i + 1]`` of ``frame_agents``.
         frame_agents: indices into ``agents``.
         folder: of the split below the root; by default that of :data:`SPLIT_FOLDERS`.
+        is_whole: every folder could be listed; else what is in some is missing here.
     """
 
     root: Path
@@ -66,6 +68,7 @@ class SplitIndex:
     agent_start: Int[np.ndarray, " f+1"]
     frame_agents: Int[np.ndarray, " n"]
     folder: str = ""
+    is_whole: bool = True
 
     def __post_init__(self) -> None:
         if not self.folder:
@@ -96,9 +99,10 @@ class SplitIndex:
         root = Path(root).expanduser()
         relative = split_folder(root, split, folders)
         folder = root / relative
-        found = agent_folders(root, split, include_rsu, folders)
+        unlisted: list[Path] = []
+        found = agent_folders(root, split, include_rsu, folders, unlisted)
         with ThreadPoolExecutor(_SCAN_THREADS) as pool:
-            frames = list(pool.map(lambda place: _frames(place[2]), found))
+            frames = list(pool.map(lambda place: _frames(place[2], unlisted), found))
         if not any(map(len, frames)):
             raise DatasetLayoutError(
                 folder,
@@ -114,7 +118,7 @@ class SplitIndex:
             ]
         if not any(map(len, frames)):
             raise DatasetLayoutError(folder, "every frame of the split is excluded", "Change data.exclude")
-        return cls._from_folders(root, split, found, frames, relative)
+        return cls._from_folders(root, split, found, frames, relative, not unlisted)
 
     @classmethod
     def _from_folders(
@@ -124,6 +128,7 @@ class SplitIndex:
         found: list[tuple[str, str, Path]],
         frames: list[Shaped[np.ndarray, " _"]],
         relative: str,
+        is_whole: bool,
     ) -> SplitIndex:
         """Sort the frames of agent folders, a row for each YAML file, by scenario, number and the order of agents."""
         scenarios, folder_scenario = np.unique([scenario for scenario, *_ in found], return_inverse=True)
@@ -146,6 +151,7 @@ class SplitIndex:
             agent_start=np.append(start, np.int32(len(order))),
             frame_agents=folder_agent[folder][order].astype(np.int32),
             folder=relative,
+            is_whole=is_whole,
         )
 
     def __len__(self) -> int:
@@ -232,9 +238,20 @@ def find_split_folder(root: Path, split: str, folders: Mapping[str, str] | None 
 
 
 def agent_folders(
-    root: Path, split: str, include_rsu: bool, folders: Mapping[str, str] | None = None
+    root: Path,
+    split: str,
+    include_rsu: bool,
+    folders: Mapping[str, str] | None = None,
+    unlisted: list[Path] | None = None,
 ) -> list[tuple[str, str, Path]]:
     """Scenario, agent and path of each agent folder of a split: scenarios by name, vehicles before road-side units.
+
+    Args:
+        root: see :meth:`SplitIndex.build`.
+        split: see there.
+        include_rsu: see there.
+        folders: see there.
+        unlisted: receives what could not be looked into.
 
     Raises:
         ValueError: if ``split`` is unknown.
@@ -243,22 +260,23 @@ def agent_folders(
     folder = root / split_folder(root, split, folders)
     return [
         (scenario, agent, folder / scenario / agent)
-        for scenario in _scenarios(folder)
-        for agent in _agents_by_number(folder / scenario, include_rsu)
+        for scenario in _scenarios(folder, unlisted)
+        for agent in _agents_by_number(folder / scenario, include_rsu, unlisted)
     ]
 
 
-def _scenarios(folder: Path) -> list[str]:
-    return [name for name in _folders(folder) if not name.startswith(".")]
+def _scenarios(folder: Path, unlisted: list[Path] | None = None) -> list[str]:
+    return [name for name in _folders(folder, unlisted) if not name.startswith(".")]
 
 
-def _folders(path: Path) -> list[str]:
+def _folders(path: Path, unlisted: list[Path] | None = None) -> list[str]:
     """Names of folders in a folder; what cannot be listed or named is said and left out."""
+    unlisted = [] if unlisted is None else unlisted
     try:
         with os.scandir(path) as entries:
-            names = sorted(entry.name for entry in entries if _is_folder(entry))
+            names = sorted(entry.name for entry in entries if _is_folder(entry, unlisted))
     except OSError as error:
-        log.warning("%s: cannot be listed (%s): left out", printable(str(path)), error.strerror)
+        _leave_out(path, error, unlisted)
         return []
     named = [name for name in names if name == name.encode("utf-8", "ignore").decode()]
     for name in sorted(set(names) - set(named)):
@@ -266,24 +284,33 @@ def _folders(path: Path) -> list[str]:
     return named
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[str], unlisted: list[Path]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads back to itself
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # a link that leads back to itself is none
+            _leave_out(Path(entry.path), error, unlisted)
         return False
 
 
-def _agents_by_number(scenario: Path, include_rsu: bool) -> list[str]:
+def _agents_by_number(scenario: Path, include_rsu: bool, unlisted: list[Path] | None) -> list[str]:
     """Agent folders: vehicles by number, then road-side units."""
-    names = [name for name in _folders(scenario) if _AGENT.fullmatch(name) and (include_rsu or name[0] != "-")]
+    names = [
+        name for name in _folders(scenario, unlisted) if _AGENT.fullmatch(name) and (include_rsu or name[0] != "-")
+    ]
     return sorted(names, key=lambda name: (name[0] == "-", abs(int(name))))
 
 
-def _frames(agent_folder: Path) -> Shaped[np.ndarray, " _"]:
+def _frames(agent_folder: Path, unlisted: list[Path]) -> Shaped[np.ndarray, " _"]:
     try:
         with os.scandir(agent_folder) as entries:
             names = [match.group(1) for entry in entries if (match := _FRAME.fullmatch(entry.name))]
     except OSError as error:
-        log.warning("%s: cannot be listed (%s): left out", agent_folder, error.strerror)
+        _leave_out(agent_folder, error, unlisted)
         names = []
     return np.array(names, np.bytes_)
+
+
+def _leave_out(path: Path, error: OSError, unlisted: list[Path]) -> None:
+    log.warning("%s: cannot be listed (%s): left out", printable(str(path)), error.strerror)
+    unlisted.append(path)
