@@ -138,6 +138,37 @@ def test_covisibility_is_measured_again_when_poses_change(copied_town, tmp_path,
     assert np.isnan(after).sum() > np.isnan(before).sum()
 
 
+def test_covisibility_of_frames_that_could_not_be_read_is_measured_again(copied_town, tmp_path, measured, caplog):
+    index = SplitIndex.build(copied_town, "val")
+    expected = shares_of(index, tmp_path / "elsewhere")
+    sweep = index.lidar_path(index.frame(0), index.frame(0).agents[0])
+    whole, status = sweep.read_bytes(), sweep.stat()
+    sweep.write_bytes(whole[:3000])
+    os.utime(sweep, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    measured.clear()
+    for _ in range(2):
+        assert np.isnan(shares_of(index, tmp_path / "cache")).sum() > np.isnan(expected).sum()
+    assert measured == [*range(len(index)), 0]
+    assert caplog.text.count(f"co-visibility of 1 of {len(index)} frames is unknown") == 2
+    sweep.write_bytes(whole)
+    for _ in range(2):
+        np.testing.assert_array_equal(shares_of(index, tmp_path / "cache"), expected)
+    assert measured == [*range(len(index)), 0, 0]
+
+
+@pytest.mark.parametrize("suffix", [".pcd", ".yaml"])
+def test_covisibility_of_a_frame_whose_files_change_is_measured_again(copied_town, tmp_path, measured, suffix):
+    index = SplitIndex.build(copied_town, "val")
+    shares_of(index, tmp_path / "cache")
+    last = len(index) - 1
+    path = index.yaml_path(index.frame(last), index.frame(last).agents[0])
+    os.utime(path.with_suffix(suffix), ns=(1, 1))
+    measured.clear()
+    for _ in range(2):
+        shares_of(index, tmp_path / "cache")
+    assert measured == [last]
+
+
 def test_training_goes_on_without_caches_that_cannot_be_written(config_of, tmp_path, caplog, monkeypatch):
     """Whatever is in the way of each file by itself, the samples are the same, and each is said once."""
     sampling = SamplingConfig(min_covisibility=0.001)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32, Int, UInt64
 from torch.utils.data import DataLoader, Dataset
 
+from coopmap.data.cache.shards import fingerprints
 from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, SplitIndex, read_agent
 from coopmap.data.pose_table import PoseTable, fingerprint
 from coopmap.geometry.cameras import PinholeCamera, camera_rays
@@ -21,11 +24,15 @@ from coopmap.geometry.targets import SeenPoints
 
 log = logging.getLogger(__name__)
 
+ARRAYS = ("shares", "stamps")
+
 CAMERA_COLUMNS = 200
 """Of dense depth every so many pixels are used that an image has about this many columns, of half a degree each."""
 
 MAX_QUERIES = 8192
 """Of an agent's points at most about so many are looked for in the range images of the others."""
+
+_THREADS = 16  # as many as look at folders
 
 
 def split_covisibility(
@@ -38,27 +45,54 @@ def split_covisibility(
 ) -> Float32[np.ndarray, " p"]:
     """Measure the co-visibility of the pairs of a split within ``range_m``, or take it from the cache.
 
+    Frames that could not be read before, or whose files have changed, are measured again.
+
     Returns:
         For each frame of ``a`` agents ``a * a`` values, row by row: the share of an agent's points that the other sees
         too, mean of both directions. 1 on the diagonal; NaN where agents are out of range or have no depth.
     """
-    path = None
-    if cache_dir is not None:
-        key = f"{fingerprint(index)} {depth_source.describe()} {range_m:g} {CAMERA_COLUMNS} {MAX_QUERIES} {MAX_COLUMNS}"
-        digest = hashlib.sha256(key.encode() + poses.cords.tobytes()).hexdigest()[:16]
-        path = Path(cache_dir).expanduser() / f"covisibility_{index.split}_{digest}.npz"
-        kept = load_arrays(path, ("shares",))
-        if kept is not None and kept["shares"].shape == _shape(poses):
-            return kept["shares"]
-    values = _measure(_Frames(index, poses, depth_source, range_m), num_workers)
-    if path is not None:
-        store_arrays(path, {"shares": values})
+    frames = _Frames(index, poses, depth_source, range_m)
+    if cache_dir is None:
+        values, _ = _nothing_kept(poses)
+        _measure(frames, np.arange(len(frames)), values, num_workers)
+        return values
+    settings = (depth_source.describe(), range_m, CAMERA_COLUMNS, MAX_QUERIES, MAX_COLUMNS, ARRAYS)
+    digest = hashlib.sha256(f"{fingerprint(index)} {settings}".encode() + poses.cords.tobytes()).hexdigest()[:16]
+    path = Path(cache_dir).expanduser() / f"covisibility_{index.split}_{digest}.npz"
+    stamps = _stamps(frames)  # before anything is read: what changes meanwhile is measured again
+    values, measured_from = _kept(path, poses)
+    changed = np.flatnonzero(measured_from != stamps)
+    if len(changed):
+        readable = changed[_measure(frames, changed, values, num_workers)]
+        measured_from[readable] = stamps[readable]
+        if len(readable):
+            store_arrays(path, dict(zip(ARRAYS, (values, measured_from), strict=True)))
     return values
 
 
-def _shape(poses: PoseTable) -> tuple[int]:
-    """All pairs of each frame, one after another."""
-    return (int((np.diff(poses.start).astype(np.int64) ** 2).sum()),)
+def _kept(path: Path, poses: PoseTable) -> tuple[Float32[np.ndarray, " p"], UInt64[np.ndarray, " f"]]:
+    """What an earlier run has measured, and the stamp of each frame then; 0 where it could not be read."""
+    kept, nothing = load_arrays(path, ARRAYS), _nothing_kept(poses)
+    if kept is None or any(kept[name].shape != array.shape for name, array in zip(ARRAYS, nothing, strict=True)):
+        return nothing
+    return kept["shares"], kept["stamps"]
+
+
+def _nothing_kept(poses: PoseTable) -> tuple[Float32[np.ndarray, " p"], UInt64[np.ndarray, " f"]]:
+    return np.full(_pair_start(poses)[-1], np.nan, np.float32), np.zeros(len(poses), np.uint64)
+
+
+def _pair_start(poses: PoseTable) -> Int[np.ndarray, " f+1"]:
+    """Frame ``i`` has the values ``i : i + 1`` of this: all pairs of each frame, one after another."""
+    return np.append(0, np.cumsum(np.diff(poses.start).astype(np.int64) ** 2))
+
+
+def _stamps(frames: _Frames) -> UInt64[np.ndarray, " f"]:
+    """One for each frame, of its files; threads wait for network storage side by side."""
+    parts = np.array_split(np.arange(len(frames)), _THREADS)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        stamps = pool.map(lambda part: [frames.stamp(frame) for frame in part.tolist()], parts)
+        return np.array(list(itertools.chain.from_iterable(stamps)), np.uint64)
 
 
 def frame_covisibility(
@@ -121,6 +155,14 @@ class _Frames(Dataset[tuple[Float32[np.ndarray, " p"], str | None]]):
         values[~hearing] = np.nan
         return values.reshape(-1), error
 
+    def stamp(self, frame: int) -> int:
+        """Of size and time of the files that decide a frame's co-visibility: metadata and depth; never 0."""
+        ref = self.index.frame(frame)
+        paths = [self.index.yaml_path(ref, agent) for agent in ref.agents]
+        paths += itertools.chain.from_iterable(self.depth_source.paths(ref, agent) for agent in ref.agents)
+        found = repr(fingerprints(paths)).encode()
+        return int.from_bytes(hashlib.blake2b(found, digest_size=8).digest()) or 1
+
     def _points(self, frame: int, rows: np.ndarray) -> list[Float32[np.ndarray, "_ 3"]]:
         ref = self.index.frame(frame)
         agents = [ref.agents[row] for row in rows]
@@ -129,23 +171,31 @@ class _Frames(Dataset[tuple[Float32[np.ndarray, " p"], str | None]]):
         return [known_points(metadata[agent], depths[agent]) for agent in agents]
 
 
-def _measure(frames: _Frames, num_workers: int) -> Float32[np.ndarray, " p"]:
+def _measure(
+    frames: _Frames, numbers: Int[np.ndarray, " n"], values: Float32[np.ndarray, " p"], num_workers: int
+) -> Bool[np.ndarray, " n"]:
+    """Measure some frames into ``values``, NaN where they cannot be read, with a warning; whether each can be."""
     from rich.progress import track
 
-    loader = DataLoader(frames, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
+    loader = DataLoader(
+        frames,
+        batch_size=None,
+        sampler=numbers.tolist(),
+        num_workers=min(num_workers, len(numbers)),
+        collate_fn=_as_it_is,
+    )
     shown = track(
         loader,
         description=f"co-visibility in {frames.index.split}",
-        total=len(frames),
+        total=len(numbers),
         transient=True,
-        disable=len(frames) < 200,
+        disable=len(numbers) < 200,
     )
-    measured, done, unreadable = np.empty(_shape(frames.poses), np.float32), 0, []
-    for values, error in shown:
-        measured[done : done + len(values)] = values
-        done += len(values)
-        if error is not None:
-            unreadable.append(error)
+    start, errors = _pair_start(frames.poses), []
+    for frame, (shares, error) in zip(numbers.tolist(), shown, strict=True):
+        values[start[frame] : start[frame + 1]] = shares
+        errors.append(error)
+    unreadable = [error for error in errors if error is not None]
     if unreadable:
         log.warning(
             "co-visibility of %d of %d frames is unknown, because files cannot be read; the first: %s",
@@ -153,7 +203,7 @@ def _measure(frames: _Frames, num_workers: int) -> Float32[np.ndarray, " p"]:
             len(frames),
             unreadable[0],
         )
-    return measured
+    return np.array([error is None for error in errors])
 
 
 def _as_it_is(item: object) -> object:
