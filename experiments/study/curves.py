@@ -36,37 +36,45 @@ ARMS = {
     "panorama": BLUE,
     "mosaic": VERMILLION,
     "cameras_rig": ORANGE,
-    "fusion_mean": GREEN,
+    "fusion_concat": GREEN,
     "fusion_cross_attention": PURPLE,
     "regression_panorama": GRAY,
 }
 """Compared over steps and FLOPs: names without the seed, colors."""
-LABELS = {"cameras_rig": "four cameras, rays and rig", "fusion_mean": "fusion, mean"}
+LABELS = {
+    "cameras_rig": "four cameras, rays and rig",
+    "fusion_concat": "fusion by concatenation",
+    "fusion_cross_attention": "fusion by cross-attention",
+    "regression_panorama": "panorama, regression",
+}
 MATCHING = "train/matching"
 SMOOTHED_STEPS = 50
 FRAMES_PER_STEP = 2
-ALL_STREETS = 2400
+FEWER_STREETS, ALL_STREETS = (1, 16, 256), 2400
 
 
 def main() -> None:
-    """Draw all four panels."""
+    """Draw all panels."""
     out, picture = Path(sys.argv[1]), Path(sys.argv[2])
-    titles = (
-        "matches while training",
-        "the same by computation",
-        "errors on 200 unseen streets",
-        "by number of streets",
+    titles = ["matches while training", "the same by computation", "errors on 200 unseen streets"]
+    has_fewer = any((out / f"streets{number}_0").exists() for number in FEWER_STREETS)
+    below = [{}, {}] if has_fewer else [{"colspan": 2}, None]
+    titles += ["by number of streets"] * has_fewer
+    figure = make_subplots(
+        2, 2, specs=[[{}, {}], below], subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.13
     )
-    figure = make_subplots(2, 2, subplot_titles=titles, horizontal_spacing=0.09, vertical_spacing=0.13)
     for name, color in ARMS.items():
         for number, run in enumerate(seeds(out, name)):
             style = {"name": LABELS.get(name, name.replace("_", " ")), "legendgroup": name, "line": {"color": color}}
             add_loss(figure, run, style)
             add_errors(figure, run, style, shown=number == 0)
-    for arm, fewer in (("panorama", "streets"), ("regression_panorama", "regression_streets")):
-        add_streets(figure, by_streets(out, arm, fewer), ARMS[arm])
-    figure.add_hline(training_mean(out), line_dash="dot", line_color=GRAY, row=2, col=2)
     label_axes(figure)
+    if has_fewer:
+        for arm, fewer in (("panorama", "streets"), ("regression_panorama", "regression_streets")):
+            add_streets(figure, by_streets(out, arm, fewer), ARMS[arm])
+        figure.add_hline(training_mean(out), line_dash="dot", line_color=GRAY, row=2, col=2)
+        figure.update_xaxes(title="training streets", type="log", tickvals=[*FEWER_STREETS, ALL_STREETS], row=2, col=2)
+        figure.update_yaxes(title="median error (m)", type="log", tickvals=[1, 2, 5, 10, 17], row=2, col=2)
     draw(figure, picture)
 
 
@@ -128,7 +136,7 @@ def add_streets(figure: go.Figure, found: Iterator[tuple[int, Float[np.ndarray, 
 
 def by_streets(out: Path, arm: str, fewer: str) -> Iterator[tuple[int, Float[np.ndarray, " p"]]]:
     """Numbers of streets and errors: of the arms with fewer, and with all of them of each seed."""
-    for number in (1, 16, 256):
+    for number in FEWER_STREETS:
         yield number, errors(out / f"{fewer}{number}_0")
     for run in seeds(out, arm):
         yield ALL_STREETS, errors(run)
@@ -141,8 +149,6 @@ def label_axes(figure: go.Figure) -> None:
     figure.update_xaxes(title="TFLOP", row=1, col=2)
     figure.update_xaxes(title="translation error up to (m)", **LOG_AXIS, range=[-1, 1.6], row=2, col=1)
     figure.update_yaxes(title="share of co-visible pairs", tickformat=".0%", row=2, col=1)
-    figure.update_xaxes(title="training streets", type="log", tickvals=[1, 16, 256, ALL_STREETS], row=2, col=2)
-    figure.update_yaxes(title="median error (m)", type="log", tickvals=[1, 2, 5, 10, 17], row=2, col=2)
     figure.update_traces(line_width=1.6)
     figure.update_layout(template=figure_style("light"), paper_bgcolor="white", margin={"t": 40, "r": 20})
     figure.update_layout(legend={"orientation": "h", "y": -0.1})
@@ -154,7 +160,7 @@ def draw(figure: go.Figure, picture: Path) -> None:
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=program)
         page = browser.new_page(viewport={"width": 1100, "height": 860}, device_scale_factor=1.5)
-        page.set_content(figure.to_html(config={"staticPlot": True}, default_height="830px"))
+        page.set_content(figure.to_html(config={"staticPlot": True}, default_height="830px"), timeout=120_000)
         page.wait_for_selector(".main-svg")
         drawn = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
         browser.close()
