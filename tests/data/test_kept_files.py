@@ -1,7 +1,9 @@
 """What is kept for later runs is made anew when it is damaged or stale, and never ends a run."""
 
 import errno
+import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from coopmap.data import SampleRequest, covisibility
 from coopmap.data.datamodule import build_split
 from coopmap.data.opv2v import SplitIndex, read_agent, select_depth_source
 from coopmap.data.pose_table import PoseTable
+from coopmap.data.turns import first_come
 from coopmap.data.views import panorama_spec
 from coopmap.geometry.warp_cache import WarpCache
 
@@ -167,6 +170,35 @@ def test_covisibility_of_a_frame_whose_files_change_is_measured_again(copied_tow
     for _ in range(2):
         shares_of(index, tmp_path / "cache")
     assert measured == [last]
+
+
+@pytest.mark.parametrize("pattern", ["poses_*.npy", "covisibility_*.npz"])
+def test_what_another_process_is_about_to_keep_is_waited_for(town, tmp_path, measured, monkeypatch, pattern):
+    """As the ranks of a run do, which start together."""
+    index = SplitIndex.build(town.root, "val")
+    expected = shares_of(index, tmp_path / "cache")
+    (path,) = (tmp_path / "cache").glob(pattern)
+    content = path.read_bytes()
+    path.unlink()
+    read: list[Path] = []
+    monkeypatch.setattr("coopmap.data.pose_table.read_lidar_pose", lambda path: read.append(path) or np.full(6, 7.0))
+    measured.clear()
+    fork = multiprocessing.get_context("fork")
+    begun = fork.Event()
+
+    def make() -> None:
+        with first_come(path):
+            begun.set()
+            time.sleep(0.5)
+            path.write_bytes(content)
+
+    other = fork.Process(target=make)
+    other.start()
+    assert begun.wait(60)
+    np.testing.assert_array_equal(shares_of(index, tmp_path / "cache"), expected)
+    other.join()
+    assert (measured, read) == ([], [])
+    assert not list((tmp_path / "cache").glob("*.lock"))
 
 
 def test_training_goes_on_without_caches_that_cannot_be_written(config_of, tmp_path, caplog, monkeypatch):

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from coopmap.data.cache.shards import fingerprints
 from coopmap.data.opv2v import AgentMetadata, DepthSource, FrameError, SplitIndex, read_agent
 from coopmap.data.pose_table import PoseTable, fingerprint
+from coopmap.data.turns import first_come
 from coopmap.geometry.cameras import PinholeCamera, camera_rays
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_seen, range_images
 from coopmap.geometry.se3_numpy import relative_pose, transform_points
@@ -60,13 +61,14 @@ def split_covisibility(
     digest = hashlib.sha256(f"{fingerprint(index)} {settings}".encode() + poses.cords.tobytes()).hexdigest()[:16]
     path = Path(cache_dir).expanduser() / f"covisibility_{index.split}_{digest}.npz"
     stamps = _stamps(frames)  # before anything is read: what changes meanwhile is measured again
-    values, measured_from = _kept(path, poses)
-    changed = np.flatnonzero(measured_from != stamps)
-    if len(changed):
-        readable = changed[_measure(frames, changed, values, num_workers)]
-        measured_from[readable] = stamps[readable]
-        if len(readable):
-            store_arrays(path, dict(zip(ARRAYS, (values, measured_from), strict=True)))
+    with first_come(path):
+        values, measured_from = _kept(path, poses)
+        changed = np.flatnonzero(measured_from != stamps)
+        if len(changed):
+            readable = changed[_measure(frames, changed, values, num_workers)]
+            measured_from[readable] = stamps[readable]
+            if len(readable):
+                store_arrays(path, dict(zip(ARRAYS, (values, measured_from), strict=True)))
     return values
 
 

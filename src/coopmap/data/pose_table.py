@@ -23,6 +23,7 @@ from coopmap.data.opv2v import DataError, FrameError, MissingFileError, SplitInd
 from coopmap.data.opv2v.files import read_bytes
 from coopmap.data.opv2v.metadata import LARGEST_POSE, read_cords
 from coopmap.data.opv2v.yaml_file import parse, read_text
+from coopmap.data.turns import first_come
 from coopmap.geometry import pose_cv_from_ue, pose_from_carla
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,14 @@ class PoseTable:
     def build(cls, index: SplitIndex, cache_dir: Path | str | None = None) -> PoseTable:
         """Read the poses of a split, or take them from the cache."""
         path = table_path(index, cache_dir) if cache_dir is not None else None
+        if path is None:
+            return cls._read(index)
+        with first_come(path):
+            return cls._read(index, path)
+
+    @classmethod
+    def _read(cls, index: SplitIndex, path: Path | None = None) -> PoseTable:
+        """:meth:`build`, with the file that the table is kept in."""
         stamps = file_stamps(index) if path is not None else None
         table = _load(path, stamps) if path is not None and stamps is not None else None
         cords = np.full((len(index.frame_agents), 6), np.nan) if table is None else table["cords"].copy()
