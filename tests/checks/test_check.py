@@ -15,7 +15,7 @@ import yaml
 from coopmap.cli.main import main
 from coopmap.config import load_config
 from coopmap.config.checks import ConfigError
-from coopmap.config.synth import LidarConfig, tiny_town
+from coopmap.config.synth import LidarConfig, TownConfig, tiny_town
 from coopmap.data import OPV2VDataModule
 from coopmap.data.opv2v import SplitIndex, read_exclusions
 from coopmap.geometry import pose_from_carla
@@ -405,6 +405,16 @@ WAYS = [
     missing_image, wrong_extrinsic, resized_images, jump, agent_elsewhere, pose_is_nan, scenario_in_two_splits,
     renamed_in_two_splits, empty_split, missing_split, two_labels, legacy_crop, lidar_of_another_frame, out_of_range,
 ]  # fmt: skip
+
+
+def test_a_root_one_level_too_high_is_told(town: TownConfig, tmp_path: Path) -> None:
+    (tmp_path / "town").mkdir()
+    (tmp_path / "town" / "mine").symlink_to(town.root)
+    status, report = check(tmp_path, depth=False)
+    assert (status, [problem["kind"] for problem in report["problems"]]) == (1, ["missing_split"] * 2)
+    for problem in report["problems"]:
+        expected = f"no such folder. data.root is one level too high; set it to {tmp_path / 'town' / 'mine'}"
+        assert problem["detail"] == expected
 
 
 def test_a_rendered_town_is_clean(checked_town: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from coopmap.checks.problems import FrameKey, Problem
 from coopmap.data.opv2v import SPLIT_FOLDERS, DatasetLayoutError, SplitIndex, find_split_folder
+from coopmap.data.opv2v.wrong_root import other_root
 
 NEEDED = ("train", "val")
 
@@ -23,10 +24,10 @@ def find_splits(root: Path, asked: str) -> tuple[list[str], list[Problem]]:
     wanted = list(SPLIT_FOLDERS) if asked == "all" else [asked]
     present = [split for split in wanted if find_split_folder(root, split) is not None]
     needed = NEEDED if asked == "all" else (asked,)
+    other = None if present else other_root(root)
+    detail = "no such folder" if other is None else f"no such folder. {other}"
     problems = [
-        Problem("missing_split", str(root / SPLIT_FOLDERS[split]), "no such folder")
-        for split in needed
-        if split not in present
+        Problem("missing_split", str(root / SPLIT_FOLDERS[split]), detail) for split in needed if split not in present
     ]
     return present, problems
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -414,6 +415,15 @@ def test_the_command_fills_a_cache_in_several_processes(config_of, tmp_path, cap
     cache = build_split(config_of(cache_root=str(cache_root)), "val")
     cache.ready.files.read = None
     assert torch.equal(cache[0].observation.images, build_split(config, "val")[0].observation.images)
+
+
+def test_a_root_one_level_too_high_is_told(config_of, tmp_path):
+    config = config_of()
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    (tmp_path / "data" / "mine" / "train").symlink_to(Path(config.root) / "train")
+    too_high = replace(config, root=str(tmp_path / "data"), town=None)
+    with pytest.raises(DatasetLayoutError, match=f"one level too high; set it to {tmp_path / 'data' / 'mine'}$"):
+        fill_cache(CacheConfig(cache_root=str(tmp_path / "cache"), workers=1), too_high)
 
 
 def test_the_command_needs_a_folder(capsys):

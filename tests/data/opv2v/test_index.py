@@ -1,9 +1,16 @@
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 
 from coopmap.data.opv2v import DatasetLayoutError, SplitIndex, read_agent
+
+
+def advice_for(root: Path, split: str = "val") -> str:
+    with pytest.raises(DatasetLayoutError) as caught:
+        SplitIndex.build(root, split)
+    return caught.value.remedy
 
 
 def test_only_agents_with_a_yaml_of_the_frame_are_present(writer):
@@ -81,8 +88,43 @@ class TestErrors:
             SplitIndex.build(writer.root / "validate", "val")
 
     def test_folder_of_something_else(self, writer):
-        with pytest.raises(DatasetLayoutError, match="None of train, validate, test, test_culvercity is in"):
-            SplitIndex.build(writer.root, "val")
+        (writer.root / "notes").mkdir()
+        start, end = advice_for(writer.root).split(f" is in {writer.root}; ")
+        assert start == "None of train, validate, test, test_culvercity"
+        assert end == "set data.root to the folder that has them"
+
+    @pytest.mark.parametrize("below", ["validate/a", "validate/a/7"])
+    def test_root_inside_a_split(self, writer, below):
+        writer.touch("a", "7", "000002")
+        expected = f"data.root is inside a split folder; set it to {writer.root}"
+        assert advice_for(writer.root / below) == advice_for(writer.root / below, "train") == expected
+
+    def test_root_inside_a_split_is_named_as_the_root_was(self, writer, monkeypatch):
+        writer.touch("a", "7", "000002")
+        monkeypatch.chdir(writer.root.parent)
+        assert advice_for(Path("opv2v/validate/a")).endswith(" inside a split folder; set it to opv2v")
+        monkeypatch.chdir(writer.root / "validate")
+        assert advice_for(Path()).endswith(" itself a split folder; set it to ..")
+
+    def test_root_above_the_data(self, writer):
+        writer.touch("a", "7", "000002", split="town/train")
+        writer.touch("a", "7", "000002", split="market/test/test")  # as an archive unpacks
+        (writer.folder("a", "7", split="town_depth/train") / "000002_depth0.npy").touch()
+        expected = f"set it to {writer.root / 'market'} or {writer.root / 'town'}"
+        for split in ("train", "val"):
+            assert advice_for(writer.root, split) == f"data.root is one level too high; {expected}"
+
+    def test_folders_with_other_names_are_offered_if_they_hold_frames(self, writer):
+        writer.touch("a", "7", "000002", split="maps/images")
+        writer.touch("a", "7", "000002", split="vål")
+        assert advice_for(writer.root).endswith(""", or say which folder it is: "data.splits.val='vål'\"""")
+        writer.touch("a", "7", "000002", split="train")
+        assert advice_for(writer.root).startswith("Present are: train. Unpack the missing part there, or say which ")
+
+    def test_folders_that_are_named_are_splits_too(self, writer):
+        writer.touch("a", "7", "000002", split="mine")
+        with pytest.raises(DatasetLayoutError, match=f"inside a split folder; set it to {writer.root}$"):
+            SplitIndex.build(writer.root / "mine" / "a", "val", folders={"val": "mine"})
 
     def test_empty_split(self, writer):
         writer.folder("a", "7")
@@ -116,8 +158,6 @@ class TestOtherNames:
 
     def test_folders_that_are_named(self, writer):
         writer.touch("s", "1", "000001", "000002", split="mine/val")
-        with pytest.raises(DatasetLayoutError, match=r"data\.splits\.val=mine"):
-            SplitIndex.build(writer.root, "val")
         excluded = ["validate/s/1/000002"]
         index = SplitIndex.build(writer.root, "val", exclude=excluded, folders={"val": "mine/val"})
         assert len(index) == 1

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coopmap.config.cache import SPLITS, CacheConfig
-from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.streets import render_into_cache, streets_of
 from coopmap.data.cache.writing import Split, Written, fill
 from coopmap.data.depth_probe import check_depth
-from coopmap.data.opv2v import SPLIT_FOLDERS, find_split_folder
+from coopmap.data.opv2v import find_split_folder
 from coopmap.data.opv2v.depth import DenseDepth
+from coopmap.data.opv2v.index import split_folder
 from coopmap.data.splits import render_missing_town, split_source
 
 MOST_SHOWN = 5
@@ -37,7 +37,7 @@ def fill_cache(asked: CacheConfig, config: DataConfig) -> str:
         name for name in SPLITS if find_split_folder(Path(config.root).expanduser(), name, config.splits)
     ]
     if not names:
-        raise ConfigError(f"data.root={config.root}: none of the folders {', '.join(SPLIT_FOLDERS.values())} is there")
+        split_folder(Path(config.root).expanduser(), SPLITS[0], config.splits)  # raises, and says where they may be
     splits = {}
     for name in names:
         index, source = split_source(config, name)

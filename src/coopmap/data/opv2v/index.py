@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,18 +14,11 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from coopmap.data.opv2v.errors import DatasetLayoutError, printable
+from coopmap.data.opv2v.folder_names import AGENT, FRAME, LAYOUT, OTHER_FOLDERS, SPLIT_FOLDERS
+from coopmap.data.opv2v.wrong_root import remedy
 
 log = logging.getLogger(__name__)
 
-SPLIT_FOLDERS = {"train": "train", "val": "validate", "test": "test", "test_culvercity": "test_culvercity"}
-"""Folder of each split."""
-
-OTHER_FOLDERS = {"test_culvercity": ("test_culver_city",)}
-"""Names in the dataset's archives that differ from its documentation."""
-
-_AGENT = re.compile(r"-?[0-9]+")
-_FRAME = re.compile(r"([0-9]+)\.yaml")
-_LAYOUT = "ROOT/{train,validate,test,test_culvercity}/SCENARIO/AGENT/FRAME.yaml"
 _SCAN_THREADS = 16  # the scan waits for directory reads, which matters on network storage
 
 
@@ -107,7 +99,7 @@ class SplitIndex:
             raise DatasetLayoutError(
                 folder,
                 f"the split is empty: {len(_scenarios(folder))} scenario folders, {len(found)} agent folders, no frame",
-                f"Expected {_LAYOUT}" + ("" if include_rsu else " (negative AGENT ids count with include_rsu only)"),
+                f"Expected {LAYOUT}" + ("" if include_rsu else " (negative AGENT ids count with include_rsu only)"),
             )
         if exclude:
             heads = (f"{folder.name}/", f"{SPLIT_FOLDERS[split]}/")  # lists may have either name of the split
@@ -203,22 +195,12 @@ def split_folder(root: Path, split: str, folders: Mapping[str, str] | None = Non
         raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLIT_FOLDERS)}")
     if not root.is_dir():
         raise DatasetLayoutError(
-            root, "the dataset root does not exist", f"Set data.root to a folder laid out as {_LAYOUT}"
+            root, "the dataset root does not exist", f"Set data.root to a folder laid out as {LAYOUT}"
         )
     if (found := find_split_folder(root, split, folders)) is not None:
         return found
     folder = root / (folders or {}).get(split, SPLIT_FOLDERS[split])
-    present = [name for name in SPLIT_FOLDERS.values() if (root / name).is_dir()]
-    others = [name for name in _folders(root) if name not in present and not name.startswith(".")]
-    if present:
-        remedy = f"Present are: {', '.join(present)}. Unpack the missing part there"
-    elif root.name in SPLIT_FOLDERS.values():
-        remedy = f"data.root is itself a split folder; set it to {root.parent}"
-    else:
-        remedy = f"None of {', '.join(SPLIT_FOLDERS.values())} is in {root}; set data.root to the folder that has them"
-    if others and root.name not in SPLIT_FOLDERS.values():
-        remedy += f", or say which folder it is: data.splits.{split}={others[0]}"
-    raise DatasetLayoutError(folder, f"no folder for split {split!r}", remedy)
+    raise DatasetLayoutError(folder, f"no folder for split {split!r}", remedy(root, split, folders))
 
 
 def find_split_folder(root: Path, split: str, folders: Mapping[str, str] | None = None) -> str | None:
@@ -232,7 +214,7 @@ def find_split_folder(root: Path, split: str, folders: Mapping[str, str] | None 
     scenarios = _scenarios(root / name)
     if len(scenarios) == 1 and scenarios[0] in {Path(each).name for each in names}:
         inner = root / name / scenarios[0]
-        if not any(_AGENT.fullmatch(folder) for folder in _folders(inner)):  # else it is a scenario of that name
+        if not any(AGENT.fullmatch(folder) for folder in _folders(inner)):  # else it is a scenario of that name
             return f"{name}/{scenarios[0]}"
     return name
 
@@ -296,7 +278,7 @@ def _is_folder(entry: os.DirEntry[str], unlisted: list[Path]) -> bool:
 def _agents_by_number(scenario: Path, include_rsu: bool, unlisted: list[Path] | None) -> list[str]:
     """Agent folders: vehicles by number, then road-side units."""
     names = [
-        name for name in _folders(scenario, unlisted) if _AGENT.fullmatch(name) and (include_rsu or name[0] != "-")
+        name for name in _folders(scenario, unlisted) if AGENT.fullmatch(name) and (include_rsu or name[0] != "-")
     ]
     return sorted(names, key=lambda name: (name[0] == "-", abs(int(name))))
 
@@ -304,7 +286,7 @@ def _agents_by_number(scenario: Path, include_rsu: bool, unlisted: list[Path] | 
 def _frames(agent_folder: Path, unlisted: list[Path]) -> Shaped[np.ndarray, " _"]:
     try:
         with os.scandir(agent_folder) as entries:
-            names = [match.group(1) for entry in entries if (match := _FRAME.fullmatch(entry.name))]
+            names = [match.group(1) for entry in entries if (match := FRAME.fullmatch(entry.name))]
     except OSError as error:
         _leave_out(agent_folder, error, unlisted)
         names = []
