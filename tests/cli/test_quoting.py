@@ -12,7 +12,7 @@ from coopmap import load_config
 from coopmap.cli.arguments import Arguments, read
 from coopmap.cli.commands import find_command
 from coopmap.config import ConfigError
-from coopmap.config.overrides import as_argument, parse_override
+from coopmap.config.overrides import as_argument, parse_override, quoted
 from coopmap.config.synth import TownConfig
 from coopmap.runs.next_steps import next_commands
 
@@ -74,10 +74,14 @@ def test_printed_commands_name_what_they_mean(name: str, tmp_path: Path, monkeyp
     frame = folder / "test" / "s" / "1" / "000069.yaml"
     frame.parent.mkdir(parents=True)
     frame.touch()
-    for line, names in zip(next_commands(folder, str(folder)), (["run"], ["run", "frame"]), strict=False):
+    config = load_config(["machine=laptop", f"data.root={quoted(str(folder))}"])
+    evaluate, infer, train = next_commands(folder, config)
+    for line, names in ((evaluate, ["run"]), (infer, ["run", "frame"])):
         module, *words = words_of(line.replace("python -m coopmap.", "coopmap "))
         values = {item.key_or_group: item.value() for item in map(parse_override, arguments_of(module, *words).own)}
         assert [values[key] for key in names] == [str(folder), str(frame.parents[1] / frame.stem)][: len(names)]
+    _, *words = words_of(train.replace("python -m coopmap.train", "coopmap"))
+    assert root_of(arguments_of("train", *words)) == str(folder)
     (word,) = words_of(f"coopmap {as_argument('data.root', str(folder))}")
     assert root_of(arguments_of("train", "machine=laptop", word)) == str(folder)
 

@@ -7,7 +7,9 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from coopmap.config import composing, conf_dir
+from coopmap.cli.arguments import Arguments
+from coopmap.cli.hydra_run import run_composed
+from coopmap.config import Config, composing, conf_dir
 from coopmap.config.compose import from_yaml, load_config, register_schema, to_yaml
 from coopmap.config.composing import composed
 
@@ -74,3 +76,16 @@ def test_text_of_a_configuration_is_that_of_its_schema() -> None:
     config = load_config([*CHOSEN, "optim.lr_of.encoder=1e-6", "data.root='1_0'", "seed=3", "run_dir='null'"])
     assert to_yaml(config) == OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
     assert from_yaml(to_yaml(config)) == config
+
+
+def test_a_job_of_a_sweep_composes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    composing._chosen.cache_clear()
+    roots = []
+
+    def task(config: Config, overrides: list[str]) -> None:
+        roots.append((config.seed, load_config(["machine=laptop", "data.root=a"]).data.root))
+
+    overrides = ["machine=laptop", "data.root=b", "seed=1,2"]
+    run_composed(task, Arguments(overrides=overrides, flags=["-m"]))
+    assert roots == [(1, "a"), (2, "a")]

@@ -72,6 +72,12 @@ def _chosen(folder: Path, states: FileStates, choices: tuple[str, ...]) -> DictC
 
 def _by_hydra(folder: Path, overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
-    with initialize_config_dir(str(folder), version_base=VERSION_BASE):
-        return compose("train", list(overrides))
+    outer = GlobalHydra.instance().hydra  # of a sweep, one of whose jobs composes
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder), version_base=VERSION_BASE):
+            return compose("train", list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = outer

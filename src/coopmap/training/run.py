@@ -203,8 +203,7 @@ def write_down(summary: dict[str, Any], config: Config, run: RunFolder) -> None:
         write_run_curves(read_metrics(table), run.path / "curves.html", run.path.name)
     print_summary(summary, f"{config.experiment}, {summary['steps']} steps, {run.path}")
     warn_if_worse_than_at_first(summary)
-    town = config.data.town
-    print_next_steps(run.path, config.data.root, is_town=town is not None and not town.per_scenario)
+    print_next_steps(run.path, config)
 
 
 def check_figures(result: TrainingResult) -> None:

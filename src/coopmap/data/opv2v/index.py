@@ -277,9 +277,7 @@ def _is_folder(entry: os.DirEntry[str], unlisted: list[Path]) -> bool:
 
 def _agents_by_number(scenario: Path, include_rsu: bool, unlisted: list[Path] | None) -> list[str]:
     """Agent folders: vehicles by number, then road-side units."""
-    names = [
-        name for name in _folders(scenario, unlisted) if AGENT.fullmatch(name) and (include_rsu or name[0] != "-")
-    ]
+    names = [name for name in _folders(scenario, unlisted) if AGENT.fullmatch(name) and (include_rsu or name[0] != "-")]
     return sorted(names, key=lambda name: (name[0] == "-", abs(int(name))))
 
 
