@@ -223,10 +223,10 @@ def test_what_cannot_be_read_is_shown_quoted_so_that_it_can(
     command: str, called: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     *words, key = command.split()
-    message = fails([*words, f"{key}=x#y=z"], capsys)
-    line = " ".join([*words, f"\"{key}='x#y=z'\""])
-    assert message == f"cannot read '{key}=x#y=z'; this is read: coopmap {line}"
-    main([*words, f"{key}='x#y=z'"])
+    message = fails([*words, f"{key}=x,#y=z"], capsys)
+    line = " ".join([*words, f"\"{key}='x,#y=z'\""])
+    assert message == f"cannot read '{key}=x,#y=z'; this is read: coopmap {line}"
+    main([*words, f"{key}='x,#y=z'"])
     assert len(called) == 1
 
 

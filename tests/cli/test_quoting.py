@@ -20,7 +20,8 @@ NAMES = [
     "a=b", "a#b", "a&b", "[x]", "{x}", "(x)", "[x] (y)=#&é", "réseau", "it's", 'say "x"', "`ls`", "a!b", "a;b", "a<b>c",
     "x(1)", "'a' \"b\"", "^",
 ]  # fmt: skip
-READ_ALIKE = ["my data", "2021_08", "1e3", "true", "$HOME", "a*b", "a|b", "a:b%c", "a\\b"]
+READ_ALIKE = ["my data", "2021_08", "1e3", "true", "$HOME", "a*b", "a|b", "a:b%c", "a\\b", "HEAD~5", "ev ü x"]
+IN_GRAMMAR = ["[x]", "{x}", "[x", "{é", "'é", '"é', "é,b"]
 
 
 def words_of(command_line: str) -> list[str]:
@@ -31,7 +32,7 @@ def words_of(command_line: str) -> list[str]:
 
 
 def arguments_of(command: str, *given: str) -> Arguments:
-    found, _ = find_command([command])
+    found, _ = find_command(command.split())
     assert found is not None
     return read(found, given)
 
@@ -41,11 +42,9 @@ def root_of(found: Arguments) -> str:
     return parse_override(override).value()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_GRAMMAR)
 def test_the_message_is_a_command_line_that_works(name: str) -> None:
-    given = ["machine=laptop", f"data.root=/nowhere/{name}", "optim.lr=0.5"]
-    if name in ("[x]", "{x}"):
-        given[1] = f"data.root={name}"  # a list, or a mapping, for Hydra
+    given = ["machine=laptop", f"data.root={name}", "optim.lr=0.5"]
     with pytest.raises(ConfigError, match=r"^cannot read .*; this is read: coopmap train machine=laptop ") as caught:
         arguments_of("train", *given)
     _, _, line = str(caught.value).partition("; this is read: ")
@@ -56,9 +55,30 @@ def test_the_message_is_a_command_line_that_works(name: str) -> None:
     assert "optim.lr=0.5" in found.overrides
 
 
-@pytest.mark.parametrize("name", READ_ALIKE)
-def test_what_can_be_read_is_read_as_it_is_written(name: str) -> None:
+@pytest.mark.parametrize("name", [*READ_ALIKE, *(name for name in NAMES if name[0] not in "'[{")])
+def test_text_is_read_as_it_is_written(name: str) -> None:
     assert root_of(arguments_of("train", "machine=laptop", f"data.root={name}")) == name
+
+
+def test_text_of_own_keys_is_read_as_it_is_written() -> None:
+    (output,) = arguments_of("evaluate", "run=a", "output=ev ü x").own[1:]
+    assert parse_override(output).value() == "ev ü x"
+    (revision,) = arguments_of("bench data", "against=HEAD~5").own
+    assert parse_override(revision).value() == "HEAD~5"
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["optim.lr=é", "optim.lr='1", "data.sampling.agents={2:1", "seed=a=b", "seed=[1", "data.root=${runs_root}/é"],
+)
+def test_what_is_meant_for_the_grammar_is_refused_where_it_cannot_be_read(argument: str) -> None:
+    with pytest.raises(ConfigError, match=r"^cannot read .*; this is read: coopmap train "):
+        arguments_of("train", argument)
+
+
+def test_text_can_be_swept() -> None:
+    asked = ["data.root=a,b/c", "model.weights=1e-3,1e-4", "optim.lr=1e-3,1e-4"]
+    assert arguments_of("train", "-m", *asked).overrides == asked
 
 
 @pytest.mark.parametrize("name", [*NAMES, *READ_ALIKE, " a", "a,b"])
@@ -101,7 +121,7 @@ def test_a_path_that_a_shell_has_parted_is_put_together(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_line_of_the_message_trains(tiny_model: tuple[str, ...], town: TownConfig, tmp_path: Path) -> None:
     """By a real shell, in a real process; the folder is there when it is asked for as the message says."""
-    root = tmp_path / "données [v2] (a) = #1 & more"
+    root = tmp_path / "données, [v2] (a) = #1 & more"
     given = [*tiny_model, f"data.root={root}", "data.num_workers=0", "trainer.fast_dev_run=1"]
     program = f'coopmap() {{ {shlex.quote(sys.executable)} -m coopmap "$@"; }}\n'
     shell: Callable[[str], subprocess.CompletedProcess[str]] = lambda line: subprocess.run(  # noqa: E731

@@ -51,7 +51,7 @@ class UnreadableError(ConfigError):
 
 
 def readable(argument: str, is_text: bool = False) -> str:
-    """The argument in a form that the grammar accepts: a path that it would not read as it is written is quoted.
+    """The argument in a form that the grammar accepts: text that it would not read as it is written is quoted.
 
     Args:
         argument: as typed.
@@ -73,6 +73,8 @@ def readable(argument: str, is_text: bool = False) -> str:
     except HydraException:
         if as_path is None and not re.fullmatch(r"[+~]*[\w./@-]+", key, re.ASCII):
             raise ConfigError(f"cannot read {argument!r}: expected key=value") from None
+        if as_path is None and is_text and not _IN_GRAMMAR.search(value):
+            return f"{key}={quoted(value)}"
         override = None
     if override is None or (is_text and isinstance(override.value(), list | dict)):
         if as_path is None:
@@ -85,6 +87,10 @@ def readable(argument: str, is_text: bool = False) -> str:
     if isinstance(override.value(), int | float):
         return f"{key}={quoted(value)}"
     return as_path or argument  # spaces at its ends, say
+
+
+_IN_GRAMMAR = re.compile(r"""^['"\[{]|,|\$\{""")
+"""What only a value in the grammar is meant to have: quotes around it, a list, a sweep, an interpolation."""
 
 
 def existing(value: str) -> str | None:
