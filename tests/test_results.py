@@ -14,7 +14,7 @@ from coopmap.cli.arguments import options_of, read
 from coopmap.cli.commands import find_command
 
 REPOSITORY = Path(__file__).parents[1]
-RESULTS = REPOSITORY / "experiments" / "results" / "converge.md"
+RESULTS = REPOSITORY / "experiments" / "results" / "converge"
 STUBS = """
 set -eu
 record() { printf "%q " "$@" >> "$CALLS"; echo >> "$CALLS"; }
@@ -28,11 +28,11 @@ PLACES = {"init_from", "model.weights"}
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Every call of every block of the document, arguments as the programs get them."""
+    """Every call of every block of the pages, arguments as the programs get them."""
     if shutil.which("bash") is None:
         pytest.skip("needs bash")
     log = tmp_path_factory.mktemp("results") / "calls"
-    text = RESULTS.read_text(encoding="utf-8")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in sorted(RESULTS.glob("*.md")))
     for block in re.findall(r"(?:^ {4,}\S.*\n)+", text, re.MULTILINE):
         lines = [line for line in block.splitlines() if not line.strip().startswith("experiments/")]
         script = STUBS + "\n".join(lines)

@@ -102,7 +102,8 @@ def main() -> None:
     streets = named.pop("streets", "")
     arms = {name: read_arm(folders, streets) for name, folders in named.items()}
     first = next(iter(named))
-    further = {name: read_arm(named[first], streets, f"{prefix}_") for name, prefix in FURTHER.items()}
+    whose = f" ({first})" if len(named) > 1 else ""
+    further = {name + whose: read_arm(named[first], streets, f"{prefix}_") for name, prefix in FURTHER.items()}
     arms |= {name: pairs for name, pairs in further.items() if pairs}
     for title, limit in ((f"co-visibility above {COVISIBLE}", COVISIBLE), ("all pairs", -1.0)):
         chosen = {
