@@ -81,12 +81,7 @@ def _kept(path: Path, poses: PoseTable) -> tuple[Float32[np.ndarray, " p"], UInt
 
 
 def _nothing_kept(poses: PoseTable) -> tuple[Float32[np.ndarray, " p"], UInt64[np.ndarray, " f"]]:
-    return np.full(_pair_start(poses)[-1], np.nan, np.float32), np.zeros(len(poses), np.uint64)
-
-
-def _pair_start(poses: PoseTable) -> Int[np.ndarray, " f+1"]:
-    """Frame ``i`` has the values ``i : i + 1`` of this: all pairs of each frame, one after another."""
-    return np.append(0, np.cumsum(np.diff(poses.start).astype(np.int64) ** 2))
+    return np.full(poses.pair_start[-1], np.nan, np.float32), np.zeros(len(poses), np.uint64)
 
 
 def _stamps(frames: _Frames) -> UInt64[np.ndarray, " f"]:
@@ -193,7 +188,7 @@ def _measure(
         transient=True,
         disable=len(numbers) < 200,
     )
-    start, errors = _pair_start(frames.poses), []
+    start, errors = frames.poses.pair_start, []
     for frame, (shares, error) in zip(numbers.tolist(), shown, strict=True):
         values[start[frame] : start[frame + 1]] = shares
         errors.append(error)

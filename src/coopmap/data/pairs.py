@@ -37,7 +37,7 @@ class PairTable:
     def __init__(self, poses: PoseTable, range_m: float, covisibility: Float32[np.ndarray, " p"] | None = None) -> None:
         self.range_m, self.covisibility = range_m, covisibility
         number = np.diff(poses.start).astype(np.int64)
-        self.start = np.concatenate([[0], np.cumsum(number**2)])
+        self.start = poses.pair_start
         self._number, self._row_start = number, poses.start.astype(np.int64)
         frame = np.repeat(np.arange(len(number)), number**2)
         first, second = np.divmod(np.arange(self.start[-1]) - self.start[frame], number[frame])

@@ -52,6 +52,11 @@ class PoseTable:
     start: Int[np.ndarray, " f+1"]
     skipped: tuple[str, ...] = ()
 
+    @property
+    def pair_start(self) -> Int[np.ndarray, " f+1"]:
+        """Frame ``i`` has the pairs ``pair_start[i] : pair_start[i + 1]``, all agents with one another, row by row."""
+        return np.append(0, np.cumsum(np.diff(self.start).astype(np.int64) ** 2))
+
     @classmethod
     def build(cls, index: SplitIndex, cache_dir: Path | str | None = None) -> PoseTable:
         """Read the poses of a split, or take them from the cache."""

@@ -151,14 +151,16 @@ class StoredCameraViews(CameraViews):
         self, agent: str, record: Record, vehicles: VehicleBoxes | None
     ) -> tuple[UInt8[np.ndarray, "k h w 3"], Content]:
         """See :class:`StoredViews`."""
-        rays, ranges = self._geometry(record)
+        rig = record.metadata.rig
         if isinstance(record.depth, SeenPoints):
             at, points = self._placed_points(record.depth)
+            rays, ranges = self._scattered(rig, at, points)
             content = {"at": at.astype(np.int32), "points": points}
         else:
+            rays, ranges = self._geometry(record)
             content = {"ranges": ranges}
         if vehicles is not None:
-            points = self._points(record.metadata.rig, rays, ranges)
+            points = self._points(rig, rays, ranges)
             content |= encoded_vehicles(vehicle_pixels(points, ranges > 0, agent, record.metadata, vehicles))
         return self._images(record, None), content
 
@@ -196,11 +198,12 @@ class StoredMosaicViews(MosaicViews):
     ) -> tuple[UInt8[np.ndarray, "k h w 3"], Content]:
         """See :class:`StoredViews`."""
         mosaic = self._mosaic(record.metadata.rig)
-        rays, ranges = self._geometry(record, mosaic, np.eye(4))
         if isinstance(record.depth, SeenPoints):
             at, points = mosaic.placed_points(record.depth)
+            rays, ranges = scattered(at, points, np.eye(3), mosaic.nominal_rays)
             content = {"at": at.astype(np.int32), "points": points}
         else:
+            rays, ranges = self._geometry(record, mosaic, np.eye(4))
             content = {"ranges": ranges, **encoded_rays(rays, mosaic.nominal_rays)}
         if vehicles is not None:
             points = turned_points(rays, ranges, np.eye(4))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from coopmap.geometry.alignment import Alignment
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
+from coopmap.geometry.step_algebra import identity
 from coopmap.types import Observation
 
 HEIGHT_SIGMA_M = 0.3
@@ -62,7 +63,7 @@ def pair_priors(observation: Observation, views: int) -> PairPriors | None:
         known = known if mask is None else known & mask[:, ::views]
     sigma = pose.new_zeros(*pose.shape[:2], 2) if observation.pose_sigma is None else observation.pose_sigma[:, ::views]
     # whatever stands where none is given: a NaN there would be in every gradient
-    pose = torch.where(known[..., None, None], pose, torch.eye(4, dtype=pose.dtype, device=pose.device))
+    pose = torch.where(known[..., None, None], pose, identity(4, pose))
     sigma = torch.where(known[..., None], sigma, 0.0)
     i, j = torch.triu_indices(pose.shape[1], pose.shape[1], offset=1, device=pose.device)
     relative = relative_pose(pose[:, i], pose[:, j])
