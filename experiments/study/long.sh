@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # How far panoramas come on one CPU core: the arm panorama_0 of arms.sh goes on, each time with a schedule of its own
-# (OUT/long_1 to long_3, nine thousand steps, about four hours), then on looks of which one is left out (OUT/long_looks).
+# (OUT/long_1 to long_3, nine thousand steps, about four hours), then on looks of which one is left out (OUT/long_looks),
+# and from there at OPV2V's distances (OUT/long_far).
 #
 #     experiments/study/long.sh
 #
@@ -12,9 +13,9 @@ export PYTHON OUT ROOT OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 experiments/study/arms.sh '^panorama_0$'
 
-# go_on NAME AFTER STREETS EPOCHS OVERRIDE...
+# go_on NAME AFTER STREETS[:STREETS_OF_TEST] EPOCHS OVERRIDE...
 go_on() {
-    local run="$OUT/$1" before="$OUT/$2" streets="$3" epochs="$4"
+    local run="$OUT/$1" before="$OUT/$2" streets="${3%:*}" tested="${3#*:}" epochs="$4"
     [[ -e "$run/evaluation_test/summary.json" ]] && return
     $PYTHON -m coopmap train experiment=cyl_posefix preset=demo machine=laptop run_dir="$run" \
         init_from="$before/checkpoints/last.ckpt" data.root="$streets" data.depth_root="${streets}_depth" \
@@ -22,9 +23,19 @@ go_on() {
         data.steps_per_epoch=500 trainer.max_epochs="$epochs" callbacks.validate_at_start=false callbacks.live_frames=0 \
         logger=csv resume=auto "${@:5}"
     $PYTHON -m coopmap evaluate checkpoint="$run/checkpoints/last.ckpt" split=test data.depth.source=auto \
+        data.root="$tested" data.depth_root="${tested}_depth" \
         'baselines=[mean,bound]' data.max_agents=4 data.num_workers=0 output="$run/evaluation_test"
 }
 go_on long_1 panorama_0 "$ROOT" 4 optim.lr=8e-4 seed=7
 go_on long_2 long_1 "$ROOT" 9 optim.lr=8e-4 seed=11
 go_on long_3 long_2 "$ROOT" 5 optim.lr=6e-4 seed=14
 go_on long_looks long_2 "${ROOT}_without_oldtown" 3 optim.lr=8e-4 seed=13
+
+# render ROOT OVERRIDE...: streets whose agents stand as far apart as OPV2V's, and their depth beside them.
+render() {
+    $PYTHON -m coopmap synth towns=per_scenario image_scale=0.2 traffic=opv2v root="$1" depth_root="${1}_depth" "${@:2}"
+}
+render "${ROOT}_far" 'style=[grid,suburb,industrial,highway,market]' seed=3 agents_min=4 agents_max=4 \
+    scenarios.train=1600 scenarios.validate=24 scenarios.test=0
+render "${ROOT}_opv2v" agents_min=3 agents_max=4 scenarios.train=0 scenarios.validate=0 scenarios.test=200  # old towns too
+go_on long_far long_looks "${ROOT}_far:${ROOT}_opv2v" 6 optim.lr=8e-4 seed=15
