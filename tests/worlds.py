@@ -1,15 +1,20 @@
-"""Synthetic streets that render in seconds, and the mesh of a frame, to check ground truth against."""
+"""Synthetic streets that render in seconds, the mesh of a frame, to check ground truth against, and worlds far away."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trimesh
+import yaml
 
 from coopmap.config.synth import LidarConfig, ScenarioCounts, TownConfig
 from coopmap.geometry import points_cv_from_ue
 from coopmap.synthetic.scenario import scenario_index
 from coopmap.synthetic.surface import merge
 from coopmap.synthetic.worlds import plan_drive, world_of
+
+UTM = np.array([691000.0, 5336000.0, 520.0])
+"""Easting, northing and height of a town in Bavaria: what a recording with real GPS has for coordinates."""
 
 
 def tiny_streets(root: str, depth_root: str | None, **changes: Any) -> TownConfig:
@@ -52,3 +57,17 @@ def build_scene(
     return trimesh.Trimesh(
         vertices=corners[:, ::-1].reshape(-1, 3), faces=np.arange(3 * len(corners)).reshape(-1, 3), process=False
     )
+
+
+def move_world(folder: Path, shift: np.ndarray) -> None:
+    """Shift every position that metadata files hold."""
+    for path in folder.rglob("*.yaml"):
+        content = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+        if "lidar_pose" not in content:
+            continue
+        cameras = [content[f"camera{number}"]["cords"] for number in range(4)]
+        boxes = [vehicle["location"] for vehicle in content["vehicles"].values()]
+        poses = [content[key] for key in ("lidar_pose", "true_ego_pos", "predicted_ego_pos")]
+        for values in [*poses, *cameras, *boxes]:
+            values[:3] = (np.array(values[:3]) + shift).tolist()
+        path.write_text(yaml.safe_dump(content))

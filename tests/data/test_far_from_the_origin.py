@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
@@ -16,23 +15,9 @@ from coopmap.data.pose_table import PoseTable
 from coopmap.geometry import relative_pose
 from coopmap.types import Sample, truth_in_view0
 
-UTM = np.array([691000.0, 5336000.0, 520.0])
-"""Easting, northing and height of a town in Bavaria: what a recording with real GPS has for coordinates."""
+from ..worlds import UTM, move_world
+
 WITHIN_M = 1e-3
-
-
-def move_world(folder: Path, shift: np.ndarray) -> None:
-    """Shift every position that metadata files hold."""
-    for path in folder.rglob("*.yaml"):
-        content = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
-        if "lidar_pose" not in content:
-            continue
-        cameras = [content[f"camera{number}"]["cords"] for number in range(4)]
-        boxes = [vehicle["location"] for vehicle in content["vehicles"].values()]
-        poses = [content[key] for key in ("lidar_pose", "true_ego_pos", "predicted_ego_pos")]
-        for values in [*poses, *cameras, *boxes]:
-            values[:3] = (np.array(values[:3]) + shift).tolist()
-        path.write_text(yaml.safe_dump(content))
 
 
 def pair(config: DataConfig, far: Path, priors: PriorsConfig) -> list[Sample]:

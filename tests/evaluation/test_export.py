@@ -3,11 +3,13 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from coopmap.config import ConfigError
 from coopmap.config.evaluate import EvaluateConfig
@@ -20,12 +22,26 @@ from coopmap.geometry import pose_from_carla
 from coopmap.geometry.carla import pose_cv_from_ue
 from coopmap.types import SampleMeta
 
+from ..worlds import UTM, move_world
+
 
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     evaluate(checkpoint, output=folder, baselines=[], export=["tum", "kitti", "colmap", "heal"])
     return folder
+
+
+@pytest.fixture(scope="module")
+def exported_far_away(checkpoint: Path, town: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Poses of a split that is named as in OPV2V's archive, in the coordinates of a map; and the split's folder."""
+    folder = tmp_path_factory.mktemp("far")
+    split = Path(shutil.copytree(town / "town" / "validate", folder / "town" / "test_culver_city"))
+    move_world(split, UTM)
+    overrides = [f"data.root={split.parent}", "data.depth_root=null"]
+    formats = ["tum", "colmap", "heal"]
+    evaluate(checkpoint, "test_culvercity", overrides, folder / "exported", baselines=[], export=formats)
+    return folder / "exported", split
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -91,6 +107,31 @@ def test_true_trajectories_are_those_of_the_data_set(exported: Path, town: Path)
             rows = {round(float(line.split()[0]) / 0.05): line.split() for line in lines}
             true = read_agent(index.yaml_path(frame, agent)).pose
             np.testing.assert_allclose([float(value) for value in rows[int(frame.frame)][1:4]], true[:3, 3], atol=1e-4)
+
+
+def test_poses_are_in_the_world_of_the_files_however_far_away(exported_far_away: tuple[Path, Path]) -> None:
+    exported, split = exported_far_away
+    cache = json.loads((exported / "heal" / "test_culver_city.json").read_text())
+    assert sorted(cache) == [str(number) for number in range(len(cache))]  # as HEAL numbers them
+    for entry in cache.values():
+        scenario, frame = entry["scenario"], entry["timestamp"]
+        reference = next(iter(entry["cav_id_list"]))
+        images = (exported / "colmap" / scenario / "images.txt").read_text().splitlines()
+        for agent, clean, found in zip(
+            entry["cav_id_list"], entry["lidar_pose_clean_np"], entry["lidar_pose"], strict=True
+        ):
+            read = read_agent(split / scenario / agent / f"{frame}.yaml")
+            np.testing.assert_allclose(pose_cv_from_ue(x_to_world(clean)), read.pose, atol=1e-3)
+            rows = (exported / "tum" / scenario / f"{agent}_true.txt").read_text().splitlines()
+            places = {round(float(row.split()[0]) / 0.05): row.split()[1:4] for row in rows if row[0] != "#"}
+            np.testing.assert_allclose([float(value) for value in places[int(frame)]], read.pose[:3, 3], atol=1e-3)
+            if agent == reference:
+                np.testing.assert_allclose(found, clean, atol=1e-3)
+                (line,) = (row for row in images if row.endswith(f" {agent}/{frame}_camera0.png"))
+                w, x, y, z, *place = (float(value) for value in line.split()[1:8])
+                turn = Rotation.from_quat([x, y, z, w]).as_matrix()
+                camera = (read.pose @ read.rig.agent_from_camera[0])[:3, 3]
+                np.testing.assert_allclose(-turn.T @ place, camera, atol=1e-3)
 
 
 def test_kitti_rows_are_twelve_numbers_with_a_time_each(exported: Path) -> None:

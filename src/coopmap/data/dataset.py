@@ -228,7 +228,7 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
         observation = replace(observation_of(views, len(agents)), **given)
         per_agent = len(views) // len(agents)
         names = tuple(agent for agent in agents for _ in range(per_agent))
-        return Sample(observation, target, SampleMeta(ref.scenario, ref.frame, names))
+        return Sample(observation, target, SampleMeta(ref.scenario, ref.frame, names, tuple(origin.tolist())))
 
     def _views(
         self, frame: int, agents: tuple[str, ...], rng: np.random.Generator | None

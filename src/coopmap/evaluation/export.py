@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float
 
 from coopmap.data.opv2v import FrameRef, read_agent
-from coopmap.data.opv2v.index import SPLIT_FOLDERS
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.records import SampleRecord, write_table
 from coopmap.formats.colmap import PosedImage, write_colmap
@@ -184,8 +183,8 @@ def _write_caches(folder: Path, frames: Sequence[PosedFrame], data: EvaluationDa
     for frame in frames:
         by_split.setdefault(data.split_of(frame.scenario), []).append(frame)
     for split, of_split in by_split.items():
-        name = SPLIT_FOLDERS[split]
-        write_pose_cache(folder / f"{name}.json", of_split, data.dataset(split).index.root / name)
+        index = data.dataset(split).index
+        write_pose_cache(folder / f"{index.folder}.json", of_split, index.root / index.folder)
     _write_notes(
         folder,
         "lidar_pose, lidar_pose_clean_np: predicted and true [x, y, z, roll, yaw, pitch] in CARLA's axes, degrees",

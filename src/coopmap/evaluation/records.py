@@ -286,7 +286,8 @@ def records_of(
         {name: column.tolist() for name, column in columns.items()} for columns in (rows.samples, rows.pairs)
     )
     true = _in_reference(target.pose, target)
-    world = agent_poses(target.pose, target)[:, 0].cpu()
+    world = agent_poses(target.pose, target)[:, 0].double().cpu()
+    world[:, :3, 3] += world.new_tensor([meta.origin for meta in batch.metas])
     answers = {"model": _in_reference(predicted_pose(prediction), target), "true": true}
     further = dict(refined or {})
     has_prior = _has_prior(received, len(true))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from scipy.spatial.transform import Rotation
 
 from coopmap.formats.trajectories import quaternions_xyzw
 from coopmap.geometry.se3_numpy import invert
@@ -61,10 +62,11 @@ def write_colmap(
     cameras = ["# CAMERA_ID MODEL WIDTH HEIGHT fx fy cx cy", *(f"{n} {camera}" for camera, n in numbers.items())]
     header = ["IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME", "an empty line, for the image's points, follows each"]
     lines = [f"# {' '.join(note.split())}" for note in (*notes, *header)]
-    pose = invert(np.stack([image.pose for image in images])) if images else np.zeros((0, 4, 4))
-    for number, (image, place, (x, y, z, w)) in enumerate(
-        zip(images, pose[:, :3, 3], quaternions_xyzw(pose), strict=True), 1
-    ):
+    pose = np.stack([image.pose for image in images]) if images else np.zeros((0, 4, 4))
+    # The center is -R't, which thousands of kilometers from the origin needs the very R that is written.
+    quats = quaternions_xyzw(invert(pose)).round(9)
+    places = -(Rotation.from_quat(quats).as_matrix() @ pose[:, :3, 3:])[..., 0] if images else quats[:, :3]
+    for number, (image, place, (x, y, z, w)) in enumerate(zip(images, places, quats, strict=True), 1):
         values = " ".join(f"{value:.9f}" for value in (w, x, y, z, *place))
         lines += [f"{number} {values} {numbers[image.camera]} {image.name}", ""]
     files = [folder / name for name in ("cameras.txt", "images.txt", "points3D.txt")]

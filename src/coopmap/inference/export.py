@@ -99,7 +99,8 @@ def write_exports(
 def posed_frame(source: FrameSource, result: Inference) -> PosedFrame:
     """The agents of a frame in the world."""
     target = source.target.map(lambda tensor: tensor[None])
-    of_agents, true = agent_poses(result.pose[None], target)[0], agent_poses(target.pose, target)[0]
+    of_agents, true = (agent_poses(pose, target)[0].double() for pose in (result.pose[None], target.pose))
+    true[:, :3, 3] += true.new_tensor(source.origin)
     pose = true[0] @ relative_pose(of_agents[:1], of_agents)
     confidence: list[float | None] = [1.0, *[None] * (len(pose) - 1)]
     if (matches := result.prediction.matches) is not None:  # pairs 01, 02, ... come first

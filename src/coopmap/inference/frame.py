@@ -79,7 +79,10 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
         true_pose=relative_pose(target.pose[:1], target.pose),
         covered=target.non_ambiguous,
         source=FrameSource(
-            index, FrameRef(index.split, meta.scenario, meta.frame, tuple(dict.fromkeys(meta.agents))), target
+            index,
+            FrameRef(index.split, meta.scenario, meta.frame, tuple(dict.fromkeys(meta.agents))),
+            target,
+            meta.origin,
         ),
         left_out=tuple(left_out),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from coopmap.data.opv2v import SPLIT_FOLDERS, FrameRef, SplitIndex
+from coopmap.data.opv2v import FrameRef, SplitIndex
 from coopmap.types import Target
 
 
@@ -17,13 +17,15 @@ class FrameSource:
         index: that holds the frame.
         ref: the frame, with the agents of the views, the reference first.
         target: true poses of the views, and which agent each belongs to; without batch dimension.
+        origin: of the poses, in the scenario's world (see :class:`~coopmap.types.SampleMeta`).
     """
 
     index: SplitIndex
     ref: FrameRef
     target: Target
+    origin: tuple[float, float, float]
 
     @property
     def split_folder(self) -> Path:
         """Folder of the scenarios."""
-        return self.index.root / SPLIT_FOLDERS[self.ref.split]
+        return self.index.root / self.index.folder

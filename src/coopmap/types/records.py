@@ -301,11 +301,19 @@ class Prediction(TensorRecord):
 
 @dataclass(frozen=True)
 class SampleMeta:
-    """Where a sample comes from: one agent id per view, the reference agent first."""
+    """Where a sample comes from.
+
+    Attributes:
+        scenario, frame: which.
+        agents: one id per view, the reference agent first.
+        origin: point of the scenario's world from which the sample's poses count, OpenCV axes, meters; not zero where
+            a world is far from its own (:func:`~coopmap.data.world.world_origin`).
+    """
 
     scenario: str
     frame: str
     agents: tuple[str, ...]
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
