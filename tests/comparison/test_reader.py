@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ def test_best_follows_the_monitored_figure_and_is_never_the_untrained_model(make
     rows = [validation(0, 0, 1.0, 1.0), validation(10, 4, 3.0, 8.0), validation(20, 8, 5.0, 6.0)]
     assert read_run(make_run("a", 0, rows, settings=settings)).best[STEPS] == 20
     assert read_run(make_run("b", 0, rows[:1])).best == {}
+
+
+def test_no_checkpoint_is_best_for_an_error_that_is_no_number(make_run: MakeRun) -> None:
+    rows = [validation(0, 0, 9.0, 9.0), validation(10, 4, math.nan, 8.0), validation(20, 8, 5.0, 6.0)]
+    assert read_run(make_run("a", 0, rows)).best[STEPS] == 20
+    assert read_run(make_run("b", 0, rows[:2])).best == {}
 
 
 def test_values_between_validations_are_linear(make_run: MakeRun) -> None:

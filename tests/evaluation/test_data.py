@@ -49,3 +49,27 @@ def test_listed_frames_keep_the_agents_that_are_listed(tiny: list[str], without_
     (batch,) = EvaluationData(config, "frames", read_frame_list(listed)).val_dataloader()
     assert isinstance(batch, SkippedBatch)
     assert f"{frame}_camera3.png" in batch.skipped[0]
+
+
+def test_listed_frames_may_have_fewer_agents_than_training_asks_for(
+    tiny: list[str], town: Path, tmp_path: Path
+) -> None:
+    car, other = sorted(path for path in town.glob("town/validate/*/*") if path.is_dir())[:2]
+    listed = tmp_path / "list.json"
+    frame = min(car.glob("*.yaml")).stem
+    listed.write_text(json.dumps([{"scenario": car.parent.name, "frame": frame, "agents": [car.name, other.name]}]))
+    config = load_config([*tiny, "data.min_agents=4"])
+    (batch,) = EvaluationData(config, "frames", read_frame_list(listed)).val_dataloader()
+    assert [meta.agents for meta in batch.metas] == [(car.name, other.name)]
+
+
+def test_the_training_split_is_measured_as_the_others_are(tiny: list[str]) -> None:
+    config = load_config([*tiny, "data.sampling.min_covisibility=0.99", "data.vehicle_masks=false"])
+    data = EvaluationData(config, "train")
+    data.prepare_data()
+    dataset = data.dataset("train")
+    assert len(dataset) == len(dataset.index) > 0  # no limit of training's
+    assert dataset.pairs.covisibility is None  # nor was it measured
+    sample = dataset[0]
+    assert not isinstance(sample, SkippedSample)
+    assert sample.target.moving is not None

@@ -21,6 +21,7 @@ from coopmap.config.evaluate import PROBES, EvaluateConfig
 from coopmap.data.budget import BadFrameBudgetError
 from coopmap.evaluate import evaluate
 from coopmap.evaluation import icp
+from coopmap.evaluation.charts import error_by_circumstance
 from coopmap.evaluation.subject import open_subject
 from coopmap.metrics.cloud import cloud_figures
 from coopmap.models.placement import as_matched
@@ -284,6 +285,31 @@ def test_unreadable_frames_are_told_and_counted(checkpoint: Path, town: Path, tm
     # the training split is gone as well: no baseline of its mean, and a word about it
     assert "training_mean" not in result.summary["methods"]
     assert result.summary["notes"]["training_mean"] == "no training split in data.root"
+
+
+def test_frames_with_too_few_agents_are_told_and_counted(
+    checkpoint: Path, town: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = Path(shutil.copytree(town / "town", tmp_path / "town"))
+    min(root.glob("validate/*/*/*.yaml")).unlink()  # leaves two agents in that frame
+    changed = [f"data.root={root}", "data.depth_root=null", "data.min_agents=3"]
+    with caplog.at_level(logging.INFO):
+        result = evaluate(checkpoint, overrides=changed, output=tmp_path / "out", baselines=[])
+    assert (result.summary["samples"], result.summary["frames_with_too_few_agents"]) == (1, 1)
+    told = "in 1 more fewer than data.min_agents=3 agents are in range"
+    assert told in (tmp_path / "out" / "report.html").read_text()
+    assert "in 1 more frames fewer than data.min_agents=3" in caplog.text
+
+
+def test_a_kind_of_pair_without_a_finite_answer_has_no_bar() -> None:
+    known = {"mean": 2.0, "mean_ci95": [1.0, 4.0], "median": 1.5}
+    none = dict.fromkeys(known)
+    rows = [
+        {"bin": name, "pairs": 3, "trans_m": error, "rot_deg": error}
+        for name, error in (("near", known), ("far", none))
+    ]
+    bars = [trace for trace in error_by_circumstance({"distance": rows}).data if trace.type == "bar"]
+    assert [list(bar.y) for bar in bars] == [[2.0], [2.0]]
 
 
 def test_what_was_done_survives_a_crash(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

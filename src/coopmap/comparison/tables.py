@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 from coopmap.comparison.caveats import differing_objective
 from coopmap.report.numbers import Spread, duration
@@ -163,7 +164,8 @@ def _lowest(spreads: Sequence[Sequence[Spread | None]], comparable: Sequence[boo
     """(row, column) of the lowest mean of every comparable column, where there is something to compare."""
     found = set()
     for column in (place for place, compares in enumerate(comparable) if compares):
-        means = {row: spread.mean for row, cells in enumerate(spreads) if (spread := cells[column]) is not None}
+        spread_of = {row: cells[column] for row, cells in enumerate(spreads)}
+        means = {row: spread.mean for row, spread in spread_of.items() if spread is not None and not isnan(spread.mean)}
         if len(set(means.values())) > 1:
             lowest = min(means.values())
             found |= {(row, column) for row, mean in means.items() if mean == lowest}

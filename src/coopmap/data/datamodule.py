@@ -67,6 +67,7 @@ class OPV2VDataModule(L.LightningDataModule):
         self._position = Position()
         self._group: int | None = None
         self._probed: Collection[str] = ()  # splits whose samples are to be read
+        self._to_train: bool | None = None  # draw and augment; by default on the training split alone
 
     def prepare_data(self) -> None:
         """Render the town if it is missing, and measure co-visibility if it is asked for: once, for all ranks."""
@@ -78,7 +79,9 @@ class OPV2VDataModule(L.LightningDataModule):
         """The dataset of a split, built once."""
         if split not in self._datasets:
             self.config = with_usable_cache(self.config)
-            dataset = build_split(self.config, split, self.seed, self.task, self.priors, probe=split in self._probed)
+            dataset = build_split(
+                self.config, split, self.seed, self.task, self.priors, True, split in self._probed, self._to_train
+            )
             self._budgets[split] = BadFrameBudget(split, len(dataset.index), self.config.bad_frame_budget)
             self._budgets[split].report(dataset.poses.skipped)
             self._datasets[split] = dataset

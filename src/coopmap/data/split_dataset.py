@@ -25,11 +25,13 @@ def build_split(
     priors: PriorsConfig | None = None,
     refuse_depth: bool = True,
     probe: bool = False,
+    to_train: bool | None = None,
 ) -> FrameDataset:
     """The dataset of one split (``train``, ``val``, ``test`` or ``test_culvercity``).
 
-    Depth that holds something else than meters is refused, or else warned of (``refuse_depth=False``, to look at it).
-    With ``probe`` a few files of each car are read; cars that can never be read are left out of their frames.
+    Agents are drawn and augmented ``to_train``, by default on ``train`` alone. Depth that holds something else than
+    meters is refused, or else warned of (``refuse_depth=False``, to look at it). With ``probe`` a few files of each car
+    are read; cars that can never be read are left out of their frames.
 
     Raises:
         DatasetLayoutError: if a folder or all depth is missing or no depth, or the split is empty.
@@ -41,9 +43,9 @@ def build_split(
     if isinstance(source, DenseDepth) and config.cache_root is None:
         check_depth(index, source, refuse_depth)
     poses = PoseTable.build(index, config.cache_dir)
-    is_training = split == "train"
+    to_train = split == "train" if to_train is None else to_train
     covisibility = None
-    if is_training and config.sampling.needs_covisibility:
+    if to_train and config.sampling.needs_covisibility:
         if lacks_images(config):
             raise without_images(
                 config, "data.sampling asks for the co-visibility of pairs, which is measured on depth"
@@ -52,7 +54,7 @@ def build_split(
             index, poses, source, config.communication_range_m, config.cache_dir, config.num_workers
         )
     pairs = PairTable(poses, config.communication_range_m, covisibility)
-    dataset = FrameDataset(index, poses, source, config, is_training, seed, task, priors, pairs)
+    dataset = FrameDataset(index, poses, source, config, to_train, seed, task, priors, pairs)
     if probe:
         dataset.leave_out(unreadable_cars(dataset))
     if len(dataset) == 0:

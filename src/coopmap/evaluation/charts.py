@@ -80,9 +80,9 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
         rows=2, cols=len(breakdown), vertical_spacing=0.16, horizontal_spacing=0.055, column_widths=widths
     )
     for column, (subject, rows) in enumerate(breakdown.items(), start=1):
-        filled = [row for row in rows if row["pairs"]]
-        labels = [f"{literal(row['bin']).replace(': ', '<br>')}<br>n={row['pairs']}" for row in filled]
         for place, (error, title) in enumerate(AXES.items(), start=1):
+            filled = [row for row in rows if row["pairs"] and row[error]["mean"] is not None]  # some answer is finite
+            labels = [f"{literal(row['bin']).replace(': ', '<br>')}<br>n={row['pairs']}" for row in filled]
             means = [row[error]["mean"] for row in filled]
             bounds = [row[error]["mean_ci95"] or (mean, mean) for row, mean in zip(filled, means, strict=True)]
             whiskers = {

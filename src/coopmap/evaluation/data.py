@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from coopmap.data.opv2v.errors import DatasetLayoutError
 from coopmap.data.opv2v.protocol import read_street
 from coopmap.data.samples import SkippedSample
 from coopmap.data.sampling import EvalBatchSampler
+from coopmap.data.splits import render_missing_town
 from coopmap.evaluation.frames import FrameList, find_sample, find_samples, splits_of
 from coopmap.types import Sample, SampleMeta
 
@@ -33,20 +35,28 @@ class EvaluationData(OPV2VDataModule):
     Attributes:
         num_requested: samples to be measured, on all ranks.
         num_available: usable frames of the split; ``data.max_val_frames`` may limit the samples to some of them.
+        num_too_few: frames of the split that are not usable, with fewer than ``data.min_agents`` agents in range.
     """
 
     def __init__(self, config: Config, split: str, frames: FrameList | None = None) -> None:
-        super().__init__(config.data, config.seed, config.task, config.priors)
+        data = config.data if frames is None else replace(config.data, min_agents=1)  # the list says how many
+        super().__init__(data, config.seed, config.task, config.priors)
         self.split, self.frames = split, frames
         self._probed = (split,)  # not those of listed frames, whose agents are given
-        self.num_requested = self.num_available = 0
+        self._to_train = False
+        self.num_requested = self.num_available = self.num_too_few = 0
         self._streets: dict[str, dict[str, str]] = {}
+
+    def prepare_data(self) -> None:
+        """Render the town if it is missing; co-visibility of the training split chooses no sample here."""
+        render_missing_town(self.config)
 
     def val_dataloader(self) -> DataLoader:
         """Each sample once, over all ranks."""
         if self.frames is not None:
             return self._list_loader(self.frames)
-        self.num_available = len(self.dataset(self.split))
+        dataset = self.dataset(self.split)
+        self.num_available, self.num_too_few = len(dataset), len(dataset.index) - len(dataset)
         limit = self.config.max_val_frames if self.split == "val" else None
         self.num_requested = min(limit or self.num_available, self.num_available)
         return self._eval_loader(self.split, limit)

@@ -101,6 +101,9 @@ def _facts(summary: Mapping[str, Any], conditions: Conditions) -> dict[str, Any]
     frames = conditions.frames
     asked, usable = conditions.num_requested, conditions.num_available
     rest = f" (the split has {usable})" if usable > asked else ""
+    if conditions.num_too_few:
+        few = f"fewer than data.min_agents={conditions.min_agents} agents are in range"
+        rest += f"; in {conditions.num_too_few} more {few}"
     return {
         "measured on": (
             f"split {summary['split']}" if frames is None else f"{frames.name} ({frames.file}, {frames.sha256[:12]})"

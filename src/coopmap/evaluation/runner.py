@@ -89,6 +89,9 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     log.info("measuring %s on %s, inputs: %s", subject.name, where, config.describe_inputs())
     (measured,) = trainer.validate(subject.module, datamodule=data, verbose=False)
     figures = {name.replace("val/", f"{split}/", 1): float(value) for name, value in measured.items()}
+    if data.num_too_few:
+        few = data.num_too_few, data.config.min_agents
+        log.info("in %d more frames fewer than data.min_agents=%d agents are in range", *few)
     notes = add_baselines(recorder.records, data, compared)
     for record in recorder.records:
         record.street = data.street_of(record.meta.scenario)
@@ -107,6 +110,8 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
         given={name: sum(count.given[name] for count in inputs) for name in inputs[0].given},
         num_requested=data.num_requested,
         num_available=data.num_available,
+        num_too_few=data.num_too_few,
+        min_agents=data.config.min_agents,
         unreadable=unreadable,
         notes={key: text for share in shares for key, text in share[1].items()},
         seconds=time.monotonic() - started,

@@ -42,6 +42,7 @@ class Conditions:
         views: number of views that the model received.
         given: number of these that came with each geometric input.
         num_requested, num_available: samples to be measured, and usable frames of the split.
+        num_too_few, min_agents: frames with fewer agents in range than this, which are not usable.
         unreadable: files, with the reason.
         notes: about methods that are absent or incomplete.
         seconds: duration of the evaluation.
@@ -55,6 +56,8 @@ class Conditions:
     given: Mapping[str, int]
     num_requested: int
     num_available: int
+    num_too_few: int
+    min_agents: int
     unreadable: Sequence[str]
     notes: Mapping[str, str]
     seconds: float
@@ -113,6 +116,7 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
         "samples": len(records),
         "requested_samples": conditions.num_requested,
         "usable_frames": conditions.num_available,
+        "frames_with_too_few_agents": conditions.num_too_few,
         "unreadable": list(conditions.unreadable),
         "pairs": len(pairs),
         "bootstrap": {"drawn": pairs.unit, "resamples": RESAMPLES, "level": LEVEL, "seed": seed},

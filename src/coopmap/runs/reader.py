@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,9 @@ class Run:
 
     @cached_property
     def best(self) -> Validation:
-        """Metrics of the best checkpoint: where the monitored metric is lowest. Step 0 has no checkpoint."""
+        """Metrics of the best checkpoint: where the monitored metric is lowest, which is no NaN. Step 0 has none."""
         monitor = self.settings.get("checkpoint.monitor", "val/pose_trans_avg")
-        trained = [entry for entry in self.validations if entry[STEPS] > 0 and monitor in entry]
+        trained = [entry for entry in self.validations if entry[STEPS] > 0 and not isnan(entry.get(monitor, nan))]
         return min(trained, key=lambda entry: entry[monitor], default={})
 
     @cached_property
