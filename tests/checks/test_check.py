@@ -417,6 +417,26 @@ def test_a_root_one_level_too_high_is_told(town: TownConfig, tmp_path: Path) -> 
         assert problem["detail"] == expected
 
 
+def test_splits_are_where_the_configuration_says(copy: Path, tmp_path: Path) -> None:
+    for root in (copy / "town", copy / "depth"):
+        (root / "validate").rename(root / "dev")
+    assert found(check(copy)[1], copy) == {("missing_split", "town/validate")}
+    assert check(copy, "data.splits.val=dev")[0] == 0
+    image = min(path for path in (copy / "town" / "dev").rglob("*_camera2.png"))
+    replace(image, image.read_bytes()[:100])
+    fixes = tmp_path / "fixes.txt"
+    status, report = check(copy, "data.splits.val=dev", f"fix_list={fixes}")
+    assert (status, found(report, copy)) == (1, {("unreadable_image", str(image.relative_to(copy)))})
+    car, frame = image.parent, image.name.partition("_")[0]
+    entry = f"dev/{car.parent.name}/{car.name}/{frame}"
+    assert entry in fixes.read_text().splitlines()
+    assert check(copy, "data.splits.val=dev", f"data.exclude={fixes}")[0] == 0
+
+
+def test_a_folder_of_two_splits_is_checked_once(copy: Path) -> None:
+    assert check(copy, "data.splits.val=train")[1]["problems"] == []
+
+
 def test_a_rendered_town_is_clean(checked_town: Path, tmp_path: Path) -> None:
     (tmp_path / "town").symlink_to(checked_town / "town")
     (tmp_path / "depth").symlink_to(checked_town / "depth")

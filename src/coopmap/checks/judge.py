@@ -14,7 +14,6 @@ from coopmap.checks.facts import AgentFacts
 from coopmap.checks.problems import FrameKey, Problem
 from coopmap.config.data import DataConfig
 from coopmap.data.depth_probe import TRUSTED_SHARE
-from coopmap.data.opv2v import SPLIT_FOLDERS
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, SLOTS
 
 SPREAD_M = 0.02
@@ -191,7 +190,7 @@ def _judge_outlines(config: DataConfig, facts: Sequence[AgentFacts], result: Jud
         result.notes[f"axes by LiDAR in images, {split}"] = (
             f"edges at outlines {strength:+.2f} (0 = chance); with the other sign of {shown}"
         )
-        folder = str(Path(config.root, SPLIT_FOLDERS[split]))
+        folder = str(Path(config.root, items[0].key.folder))
         rest = [item for item in items if item.key not in flagged]
         result.problems += [
             Problem(kind, folder, detail) for kind, detail in _outline_verdicts(rest, FLIP_GAIN, MIN_EVIDENCE)
@@ -268,8 +267,8 @@ def _swaps(order: Sequence[int], what: str) -> str:
 
 def judge_views(config: DataConfig, facts: Sequence[AgentFacts], depth_is_right: bool) -> Iterator[Problem]:
     """Coverage, masks, rays and sizes of the views of each split; of depth that is wrong nothing more is said."""
-    for split, items in _by_split([item for item in facts if item.views is not None]).items():
-        folder = str(Path(config.root, SPLIT_FOLDERS[split]))
+    for items in _by_split([item for item in facts if item.views is not None]).values():
+        folder = str(Path(config.root, items[0].key.folder))
         covered = float(np.mean([item.coverage for item in items]))
         valid = float(np.mean([item.valid for item in items]))
         for name, value in (("non_ambiguous", covered), ("valid", valid)):

@@ -13,8 +13,13 @@ from coopmap.data.opv2v.wrong_root import other_root
 NEEDED = ("train", "val")
 
 
-def find_splits(root: Path, asked: str) -> tuple[list[str], list[Problem]]:
+def find_splits(root: Path, asked: str, folders: Mapping[str, str]) -> tuple[list[str], list[Problem]]:
     """Splits to check, and what is wrong with their folders.
+
+    Args:
+        root: of the data set.
+        asked: a split, or ``all``: then a folder that ``folders`` gives two splits is checked as the first of them.
+        folders: of splits that are called otherwise (``data.splits``).
 
     Raises:
         DatasetLayoutError: there is no such root.
@@ -22,18 +27,22 @@ def find_splits(root: Path, asked: str) -> tuple[list[str], list[Problem]]:
     if not root.is_dir():
         raise DatasetLayoutError(root, "the dataset root does not exist", "Set data.root to the folder with the splits")
     wanted = list(SPLIT_FOLDERS) if asked == "all" else [asked]
-    present = [split for split in wanted if find_split_folder(root, split) is not None]
+    found = {split: find_split_folder(root, split, folders) for split in wanted}
+    present = [split for split, folder in found.items() if folder is not None]
     needed = NEEDED if asked == "all" else (asked,)
     other = None if present else other_root(root)
     detail = "no such folder" if other is None else f"no such folder. {other}"
     problems = [
-        Problem("missing_split", str(root / SPLIT_FOLDERS[split]), detail) for split in needed if split not in present
+        Problem("missing_split", str(root / (SPLIT_FOLDERS | dict(folders))[split]), detail)
+        for split in needed
+        if split not in present
     ]
-    return present, problems
+    firsts = {found[split]: split for split in reversed(present)}
+    return [split for split in present if firsts[found[split]] == split], problems
 
 
 def build_indices(
-    root: Path, splits: list[str], include_rsu: bool, excluded: Collection[str]
+    root: Path, splits: list[str], include_rsu: bool, excluded: Collection[str], folders: Mapping[str, str]
 ) -> tuple[dict[str, SplitIndex], dict[str, SplitIndex], list[Problem]]:
     """Indices with and without what is excluded, and splits that are empty."""
     whole: dict[str, SplitIndex] = {}
@@ -41,10 +50,12 @@ def build_indices(
     problems = []
     for split in splits:
         try:
-            whole[split] = SplitIndex.build(root, split, include_rsu)
-            used[split] = SplitIndex.build(root, split, include_rsu, excluded) if excluded else whole[split]
+            whole[split] = SplitIndex.build(root, split, include_rsu, folders=folders)
+            used[split] = whole[split]
+            if excluded:
+                used[split] = SplitIndex.build(root, split, include_rsu, excluded, folders)
         except DatasetLayoutError as error:
-            problems.append(Problem("empty_split", str(root / SPLIT_FOLDERS[split]), error.reason))
+            problems.append(Problem("empty_split", str(error.path), error.reason))
     return whole, used, problems
 
 
@@ -55,7 +66,7 @@ def shared_scenarios(indices: Mapping[str, SplitIndex]) -> Iterator[Problem]:
         for name in _scenarios(index):
             if name in home:
                 path = index.root / index.folder / name
-                detail = f"stands in {SPLIT_FOLDERS[home[name]]} too"
+                detail = f"stands in {indices[home[name]].folder} too"
                 yield Problem("scenario_in_two_splits", str(path), detail, tuple(keys_of(index, name)))
             home.setdefault(name, split)
 
@@ -65,7 +76,7 @@ def keys_of(index: SplitIndex, scenario: str) -> Iterator[FrameKey]:
     for number in range(len(index)):
         ref = index.frame(number)
         if ref.scenario == scenario:
-            yield from (FrameKey(index.split, scenario, agent, ref.frame) for agent in ref.agents)
+            yield from (FrameKey(index.split, index.folder, scenario, agent, ref.frame) for agent in ref.agents)
 
 
 def unclear_labels(index: SplitIndex) -> Iterator[Problem]:

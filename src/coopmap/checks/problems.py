@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coopmap.data.opv2v import SPLIT_FOLDERS
-
 KINDS = {
     "missing_split": "a split that training needs is not there",
     "empty_split": "a split without frames",
@@ -53,9 +51,16 @@ KINDS = {
 
 @dataclass(frozen=True, order=True)
 class FrameKey:
-    """An agent in a frame."""
+    """An agent in a frame.
+
+    Attributes:
+        split: which.
+        folder: of the split, below the root.
+        scenario, agent, frame: which.
+    """
 
     split: str
+    folder: str
     scenario: str
     agent: str
     frame: str
@@ -63,11 +68,11 @@ class FrameKey:
     @property
     def entry(self) -> str:
         """As in the file that ``data.exclude`` takes."""
-        return f"{SPLIT_FOLDERS[self.split]}/{self.scenario}/{self.agent}/{self.frame}"
+        return f"{Path(self.folder).name}/{self.scenario}/{self.agent}/{self.frame}"
 
     def above(self, levels: int) -> tuple[str, ...]:
         """Folder that holds it: 1 = the agent's, 2 = the scenario's, 3 = the split's, 4 = the root."""
-        return (SPLIT_FOLDERS[self.split], self.scenario, self.agent)[: 4 - levels]
+        return (self.folder, self.scenario, self.agent)[: 4 - levels]
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class AgentReader:
 
     def __init__(self, index: SplitIndex, source: DepthSource | None, ref: FrameRef, agent: str) -> None:
         self.index, self.source, self.ref, self.agent = index, source, ref, agent
-        self.key = FrameKey(ref.split, ref.scenario, agent, ref.frame)
+        self.key = FrameKey(ref.split, index.folder, ref.scenario, agent, ref.frame)
         self.problems: list[Problem] = []
         self.facts = AgentFacts(self.key, str(index.yaml_path(ref, agent)))
         self.files = AgentFiles()

@@ -20,7 +20,6 @@ from coopmap.config.check import CheckConfig
 from coopmap.config.data import DataConfig
 from coopmap.data.depth_probe import suspect_depth
 from coopmap.data.opv2v import (
-    SPLIT_FOLDERS,
     DatasetLayoutError,
     DepthSource,
     SplitIndex,
@@ -93,8 +92,8 @@ def run_check(asked: CheckConfig, config: Config) -> Checked:
     render_missing_town(data)
     excluded = read_exclusions(data.exclude)
     root = Path(data.root).expanduser()
-    splits, problems = find_splits(root, asked.split)
-    whole, indices, empty = build_indices(root, splits, data.include_rsu, excluded)
+    splits, problems = find_splits(root, asked.split, data.splits)
+    whole, indices, empty = build_indices(root, splits, data.include_rsu, excluded, data.splits)
     problems += empty
     for index in whole.values():
         problems += missing_agents(index, excluded)
@@ -109,7 +108,7 @@ def run_check(asked: CheckConfig, config: Config) -> Checked:
     for split, index in indices.items():
         result.batches[split] = plan_batches(config, index)
         if not result.batches[split].frames:
-            folder = str(root / SPLIT_FOLDERS[split])
+            folder = str(root / index.folder)
             detail = (
                 f"data.min_agents={data.min_agents} within data.communication_range_m={data.communication_range_m:g}"
             )
@@ -203,7 +202,7 @@ def _without_copies(
     for problem in duplicates:
         key = problem.keys[0]
         original = Path(problem.detail.removeprefix("the same images and sweep as ")).parts[-4]
-        if original != SPLIT_FOLDERS[key.split] and key not in copied:
+        if original != Path(indices[key.split].folder).name and key not in copied:
             by_scenario.setdefault((key.split, key.scenario), set()).add(key)
     for (split, scenario), keys in by_scenario.items():
         everything = set(keys_of(indices[split], scenario))
