@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from coopmap.config import ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
 from coopmap.config.data import DataConfig
 from coopmap.config.sampling import CurriculumConfig, SamplingConfig
+from coopmap.config.schema import RunLength
 from coopmap.data import FrameDataset, OPV2VDataModule, SampleRequest, build_split
 from coopmap.data.covisibility import frame_covisibility
 from coopmap.data.order import STAGES, Curriculum, GlobalOrder, Pool, build_pool, curriculum_steps
@@ -152,38 +154,77 @@ def test_the_reference_is_the_one_that_is_asked_for(config_of, tmp_path):
             assert drawn == {enough[np.argmax(mean)]}
 
 
-def curriculum(table: PairTable, least: PairLimits, steps: int, per_epoch: int = 20, **config) -> Curriculum:
+def curriculum(table: PairTable, least: PairLimits, steps: int, group: int = 1, **config) -> Curriculum:
     pools = partial(build_pool, table, numbers=[2, 3])
-    return Curriculum(CurriculumConfig(**config), least, steps, per_epoch, pools)
+    return Curriculum(CurriculumConfig(**config), least, steps, lambda micro_batch: micro_batch // group, pools)
 
 
 def test_a_curriculum_goes_linearly_from_one_end_to_the_other():
     table = random_table(0)
     at = curriculum(table, PairLimits(), 200, distance_m=[30.0, 70.0], covisibility=[0.5, 0.1])
-    assert at(0, 0).limits == PairLimits(30.0, 0.5)
-    assert at(5, 0).limits == PairLimits(50.0, pytest.approx(0.3))
+    for before in (0, -20):  # what would have been, had the run always gone on as it does now
+        assert at(before).limits == PairLimits(30.0, 0.5)
+    assert at(100).limits == PairLimits(50.0, pytest.approx(0.3))
     for step in (200, 201, 10**6):
-        assert at(0, step).limits == PairLimits(70.0, pytest.approx(0.1))
-    assert len({at(step // 20, step % 20).limits for step in range(200)}) == STAGES
+        assert at(step).limits == PairLimits(70.0, pytest.approx(0.1))
+    assert len({at(step).limits for step in range(200)}) == STAGES
     near_only = curriculum(table, PairLimits(min_covisibility=0.2), 10, distance_m=[30.0, 70.0])
-    assert near_only(0, 0).limits == PairLimits(30.0, 0.2)
+    assert near_only(0).limits == PairLimits(30.0, 0.2)
 
 
-def test_a_curriculum_counts_the_steps_that_are_trained() -> None:
-    table = random_table(0)
-    at = curriculum(table, PairLimits(), 10, per_epoch=2, distance_m=[30.0, 70.0])  # the order has 20 for an epoch
-    reached = [at(epoch, step).limits.max_distance_m for epoch in (1, 2, 5) for step in (0, 1)]
-    assert reached == pytest.approx([38, 42, 46, 50, 70, 70])
+def drawn_by_ranks(config: DataConfig, world_size: int, accumulate: int, state: dict | None = None) -> list:
+    """Batches of all ranks together, one list for each optimizer step of a run of six epochs."""
+    ranks = []
+    for rank in range(world_size):
+        module = OPV2VDataModule(config, length=RunLength(6 * config.steps_per_epoch, config.steps_per_epoch))
+        module.trainer = SimpleNamespace(
+            global_rank=rank, world_size=world_size, accumulate_grad_batches=accumulate, callbacks=[]
+        )
+        if state is not None:
+            module.load_state_dict(state)
+        ranks.append(module.train_dataloader().batch_sampler)
+    drawn = []
+    for epoch in range(ranks[0].epoch, 6):
+        for rank in ranks:
+            rank.set_epoch(epoch)
+        drawn += zip(*map(list, ranks), strict=True)
+    return [[batch for each in drawn[i : i + accumulate] for batch in each] for i in range(0, len(drawn), accumulate)]
+
+
+def test_a_curriculum_follows_optimizer_steps_whatever_goes_on_with_a_run(config_of):
+    narrowing = SamplingConfig(curriculum=CurriculumConfig(distance_m=[30.0, 70.0], over=0.5))
+    config = config_of(sampling=narrowing, steps_per_epoch=8)
+    whole = drawn_by_ranks(config, 4, 1)
+    expected = [round(min(70.0, 30.0 + 0.4 * (100 * step // 24)), 3) for step in range(48)]
+    state = {"seed": 0, "steps_per_epoch": 8, "group": 4}
+
+    def limits(steps: list) -> list[set[float]]:
+        return [{round(request.limits.max_distance_m, 3) for batch in step for request in batch} for step in steps]
+
+    assert limits(whole) == [{limit} for limit in expected]
+    at_11 = state | {"epoch": 1, "step": 3, "micro_batch": 44, "world_size": 4, "accumulate": 1}
+    for world_size, accumulate in ((4, 1), (2, 2), (1, 4)):
+        assert drawn_by_ranks(config, world_size, accumulate, at_11) == whole[11:]
+    for world_size, accumulate in ((2, 1), (1, 2), (4, 2), (2, 4), (3, 1)):
+        # a group spans up to two steps, or a step two groups: limits are those of the step in which a group begins
+        reached = limits(drawn_by_ranks(config, world_size, accumulate, at_11))
+        assert len(reached) == 37
+        for step, seen in enumerate(reached, start=11):
+            assert seen <= {expected[step], expected[step - 1]}
+    # stopped again, it goes on with the very batches
+    smaller = drawn_by_ranks(config, 2, 1, at_11)
+    at_20 = state | {"epoch": 2, "step": 4, "micro_batch": 44 + 9 * 2, "world_size": 2, "accumulate": 1}
+    assert drawn_by_ranks(config, 2, 1, at_20) == smaller[9:]
 
 
 def test_samples_of_a_curriculum_keep_to_its_limits():
     table = random_table(0)
     everything = build_pool(table, PairLimits(), [2, 3])
-    schedule = curriculum(table, PairLimits(), 20, distance_m=[25.0, 70.0])
+    schedule = curriculum(table, PairLimits(), 20, group=2, distance_m=[25.0, 70.0])
     order = GlobalOrder(everything, 6, 20, seed=0, group=2, curriculum=schedule)
     for number, batch in zip(range(80), order.micro_batches(), strict=False):
         for request in batch:
-            assert request.limits == schedule(*divmod(number // 2, 20)).limits
+            assert request.limits == schedule(number - number % 2).limits
             assert table.group_sizes(request.limits)[request.frame] >= request.num_agents
     late = {request.frame for batch, _ in zip(order.micro_batches(40), range(80), strict=False) for request in batch}
     assert late == set(everything.frames_with[2].tolist())

@@ -145,7 +145,7 @@ def test_the_curriculum_takes_its_share_of_the_steps_that_are_trained(overrides:
     length = ("data.steps_per_epoch=5", "trainer.limit_train_batches=2", "trainer.max_epochs=4")
     order = build_datamodule(load_config(overrides(*narrowing, *length))).train_dataloader().batch_sampler.order
     assert order.curriculum is not None
-    assert [order.curriculum(epoch, 0).limits.max_distance_m for epoch in range(4)] == [30, 50, 70, 70]
+    assert [order.curriculum(5 * epoch).limits.max_distance_m for epoch in range(4)] == [30, 50, 70, 70]
 
 
 def test_fast_debug_run_saves_nothing(overrides: Overrides) -> None:

@@ -148,7 +148,7 @@ class OPV2VDataModule(L.LightningDataModule):
                 sampling.curriculum,
                 dataset.limits,
                 curriculum_steps(sampling.curriculum, self._length.steps),
-                self._length.per_epoch,
+                self._optimizer_step,
                 lambda limits: build_pool(dataset.pairs, limits, numbers),
             )
         return GlobalOrder(
@@ -161,6 +161,11 @@ class OPV2VDataModule(L.LightningDataModule):
             dataset.index.frame_scenario if sampling.balance == "scenarios" else None,
             curriculum,
         )
+
+    def _optimizer_step(self, micro_batch: int) -> int:
+        """Of the run, that takes a micro-batch of the global order; before the run goes on, as if it always had so."""
+        epoch, batch = self._position.batch_of(micro_batch, self._batches_per_epoch, self._rank()[1])
+        return epoch * self._length.per_epoch + batch // self._accumulate
 
     def micro_batch(self, batch_idx: int) -> int:
         """Place in the global order of what this rank trains on as batch ``batch_idx`` of the current epoch."""

@@ -2,7 +2,7 @@
 
 A micro-batch is what one rank sees between two gradients. An optimizer step takes a *group* of them: ranks times
 ``trainer.accumulate_grad_batches``. How a group is shared out over ranks and time does not enter here, so that two
-ranks see what one rank with twice the accumulation sees.
+ranks see what one rank with twice the accumulation sees. Only a curriculum looks at time: at the optimizer step.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def build_pool(pairs: PairTable, limits: PairLimits, numbers: Sequence[int]) -> 
 
 
 class Curriculum:
-    """The pool of each optimizer step: limits that go from one pair of values to another, linearly.
+    """The pool of each micro-batch: limits that go from one pair of values to another, linearly.
 
     Args:
         config: of the limits.
         least: limits that hold all along.
         steps: optimizer steps in which the limits get from first to last.
-        per_epoch: optimizer steps of an epoch: as many as are trained, which may be fewer than the order has.
+        step_of: optimizer step of the run that takes a micro-batch.
         pool_of: what limits leave to draw from.
 
     Raises:
@@ -68,12 +68,12 @@ class Curriculum:
         config: CurriculumConfig,
         least: PairLimits,
         steps: int,
-        per_epoch: int,
+        step_of: Callable[[int], int],
         pool_of: Callable[[PairLimits], Pool],
     ) -> None:
         self.distance = config.distance_m or [least.max_distance_m] * 2
         self.covisibility = config.covisibility or [least.min_covisibility] * 2
-        self.steps, self.per_epoch = steps, per_epoch
+        self.steps, self._step_of = steps, step_of
         self._pool_of = lru_cache(maxsize=2)(lambda stage: pool_of(self._limits(stage / STAGES)))
         strictest = PairLimits(min(self.distance), max(self.covisibility))
         frames_with = pool_of(strictest).frames_with
@@ -84,9 +84,9 @@ class Curriculum:
                 "distance_m and covisibility that leave some pairs at any time"
             )
 
-    def __call__(self, epoch: int, step: int) -> Pool:
-        """What optimizer step ``step`` of an epoch draws from."""
-        return self._pool_of(min(STAGES, STAGES * (epoch * self.per_epoch + step) // self.steps))
+    def __call__(self, micro_batch: int) -> Pool:
+        """What a micro-batch draws from."""
+        return self._pool_of(max(0, min(STAGES, STAGES * self._step_of(micro_batch) // self.steps)))
 
     def _limits(self, progress: float) -> PairLimits:
         distance, share = (
@@ -111,7 +111,7 @@ class GlobalOrder:
         group: micro-batches of an optimizer step.
         frequencies: relative frequency of each number of agents; ``None`` = equal.
         scenario_of: scenario of each frame, to draw each of them equally often; ``None`` = each frame equally often.
-        curriculum: narrows the pool down; ``None`` = never.
+        curriculum: narrows the pool down, for each group by its first micro-batch; ``None`` = never.
 
     Raises:
         ValueError: if no frame has enough agents.
@@ -157,7 +157,7 @@ class GlobalOrder:
         for step, (count, seed) in enumerate(zip(counts, seeds, strict=True)):
             pool, allowed = self.pool, None
             if self.curriculum is not None:
-                pool = self.curriculum(number, step)
+                pool = self.curriculum((number * self.steps_per_pass + step) * self.group)
                 count = pool.nearest(count)
                 allowed = np.zeros(self._num_frames, bool)
                 allowed[pool.frames_with[count]] = True

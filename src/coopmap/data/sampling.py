@@ -33,6 +33,11 @@ class Position:
         """What the first rank takes for another batch, if nothing changes in between."""
         return self.micro_batch + ((epoch - self.epoch) * batches_per_epoch + step - self.step) * world_size
 
+    def batch_of(self, micro_batch: int, batches_per_epoch: int, world_size: int) -> tuple[int, int]:
+        """Epoch and batch that take a micro-batch, if nothing changes in between."""
+        batches = (micro_batch - self.micro_batch) // world_size
+        return divmod(self.epoch * batches_per_epoch + self.step + batches, batches_per_epoch)
+
 
 def continued(state: Mapping[str, int], world_size: int, accumulate: int) -> tuple[Position, int]:
     """Where a saved run goes on with another number of ranks or another accumulation, and the groups of its order.
