@@ -147,6 +147,27 @@ def test_a_view_without_an_input_does_not_see_it(model, kind):
     assert not torch.equal(seen.depth, model(observation).depth)
 
 
+@pytest.mark.parametrize("correction", [False, True])
+@torch.no_grad()
+def test_a_pose_of_view_0_that_is_not_given_is_no_reference_for_the_others(correction):
+    torch.manual_seed(0)
+    changes = {"inputs": {"pose": True}, "pose_correction": correction}
+    model = MapAnything(load_config("mapanything_tiny", changes)).eval()
+    for parameter in model.parameters():  # as after some training: what starts at zero hides all influence
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    observation = observation_with_priors(2, 3)
+    moved = observation.pose_prior.clone()
+    moved[:, 0, :3, 3] += torch.tensor([100.0, 0.0, 50.0])
+    given = torch.tensor([[False, True, True], [True, True, False]])
+    of_both = dataclasses.replace(observation, pose_given=given)
+    nothing = dataclasses.replace(observation, pose_given=torch.zeros_like(given))
+    answers = [model(each) for each in (of_both, dataclasses.replace(of_both, pose_prior=moved), nothing)]
+    first, second, without = (answer.map(lambda tensor: tensor[:1]) for answer in answers)
+    assert_identical(first, second)
+    assert_identical(first, without)
+    assert not torch.equal(answers[0].pose_trans[1], answers[1].pose_trans[1])  # where it is given, it is the reference
+
+
 @torch.no_grad()
 def test_depth_of_which_nothing_is_known_is_no_depth(model):
     observation = observation_with_priors(1, 2)

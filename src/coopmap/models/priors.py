@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from coopmap.geometry.se3 import quat_trans_from_pose, relative_pose
+from coopmap.geometry.step_algebra import identity
 from coopmap.models.layers import LayerNorm
 from coopmap.types import Observation
 
@@ -119,12 +120,19 @@ def depth_features(
 
 
 def given_poses(observation: Observation) -> tuple[Float[Tensor, "b v 4 4"], Bool[Tensor, "b v"] | None]:
-    """Prior ``T_world_view`` and the views that have one (``None``: all); identity and none without pose priors."""
-    if observation.pose_prior is not None:
-        return observation.pose_prior, observation.pose_given
-    shape, device = observation.images.shape[:2], observation.images.device
-    pose = torch.eye(4, device=device).expand(*shape, 4, 4)
-    return pose, pose.new_zeros(shape, dtype=torch.bool)
+    """Prior ``T_world_view``, identity where there is none, and the views that have one (``None``: all).
+
+    Poses are used relative to view 0: where it has no prior, no view has.
+    """
+    pose, given = observation.pose_prior, observation.pose_given
+    if pose is None:
+        shape, device = observation.images.shape[:2], observation.images.device
+        pose = torch.eye(4, device=device).expand(*shape, 4, 4)
+        return pose, pose.new_zeros(shape, dtype=torch.bool)
+    if given is None:
+        return pose, None
+    given = given & given[:, :1]
+    return torch.where(given[..., None, None], pose, identity(4, pose)), given
 
 
 def pose_features(
