@@ -175,6 +175,25 @@ def test_last_checkpoint_is_written_when_it_should(
     assert (tmp_path / "last.ckpt").exists() == bool(expected)
 
 
+def test_a_checkpoint_that_is_due_by_time_waits_for_the_end_of_an_accumulated_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient of half a step is in no checkpoint: a run that went on from there would take a step of the rest."""
+    now, saved = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    class Clock(L.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            now[0] += 21.0  # a minute is over in the third batch of each epoch
+
+        def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
+            saved.append((trainer.fit_loop.epoch_loop.batch_progress.current.processed, trainer.global_step))
+
+    last = LastCheckpoint(tmp_path / "last.ckpt", CheckpointConfig("val/loss", None, 1.0))
+    fit([Clock(), last], accumulate_grad_batches=2, limit_val_batches=0)
+    assert saved == [(4, 2), (4, 4)]
+
+
 def test_progress_lines_say_where_training_stands(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "coopmap")
     fit([ProgressLines(seconds=0), ValidationHistory()])

@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` at intervals of steps or minutes, after each validation, at the end and on a stop signal.
 
-    Always between two steps, when model, optimizer, schedule and position in the data are consistent. Those that are
-    due by time are copied to the host's memory and written while training goes on; with ``strategy=fsdp`` they
-    are written within the step.
+    Always between two steps, when model, optimizer, schedule and position in the data are consistent: the end of an
+    accumulated step is waited for. Those that are due by time are copied to the host's memory and written while
+    training goes on; with ``strategy=fsdp`` they are written within the step.
     """
 
     def __init__(self, file: Path, cfg: CheckpointConfig) -> None:
@@ -39,7 +39,8 @@ class LastCheckpoint(Checkpoint):
 
         Not right before a validation: a run resumed from here would skip it.
         """
-        if trainer.global_step == self._saved_step or _validation_comes_next(trainer):
+        is_between_steps = not trainer.fit_loop._should_accumulate()
+        if not is_between_steps or trainer.global_step == self._saved_step or _validation_comes_next(trainer):
             return
         steps, minutes = self.cfg.every_n_steps, self.cfg.every_n_minutes
         if trainer.global_step >= trainer.estimated_stepping_batches or (steps and trainer.global_step % steps == 0):
