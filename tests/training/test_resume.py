@@ -95,6 +95,18 @@ def test_continues_exactly_from_a_checkpoint_written_in_the_background(
     assert_same_run(tmp_path / "run", finished.run.path)
 
 
+def test_overfitting_goes_on_with_the_batches_that_it_began_with(overrides: Overrides, tmp_path: Path) -> None:
+    settings = ("debug=overfit", "trainer.max_epochs=3", *SETTINGS, "callbacks.validate_at_start=false")
+    straight, continued = StepLog(), StepLog()
+    run(overrides(*settings, f"run_dir={tmp_path}/straight"), straight)
+    chosen = overrides(*settings, f"run_dir={tmp_path}/run")
+    with pytest.raises(Killed):
+        run(chosen, StepLog(("batch_start", 4)))  # the second of three batches of an epoch
+    run([*chosen, "resume=auto"], continued)
+    assert len(straight.steps) == 9
+    assert continued.steps == straight.steps[4:]
+
+
 def test_killed_before_the_first_checkpoint_starts_again(
     overrides: Overrides, tmp_path: Path, finished: TrainingResult
 ) -> None:

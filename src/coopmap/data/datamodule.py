@@ -133,9 +133,13 @@ class OPV2VDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """``steps_per_epoch`` optimizer steps on each rank; after a resume, the rest of the interrupted epoch first."""
+        return self.train_dataloader_at(self._position)
+
+    def train_dataloader_at(self, position: Position) -> DataLoader:
+        """The same from another position on."""
         dataset = self.dataset("train")
         rank, world_size = self._rank()
-        sampler = TrainBatchSampler(self._order(dataset), self._batches_per_epoch, rank, world_size, self._position)
+        sampler = TrainBatchSampler(self._order(dataset), self._batches_per_epoch, rank, world_size, position)
         return self._loader(dataset, sampler)
 
     def _order(self, dataset: FrameDataset) -> GlobalOrder:

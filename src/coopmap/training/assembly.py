@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import islice
@@ -18,6 +18,7 @@ from coopmap.config import Config, ConfigError
 from coopmap.config.compose import to_yaml
 from coopmap.config.machine import check_gpus
 from coopmap.data import OPV2VDataModule
+from coopmap.data.sampling import Position
 from coopmap.losses import build_loss
 from coopmap.models import build_model, build_model_and_record
 from coopmap.models.sources import read_record
@@ -100,13 +101,31 @@ class FirstBatches(OPV2VDataModule):
         self._batches: list[Batch] = []
 
     def train_dataloader(self) -> DataLoader:
-        """The batches."""
-        self._batches = self._batches or list(islice(super().train_dataloader(), self.config.steps_per_epoch))
-        return DataLoader(self._batches, batch_size=None)  # type: ignore[arg-type]  # a list is a dataset
+        """The batches; after a resume, those that the interrupted epoch has left first."""
+        return self._first_batches(self._position.step)
 
     def val_dataloader(self) -> DataLoader:
         """The same batches."""
-        return self.train_dataloader()
+        return self._first_batches(0)
+
+    def _first_batches(self, start: int) -> DataLoader:
+        number = self.config.steps_per_epoch
+        self._batches = self._batches or list(islice(self.train_dataloader_at(Position()), number))
+        return DataLoader(self._batches, batch_size=None, sampler=OnceFrom(start, number))  # type: ignore[arg-type]  # a list is a dataset
+
+
+class OnceFrom:
+    """Places in an epoch: in the first pass those from ``start`` on, in later passes all ``number`` of them."""
+
+    def __init__(self, start: int, number: int) -> None:
+        self.start, self.number = start, number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Iterator[int]:
+        start, self.start = self.start, 0
+        return iter(range(start, self.number))
 
 
 def build_callbacks(
