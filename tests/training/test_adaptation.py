@@ -89,6 +89,21 @@ def test_low_rank_updates_change_nothing_at_first_and_merge_exactly() -> None:
     torch.testing.assert_close(plain(observation()).depth, changed.depth)
 
 
+def test_small_updates_count_in_half_precision_as_they_will_once_merged() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(256, 256, bias=False))
+    layer, inputs = model[0], torch.randn(64, 256)
+    before = layer.weight.detach().clone()
+    add_lora([layer], rank=8, alpha=8)
+    with torch.no_grad():
+        layer.parametrizations.weight[0].up.normal_(std=2e-5)  # a thousandth of the weight, less than bfloat16 resolves
+    weight = merged_state(model.state_dict())["0.weight"]
+    with torch.autocast("cpu", torch.bfloat16):
+        adapted, merged, plain = layer(inputs), *(nn.functional.linear(inputs, each) for each in (weight, before))
+    assert torch.equal(adapted, merged)
+    assert not torch.equal(adapted, plain)
+
+
 def test_a_run_with_low_rank_updates_is_evaluated_and_loaded_like_any_other(
     overrides: Callable[..., list[str]], tmp_path: Path
 ) -> None:

@@ -39,7 +39,9 @@ class LowRankUpdate(nn.Module):
 
     def forward(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
         """The weight that the layer uses."""
-        return torch.addmm(weight, self.up * self.scale, self.down)
+        # In half precision the sum would lose updates below a 256th of a weight, which a merged weight keeps.
+        with torch.autocast(weight.device.type, enabled=False):
+            return torch.addmm(weight, self.up * self.scale, self.down)
 
 
 def add_lora(modules: Sequence[nn.Module], rank: int, alpha: float) -> int:
