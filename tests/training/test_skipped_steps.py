@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from coopmap import load_config
 from coopmap.cli.main import main
@@ -217,6 +218,36 @@ def test_a_step_without_memory_is_done_in_chunks(
         found = losses(f"{folder}/without")
     assert found == pytest.approx(expected, rel=1e-4)
     assert Path(f"{folder}/without/train.log").read_text().count("out of memory with 2 samples of 3 views") == 1
+
+
+def test_a_step_that_runs_out_of_memory_backward_is_done_again_in_its_precision(
+    overrides: Overrides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("trainer.precision=bf16-mixed", "trainer.max_epochs=1", "callbacks.validate_at_start=false")
+    chosen = overrides(*common, "data.max_views_per_gpu=6", "seed=3", "logger=csv")
+    seen: list[tuple[torch.dtype, int]] = []
+
+    def watched(self: nn.Linear, inputs: Tensor) -> Tensor:
+        outputs = F.linear(inputs, self.weight, self.bias)
+        if type(outputs) is Tensor:
+            seen.append((outputs.dtype, calls[0]))
+        return outputs
+
+    calls = [0]
+    backward = Tensor.backward
+
+    def counted(self: Tensor, *args: Any, **kwargs: Any) -> None:
+        calls[0] += type(self) is Tensor
+        backward(self, *args, **kwargs)
+
+    monkeypatch.setattr(Tensor, "backward", counted)
+    run_out_of_memory(monkeypatch, "backward")
+    monkeypatch.setattr(nn.Linear, "forward", watched)
+    train(load_config(chosen), chosen)
+    of_the_step = {dtype for dtype, number in seen if number == 0}
+    of_the_second = {dtype for dtype, number in seen if number == 1}
+    assert torch.bfloat16 in of_the_second
+    assert of_the_second == of_the_step
 
 
 def run_out_of_memory(patch: pytest.MonkeyPatch, where: str) -> None:

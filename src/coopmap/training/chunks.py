@@ -70,7 +70,9 @@ class ChunkedSteps:
             del loss, error
             module.zero_grad(set_to_none=True)
             self.after_out_of_memory(samples, views)
-            chunked_loss(module, *batch)[0].backward()
+            with trainer.precision_plugin.train_step_context():  # as the step that ran out: this is no part of it
+                loss = chunked_loss(module, *batch)[0]
+            loss.backward()
 
     def after_out_of_memory(self, samples: int, views: int) -> None:
         """From here on, batches of this size run in chunks."""
