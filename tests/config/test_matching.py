@@ -58,3 +58,17 @@ def test_layouts_are_compared_under_one_objective():
 def test_poses_cannot_come_from_matches_that_are_not_there():
     with pytest.raises(ConfigError, match=r"model.pose_from=alignment: expected head without model.matching.enabled"):
         load_config([*FULL_SIZE, "loss=pose", "model.pose_from=alignment"])
+
+
+def test_frames_that_are_tilted_are_not_taken_for_level():
+    tilted = (*FULL_SIZE, "experiment=cyl_panorama_aware")
+    config = load_config(["machine=laptop", "preset=demo", "experiment=cyl_panorama_aware"])
+    assert (config.model.ground_range, config.model.matching.tilt_sigma_deg) == (False, 5.0)
+    for override, message in (
+        ("model.ground_range=true", r"tilt_deg=5.*model\.ground_range=false"),
+        ("model.matching.tilt_sigma_deg=3", r"tilt_sigma_deg=3 .*at least 5, or null"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_config([*tilted, override])
+        load_config([*tilted, override, "data.augmentation.tilt_deg=0"])
+    load_config([*tilted, "model.matching.tilt_sigma_deg=1", "model.matching.gravity=true"])

@@ -89,6 +89,7 @@ class Config:
         self._check_priors()
         self._check_panorama_options()
         self._check_mosaic()
+        self._check_tilt()
         self._check_foreign()
         self._check_validation()
         for kind in INPUTS:
@@ -227,6 +228,24 @@ class Config:
                     f"{self.task.name} does not always give the rays that tell how: task=calibrated, or "
                     f"data.augmentation.{key}={'false' if key == 'yaw_roll' else 0}"
                 )
+
+    def _check_tilt(self) -> None:
+        """What takes the road for level in a view's frame does not go with frames that are tilted."""
+        tilt, model = self.data.augmentation.tilt_deg, self.model
+        if tilt == 0 or self.data.layout == "cameras":  # the frames of single cameras are their own
+            return
+        where = f"data.augmentation.tilt_deg={tilt:g}, which tilts the frame in which"
+        if model.ground_range:
+            raise ConfigError(
+                f"{where} model.ground_range=true has the road level: model.ground_range=false, or "
+                "data.augmentation.tilt_deg=0"
+            )
+        sigma = model.matching.tilt_sigma_deg
+        if model.matching.enabled and not model.matching.gravity and sigma is not None and sigma < tilt:
+            raise ConfigError(
+                f"{where} model.matching.tilt_sigma_deg={sigma:g} has agents level: expected at least {tilt:g}, or "
+                "null, or model.matching.gravity=true"
+            )
 
     def _check_priors(self) -> None:
         if self.priors.gives_pose and not self.model.inputs.pose:
