@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from coopmap import build_dataset
+from coopmap import build_dataset, load_config
 from coopmap.cli.main import main
 from coopmap.config import ConfigError
+from coopmap.config.compose import to_yaml
 from coopmap.config.evaluate import PROBES, EvaluateConfig
 from coopmap.data.budget import BadFrameBudgetError
 from coopmap.evaluate import evaluate
 from coopmap.evaluation import icp
 from coopmap.evaluation.charts import error_by_circumstance
-from coopmap.evaluation.subject import open_subject
+from coopmap.evaluation.subject import open_subject, stored_config
 from coopmap.metrics.cloud import cloud_figures
 from coopmap.models.placement import as_matched
 from coopmap.types import Batch
@@ -407,6 +408,14 @@ def test_what_a_choice_of_data_changes_beside_the_place_is_said(
     result = evaluate(checkpoint, overrides=changes, output=tmp_path, baselines=[])
     assert result.summary["pairs"] == 6  # of three agents
     assert "data=panorama also has data.max_agents=4 (in training 2)\n" in said.text
+
+
+def test_fused_cameras_stay_as_in_training_on_a_choice_of_data() -> None:
+    sizes = ("data.cameras.height=48", "data.cameras.width=64")
+    trained = load_config(["machine=laptop", "preset=demo", "experiment=fusion_mean", *sizes])
+    assert trained.data.fused_patch_px == 8
+    measured = stored_config(to_yaml(trained), ["data=streets"])
+    assert (measured.data.fused_patch_px, measured.data.layout) == (8, "grouped")
 
 
 def test_a_missing_registration_library_is_named(

@@ -293,6 +293,22 @@ def test_a_model_of_mosaics_is_upstreams_without_the_addon_alone(whole, tmp_path
         export(path, tmp_path / "refused")
 
 
+def test_a_model_that_matches_by_gravity_is_exported_without(tmp_path):
+    inputs = "model.inputs={rays: true, depth: true, pose: true}"
+    config = stand_in(inputs, "loss=pose_matching", "model.matching.gravity=true")
+    path = save_checkpoint(tmp_path / "best.ckpt", config, MapAnything(config.model), ORIGIN)
+    assert (export(path, tmp_path / "released", without_matching=True) / "model.safetensors").is_file()
+
+
+def test_encoders_of_poses_that_matching_weighed_instead_are_borrowed(released, whole, tmp_path):
+    config = stand_in("model.inputs={rays: true, depth: true}", "loss=pose_matching", "priors=matched")
+    path = save_checkpoint(tmp_path / "best.ckpt", config, MapAnything(config.model), ORIGIN)
+    with pytest.raises(ConfigError, match=r"without cam_rot_encoder, .*; give weights="):
+        export(path, tmp_path / "refused", without_matching=True)
+    folder = export(path, tmp_path / "whole", weights=str(released), without_matching=True)
+    assert not load_weights(MapAnything(whole.cfg), folder).mismatch
+
+
 def test_a_mean_of_cameras_is_not_exported_as_another_model(tmp_path):
     config = stand_in("model/fusion=mean", "data.layout=grouped", "model.fusion.directions=false")
     path = save_checkpoint(tmp_path / "last.ckpt", config, MapAnything(config.model))

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 IMAGES_ONLY = {"task": "images_only", "priors": "none"}
 """Choices under which a model gets nothing but images."""
-SHAPE_OF_VIEWS = ("layout", "panorama", "cameras", "mosaic")
+SHAPE_OF_VIEWS = ("layout", "panorama", "cameras", "mosaic", "fused_patch_px")
 """Keys of ``data`` that say what the model looks at; a checkpoint's own are kept."""
 CHOICE_OF_FRAMES = (
     "min_agents",

@@ -78,7 +78,7 @@ def has_unknown_depth(inputs: LossInputs) -> Bool[Tensor, "b v"]:
 
 def _unknown_depth(inputs: LossInputs) -> Float[Tensor, "b v h w"]:
     target = inputs.target
-    return (target.non_ambiguous & ~target.valid & target.is_metric[:, None, None, None]) * inputs.factor
+    return (target.non_ambiguous & ~target.valid & target.is_metric[:, None, None, None]).float()
 
 
 def height_excess(

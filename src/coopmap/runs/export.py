@@ -121,8 +121,10 @@ def _umask() -> int:
 
 
 def _without_matching(stored: ModelConfig) -> ModelConfig:
-    """The same model with regressed poses alone."""
-    return replace(stored, matching=replace(stored.matching, enabled=False, prior=False), pose_from="head")
+    """The same model with regressed poses alone; of priors that matching weighed it has no encoders."""
+    inputs = replace(stored.inputs, pose=stored.inputs.pose and not stored.matching.prior)
+    matching = replace(stored.matching, enabled=False, prior=False, gravity=False)
+    return replace(stored, inputs=inputs, matching=matching, pose_from="head")
 
 
 def _complete_model(

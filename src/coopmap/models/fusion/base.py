@@ -72,7 +72,8 @@ class ImageFusion(Fusion):
 class FeatureFusion(Fusion):
     """Fuses patch features of the cameras, aligned with the patches of the panorama.
 
-    Cells that no camera sees get the patch embedding of the mean color, like the empty patches of a stitched panorama.
+    Cells that no camera sees get the bias of the patch embedding: of one convolution, the embedding of the mean color,
+    like the empty patches of a stitched panorama; of a convolutional stem, a learned vector.
 
     Args:
         shared_blocks: encoder blocks that run on each camera first. Their input carries the positions of patches in the
