@@ -20,8 +20,8 @@ $PYTHON -m coopmap synth towns=per_scenario root="$STREETS_ROOT" depth_root="${S
     agents_min=3 agents_max=4 scenarios.train="$STREETS" scenarios.validate="$VAL_STREETS" scenarios.test="$TEST_STREETS"
 
 places=("streets=data.root=$STREETS_ROOT data.depth_root=${STREETS_ROOT}_depth")
-if [[ -n "${COOPMAP_DATA_ROOT:-}" ]]; then  # sweeps are too sparse for normals
-    places+=("opv2v=data.root=$COOPMAP_DATA_ROOT data.depth_root=${COOPMAP_DEPTH_ROOT:-null} loss.normals=dense")
+if [[ -n "${COOPMAP_DATA_ROOT:-}" ]]; then
+    places+=("opv2v=data.root=$COOPMAP_DATA_ROOT data.depth_root=${COOPMAP_DEPTH_ROOT:-null}")
 fi
 models=(
     "v1=model=mapanything_v1 model.weights=facebook/map-anything-v1"

@@ -120,7 +120,6 @@ def test_every_arm_composes_with_weights_that_fit(study):
         assert config.model.name == MODELS[encoder] == f"mapanything_{model}"
         assert config.data.root == f"/{place}"
         assert config.data.depth_root == ("/streets_depth" if place == "streets" else None)
-        assert config.loss.normals == ("synthetic" if place == "streets" else "dense")
         assert (config.trainer.max_epochs, config.data.steps_per_epoch, config.seed) == (3, 4000, 0)
         assert config.model.ground_range
         assert config.data.panorama.v_fov_deg == 90

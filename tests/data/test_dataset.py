@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from coopmap.config.data import AugmentationConfig
+from coopmap import load_config
+from coopmap.config.data import AugmentationConfig, DepthConfig
 from coopmap.config.task import TaskConfig
 from coopmap.data import SampleRequest, build_split
 from coopmap.geometry import relative_pose
+from coopmap.losses.inputs import dense_pixels
 
 
 def test_a_sample_has_the_documented_shapes_and_types(config_of):
@@ -25,6 +27,19 @@ def test_a_sample_has_the_documented_shapes_and_types(config_of):
     torch.testing.assert_close(sample.target.ground_height_m, torch.full((views,), 1.9), rtol=0, atol=1e-3)
     assert sample.target.is_metric
     assert sample.skipped == ()
+
+
+@pytest.mark.parametrize("loss", ["overall", "v11", "pose", "pose_matching", "pose_dense"])
+def test_normals_and_gradients_are_taught_from_dense_depth_and_not_from_sweeps(config_of, loss):
+    objective = load_config(["machine=laptop", f"loss={loss}"]).loss
+    dense, sweeps = (
+        build_split(config, "val")[0].target.map(lambda tensor: tensor[None])
+        for config in (config_of(), config_of(depth_root=None, depth=DepthConfig(source="lidar")))
+    )
+    assert torch.equal(dense_pixels(dense, objective), dense.valid)
+    assert dense.valid.flatten(2).any(dim=2).all()
+    assert sweeps.valid.flatten(2).any(dim=2).all()
+    assert not dense_pixels(sweeps, objective).any()
 
 
 @pytest.mark.parametrize("layout", ["panorama", "mosaic", "cameras"])

@@ -179,7 +179,8 @@ class DataConfig:
             baseline), ``grouped`` (an agent's camera images, to be fused by the model on the panorama's patches),
             ``warped`` (the same, each warped onto the panorama) or ``mosaic`` (an agent's camera images side by side).
         town: when set and ``root`` is missing, this synthetic town is rendered there first.
-        is_synthetic: ground truth is dense and exact (rendered), which upstream's loss trusts more.
+        is_synthetic: dense depth is rendered, and so exact, which upstream's loss trusts more; LiDAR sweeps are always
+            taken for measured.
         include_rsu: use road-side units (negative agent ids) as agents.
         splits: folder of a split below ``root``, where it is none of the usual, such as ``data.splits.val=val``.
         exclude: file that lists agents in frames to leave out, one ``SPLIT_FOLDER/SCENARIO/AGENT/FRAME`` a line, as

@@ -122,8 +122,7 @@ class LossConfig:
             model predicts.
         depth: ``ray`` (range along the ray) or ``z``.
         normals: where the normal and gradient terms apply: ``synthetic`` (samples flagged so) or ``dense`` (views whose
-            share of covered pixels with known depth is at least ``dense_share``). Simulated LiDAR depth is synthetic
-            but sparse.
+            share of covered pixels with known depth is at least ``dense_share``). LiDAR sweeps are never flagged.
         dense_share: in (0, 1]; the sky has no depth, so even a rendered depth map stays well below 1. Smallest to
             largest share of 48 views of the synthetic town at 252 x 1008: rendered depth 0.63 to 0.71, the agent's own
             LiDAR 0.12 to 0.14, the LiDAR sweeps of all agents 0.16 to 0.25; so 0.4 lies in the middle. With

@@ -214,7 +214,7 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
             add_neighbors(by_agent, self.ticks, self.index.agent_start[frame] + rows, agents, self.ready, rng)
         views = list(chain.from_iterable(by_agent))
         origin = world_origin(views[0].pose)
-        target = target_of(views, len(agents), origin, self.config.is_synthetic)
+        target = target_of(views, len(agents), origin, self.config.is_synthetic and self.depth_source.is_dense)
         if rng is not None and probability > 0:
             last = torch.arange(len(views)) >= len(views) - len(by_agent[-1])
             target = replace(target, foreign=last & (foreign is not None))

@@ -144,7 +144,7 @@ class Target(TensorRecord):
         pose: ``T_world_view``; a world whose coordinates are kilometers is moved to the sample by whole kilometers,
             since single precision would round those of a real map (UTM) by up to half a meter.
         is_metric: lengths of the sample are meters.
-        is_synthetic: rendered rather than measured.
+        is_synthetic: depth is rendered, dense and exact, rather than measured.
         moving: pixel shows a moving vehicle; ``None`` = nothing is known.
         own_body: pixel shows the car that carries the camera; ``None`` = nothing is known.
         agent: number of the car that each view belongs to; ``None`` = every view is a car of its own.
