@@ -102,30 +102,41 @@ class FirstBatches(OPV2VDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """The batches; after a resume, those that the interrupted epoch has left first."""
-        return self._first_batches(self._position.step)
+        return self._first_batches(self._position)
 
     def val_dataloader(self) -> DataLoader:
         """The same batches."""
-        return self._first_batches(0)
+        return self._first_batches(Position())
 
-    def _first_batches(self, start: int) -> DataLoader:
+    def _first_batches(self, position: Position) -> DataLoader:
         number = self.config.steps_per_epoch
         self._batches = self._batches or list(islice(self.train_dataloader_at(Position()), number))
-        return DataLoader(self._batches, batch_size=None, sampler=OnceFrom(start, number))  # type: ignore[arg-type]  # a list is a dataset
+        order = RepeatedOrder(number, position)
+        return DataLoader(self._batches, batch_size=None, sampler=order)  # type: ignore[arg-type]  # a list is a dataset
 
 
-class OnceFrom:
-    """Places in an epoch: in the first pass those from ``start`` on, in later passes all ``number`` of them."""
+class RepeatedOrder:
+    """Endless epochs of the same batches, by number.
 
-    def __init__(self, start: int, number: int) -> None:
-        self.start, self.number = start, number
+    Args:
+        number: of batches.
+        position: where the first pass starts (a resumed run); later passes start with the first batch.
+    """
+
+    def __init__(self, number: int, position: Position) -> None:
+        self.number, self.epoch, self.step = number, position.epoch, position.step
 
     def __len__(self) -> int:
         return self.number
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass; Lightning calls it."""
+        if epoch != self.epoch:
+            self.epoch, self.step = epoch, 0
+
     def __iter__(self) -> Iterator[int]:
-        start, self.start = self.start, 0
-        return iter(range(start, self.number))
+        step, self.step = self.step, 0
+        yield from range(step, self.number)
 
 
 def build_callbacks(
