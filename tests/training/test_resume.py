@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from coopmap import load_config
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
+from coopmap.training.assembly import build_datamodule
 from coopmap.training.run import TrainingResult
 
 from .same_run import assert_same_run
@@ -129,11 +132,32 @@ def test_run_folder_goes_on_with_changes(overrides: Overrides, tmp_path: Path) -
     assert [entry["step"] for entry in result.validations] == [0, 3, 6]
 
 
+def test_goes_on_exactly_after_a_resume_with_another_length_of_epochs(overrides: Overrides, tmp_path: Path) -> None:
+    run(overrides("trainer.max_epochs=1", "trainer.limit_train_batches=2", f"run_dir={tmp_path}/run"), StepLog())
+    shutil.copytree(tmp_path / "run", tmp_path / "straight")
+
+    def go_on(name: str, *more: str, kill_at: tuple[str, int] | None = None) -> StepLog:
+        log, again = StepLog(kill_at), [f"resume={tmp_path / name}", *more]
+        with pytest.raises(Killed) if kill_at else nullcontext():
+            train(load_config(again), again, [log])
+        return log
+
+    longer = ("trainer.limit_train_batches=null", "trainer.max_epochs=3", *SETTINGS)
+    straight = go_on("straight", *longer)
+    go_on("run", *longer, kill_at=("batch_start", 4))  # the second of three batches of an epoch
+    assert go_on("run").steps == straight.steps[2:]
+    epochs = [(step[0], step[1]) for step in straight.steps]
+    assert epochs == [(3, 0), (4, 1), (5, 1), (6, 1), (7, 2), (8, 2), (9, 2)]  # the first epoch gets its third batch
+    third = list(build_datamodule(load_config(overrides())).train_dataloader())[2]
+    assert straight.steps[0][3] == [(meta.scenario, meta.frame, *meta.agents) for meta in third.metas]
+
+
 DRIVER = """
 import json, os, signal, sys, threading, time
 import lightning as L
 from coopmap import load_config
 from coopmap.train import train
+from coopmap.training.assembly import build_datamodule
 
 log, last_step, share = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 

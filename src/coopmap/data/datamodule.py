@@ -254,8 +254,8 @@ class OPV2VDataModule(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, in batches that were trained on (the loader itself runs ahead)."""
         assert self.trainer is not None
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.state_dict()["processed"]
-        epoch, step = divmod(done, max(1, int(self.trainer.num_training_batches)))
+        epoch = self.trainer.current_epoch
+        step = self.trainer.fit_loop.epoch_loop.batch_progress.current.state_dict()["processed"]
         world_size = self._rank()[1]
         return {
             "epoch": epoch,
