@@ -30,6 +30,8 @@ LAPTOP = "machine=laptop"
         ("optim.lr=inf", r"optim\.lr=inf: expected a positive learning rate"),
         ("optim.weight_decay=inf", r"optim\.weight_decay=inf: expected a number of at least 0"),
         ("trainer.deterministic=abc", r"trainer\.deterministic=abc: expected true, false or warn"),
+        ("trainer.max_time=2h", r"trainer\.max_time=2h: expected a time, DD:HH:MM:SS, such as 00:11:30:00"),
+        ("trainer.max_time=00:00:00:00", r"trainer\.max_time=00:00:00:00: expected a time"),
         ("trainer.devices=abc", r"trainer\.devices=abc: expected auto, their number, or a list of indices"),
         ("trainer.devices=0", r"trainer\.devices=0: expected auto"),
         ("trainer.devices=1.5", r"trainer\.devices=1\.5: expected auto"),

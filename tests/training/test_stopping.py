@@ -90,6 +90,29 @@ def test_a_signal_stops_between_two_steps_and_the_run_goes_on_exactly(
     assert_same_run(tmp_path / "run", finished.run.path)
 
 
+def test_a_run_that_max_time_stops_is_unfinished_and_goes_on_exactly_for_as_long_again(
+    overrides: Overrides, finished: TrainingResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed, clock = [0.0], time.monotonic
+    monkeypatch.setattr("time.monotonic", lambda: clock() + passed[0])
+
+    def an_hour_passes() -> None:
+        passed[0] += 3600
+
+    chosen = overrides("trainer.max_time=00:01:00:00")
+    with pytest.raises(Stopped, match="143") as caught:
+        run(chosen, Event(an_hour_passes, "on_train_batch_end", 2))
+    assert caught.value.reason == (
+        "stopped by trainer.max_time after 2 of 9 steps; the same command with resume=auto continues"
+    )
+    with pytest.raises(Stopped, match="143"):
+        run([*chosen, "resume=auto"], Event(an_hour_passes, "on_validation_batch_end", 6))  # which goes to its end
+    result = run(overrides("trainer.max_time=00:00:30:00", "resume=auto"))
+    assert len(list(result.run.path.parent.iterdir())) == 1
+    assert [start["resumed_from"] is not None for start in result.run.read_starts()] == [False, True, True]
+    assert_same_run(result.run.path, finished.run.path)
+
+
 def test_a_signal_before_the_first_step_leaves_nothing(overrides: Overrides, tmp_path: Path) -> None:
     event = Event(signals(signal.SIGTERM), "on_validation_batch_end", 0, "validate")
     with pytest.raises(Stopped) as caught:

@@ -20,7 +20,7 @@ LEAST = {
 
 @dataclass
 class TrainerConfig:
-    """Arguments of Lightning's ``Trainer``, passed on unchanged; null keeps Lightning's default.
+    """Arguments of Lightning's ``Trainer``; null keeps Lightning's default.
 
     Omitted are those that the program sets itself: loggers, callbacks, plugins and output folder.
 
@@ -35,7 +35,7 @@ class TrainerConfig:
         min_epochs: do not end before this many epochs.
         max_steps: end after this many optimizer steps; null = no limit, if ``max_epochs`` has one.
         min_steps: do not end before this many optimizer steps.
-        max_time: end after this time, ``DD:HH:MM:SS``.
+        max_time: stop after this time, ``DD:HH:MM:SS``, as on a signal; ``resume=auto`` continues, for as long again.
         limit_train_batches: number of training batches per epoch, or their share.
         limit_val_batches: number of batches per validation, or their share.
         limit_test_batches: number of batches per test, or their share.
@@ -100,10 +100,20 @@ class TrainerConfig:
             fits = value is None or (value >= 0 and (isinstance(value, int) or value <= 1))
             fits = fits and (value != 0 or name in ("limit_val_batches", "limit_test_batches"))
             require(fits, f"trainer.{name}", value, "a number of batches, or their share such as 0.5")
+        require(self.max_seconds != 0, "trainer.max_time", self.max_time, "a time, DD:HH:MM:SS, such as 00:11:30:00")
         self._check_end()
         algorithm, is_strict = self.gradient_clip_algorithm, self.deterministic
         require(algorithm in (None, "norm"), "trainer.gradient_clip_algorithm", algorithm, "norm")
         require(is_strict in (None, True, False, "warn"), "trainer.deterministic", is_strict, "true, false or warn")
+
+    @property
+    def max_seconds(self) -> int | None:
+        """``max_time`` in seconds; 0 if it cannot be read."""
+        if self.max_time is None:
+            return None
+        parts = re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", self.max_time.strip())
+        days, hours, minutes, seconds = map(int, parts.groups()) if parts else (0, 0, 0, 0)
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
     def _check_end(self) -> None:
         """The learning rate's schedule needs a length."""
@@ -113,7 +123,7 @@ class TrainerConfig:
         if self.max_epochs in (None, -1) and self.max_steps in (None, -1):
             raise ConfigError(
                 "trainer.max_epochs and trainer.max_steps are both without a limit: set one of them, since the "
-                "learning rate falls over the whole run (trainer.max_time ends it earlier)"
+                "learning rate falls over the whole run (trainer.max_time stops it earlier, to be continued)"
             )
 
 

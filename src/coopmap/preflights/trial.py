@@ -28,7 +28,7 @@ from coopmap.training.run import ranks_end_together
 STEPS = {"cuda": 3, "cpu": 1}
 """On a GPU the first steps choose kernels and allocate."""
 LIMITS = (
-    "max_epochs", "max_steps", "min_epochs", "min_steps", "max_time", "fast_dev_run", "limit_train_batches",
+    "max_epochs", "max_steps", "min_epochs", "min_steps", "fast_dev_run", "limit_train_batches",
     "limit_val_batches", "limit_test_batches", "val_check_interval", "check_val_every_n_epoch",
     "num_sanity_val_steps", "log_every_n_steps", "accumulate_grad_batches", "profiler",
 )  # fmt: skip

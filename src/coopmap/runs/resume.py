@@ -33,9 +33,9 @@ VOLATILE_KEYS = (
 )
 """Keys that change nothing about what is learned."""
 
-CONTINUABLE_KEYS = (*VOLATILE_KEYS, "trainer.devices", "trainer.num_nodes", "strategy.")
-"""Keys in which a run may differ from the one that it continues under ``resume=auto``: besides, on how many devices and
-how these share the work."""
+CONTINUABLE_KEYS = (*VOLATILE_KEYS, "trainer.devices", "trainer.num_nodes", "trainer.max_time", "strategy.")
+"""Keys in which a run may differ from the one that it continues under ``resume=auto``: besides, on how many devices,
+how these share the work and for how long at a time."""
 
 
 def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, RunFolder]:

@@ -156,7 +156,7 @@ def build_callbacks(
         StepTiming(),
         Memory(),
         LivePictures(run.path, config.callbacks, config.checkpoint.monitor),
-        StopOnSignal(),
+        StopOnSignal(config.trainer.max_seconds),
         progress_callback(config.callbacks),
         best,
         last,
@@ -197,6 +197,7 @@ def trainer_options(config: Config) -> dict[str, Any]:
         warnings.filterwarnings("ignore", pattern)
     options = {name: value for name, value in asdict(config.trainer).items() if value is not None}
     options.pop("overfit_batches", None)  # handled by build_datamodule: batches are drawn anew in each epoch
+    options.pop("max_time", None)  # handled by StopOnSignal: Lightning would call such a run complete
     check_gpus(config.machine, options["accelerator"], options["devices"], torch.cuda.device_count())
     lacks_bf16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
     if options.get("precision") == "bf16-mixed" and lacks_bf16:

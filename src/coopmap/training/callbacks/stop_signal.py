@@ -1,10 +1,11 @@
-"""Graceful stop on a signal or the death of a loader process: all ranks leave at the same step."""
+"""Graceful stop on a signal, after a time or the death of a loader process: all ranks leave at the same step."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import threading
+import time
 import traceback
 from types import FrameType
 from typing import Any
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 LOADER_DIED = "DataLoader worker"
 """How torch's messages about the death of a loader process begin."""
+GO_ON, TIME_IS_UP, SIGNAL, LOADER = range(4)
+"""What ranks agree on: the largest is done."""
 
 
 class LoaderError(RuntimeError):
@@ -32,18 +35,25 @@ class LoaderError(RuntimeError):
 
 
 class StopOnSignal(L.Callback):
-    """Has all ranks stop between the same two steps when any of them received a signal or lost a loader process.
+    """Has all ranks stop between the same two steps when any of them received a signal, lost a loader process or has
+    trained for long enough.
 
     Ranks agree once per batch, when it has been fetched, and once per validation, before its figures are put together:
     the largest of their states, on the CPU. That takes a tenth of a millisecond, waits for no GPU, and happens at the
     same places on all ranks whatever arrives when. A rank that has been stopped in its share of a validation goes to
-    that place early.
+    that place early. The time ends no validation, and every start makes a step: a run that is always continued ends.
 
     Lightning's own handling is off: its handler starts a collective operation, which can deadlock with one in progress,
     and ranks leave the loop on flags of their own.
+
+    Args:
+        seconds: time to train in this start, ``trainer.max_time``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = seconds
+        self._began_at, self._first_step = 0.0, 0
+        self._agreed = GO_ON
         self._signals: StopSignals = current()
         self._group: Any = None
         self._loader_error: str | None = None
@@ -63,13 +73,15 @@ class StopOnSignal(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on there is a state to save."""
         self._signals.deferred, self._is_fetching = True, True
+        self._began_at, self._first_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Agree; stop if this is between two optimizer steps."""
         self._is_fetching = False
-        if self._agree(batch_idx % trainer.accumulate_grad_batches == 0):
+        may_stop = batch_idx % trainer.accumulate_grad_batches == 0
+        if self._agree(may_stop, may_stop and self._time_is_up(trainer)):
             _take_back_batch(trainer)
             self._stop(trainer)
 
@@ -125,14 +137,20 @@ class StopOnSignal(L.Callback):
 
     # Agreement
 
-    def _agree(self, may_stop: bool = True) -> bool:
+    def _agree(self, may_stop: bool = True, time_is_up: bool = False) -> bool:
         """Whether any rank has to stop; the ranks call this at the same places."""
-        state = 2 if self._loader_error else int(may_stop and self._signals.received is not None)
-        if self._group is None:
-            return bool(state)
-        largest = torch.tensor(state)
-        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group=self._group)
-        return bool(largest)
+        state = TIME_IS_UP if time_is_up else GO_ON
+        if may_stop and self._signals.received is not None:
+            state = SIGNAL
+        largest = torch.tensor(LOADER if self._loader_error else state)
+        if self._group is not None:
+            torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group=self._group)
+        self._agreed = int(largest)
+        return self._agreed > GO_ON
+
+    def _time_is_up(self, trainer: L.Trainer) -> bool:
+        has_trained = trainer.global_step > self._first_step
+        return self.seconds is not None and has_trained and time.monotonic() - self._began_at >= self.seconds
 
     def _agree_in_validation(self, trainer: L.Trainer) -> None:
         self._has_agreed = True
@@ -142,6 +160,11 @@ class StopOnSignal(L.Callback):
     def _stop(self, trainer: L.Trainer) -> None:
         if self._loader_error:
             raise LoaderError(explained(self._loader_error))
+        if self._agreed == TIME_IS_UP:
+            steps = f"{trainer.global_step} of {trainer.estimated_stepping_batches} steps"
+            log.warning("trainer.max_time: stopping after %s", steps)
+            reason = f"stopped by trainer.max_time after {steps}; the same command with resume=auto continues"
+            raise Stopped(reason, at_step_boundary=True)
         if trainer.state.fn == "fit":
             raise Stopped("stopped on a signal; the same command with resume=auto continues", at_step_boundary=True)
         raise Stopped(f"{self._signals.received or 'a signal to another rank'}: stopped {self._signals.phase}")
