@@ -132,6 +132,26 @@ def test_run_folder_goes_on_with_changes(overrides: Overrides, tmp_path: Path) -
     assert [entry["step"] for entry in result.validations] == [0, 3, 6]
 
 
+@pytest.mark.parametrize(
+    ("end", "steps", "validated"),
+    [
+        ("trainer.max_steps=2", [3, 4, 5, 6], [2, 3, 6]),
+        ("trainer.check_val_every_n_epoch=2", [4, 5, 6], [3, 6]),
+    ],
+)
+def test_a_run_goes_on_after_an_end_that_was_validated_for_being_one(
+    end: str, steps: list[int], validated: list[int], overrides: Overrides, tmp_path: Path
+) -> None:
+    chosen = overrides("trainer.max_epochs=1", end, "callbacks.validate_at_start=false", f"run_dir={tmp_path}/run")
+    run(chosen, StepLog())
+    log, again = StepLog(), [f"resume={tmp_path}/run", "trainer.max_epochs=2", "trainer.max_steps=null"]
+    result = train(load_config(again), again, [log])
+    assert [step[0] for step in log.steps] == steps
+    assert [entry["step"] for entry in result.validations] == validated
+    rows = [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.csv") if "train/loss" in row]
+    assert rows == list(range(6))
+
+
 def test_goes_on_exactly_after_a_resume_with_another_length_of_epochs(overrides: Overrides, tmp_path: Path) -> None:
     run(overrides("trainer.max_epochs=1", "trainer.limit_train_batches=2", f"run_dir={tmp_path}/run"), StepLog())
     shutil.copytree(tmp_path / "run", tmp_path / "straight")

@@ -113,6 +113,25 @@ def test_a_run_that_max_time_stops_is_unfinished_and_goes_on_exactly_for_as_long
     assert_same_run(result.run.path, finished.run.path)
 
 
+def test_a_run_that_ends_within_an_epoch_is_validated_there_also_after_a_signal_in_that_validation(
+    overrides: Overrides, tmp_path: Path
+) -> None:
+    settings = ("callbacks.validate_at_start=false", "trainer.max_steps=4")
+    chosen = overrides(*settings, f"run_dir={tmp_path}/run")
+    with pytest.raises(Stopped, match="143"):
+        run(chosen, Event(signals(signal.SIGTERM), "on_validation_batch_end", 4))
+    stopped = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert stopped["global_step"] == 4
+    assert [entry["step"] for entry in stopped["callbacks"]["ValidationHistory"]["entries"]] == [3]
+    result = run([*chosen, "resume=auto"])
+    validations = result.summary["validations"]
+    assert validations["last"]["step"] == 4
+    assert validations["best"]["val/pose_trans_avg"] == min(entry["val/pose_trans_avg"] for entry in result.validations)
+    straight = run(overrides(*settings, f"run_dir={tmp_path}/straight"))
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+    assert straight.summary["validations"] == validations
+
+
 def test_a_signal_before_the_first_step_leaves_nothing(overrides: Overrides, tmp_path: Path) -> None:
     event = Event(signals(signal.SIGTERM), "on_validation_batch_end", 0, "validate")
     with pytest.raises(Stopped) as caught:

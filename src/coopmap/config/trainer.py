@@ -41,7 +41,7 @@ class TrainerConfig:
         limit_test_batches: number of batches per test, or their share.
         overfit_batches: train and validate on this many training batches only.
         val_check_interval: validate after this many batches, or this share of an epoch.
-        check_val_every_n_epoch: number of epochs between validations.
+        check_val_every_n_epoch: number of epochs between validations; the last step of the run is always validated.
         num_sanity_val_steps: validation batches before training; ``callbacks.validate_at_start`` replaces them.
         log_every_n_steps: steps between two rows of training metrics.
         enable_model_summary: Lightning's table of layers; the log already lists parts, sizes and learning rates.

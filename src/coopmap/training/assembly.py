@@ -43,6 +43,7 @@ from coopmap.training.callbacks import (
     ValidationHistory,
     progress_callback,
 )
+from coopmap.training.loops import validate_at_the_end
 from coopmap.training.module import PoseLearner
 from coopmap.training.optim import parameter_groups
 from coopmap.training.strategies import build_strategy
@@ -165,15 +166,17 @@ def build_callbacks(
 
 
 def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
-    """Lightning's trainer with ``config.trainer`` passed on unchanged."""
+    """Lightning's trainer with ``config.trainer`` passed on, which validates at the end in any case."""
     start_step = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
-    return new_trainer(
+    trainer = new_trainer(
         **trainer_options(config),
         logger=build_loggers(config, run.path, start_step),
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
     )
+    validate_at_the_end(trainer)
+    return trainer
 
 
 def new_trainer(**options: Any) -> L.Trainer:

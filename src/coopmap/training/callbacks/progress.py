@@ -123,7 +123,7 @@ def validations_left(trainer: L.Trainer) -> int:
         between = every * trainer.num_training_batches
     done = trainer.global_step * trainer.accumulate_grad_batches
     total = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches
-    return int(total // between - (done - 1) // between) + 1
+    return int(-(-total // between) - (done - 1) // between) + 1
 
 
 class ProgressLines(RunProgress):
