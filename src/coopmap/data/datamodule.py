@@ -254,8 +254,9 @@ class OPV2VDataModule(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, in batches that were trained on (the loader itself runs ahead)."""
         assert self.trainer is not None
-        epoch = self.trainer.current_epoch
-        step = self.trainer.fit_loop.epoch_loop.batch_progress.current.state_dict()["processed"]
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.state_dict()["processed"]
+        over, step = divmod(done, self._batches_per_epoch)  # validations come before an epoch is counted
+        epoch = self.trainer.current_epoch + over
         world_size = self._rank()[1]
         return {
             "epoch": epoch,
