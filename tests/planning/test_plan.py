@@ -22,6 +22,7 @@ from coopmap.planning.memory import GIB, Counter
 from coopmap.planning.plan import checkpointed, make_plan
 from coopmap.planning.samples import Example, Examples, small_town
 from coopmap.planning.steps import count_step
+from coopmap.preflights.needs import memory_needed
 from coopmap.training.adaptation import adapt
 
 TinyModel = tuple[str, ...]
@@ -135,6 +136,19 @@ def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path
     too_small = make_plan(replace(asked, switches=False, layouts=False), overrides, Gpus(10, 0.001))
     assert not too_small.fits
     assert too_small.most_views == 0
+
+
+@pytest.mark.parametrize(
+    "setting", ["data.sampling.agents={2: 1.0}", "trainer.val_check_interval=100", "trainer.limit_train_batches=0.5"]
+)
+def test_settings_that_hold_for_whole_epochs_and_samples_alone_are_planned(
+    setting: str, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coopmap.planning.views.MOST", 2)  # more would fit
+    asked = PlanConfig(layouts=False, switches=False)
+    chosen = [*tiny_model, "trainer.devices=2", "data.max_agents=2", "data.max_views_per_gpu=2"]
+    planned = make_plan(asked, [*chosen, setting], Gpus(2, 24.0)).memory.total
+    assert memory_needed(load_config([*chosen, setting])) == planned > 1.4 * GIB  # CUDA and NCCL, and a tiny model
 
 
 @pytest.mark.parametrize(
