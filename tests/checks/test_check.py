@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from coopmap.checks.batches import Batches, plan_batches
 from coopmap.cli.main import main
 from coopmap.config import load_config
 from coopmap.config.checks import ConfigError
@@ -565,6 +566,21 @@ def test_figures_are_those_of_the_data(checked_town: Path, tmp_path: Path) -> No
     assert val["valid"] == pytest.approx(valid, abs=1e-6)
     assert val["angle_deg"] < val["angle_deg_by_surface"]["infinite"] / 4
     assert val["best_surface"].startswith("bowl")
+
+
+def test_batches_have_the_agents_that_training_draws(checked_town: Path) -> None:
+    agents = ["data.max_agents=3", "data.max_views_per_gpu=7", "data.steps_per_epoch=10"]
+    drawn = "data.sampling.agents={2: 3, 3: 1}"
+    batches = train_batches(checked_town, *agents, drawn)
+    assert batches.passes == {2: 10 * 0.75 * 3 / 4, 3: 10 * 0.25 * 2 / 4}
+    batches = train_batches(checked_town, *agents, "data.sampling.agents={2: 1}")
+    assert (batches.agents, batches.passes) == ((2, 2), {2: 10 * 3 / 4})
+
+
+def train_batches(root: Path, *overrides: str) -> Batches:
+    """Of the training split, of four frames with three agents each."""
+    config = load_config([*SMALL[:3], *overrides, f"data.root={root / 'town'}"])
+    return plan_batches(config, SplitIndex.build(root / "town", "train"))
 
 
 def test_crop_is_told_by_its_third(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from coopmap.planning.memory import GIB, Counter
 from coopmap.planning.plan import checkpointed, make_plan
 from coopmap.planning.samples import Example, Examples, small_town
 from coopmap.planning.steps import count_step
+from coopmap.planning.views import most_views
 from coopmap.preflights.needs import memory_needed
 from coopmap.training.adaptation import adapt
 
@@ -138,10 +141,8 @@ def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path
     assert too_small.most_views == 0
 
 
-@pytest.mark.parametrize(
-    "setting", ["data.sampling.agents={2: 1.0}", "trainer.val_check_interval=100", "trainer.limit_train_batches=0.5"]
-)
-def test_settings_that_hold_for_whole_epochs_and_samples_alone_are_planned(
+@pytest.mark.parametrize("setting", ["trainer.val_check_interval=100", "trainer.limit_train_batches=0.5"])
+def test_settings_that_hold_for_whole_epochs_alone_are_planned(
     setting: str, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coopmap.planning.views.MOST", 2)  # more would fit
@@ -149,6 +150,25 @@ def test_settings_that_hold_for_whole_epochs_and_samples_alone_are_planned(
     chosen = [*tiny_model, "trainer.devices=2", "data.max_agents=2", "data.max_views_per_gpu=2"]
     planned = make_plan(asked, [*chosen, setting], Gpus(2, 24.0)).memory.total
     assert memory_needed(load_config([*chosen, setting])) == planned > 1.4 * GIB  # CUDA and NCCL, and a tiny model
+
+
+def test_a_plan_is_for_the_agents_that_training_draws(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coopmap.planning.views.MOST", 3)  # more would fit
+    agents = ["data.max_agents=3", "data.max_views_per_gpu=3", "data.sampling.agents={2: 1.0}"]
+    chosen = [*tiny_model, "trainer.devices=2", *agents]
+    plan = make_plan(PlanConfig(layouts=False, switches=False), chosen, Gpus(2, 24.0))
+    assert [row.agents for row in plan.agents] == [2]
+    assert plan.train_batches == {2: 1}
+    assert plan.val_batches == {2: 1, 3: 1}
+    assert memory_needed(load_config(chosen)) == plan.memory.total
+
+
+@pytest.mark.parametrize(("limit", "most"), [(3, 0), (4, 5), (6, 7)])
+def test_no_fewer_views_than_validation_needs_are_said_to_fit(limit: int, most: int) -> None:
+    """A sample of data.max_agents has to have room, whatever training draws."""
+    counter = SimpleNamespace(memory=lambda _, agents, views: SimpleNamespace(total=views // agents * agents))
+    config = load_config(["machine=laptop", "data.min_agents=2", "data.max_agents=5", "data.sampling.agents={2: 1.0}"])
+    assert most_views(cast(Counter, counter), config, [2], limit) == most
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from coopmap import load_config
 from coopmap.config import ConfigError
 from coopmap.preflights.devices import load_nvml, read_devices
 from coopmap.preflights.findings import findings_table
-from coopmap.preflights.memory import device_findings
+from coopmap.preflights.memory import device_findings, what_needs_less
 from coopmap.preflights.needs import memory_needed
 from coopmap.preflights.runner import Preflight
 from coopmap.report.terminal import print_table
@@ -103,6 +103,14 @@ def test_waiting_ends_when_its_time_is_over(driver: FakeDriver) -> None:
     with pytest.raises(ConfigError, match=r"too little memory after 0:01:30: GPU 0 has 4\.0 of 24\.0 GiB"):
         device_findings(config_of("preflight.wait_for_memory=1m30s"), thirteen, slept.append)
     assert sum(slept) == 90
+
+
+def test_fewer_agents_than_training_is_told_to_draw_are_no_advice() -> None:
+    agents = ["data.max_agents=4", "data.max_views_per_gpu=4"]
+    fewer = "data.max_agents=3 data.max_views_per_gpu=3"
+    assert fewer in what_needs_less(config_of(*agents))
+    assert fewer in what_needs_less(config_of(*agents, "data.sampling.agents={2: 0.5, 3: 0.5}"))
+    assert fewer not in what_needs_less(config_of(*agents, "data.sampling.agents={2: 0.5, 4: 0.5}"))
 
 
 @pytest.mark.parametrize("text", ["2", "h", "2 hours", "1h 30m", "-1h"])

@@ -46,11 +46,12 @@ def plan_batches(config: Config, index: SplitIndex) -> Batches:
     sizes_of = PairTable(PoseTable.build(index), data.communication_range_m).group_sizes(PairLimits())
     usable = np.flatnonzero(sizes_of >= data.min_agents)
     if index.split == "train":
-        frames = {n: int((sizes_of >= n).sum()) for n in range(data.min_agents, data.max_agents + 1)}
+        frames = {n: int((sizes_of >= n).sum()) for n in data.agent_frequencies}
         frames = {n: number for n, number in frames.items() if number}
         sizes = {n: max(1, data.max_views_per_gpu // n) for n in frames}
-        each = data.steps_per_epoch / max(len(frames), 1) * ranks
-        passes = {n: each * sizes[n] / frames[n] for n in frames}
+        drawn = {n: data.agent_frequencies[n] for n in frames}
+        each = {n: ranks * data.steps_per_epoch * share / sum(drawn.values()) for n, share in drawn.items()}
+        passes = {n: each[n] * sizes[n] / frames[n] for n in frames}
         return Batches(ranks, data.steps_per_epoch, sizes, frames, passes)
     limit = data.max_val_frames if index.split == "val" else None
     if limit is not None and limit < len(usable):

@@ -276,6 +276,12 @@ class DataConfig:
         )
         self._check_sampling()
 
+    @property
+    def agent_frequencies(self) -> dict[int, float]:
+        """Relative frequency of each number of agents that training draws, where its frames have so many; ascending."""
+        given = self.sampling.agents or dict.fromkeys(range(self.min_agents, self.max_agents + 1), 1.0)
+        return dict(sorted(given.items()))
+
     def _check_sampling(self) -> None:
         numbers, distances = self.sampling.agents, self.sampling.curriculum.distance_m or []
         require(

@@ -145,7 +145,7 @@ class OPV2VDataModule(L.LightningDataModule):
     def _order(self, dataset: FrameDataset) -> GlobalOrder:
         """Of all training batches."""
         config, sampling = self.config, self.config.sampling
-        numbers = sorted(sampling.agents or range(config.min_agents, config.max_agents + 1))
+        numbers = list(config.agent_frequencies)
         curriculum = None
         if sampling.curriculum.is_on:
             curriculum = Curriculum(

@@ -71,8 +71,7 @@ class Duration:
 def epoch_of(config: Config, asked: PlanConfig, ranks: int) -> Epoch:
     """Sizes of an epoch, from the data if it is at hand."""
     views, accumulate = config.data.max_views_per_gpu, config.accumulate
-    numbers = range(config.data.min_agents, config.data.max_agents + 1)
-    per_batch = float(np.mean([max(1, views // number) for number in numbers]))
+    per_batch = _mean_of_steps(config, {number: views // number for number in config.data.agent_frequencies})
     counts = _agents_of_validation(config)
     is_assumed = counts is None
     if counts is None:
@@ -88,6 +87,12 @@ def epoch_of(config: Config, asked: PlanConfig, ranks: int) -> Epoch:
         idle_ranks=max(0, ranks - batches),
         is_assumed=is_assumed,
     )
+
+
+def _mean_of_steps(config: Config, values: Mapping[int, float]) -> float:
+    """Mean over training steps of what depends on the number of agents."""
+    frequencies = config.data.agent_frequencies
+    return float(np.average([values[number] for number in frequencies], weights=list(frequencies.values())))
 
 
 def _agents_of_validation(config: Config) -> np.ndarray | None:
@@ -121,13 +126,13 @@ def duration_of(
         config: of the run.
         asked: rates, or the measured time of a step.
         ranks: number of GPUs.
-        steps: of each number of agents, equally often.
+        steps: of each number of agents that training draws.
         trained_bytes: of all parameters that are trained.
         epoch: its sizes.
     """
     accumulate = config.accumulate
     rate = 1e12 * (asked.tflops or TFLOPS.get(str(config.trainer.precision), TFLOPS_FLOAT32))
-    computing = accumulate * float(np.mean([step.flops for step in steps.values()])) / rate
+    computing = accumulate * _mean_of_steps(config, {number: step.flops for number, step in steps.items()}) / rate
     strategy = strategy_name(config, ranks)
     shares = TRAFFIC[strategy] * (ranks - 1) / ranks
     if config.strategy.compress_gradients and strategy in ("ddp", "ddp_zero1"):
@@ -135,8 +140,8 @@ def duration_of(
     sending = shares * trained_bytes / (1e9 * asked.bus_gb_s)
     waiting = max(0.0, sending - HIDDEN * computing)
     step_s = asked.step_s or computing + waiting
-    share_forward = np.mean([step.forward_flops / step.flops for step in steps.values()])
-    validation_s = epoch.val_batches * float(share_forward) * step_s / accumulate
+    share_forward = _mean_of_steps(config, {number: step.forward_flops / step.flops for number, step in steps.items()})
+    validation_s = epoch.val_batches * share_forward * step_s / accumulate
     epochs = config.total_steps / config.steps_per_epoch
     epoch_s = epoch.steps * step_s + validation_s
     return Duration(

@@ -42,7 +42,7 @@ class Plan:
         memory: at the number of agents that takes most.
         fits: whether it does.
         most_views: largest ``data.max_views_per_gpu`` that fits; 0 if nothing does.
-        agents: a step for each number of agents.
+        agents: a step for each number of agents that training draws.
         layouts: GiB of a GPU with other layouts, at the largest number of agents.
         epoch, duration: sizes and times.
         train_batches, val_batches: samples in a batch, for each number of agents.
@@ -86,10 +86,10 @@ def make_plan(
         say: receives progress messages.
     """
     config = load_config(overrides)
-    numbers = range(config.data.min_agents, config.data.max_agents + 1)
+    numbers = list(config.data.agent_frequencies)
     with examples(config, numbers) as found:
         counter = Counter(found, asked, gpus.count)
-        say(f"counting steps of {config.model.name} with {numbers[0]} to {numbers[-1]} agents")
+        say(f"counting steps of {config.model.name} with {', '.join(map(str, numbers))} agents")
         rows = [agents_row(counter, config, number) for number in numbers]
         worst = max(rows, key=lambda row: row.gib).agents
         memory, limit = counter.memory(config, worst), gpus.gib - asked.held_gib
@@ -100,7 +100,7 @@ def make_plan(
         steps = {number: counter.step(config, number, _batch(config, number)) for number in numbers}
         epoch = epoch_of(config, asked, gpus.count)
         duration = duration_of(config, asked, gpus.count, steps, counter.state(config).trained, epoch)
-    batches = {number: _batch(config, number) for number in numbers}
+    validated = range(config.data.min_agents, config.data.max_agents + 1)
     return Plan(
         model=config.model.name,
         strategy=strategy_name(config, gpus.count),
@@ -116,8 +116,8 @@ def make_plan(
         layouts=layouts,
         epoch=epoch,
         duration=duration,
-        train_batches=batches,
-        val_batches=dict(batches),
+        train_batches={number: _batch(config, number) for number in numbers},
+        val_batches={number: _batch(config, number) for number in validated},
         switches=switches,
         assumed=[*gpus.assumed, *_assumed(asked, config, epoch)],
     )
@@ -162,7 +162,7 @@ def _layouts(
             each = replace(config, data=_with_layout(config, layout), model=plain)
         except ValueError:  # add-ons that belong to one layout
             continue
-        found[name] = counter.memory(each, config.data.max_agents).total / GIB
+        found[name] = counter.memory(each, max(config.data.agent_frequencies)).total / GIB
     return found
 
 

@@ -74,7 +74,7 @@ def _candidates(config: Config, ranks: int) -> Iterator[tuple[str, str]]:
     least = config.data.min_agents
     if config.data.max_views_per_gpu > config.data.max_agents:
         yield f"data.max_views_per_gpu={config.data.max_agents}", "smaller batches"
-    if config.data.max_agents > least:
+    if max(config.data.agent_frequencies) > least:
         yield f"data.max_agents={least} data.max_views_per_gpu={least}", f"no samples of more than {least} agents"
     if str(config.trainer.precision) not in ("bf16-mixed", "16-mixed"):
         yield "trainer.precision=bf16-mixed", "products of 8 significant bits"

@@ -19,11 +19,12 @@ def most_views(counter: Counter, config: Config, numbers: Iterable[int], limit: 
     Args:
         counter: of steps.
         config: of the run.
-        numbers: agents of a sample.
+        numbers: of agents that training draws.
         limit: bytes.
     """
     numbers = list(numbers)
-    sizes = [views for views in range(max(numbers), MOST + 1) if any(views % number == 0 for number in numbers)]
+    least = config.data.max_agents  # validation has these, whatever training draws
+    sizes = [least, *(views for views in range(least + 1, MOST + 1) if any(views % n == 0 for n in numbers))]
     need: dict[int, int] = {}
     fits, over, place = -1, len(sizes), 0
     while True:

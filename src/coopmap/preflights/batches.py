@@ -23,8 +23,7 @@ from coopmap.types import Batch, SkippedBatch
 def largest_training_batch(dataset: FrameDataset) -> list[SampleRequest]:
     """What a micro-batch with the most views asks for; of several, with the most agents, which attend to each other."""
     config = dataset.config
-    numbers = sorted(config.sampling.agents or range(config.min_agents, config.max_agents + 1))
-    pool = build_pool(dataset.pairs, dataset.limits, numbers)
+    pool = build_pool(dataset.pairs, dataset.limits, list(config.agent_frequencies))
     sizes = {n: max(1, config.max_views_per_gpu // n) for n, frames in pool.frames_with.items() if len(frames)}
     agents = max(sizes, key=lambda n: (sizes[n] * n, n))
     frames = pool.frames_with[agents].tolist()

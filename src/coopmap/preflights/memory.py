@@ -110,7 +110,7 @@ def what_needs_less(config: Config) -> Iterator[str]:
         yield "trainer.precision=bf16-mixed"
     if config.data.max_views_per_gpu > config.data.max_agents:
         yield f"data.max_views_per_gpu={config.data.max_agents}"
-    elif config.data.max_agents > config.data.min_agents:
+    elif config.data.max_agents > config.data.min_agents and config.data.max_agents not in config.data.sampling.agents:
         yield f"data.max_agents={config.data.max_agents - 1} data.max_views_per_gpu={config.data.max_agents - 1}"
     if config.optim.train.name == "full":
         yield "optim/train=lora"

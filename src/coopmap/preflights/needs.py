@@ -14,8 +14,8 @@ from coopmap.planning.samples import examples
 
 def memory_needed(config: Config) -> int:
     """Bytes on each GPU in a step on the micro-batch with the most views, and of several with the most agents."""
-    numbers = range(config.data.min_agents, config.data.max_agents + 1)
-    agents = max(numbers, key=lambda number: (max(1, config.data.max_views_per_gpu // number) * number, number))
+    data = config.data
+    agents = max(data.agent_frequencies, key=lambda number: (data.max_views_per_gpu // number * number, number))
     asked = PlanConfig()
     with redirect_stderr(io.StringIO()), examples(config, [agents]) as found:  # a small town to count with: no news
         return Counter(found, asked, gpus_for(config, asked).count).memory(config, agents).total
