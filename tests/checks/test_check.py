@@ -577,6 +577,22 @@ def test_batches_have_the_agents_that_training_draws(checked_town: Path) -> None
     assert (batches.agents, batches.passes) == ((2, 2), {2: 10 * 3 / 4})
 
 
+@pytest.mark.parametrize(
+    ("overrides", "number"),
+    [
+        (["trainer.accumulate_grad_batches=4"], 40),
+        (["trainer.limit_train_batches=5"], 5),
+        (["trainer.accumulate_grad_batches=4", "trainer.limit_train_batches=0.5"], 20),
+    ],
+)
+def test_batches_of_an_epoch_are_those_that_each_rank_trains_on(
+    overrides: list[str], number: int, checked_town: Path
+) -> None:
+    agents = ["data.min_agents=2", "data.max_agents=2", "data.max_views_per_gpu=6", "data.steps_per_epoch=10"]
+    batches = train_batches(checked_town, *agents, *overrides, "trainer.devices=2")
+    assert (batches.steps, batches.passes) == (number, {2: 2 * number * 3 / 4})
+
+
 def train_batches(root: Path, *overrides: str) -> Batches:
     """Of the training split, of four frames with three agents each."""
     config = load_config([*SMALL[:3], *overrides, f"data.root={root / 'town'}"])

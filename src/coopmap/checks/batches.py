@@ -50,9 +50,9 @@ def plan_batches(config: Config, index: SplitIndex) -> Batches:
         frames = {n: number for n, number in frames.items() if number}
         sizes = {n: max(1, data.max_views_per_gpu // n) for n in frames}
         drawn = {n: data.agent_frequencies[n] for n in frames}
-        each = {n: ranks * data.steps_per_epoch * share / sum(drawn.values()) for n, share in drawn.items()}
+        each = {n: ranks * config.batches_per_epoch * share / sum(drawn.values()) for n, share in drawn.items()}
         passes = {n: each[n] * sizes[n] / frames[n] for n in frames}
-        return Batches(ranks, data.steps_per_epoch, sizes, frames, passes)
+        return Batches(ranks, config.batches_per_epoch, sizes, frames, passes)
     limit = data.max_val_frames if index.split == "val" else None
     if limit is not None and limit < len(usable):
         usable = usable[np.linspace(0, len(usable) - 1, limit).round().astype(int)]

@@ -117,7 +117,14 @@ class Config:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch, of which ``trainer.limit_train_batches`` may leave fewer."""
-        return -(-self._batches_per_epoch // self.accumulate)
+        return -(-self.batches_per_epoch // self.accumulate)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches of each rank, as Lightning counts."""
+        batches = self.trainer.overfit_batches or self.data.steps_per_epoch * self.accumulate
+        limit = self.trainer.limit_train_batches
+        return min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
 
     @property
     def length(self) -> RunLength:
@@ -128,13 +135,6 @@ class Config:
     def accumulate(self) -> int:
         """Micro-batches of an optimizer step on each rank."""
         return self.trainer.accumulate_grad_batches or 1
-
-    @property
-    def _batches_per_epoch(self) -> int:
-        """Of each rank, as Lightning counts."""
-        batches = self.trainer.overfit_batches or self.data.steps_per_epoch * self.accumulate
-        limit = self.trainer.limit_train_batches
-        return min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
 
     def _choose_matching(self) -> None:
         """Build what the objective teaches, and answer with it, where that is left open."""
@@ -205,7 +205,7 @@ class Config:
 
     def _check_validation(self) -> None:
         """Lightning looks at this when an epoch begins."""
-        interval, batches = self.trainer.val_check_interval, self._batches_per_epoch
+        interval, batches = self.trainer.val_check_interval, self.batches_per_epoch
         require(batches > 0, "trainer.limit_train_batches", self.trainer.limit_train_batches, "a batch of each epoch")
         require(
             not isinstance(interval, int) or interval <= batches,
