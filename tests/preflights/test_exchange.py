@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import distributed
 
+from coopmap import load_config
 from coopmap.preflights.exchange import Exchange, ExchangeError, failure, heard, tell_others, timed_all_reduce
 from coopmap.preflights.forecast import Pace, forecast
 
@@ -84,17 +85,25 @@ def test_run_ends_when_its_steps_and_validations_do() -> None:
     """100 steps of 3.6 s are 6 minutes, with a validation of 4 an epoch of 10; 3 epochs and the best once more: 34."""
     now = datetime(2026, 3, 2, 23, 40)
     pace = Pace(batch=1.8, load=8.0, loaders=8, validation=240.0, accumulate=2)
-    text = forecast(pace, steps_per_epoch=100, total=300, done=0, now=now)
+    length = ["machine=laptop", "preset=none", "data.steps_per_epoch=100", "trainer.max_epochs=3"]
+    length += ["trainer.accumulate_grad_batches=2", "callbacks.validate_at_start=false"]
+    text = forecast(pace, load_config(length), 0, now)
     assert "epoch 23:50 (10 min), of the run Tue 03 Mar 00:14 (34 min), at 3.6 s a step" in text
     assert "waits for data" not in text
     # the second half of the second epoch, and what is left of the run
-    text = forecast(pace, steps_per_epoch=100, total=300, done=150, now=now)
+    text = forecast(pace, load_config(length), 150, now)
     assert "epoch 23:47 (7 min), of the run Tue 03 Mar 00:01 (21 min)" in text
+    # none in the first epoch and before it, one in the second, and the best
+    text = forecast(pace, load_config([*length, "trainer.check_val_every_n_epoch=2"]), 0, now)
+    assert "epoch 23:46 (6 min), of the run Tue 03 Mar 00:06 (26 min)" in text
+    text = forecast(pace, load_config([*length, "callbacks.validate_at_start=true"]), 0, now)
+    assert "epoch 23:54 (14 min), of the run Tue 03 Mar 00:18 (38 min)" in text
 
 
 def test_a_run_that_waits_for_data_says_so() -> None:
     pace = Pace(batch=0.5, load=8.0, loaders=8, validation=0.0)
-    text = forecast(pace, steps_per_epoch=3600, total=3600, done=0, now=datetime(2026, 3, 2))
+    config = load_config(["machine=laptop", "preset=none", "data.steps_per_epoch=3600", "trainer.max_epochs=1"])
+    text = forecast(pace, config, 0, datetime(2026, 3, 2))
     assert (
         "epoch 01:00 (1.0 h), of the run 01:00 (1.0 h), at 1 s a step; it waits for data: more data.num_workers" in text
     )

@@ -13,7 +13,7 @@ from coopmap.config.priors import PriorsConfig
 from coopmap.config.strategy import StrategyConfig
 from coopmap.config.task import INPUTS, TaskConfig
 from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig
-from coopmap.config.trainer import TrainerConfig
+from coopmap.config.trainer import TrainerConfig, limited
 
 RESETS = ("optimizer", "schedule")
 
@@ -123,8 +123,7 @@ class Config:
     def batches_per_epoch(self) -> int:
         """Training batches of each rank, as Lightning counts."""
         batches = self.trainer.overfit_batches or self.data.steps_per_epoch * self.accumulate
-        limit = self.trainer.limit_train_batches
-        return min(batches, limit) if isinstance(limit, int) else int(batches * (limit or 1.0))
+        return limited(batches, self.trainer.limit_train_batches)
 
     @property
     def length(self) -> RunLength:

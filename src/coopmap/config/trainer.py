@@ -127,6 +127,13 @@ class TrainerConfig:
             )
 
 
+def limited(batches: int, limit: int | float | None) -> int:
+    """Of so many batches those that a limit leaves, a number or a share; null = all."""
+    if isinstance(limit, int):
+        return min(batches, limit)
+    return batches if limit is None else int(batches * limit)
+
+
 def as_devices(devices: object) -> int | str | list[int]:
     """``auto``, a number of devices (-1 = all) or their indices; Lightning reads text such as ``0,1`` likewise.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.plan import PlanConfig
+from coopmap.config.validations import validation_batches, validations, validations_per_epoch
 from coopmap.planning.memory import strategy_name
 from coopmap.planning.steps import StepCount
 
@@ -32,8 +33,8 @@ class Epoch:
     Attributes:
         steps: optimizer steps.
         samples: that they draw, on average.
-        val_batches: of the rank that has most.
-        val_frames: in all.
+        val_batches: of the rank that has most; 0 = no validation.
+        val_frames: in all, of which ``trainer.limit_val_batches`` may leave fewer.
         idle_ranks: for which there is no batch; a run that validates does not start then.
         is_assumed: whether the number of validation frames is assumed, as the data is not at hand.
     """
@@ -54,7 +55,8 @@ class Duration:
         step_s: of an optimizer step.
         exchange_s: part of it in which a GPU waits for the others' gradients or parameters.
         validation_s: of one validation.
-        epoch_h, run_h: hours.
+        validations: of the run, with that of the start and that of the best checkpoint.
+        epoch_h, run_h: hours; of an epoch on average, as not all need validate.
         epochs: of the run.
         is_measured: whether the step's time was given.
     """
@@ -62,6 +64,7 @@ class Duration:
     step_s: float
     exchange_s: float
     validation_s: float
+    validations: int
     epoch_h: float
     run_h: float
     epochs: float
@@ -82,9 +85,9 @@ def epoch_of(config: Config, asked: PlanConfig, ranks: int) -> Epoch:
     return Epoch(
         steps=config.steps_per_epoch,
         samples=config.steps_per_epoch * accumulate * ranks * per_batch,
-        val_batches=-(-batches // ranks),
+        val_batches=validation_batches(config, -(-batches // ranks)),
         val_frames=len(counts),
-        idle_ranks=max(0, ranks - batches),
+        idle_ranks=0 if config.trainer.limit_val_batches == 0 else max(0, ranks - batches),
         is_assumed=is_assumed,
     )
 
@@ -142,8 +145,14 @@ def duration_of(
     step_s = asked.step_s or computing + waiting
     share_forward = _mean_of_steps(config, {number: step.forward_flops / step.flops for number, step in steps.items()})
     validation_s = epoch.val_batches * share_forward * step_s / accumulate
-    epochs = config.total_steps / config.steps_per_epoch
-    epoch_s = epoch.steps * step_s + validation_s
+    number = validations(config)
     return Duration(
-        step_s, waiting, validation_s, epoch_s / 3600, epochs * epoch_s / 3600, epochs, asked.step_s is not None
+        step_s=step_s,
+        exchange_s=waiting,
+        validation_s=validation_s,
+        validations=number,
+        epoch_h=(epoch.steps * step_s + validations_per_epoch(config) * validation_s) / 3600,
+        run_h=(config.total_steps * step_s + number * validation_s) / 3600,
+        epochs=config.total_steps / config.steps_per_epoch,
+        is_measured=asked.step_s is not None,
     )

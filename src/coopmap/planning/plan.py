@@ -181,6 +181,6 @@ def _assumed(asked: PlanConfig, config: Config, epoch: Epoch) -> list[str]:
         lines.append(
             f"step time from assumed rates (tflops=, bus_gb_s={asked.bus_gb_s:g}), none was measured (step_s=)"
         )
-    if epoch.is_assumed:
+    if epoch.is_assumed and epoch.val_batches:
         lines.append(f"{epoch.val_frames} validation frames of {config.data.max_agents} agents: no data at data.root")
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from coopmap.planning.duration import Epoch
 from coopmap.planning.plan import Plan
 from coopmap.report.numbers import significant
 from coopmap.report.tables import Column, Table, names
@@ -75,13 +76,18 @@ def lines(plan: Plan) -> list[str]:
         f"{total:.3g} GiB of {plan.limit_gib:.3g}: {verdict}",
         f"largest data.max_views_per_gpu that fits: {most}",
         f"batches by agents: training {_sizes(plan.train_batches)}, validation {_sizes(plan.val_batches)}",
-        f"epoch: {epoch.steps} steps, {epoch.samples:.4g} samples; validation: {epoch.val_frames} frames, "
-        f"{epoch.val_batches} batches per GPU",
-        f"step {time.step_s:.3g} s ({source}; {time.exchange_s:.2g} s waiting for other GPUs), validation "
-        f"{time.validation_s:.3g} s, epoch {time.epoch_h:.3g} h, run {time.run_h:.3g} h for {time.epochs:g} epochs",
+        f"epoch: {epoch.steps} steps, {epoch.samples:.4g} samples; validation: {_validation(epoch)}",
+        f"step {time.step_s:.3g} s ({source}; {time.exchange_s:.2g} s waiting for other GPUs), "
+        f"{time.validations} validations of {time.validation_s:.3g} s, "
+        f"epoch {time.epoch_h:.3g} h, run {time.run_h:.3g} h for {time.epochs:g} epochs",
         *(idle if epoch.idle_ranks else []),
         *(f"assumed: {line}" for line in plan.assumed),
     ]
+
+
+def _validation(epoch: Epoch) -> str:
+    """What it takes."""
+    return f"{epoch.val_frames} frames, {epoch.val_batches} batches per GPU" if epoch.val_batches else "none"
 
 
 def _sizes(batches: dict[int, int]) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from coopmap.config import Config
+from coopmap.config.validations import validations
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -36,20 +39,19 @@ class Pace:
         return self.loaders > 0 and self.load / self.loaders > self.batch
 
 
-def forecast(pace: Pace, steps_per_epoch: int, total: int, done: int, now: datetime) -> str:
+def forecast(pace: Pace, config: Config, done: int, now: datetime) -> str:
     """Ends of the current epoch and of the run, each with its validations.
 
     Args:
         pace: as measured.
-        steps_per_epoch: optimizer steps.
-        total: of the run.
+        config: of the run.
         done: optimizer steps so far, of a run that goes on.
         now: when the next one begins.
     """
-    last = done // steps_per_epoch * steps_per_epoch + steps_per_epoch
-    epoch = (min(last, total) - done) * pace.step + pace.validation
-    validations = -(-(total - done) // steps_per_epoch) + 1
-    run = (total - done) * pace.step + validations * pace.validation
+    total, per_epoch = config.total_steps, config.steps_per_epoch
+    last = min(total, (done // per_epoch + 1) * per_epoch)
+    epoch = (last - done) * pace.step + validations(config, done, last) * pace.validation
+    run = (total - done) * pace.step + validations(config, done) * pace.validation
     text = f"expected end of the epoch {_when(now, epoch)}, of the run {_when(now, run)}, at {pace.step:.2g} s a step"
     return text + ("; it waits for data: more data.num_workers, or coopmap cache" if pace.waits_for_data else "")
 

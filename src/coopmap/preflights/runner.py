@@ -11,6 +11,7 @@ from datetime import datetime
 import lightning as L
 
 from coopmap.config import Config, ConfigError
+from coopmap.config.validations import validation_batches
 from coopmap.data import OPV2VDataModule
 from coopmap.preflights.facts import (
     check_launcher,
@@ -88,7 +89,7 @@ class Preflight:
         findings = [
             *self._findings,
             process_finding(config, trial.world_size),
-            *data_findings(config, data, trial.world_size, -(-trial.val_batches // trial.world_size)),
+            *data_findings(config, data, trial.world_size, _val_batches(config, trial)),
             *rate_findings(config, schedule_start(config, run)),
             weights_finding(config, run, module),
             sample_finding(config.data, data),
@@ -122,11 +123,16 @@ def _cost(seconds: float, peak: int) -> str:
     return f"{seconds:.2g} s" + (f", {gib(peak)} GiB at most" if peak else "")
 
 
+def _val_batches(config: Config, trial: Trial) -> int:
+    """Of a validation, on the rank that has most."""
+    return validation_batches(config, -(-trial.val_batches // trial.world_size))
+
+
 def _forecast(config: Config, run: RunFolder, trial: Trial) -> str:
     loaders = config.data.num_workers
-    batches = -(-trial.val_batches // trial.world_size)
+    batches = _val_batches(config, trial)
     load = trial.load_s / loaders if loaders else trial.load_s
     validation = batches * (max(trial.val_s, load) if loaders else trial.val_s + load)
     pace = Pace(trial.batch_s, trial.load_s, loaders, validation, config.accumulate)
     done = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
-    return forecast(pace, config.steps_per_epoch, config.total_steps, done, datetime.now())
+    return forecast(pace, config, done, datetime.now())
