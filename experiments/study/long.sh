@@ -24,7 +24,7 @@ go_on() {
         logger=csv resume=auto "${@:5}"
     $PYTHON -m coopmap evaluate checkpoint="$run/checkpoints/last.ckpt" split=test data.depth.source=auto \
         data.root="$tested" data.depth_root="${tested}_depth" \
-        'baselines=[mean,bound]' data.max_agents=4 data.num_workers=0 output="$run/evaluation_test"
+        'baselines=[mean,bound]' data.min_agents=2 data.max_agents=4 data.num_workers=0 output="$run/evaluation_test"
 }
 go_on long_1 panorama_0 "$ROOT" 4 optim.lr=8e-4 seed=7
 go_on long_2 long_1 "$ROOT" 9 optim.lr=8e-4 seed=11

@@ -1,4 +1,4 @@
-"""Validations of a run are counted as Lightning makes them."""
+"""Validations of a run are counted as it makes them."""
 
 import lightning as L
 import pytest
@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from coopmap import load_config
 from coopmap.config.validations import validation_batches, validations, validations_per_epoch
+from coopmap.training.loops import validate_at_the_end
 
 SETTINGS = ["machine=laptop", "preset=none", "data.steps_per_epoch=10", "trainer.max_epochs=6"]
 IN_TRAINING = "callbacks.validate_at_start=false"
@@ -38,18 +39,18 @@ class Validating(L.LightningModule):
     ("overrides", "number"),
     [
         ([], 6),
-        (["trainer.check_val_every_n_epoch=4"], 1),
-        (["trainer.val_check_interval=4"], 12),
-        (["trainer.val_check_interval=0.25", "trainer.max_steps=35"], 17),
-        (["trainer.val_check_interval=7", "trainer.accumulate_grad_batches=3"], 24),
-        (["trainer.check_val_every_n_epoch=2", "trainer.val_check_interval=0.5", "trainer.max_steps=36"], 3),
+        (["trainer.check_val_every_n_epoch=4"], 2),
+        (["trainer.val_check_interval=4"], 13),
+        (["trainer.val_check_interval=0.25", "trainer.max_steps=35"], 18),
+        (["trainer.val_check_interval=7", "trainer.accumulate_grad_batches=3"], 25),
+        (["trainer.check_val_every_n_epoch=2", "trainer.val_check_interval=0.5", "trainer.max_steps=36"], 4),
         (["trainer.limit_train_batches=5", "trainer.accumulate_grad_batches=2"], 6),
         (["trainer.limit_val_batches=0"], 0),
         (["trainer.limit_val_batches=0.5", "trainer.max_epochs=1"], 1),
         (["trainer.limit_val_batches=3", "trainer.max_epochs=1"], 1),
     ],
 )
-def test_validations_are_those_that_lightning_makes(overrides: list[str], number: int) -> None:
+def test_validations_are_those_that_a_run_makes(overrides: list[str], number: int) -> None:
     config = load_config([*SETTINGS, IN_TRAINING, *overrides])
     names = (
         "max_epochs", "max_steps", "limit_train_batches", "limit_val_batches", "val_check_interval",
@@ -58,6 +59,7 @@ def test_validations_are_those_that_lightning_makes(overrides: list[str], number
     options = {name: value for name in names if (value := getattr(config.trainer, name)) is not None}
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = L.Trainer(accelerator="cpu", num_sanity_val_steps=0, enable_checkpointing=False, **quiet, **options)
+    validate_at_the_end(trainer)
     module, train = Validating(), DataLoader(torch.ones(config.data.steps_per_epoch * config.accumulate, 1))
     trainer.fit(module, train, DataLoader(torch.ones(8, 1)))
     total = config.total_steps

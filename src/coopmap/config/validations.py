@@ -1,4 +1,4 @@
-"""How often a run validates, and on how much, as Lightning counts."""
+"""How often a run validates, and on how much."""
 
 from __future__ import annotations
 
@@ -35,12 +35,16 @@ def validation_batches(config: Config, batches: int) -> int:
 
 
 def _passed(config: Config, steps: int) -> int:
-    """Validations between the first optimizer steps, so many."""
+    """Validations between the first optimizer steps, so many; the last step of a run has one in any case."""
     epochs, rest = divmod(steps, config.steps_per_epoch)
     every, between = config.trainer.check_val_every_n_epoch or 1, _batches_between(config)
-    found = epochs // every * (config.batches_per_epoch // between)
-    validates_now = (epochs + 1) % every == 0
-    return found + (rest * config.accumulate // between if validates_now else 0)
+    of_epoch, left = divmod(config.batches_per_epoch, between)
+    found, is_due = epochs // every * of_epoch, epochs % every == 0 and left == 0
+    if rest:
+        validates_now = (epochs + 1) % every == 0
+        passed, left = divmod(rest * config.accumulate, between)
+        found, is_due = found + validates_now * passed, validates_now and left == 0
+    return found + (steps >= config.total_steps and not is_due)
 
 
 def _batches_between(config: Config) -> int:
