@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from coopmap.data import build_split
+from coopmap.data import build_dataset, build_split
 from coopmap.data.opv2v import read_agent
 from coopmap.data.sampling import SampleRequest
 from coopmap.geometry.rig import SLOTS
+from coopmap.previews.frame import read_frame
 from coopmap.report.pages import render
 from coopmap.report.tables import Row, Section, Table, names
 from coopmap.viz.panels import ShownView
@@ -200,3 +201,16 @@ def test_names_from_data_do_not_become_markup(tmp_path):
         assert "<script>alert" not in text
         assert "<img src=x" not in text
         assert "&lt;script&gt;alert(1)" in text
+
+
+def test_samples_are_those_of_training_where_agents_must_share_enough(config_of):
+    shared = dataset_of(config_of("data.sampling.min_covisibility=0.01")).pairs.covisibility_of(0)
+    most = shared[~np.eye(len(shared), dtype=bool)].max()
+    config = config_of(f"data.sampling.min_covisibility={most}", "data.min_agents=2", "data.max_agents=2")
+    for seed in range(4):
+        config = replace(config, seed=seed)
+        trained, shown = build_dataset(config, "train")[0], read_frame(dataset_of(config), 0, augment=True)
+        assert shown.sample.meta == trained.meta
+        assert torch.equal(shown.sample.target.pose, trained.target.pose)
+    everyone = read_frame(dataset_of(config), 0, augment=False)
+    assert set(everyone.agents) == set(everyone.ref.agents)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from coopmap.data.dataset import FrameDataset
 from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import FrameError, FrameRef, read_agent
+from coopmap.data.pairs import PairLimits
 from coopmap.data.samples import SkippedSample
 from coopmap.data.sampling import SampleRequest
 from coopmap.geometry.rig import Rig
@@ -55,9 +56,9 @@ def read_frame(dataset: FrameDataset, position: int, augment: bool) -> PreviewFr
     """
     frame = int(dataset.frames[position])
     if augment:
-        request = SampleRequest(frame, int(dataset.num_agents[position]), dataset.seed + position)
+        request = SampleRequest(frame, int(dataset.num_agents[position]), dataset.seed + position, dataset.limits)
     else:
-        request = SampleRequest(frame, int(dataset.group_sizes[frame]))
+        request = SampleRequest(frame, int(dataset.pairs.group_sizes(PairLimits())[frame]))
     sample = dataset[request]
     if isinstance(sample, SkippedSample):
         ref = dataset.index.frame(frame)
