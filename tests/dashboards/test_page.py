@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from markupsafe import escape
 
 from coopmap import dashboard as program
@@ -56,10 +57,33 @@ def test_meters_have_the_lines_of_gps_and_of_the_training_mean(make_run: MakeRun
 
 
 def test_gps_is_that_of_an_evaluation_on_the_validation_split(make_run: MakeRun, gps: dict[str, Any]) -> None:
-    assert gps_errors(make_run("a", "none")) == {}
-    assert gps_errors(make_run("a", "test", gps=gps | {"split": "test"})) == {}
-    found = gps_errors(make_run("a", "val", gps=gps))
+    assert gps_errors(read_run(make_run("a", "none"))) == {}
+    assert gps_errors(read_run(make_run("a", "test", gps=gps | {"split": "test"}))) == {}
+    found = gps_errors(read_run(make_run("a", "val", gps=gps)))
     assert found == {"val/trans_m_mean": 1.5, "val/trans_m_median": 1.25, "val/rot_deg_mean": 0.75}
+
+
+OWN_ROOT, OTHER_ROOT = "/data/own", "/data/other"
+
+
+@pytest.mark.parametrize(
+    ("measured", "is_own"),
+    [
+        ({"data_root": OTHER_ROOT, "overrides": [f"data.root={OTHER_ROOT}"]}, False),
+        ({"data_root": OWN_ROOT + "/", "overrides": [f"data.root={OWN_ROOT}/"]}, True),
+        ({"overrides": ["trainer.accelerator=cpu"]}, True),
+        ({"overrides": [f"data.root={OTHER_ROOT}"]}, False),
+        ({"overrides": ["data=town"]}, False),
+        ({"overrides": ["preset=town"]}, False),
+    ],
+)
+def test_gps_on_other_data_is_no_line_of_the_run(
+    measured: dict[str, Any], is_own: bool, make_run: MakeRun, gps: dict[str, Any]
+) -> None:
+    folder = make_run("a", "one", gps=gps | measured)
+    settings = yaml.safe_load((folder / "config.yaml").read_text()) | {"data": {"root": OWN_ROOT}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert bool(gps_errors(read_run(folder))) == is_own
 
 
 def test_runs_keep_their_color_and_losses_come_by_term(make_run: MakeRun) -> None:

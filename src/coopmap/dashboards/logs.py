@@ -6,12 +6,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from coopmap.dashboards.panels import GPS_OF
 from coopmap.runs.metrics_file import read_metrics
-from coopmap.runs.reader import STEPS, Run
+from coopmap.runs.reader import STEPS, Run, same_place
 
 GPS_METHODS = ("prior", "gps")
 """Methods of an evaluation that stand for GPS: the priors that the model was given, or the recorded ones."""
@@ -25,7 +24,7 @@ class RunLog:
         run: settings and validations.
         label: its name on the page.
         rows: of ``metrics.csv``.
-        gps: error of GPS by metric, from an evaluation of the run on the validation split; empty without one.
+        gps: error of GPS by metric, from an evaluation of the run on its own validation split; empty without one.
     """
 
     run: Run
@@ -46,17 +45,27 @@ class RunLog:
 
 def read_logs(runs: Sequence[Run]) -> list[RunLog]:
     """All that was logged."""
-    return [RunLog(run, run.name, read_metrics(run.path / "metrics.csv"), gps_errors(run.path)) for run in runs]
+    return [RunLog(run, run.name, read_metrics(run.path / "metrics.csv"), gps_errors(run)) for run in runs]
 
 
-def gps_errors(folder: Path) -> dict[str, float]:
-    """Errors of GPS by metric; of the newest evaluation on the validation split that measured it."""
-    files = sorted(folder.glob("evaluation*/summary.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+def gps_errors(run: Run) -> dict[str, float]:
+    """Errors of GPS by metric; of the newest evaluation on the run's own validation split that measured it."""
+    files = sorted(run.path.glob("evaluation*/summary.json"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files:
         summary: Mapping[str, Any] = json.loads(file.read_text())
-        methods = summary.get("methods", {}) if summary.get("split") == "val" else {}
+        if summary.get("split") != "val" or not _is_of_own_data(summary, run):
+            continue
+        methods = summary.get("methods", {})
         for method in GPS_METHODS:
             if method in methods:
                 errors = {metric: methods[method][error][name] for metric, (error, name) in GPS_OF.items()}
                 return {metric: value for metric, value in errors.items() if value is not None}
     return {}
+
+
+def _is_of_own_data(summary: Mapping[str, Any], run: Run) -> bool:
+    """Whether an evaluation measured the data of the run; older ones tell by what was changed for them alone."""
+    if "data_root" in summary:
+        return same_place(summary["data_root"], str(run.settings.get("data.root", "")))
+    changed = [override.partition("=")[0] for override in summary.get("overrides", [])]
+    return not any(key in ("data", "preset") or key.startswith("data.") for key in changed)

@@ -102,7 +102,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
 
     inputs = [share[2] for share in shares]
     conditions = Conditions(
-        origin={**subject.origin, "overrides": list(overrides)},
+        origin={**subject.origin, "data_root": config.data.root, "overrides": list(overrides)},
         split=split,
         frames=frames,
         asked_for=config.describe_inputs(),

@@ -21,6 +21,7 @@ from coopmap.config.task import TaskConfig
 from coopmap.models import MapAnything
 from coopmap.models.finite import require_finite
 from coopmap.runs.find import find_checkpoint
+from coopmap.runs.reader import same_place
 from coopmap.runs.stored import StoredCheckpoint, open_checkpoint, without_writing
 from coopmap.training.assembly import build_module
 from coopmap.training.module import PoseLearner
@@ -172,7 +173,7 @@ def _tell_choice_of_frames(data: DataConfig, trained_on: Any, keys: Mapping[str,
 
 def _without_cache_of_other_data(data: DataConfig, trained_on: Any, keys: Mapping[str, str]) -> DataConfig:
     """Leave out the cache of a run that is measured on other data, unless one is named."""
-    if data.cache_root is None or "data.cache_root" in keys or _same_place(data.root, trained_on.root):
+    if data.cache_root is None or "data.cache_root" in keys or same_place(data.root, trained_on.root):
         return data
     log.info(
         "data.cache_root=%s holds views of data.root=%s: those of %s are made from files, unless you give "
@@ -180,10 +181,6 @@ def _without_cache_of_other_data(data: DataConfig, trained_on: Any, keys: Mappin
         data.cache_root, trained_on.root, data.root,
     )  # fmt: skip
     return replace(data, cache_root=None)
-
-
-def _same_place(one: str, other: str) -> bool:
-    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
 def _is_named(group: str, keys: Iterable[str]) -> bool:

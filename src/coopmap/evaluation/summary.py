@@ -35,7 +35,7 @@ class Conditions:
     """Conditions under which metrics were obtained.
 
     Attributes:
-        origin: of the weights, and the overrides.
+        origin: of the weights, the place of the data, and the overrides.
         split: measured on.
         frames: measured on instead.
         asked_for: requested inputs, in words.

@@ -209,6 +209,11 @@ def _json(file: Path, default: Any) -> Any:
         raise ConfigError(f"{file}: empty, cut off or damaged ({error})") from None
 
 
+def same_place(one: str, other: str) -> bool:
+    """Whether two values of ``data.root`` lead to the same folder."""
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Leaves of nested mappings by dotted key."""
     flat: dict[str, Any] = {}
