@@ -28,7 +28,7 @@ SWAP_GAIN = 0.05
 STRONG_GAIN, MIN_FRAMES = 0.15, 3
 MIN_EVIDENCE, SIGMAS = 20, 4.0
 """Outlines of sweeps in images: a strong gain in so many frames of an agent, or any in so many of a split; and so many
-standard errors."""
+standard errors. Steps in dense depth are told more easily: any gain in as many frames as make an agent."""
 COVERAGE_WITHIN = 0.02
 MIN_MASK = 0.05
 MAX_ANGLE_DEG = 10.0
@@ -206,12 +206,10 @@ def _outline_verdicts(items: Sequence[AgentFacts], least: float, number: int) ->
     if _is_certain(flips[best], least, number):
         detail = f"image edges at outlines of the sweep are {flips[best].mean():.2f} stronger with the other sign"
         yield best, detail
-    matches = np.stack([item.outlines_match for item in items if item.outlines_match is not None])
-    matches = matches[np.isfinite(matches).all(axis=(1, 2))]
-    if len(matches):
-        order, _ = best_assignment(matches.mean(axis=0))
-        rows = np.arange(len(order))
-        gains = matches[:, rows, order].mean(axis=1) - matches[:, rows, rows].mean(axis=1)
+    known = [item.outlines_match for item in items if item.outlines_match is not None]
+    matches = [match for match in known if np.isfinite(match).all()]
+    if matches:
+        order, gains = _order_of(matches)
         if _is_certain(gains, least, number):
             yield "cameras_swapped", _swaps(order, "the LiDAR in")
 
@@ -233,27 +231,64 @@ def _is_certain(gains: np.ndarray, least: float, number: int) -> bool:
 
 
 def _judge_cameras(config: DataConfig, facts: Sequence[AgentFacts], result: Judgment) -> None:
-    """Whether images show what the depth of their own camera has; if not, the LiDAR tells which of the two is wrong."""
+    """Whether images show what the depth of their own camera has; if not, the LiDAR tells which of the two is wrong.
+
+    Told for each agent that the LiDAR or several frames agree on; where agents have few frames, for a split as a whole.
+    """
     matched = [item for item in facts if item.match is not None]
     root = str(Path(config.depth_root or config.root).expanduser())
+    few: list[AgentFacts] = []
     for items in _groups(matched):
-        order, gain = best_assignment(np.mean([item.match for item in items if item.match is not None], axis=0))
-        if gain <= SWAP_GAIN:
-            continue
-        better = [item.swapped_share - item.scale.share for item in items if item.swapped_share and item.scale]
-        is_depth = bool(better) and float(np.mean(better)) > FLIP_GAIN
-        for item in items:
-            if is_depth:
+        swap = _swap_of(items)
+        if swap.is_depth:
+            for item in items:
                 path = str(Path(root, *item.key.above(1), item.key.frame))
-                result.problems.append(Problem("depth_swapped", path, _swaps(order, "depth of"), (item.key,), root))
-            else:
-                detail = _swaps(order, "depth of")
-                result.problems.append(Problem("cameras_swapped", item.path, detail, (item.key,), config.root))
+                result.problems.append(Problem("depth_swapped", path, swap.detail, (item.key,), root))
+        elif swap.is_certain:
+            for item in items:
+                result.problems.append(Problem("cameras_swapped", item.path, swap.detail, (item.key,), config.root))
+        elif len(items) < MIN_FRAMES:
+            few += items
+    for items in _by_split(few).values():
+        swap = _swap_of(items)
+        if swap.is_certain:
+            folder = str(Path(config.root, items[0].key.folder))
+            result.problems.append(Problem("cameras_swapped", folder, swap.detail))
     result.examined["cameras_swapped"] |= {item.key for item in facts if item.rig is not None}
     result.examined["depth_swapped"] = {item.key for item in matched}
     if matched:
         rows = [np.diag(item.match).mean() for item in matched if item.match is not None]
         result.notes["images against depth"] = f"edges correlate by {np.mean(rows):.2f} with steps in depth"
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Which camera's depth the images of some frames fit best.
+
+    Attributes:
+        detail: in words.
+        is_certain: they fit it better than their own in one frame as in another: a blank facade is no swap.
+        is_depth: the LiDAR says that the depth of these frames belongs to other cameras.
+    """
+
+    detail: str
+    is_certain: bool
+    is_depth: bool
+
+
+def _swap_of(items: Sequence[AgentFacts]) -> Swap:
+    order, gains = _order_of([item.match for item in items if item.match is not None])
+    shares = [item.swapped_share - item.scale.share for item in items if item.swapped_share and item.scale]
+    is_depth = float(gains.mean()) > SWAP_GAIN and bool(shares) and float(np.mean(shares)) > FLIP_GAIN
+    return Swap(_swaps(order, "depth of"), _is_certain(gains, SWAP_GAIN, MIN_FRAMES), is_depth)
+
+
+def _order_of(matches: Sequence[np.ndarray]) -> tuple[tuple[int, ...], np.ndarray]:
+    """Which camera each image fits best over all frames, and how much better than its own in each."""
+    stacked = np.stack(matches)
+    order, _ = best_assignment(stacked.mean(axis=0))
+    rows = np.arange(len(order))
+    return order, (stacked[:, rows, order] - stacked[:, rows, rows]).mean(axis=1)
 
 
 def _swaps(order: Sequence[int], what: str) -> str:
