@@ -289,17 +289,16 @@ def test_unreadable_frames_are_told_and_counted(checkpoint: Path, town: Path, tm
 
 
 def test_frames_with_too_few_agents_are_told_and_counted(
-    checkpoint: Path, town: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    checkpoint: Path, town: Path, tmp_path: Path, said: pytest.LogCaptureFixture
 ) -> None:
     root = Path(shutil.copytree(town / "town", tmp_path / "town"))
     min(root.glob("validate/*/*/*.yaml")).unlink()  # leaves two agents in that frame
     changed = [f"data.root={root}", "data.depth_root=null", "data.min_agents=3"]
-    with caplog.at_level(logging.INFO):
-        result = evaluate(checkpoint, overrides=changed, output=tmp_path / "out", baselines=[])
+    result = evaluate(checkpoint, overrides=changed, output=tmp_path / "out", baselines=[])
     assert (result.summary["samples"], result.summary["frames_with_too_few_agents"]) == (1, 1)
     told = "in 1 more fewer than data.min_agents=3 agents are in range"
     assert told in (tmp_path / "out" / "report.html").read_text()
-    assert "in 1 more frames fewer than data.min_agents=3" in caplog.text
+    assert "in 1 more frames fewer than data.min_agents=3" in said.text
 
 
 def test_a_kind_of_pair_without_a_finite_answer_has_no_bar() -> None:

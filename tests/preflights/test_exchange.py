@@ -93,9 +93,9 @@ def test_run_ends_when_its_steps_and_validations_do() -> None:
     # the second half of the second epoch, and what is left of the run
     text = forecast(pace, load_config(length), 150, now)
     assert "epoch 23:47 (7 min), of the run Tue 03 Mar 00:01 (21 min)" in text
-    # none in the first epoch and before it, one in the second, and the best
+    # none in the first epoch and before it, one in the second, that of the end, and the best
     text = forecast(pace, load_config([*length, "trainer.check_val_every_n_epoch=2"]), 0, now)
-    assert "epoch 23:46 (6 min), of the run Tue 03 Mar 00:06 (26 min)" in text
+    assert "epoch 23:46 (6 min), of the run Tue 03 Mar 00:10 (30 min)" in text
     text = forecast(pace, load_config([*length, "callbacks.validate_at_start=true"]), 0, now)
     assert "epoch 23:54 (14 min), of the run Tue 03 Mar 00:18 (38 min)" in text
 

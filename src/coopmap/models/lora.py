@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
@@ -40,7 +41,9 @@ class LowRankUpdate(nn.Module):
     def forward(self, weight: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
         """The weight that the layer uses."""
         # In half precision the sum would lose updates below a 256th of a weight, which a merged weight keeps.
-        with torch.autocast(weight.device.type, enabled=False):
+        device = weight.device.type
+        whole = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+        with whole:
             return torch.addmm(weight, self.up * self.scale, self.down)
 
 
