@@ -11,7 +11,8 @@ import numpy as np
 
 from coopmap.checks.facts import AgentFacts
 from coopmap.checks.problems import FrameKey, Problem
-from coopmap.data.opv2v import SPLIT_FOLDERS, SplitIndex
+from coopmap.data.opv2v import SplitIndex
+from coopmap.data.opv2v.index import heads_of_entries
 
 TICK_S = 0.05
 """Frame names count simulation ticks, in OPV2V as in the town."""
@@ -29,12 +30,12 @@ def missing_agents(index: SplitIndex, excluded: Collection[str]) -> Iterator[Pro
     for number in range(len(index)):
         ref = index.frame(number)
         by_scenario[ref.scenario].append((ref.frame, ref.agents))
-    heads = {Path(index.folder).name, SPLIT_FOLDERS[index.split]}  # a list may have either name of the split
+    heads = heads_of_entries(index.split, index.folder)
     for scenario, frames in by_scenario.items():
         everyone = list(dict.fromkeys(agent for _, agents in frames for agent in agents))
         for frame, agents in frames:
             left_out = {
-                agent for agent in everyone if any(f"{head}/{scenario}/{agent}/{frame}" in excluded for head in heads)
+                agent for agent in everyone if any(f"{head}{scenario}/{agent}/{frame}" in excluded for head in heads)
             }
             others = [agent for agent in agents if agent not in left_out]
             for agent in everyone if others else []:

@@ -102,7 +102,7 @@ class SplitIndex:
                 f"Expected {LAYOUT}" + ("" if include_rsu else " (negative AGENT ids count with include_rsu only)"),
             )
         if exclude:
-            heads = (f"{folder.name}/", f"{SPLIT_FOLDERS[split]}/")  # lists may have either name of the split
+            heads = heads_of_entries(split, relative)
             unwanted = {entry.removeprefix(head) for entry in exclude for head in heads if entry.startswith(head)}
             frames = [
                 names[[f"{scenario}/{agent}/{name.decode()}" not in unwanted for name in names]]
@@ -180,6 +180,11 @@ class SplitIndex:
     def lidar_path(self, ref: FrameRef, agent: str) -> Path:
         """LiDAR sweep of an agent in a frame."""
         return self.root / self.relative_folder(ref, agent) / f"{ref.frame}.pcd"
+
+
+def heads_of_entries(split: str, folder: str) -> tuple[str, str]:
+    """How entries of ``data.exclude`` for a split may begin: lists may have either name of it."""
+    return f"{Path(folder).name}/", f"{SPLIT_FOLDERS[split]}/"
 
 
 def split_folder(root: Path, split: str, folders: Mapping[str, str] | None = None) -> str:
