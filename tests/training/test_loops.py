@@ -57,6 +57,7 @@ def validated(**options: Any) -> list[float]:
         ({"max_steps": 3, "accumulate_grad_batches": 2}, [2, 3]),
         ({"max_epochs": 3, "max_steps": 5, "check_val_every_n_epoch": 2}, [5]),
         ({"max_steps": 3, "limit_val_batches": 0}, []),
+        ({"max_steps": 4, "accumulate_grad_batches": 2, "val_check_interval": 3}, [2, 4]),
         ({"fast_dev_run": 2}, [2]),
     ],
 )

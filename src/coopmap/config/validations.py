@@ -37,19 +37,18 @@ def validation_batches(config: Config, batches: int) -> int:
 def _passed(config: Config, steps: int) -> int:
     """Validations between the first optimizer steps, so many; the last step of a run has one in any case."""
     epochs, rest = divmod(steps, config.steps_per_epoch)
-    every, between = config.trainer.check_val_every_n_epoch or 1, _batches_between(config)
-    of_epoch, left = divmod(config.batches_per_epoch, between)
-    found, is_due = epochs // every * of_epoch, epochs % every == 0 and left == 0
+    every = config.trainer.check_val_every_n_epoch or 1
+    of_epoch = _validated_steps(config, config.steps_per_epoch)
+    found, is_due = epochs // every * len(of_epoch), epochs % every == 0 and config.steps_per_epoch in of_epoch
     if rest:
-        validates_now = (epochs + 1) % every == 0
-        passed, left = divmod(rest * config.accumulate, between)
-        found, is_due = found + validates_now * passed, validates_now and left == 0
+        validated = _validated_steps(config, rest) if (epochs + 1) % every == 0 else set()
+        found, is_due = found + len(validated), rest in validated
     return found + (steps >= config.total_steps and not is_due)
 
 
-def _batches_between(config: Config) -> int:
-    """Training batches from one validation to the next, within an epoch that validates."""
-    interval = config.trainer.val_check_interval
-    if isinstance(interval, int):
-        return interval
-    return max(1, limited(config.batches_per_epoch, interval))
+def _validated_steps(config: Config, steps: int) -> set[int]:
+    """Of the first optimizer steps of an epoch that validates those after which it does; a step is ended first."""
+    interval, batches = config.trainer.val_check_interval, config.batches_per_epoch
+    between = interval if isinstance(interval, int) else max(1, limited(batches, interval))
+    done = min(steps * config.accumulate, batches)
+    return {-(-due // config.accumulate) for due in range(between, done + 1, between)}

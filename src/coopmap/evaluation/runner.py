@@ -157,7 +157,7 @@ def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
             setattr(config.trainer, name, value)
     config.strategy = StrategyConfig()  # one rank draws pictures alone, so each holds the whole model
     check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
-    progress = progress_callback(config.callbacks)
+    progress = progress_callback(config)
     return new_trainer(
         **trainer_options(config),
         callbacks=[] if progress is None else [progress],

@@ -158,7 +158,7 @@ def build_callbacks(
         Memory(),
         LivePictures(run.path, config.callbacks, config.checkpoint.monitor),
         StopOnSignal(config.trainer.max_seconds),
-        progress_callback(config.callbacks),
+        progress_callback(config),
         best,
         last,
     ]

@@ -26,11 +26,18 @@ class FitLoop(_FitLoop):
 
 
 class EpochLoop(_TrainingEpochLoop):
-    """Validates at the end of the run, too."""
+    """Validates at the end of the run, too, and only between optimizer steps.
+
+    Within the batches whose gradients are added up, a best checkpoint would lack the gradients of those before it.
+    """
+
+    _is_overdue = False
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
-        is_due = super()._should_check_val_fx(data_fetcher)
-        return is_due or (self.trainer.enable_validation and self._is_at_the_end)
+        at_the_end = self.trainer.enable_validation and self._is_at_the_end
+        is_due = super()._should_check_val_fx(data_fetcher) or at_the_end or self._is_overdue
+        self._is_overdue = is_due and self._should_accumulate()
+        return is_due and not self._is_overdue
 
     @property
     def _is_at_the_end(self) -> bool:

@@ -15,7 +15,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from coopmap.config.train import CallbacksConfig, CheckpointConfig
+from coopmap import load_config
+from coopmap.config.train import CheckpointConfig
 from coopmap.training.callbacks import (
     LastCheckpoint,
     ProgressLines,
@@ -57,7 +58,7 @@ def test_the_time_of_day_decides_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         def show_training(self, trainer: L.Trainer, figures: str, left: Any) -> None:
             shown.append(f"{figures} {left}")
 
-    fit([Clock(), Lines(1.0), last], max_epochs=2, limit_val_batches=0)
+    fit([Clock(), Lines(lambda done: 0, 1.0), last], max_epochs=2, limit_val_batches=0)
     assert saved == [2, 4, 6, 8]
     assert [re.search(r"([\d.]+) s/step (.*)", line).groups() for line in shown][:3] == [  # type: ignore[union-attr]
         ("61", f"0:{minutes:02d}:{seconds:02d}") for minutes, seconds in (divmod(61 * left, 60) for left in (7, 6, 5))
@@ -97,6 +98,11 @@ def fit(callbacks: list[L.Callback], **options: Any) -> L.Trainer:
     loader = DataLoader(torch.zeros(4, 1))  # type: ignore[arg-type]
     trainer.fit(Regression(), loader, loader)
     return trainer
+
+
+def after_each_epoch(done: int) -> int:
+    """Validations of two epochs of four steps that are left, that of the best checkpoint included."""
+    return 2 - done // 4 + 1
 
 
 def test_history_keeps_training_validations_and_the_first_of_all() -> None:
@@ -196,7 +202,7 @@ def test_a_checkpoint_that_is_due_by_time_waits_for_the_end_of_an_accumulated_st
 
 def test_progress_lines_say_where_training_stands(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "coopmap")
-    fit([ProgressLines(seconds=0), ValidationHistory()])
+    fit([ProgressLines(after_each_epoch, seconds=0), ValidationHistory()])
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.startswith("epoch 2/2  step 7/8  loss ") and line.endswith(" left") for line in lines)
     assert "validation at step 8: pose_trans_avg 8  translation (m) 8.5" in lines
@@ -219,7 +225,7 @@ def test_time_left_is_that_of_the_whole_run(caplog: pytest.LogCaptureFixture, mo
     caplog.set_level(logging.INFO, "coopmap")
     clock = Clock()
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
-    fit([clock, ProgressLines(seconds=0)], limit_val_batches=1)
+    fit([clock, ProgressLines(after_each_epoch, seconds=0)], limit_val_batches=1)
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch")]
     left = [line.rpartition("  ")[2].removesuffix(" left") for line in lines]
     # validations are not known to take time before there was one; then two are left, that of the best included
@@ -230,7 +236,7 @@ def test_time_left_of_a_validation(caplog: pytest.LogCaptureFixture, monkeypatch
     caplog.set_level(logging.INFO, "coopmap")
     clock = Clock()
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
-    fit([clock, ProgressLines(seconds=0)], max_epochs=1)
+    fit([clock, ProgressLines(after_each_epoch, seconds=0)], max_epochs=1)
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("validating")]
     left = ["0:00:30", "0:00:20", "0:00:10", "0:00:00"]
     assert lines[1:] == [f"validating: batch {done}/4  {each} left" for done, each in enumerate(left, start=1)]
@@ -238,7 +244,7 @@ def test_time_left_of_a_validation(caplog: pytest.LogCaptureFixture, monkeypatch
 
 def test_progress_gives_the_error_of_the_last_validation_in_meters(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "coopmap")
-    fit([ProgressLines(seconds=0)])
+    fit([ProgressLines(after_each_epoch, seconds=0)])
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch")]
     errors = [line.partition("error ")[2].partition("  ")[0] for line in lines]
     assert errors[:4] == ["0.5 m"] * 4  # Lightning's sanity check
@@ -250,7 +256,7 @@ def test_bar_fits_80_columns_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=screen, width=80, force_terminal=True, color_system=None)
     monkeypatch.setattr("rich.progress.get_console", lambda: console)
     monkeypatch.setattr(progress, "BAR_SECONDS", 0.0)
-    bar = RunProgressBar()
+    bar = RunProgressBar(after_each_epoch)
     fit([bar])
     lines = [line for line in re.split(r"[\r\n]|\x1b\[[0-9?]*[A-Za-z]", screen.getvalue()) if "epoch" in line]
     assert any("epoch 2/2" in line and "8/8  loss" in line and line.rstrip().endswith("left") for line in lines)
@@ -261,10 +267,12 @@ def test_bar_fits_80_columns_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_progress_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    assert isinstance(progress_callback(CallbacksConfig()), RunProgressBar)
+    config = load_config(["machine=laptop"])
+    assert isinstance(progress_callback(config), RunProgressBar)
     monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
-    assert isinstance(progress_callback(CallbacksConfig()), ProgressLines)
-    assert progress_callback(CallbacksConfig(progress="none")) is None
+    assert isinstance(progress_callback(config), ProgressLines)
+    config.callbacks.progress = "none"
+    assert progress_callback(config) is None
 
 
 def test_timing_separates_waiting_for_data() -> None:

@@ -6,13 +6,16 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import lightning as L
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from coopmap.config.train import CallbacksConfig
+from coopmap.config.schema import Config
+from coopmap.config.validations import validations
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +23,17 @@ ERROR = "val/trans_m_mean"
 BAR_SECONDS = 2.0
 
 
-def progress_callback(cfg: CallbacksConfig) -> L.Callback | None:
+def progress_callback(config: Config) -> L.Callback | None:
     """The callback that ``callbacks.progress`` selects."""
-    mode = cfg.progress
+    mode = config.callbacks.progress
     if mode == "auto":
         mode = "bar" if sys.stdout.isatty() else "lines"
     if mode == "none":
         return None
-    return RunProgressBar() if mode == "bar" else ProgressLines(cfg.progress_seconds)
+    validations_left = partial(validations, config)
+    if mode == "bar":
+        return RunProgressBar(validations_left)
+    return ProgressLines(validations_left, config.callbacks.progress_seconds)
 
 
 class RunProgress(L.Callback, ABC):
@@ -35,9 +41,14 @@ class RunProgress(L.Callback, ABC):
 
     Lightning's own bars count one epoch, from 0, and ask the GPU for the loss at every step. Here metrics are read
     every ``seconds``.
+
+    Args:
+        validations_left: how many a run still makes after so many steps.
+        seconds: between two displays.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, validations_left: Callable[[int], int], seconds: float) -> None:
+        self.validations_left = validations_left
         self.seconds = seconds
         self._since, self._since_step = time.monotonic(), 0
         self._validating_since = self._since
@@ -108,22 +119,9 @@ class RunProgress(L.Callback, ABC):
         steps = trainer.estimated_stepping_batches - trainer.global_step
         seconds = steps * self._training_time / self._trained_steps
         if self._validations:
-            seconds += validations_left(trainer) * self._validation_time / self._validations
+            before = max(1, trainer.global_step - 1)  # that of this step is to come
+            seconds += self.validations_left(before) * self._validation_time / self._validations
         return timedelta(seconds=round(seconds))
-
-
-def validations_left(trainer: L.Trainer) -> int:
-    """Number of remaining validations at the end of a step, including the final one of the best checkpoint."""
-    if not trainer.enable_validation:
-        return 0
-    between, every = trainer.val_check_batch, trainer.check_val_every_n_epoch
-    if not between:
-        return 1
-    if every is not None and between == trainer.num_training_batches:
-        between = every * trainer.num_training_batches
-    done = trainer.global_step * trainer.accumulate_grad_batches
-    total = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches
-    return int(-(-total // between) - (done - 1) // between) + 1
 
 
 class ProgressLines(RunProgress):
@@ -142,8 +140,8 @@ class ProgressLines(RunProgress):
 class RunProgressBar(RunProgress):
     """The same on one line of the terminal, below the log."""
 
-    def __init__(self) -> None:
-        super().__init__(BAR_SECONDS)
+    def __init__(self, validations_left: Callable[[int], int]) -> None:
+        super().__init__(validations_left, BAR_SECONDS)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
