@@ -88,12 +88,16 @@ def test_a_rough_pose_that_is_not_given_has_no_influence():
     torch.nn.init.normal_(update.mlp[-1].weight)
     known = torch.tensor([[True, True, False], [False, True, True]])
     pose = poses(2, 3)
-    other = torch.where(known[..., None, None], pose, poses(2, 1) @ pose)
-    first, second = (
-        update(prediction, dataclasses.replace(seen(each), pose_given=known), features) for each in (pose, other)
+    moved, unknown = (
+        torch.where(known[..., None, None], pose, other) for other in (poses(2, 1) @ pose, torch.full((), torch.nan))
+    )
+    first, *others = (
+        update(prediction, dataclasses.replace(seen(each), pose_given=known), features)
+        for each in (pose, moved, unknown)
     )
     for field in FIELDS:
-        assert torch.equal(getattr(first, field), getattr(second, field)), field
+        for other in others:
+            assert torch.equal(getattr(first, field), getattr(other, field)), field
 
 
 def learned_errors(states_accuracy: bool) -> tuple[float, float, float]:

@@ -115,13 +115,16 @@ def _rough_poses(
     """``T_view0_view``, its accuracy, and the views for which it is known in meters."""
     pose, sigma, shape = observation.pose_prior, observation.pose_sigma, observation.rays.shape[:2]
     known = torch.full(shape, pose is not None, device=observation.rays.device)
+    identity = torch.eye(4, device=known.device)
     if pose is None:
-        pose = torch.eye(4, device=known.device).expand(*shape, 4, 4)
+        pose = identity.expand(*shape, 4, 4)
     if sigma is None:
         sigma = pose.new_zeros(*shape, 2)
     for mask in (observation.pose_given, observation.pose_is_metric):
         known = known if mask is None else known & mask
-    return relative_pose(pose[:, :1], pose), sigma, known & known[:, :1]
+    known = known & known[:, :1]
+    relative = torch.where(known[..., None, None], relative_pose(pose[:, :1], pose), identity)
+    return relative, torch.where(known[..., None], sigma, 0.0), known
 
 
 def _moved_part_way(
