@@ -11,10 +11,11 @@ import numpy as np
 from coopmap.checks.batches import Batches, plan_batches
 from coopmap.checks.facts import AgentFacts, FrameFacts
 from coopmap.checks.frames import Examiner, Job
-from coopmap.checks.judge import judge, judge_views
+from coopmap.checks.judge import judge
 from coopmap.checks.layout import build_indices, find_splits, keys_of, shared_scenarios, unclear_labels
 from coopmap.checks.problems import FrameKey, Problem, roll_up
 from coopmap.checks.sequences import Sequences, missing_agents, time_gaps
+from coopmap.checks.view_masks import judge_views
 from coopmap.config import Config, ConfigError
 from coopmap.config.check import CheckConfig
 from coopmap.config.data import DataConfig

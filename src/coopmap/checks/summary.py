@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from coopmap.checks.facts import AgentFacts
-from coopmap.checks.judge import MAX_ANGLE_DEG, MIN_MASK, expected_views
 from coopmap.checks.problems import KINDS, Problem
 from coopmap.checks.runner import Checked
 from coopmap.checks.surfaces import rigs_differ
@@ -22,6 +21,7 @@ from coopmap.checks.traffic import (
     heading_shares,
     pairs_within,
 )
+from coopmap.checks.view_masks import MAX_ANGLE_DEG, MIN_MASK, expected_views
 from coopmap.config.data import DataConfig
 from coopmap.report.files import write_json, write_text
 from coopmap.report.numbers import DASH

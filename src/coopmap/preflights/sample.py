@@ -8,9 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from coopmap.checks.frames import Examiner, Job
-from coopmap.checks.judge import Judgment, judge, judge_views
+from coopmap.checks.judge import judge
+from coopmap.checks.judgment import Judgment
 from coopmap.checks.problems import FrameKey, Problem
 from coopmap.checks.runner import FILE_KINDS
+from coopmap.checks.view_masks import judge_views
 from coopmap.config.data import DataConfig
 from coopmap.data import OPV2VDataModule
 from coopmap.data.opv2v.depth import DenseDepth
