@@ -1,5 +1,6 @@
 """The last step of a run is validated, wherever it falls; on a regression of two numbers."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -8,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from coopmap.training.callbacks import ValidationHistory
+from coopmap.config.train import CheckpointConfig
+from coopmap.training.callbacks import LastCheckpoint, ValidationHistory
 from coopmap.training.loops import validate_at_the_end
 
 
@@ -27,17 +29,16 @@ class Regression(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def validated(**options: Any) -> list[float]:
-    """Steps at which a run of epochs of four batches is validated."""
+def validated(file: Path, **options: Any) -> list[float]:
+    """Steps at which a run of epochs of four batches is validated, which also writes checkpoints."""
     history = ValidationHistory()
     trainer = L.Trainer(
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[history],
+        callbacks=[history, LastCheckpoint(file, CheckpointConfig(every_n_steps=1))],
         **options,
     )
     validate_at_the_end(trainer)
@@ -61,5 +62,5 @@ def validated(**options: Any) -> list[float]:
         ({"fast_dev_run": 2}, [2]),
     ],
 )
-def test_the_last_step_is_validated_and_none_twice(options: dict[str, Any], steps: list[int]) -> None:
-    assert validated(**options) == steps
+def test_the_last_step_is_validated_and_none_twice(options: dict[str, Any], steps: list[int], tmp_path: Path) -> None:
+    assert validated(tmp_path / "last.ckpt", **options) == steps

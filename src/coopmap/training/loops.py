@@ -34,10 +34,16 @@ class EpochLoop(_TrainingEpochLoop):
     _is_overdue = False
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
+        return not self._should_accumulate() and self._is_due(data_fetcher)
+
+    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+        """Validate if it is time; else have the end of the step make up for it."""
+        super().on_advance_end(data_fetcher)
+        self._is_overdue = self._should_accumulate() and self._is_due(data_fetcher)
+
+    def _is_due(self, data_fetcher: _DataFetcher) -> bool:
         at_the_end = self.trainer.enable_validation and self._is_at_the_end
-        is_due = super()._should_check_val_fx(data_fetcher) or at_the_end or self._is_overdue
-        self._is_overdue = is_due and self._should_accumulate()
-        return is_due and not self._is_overdue
+        return super()._should_check_val_fx(data_fetcher) or at_the_end or self._is_overdue
 
     @property
     def _is_at_the_end(self) -> bool:
