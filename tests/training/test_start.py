@@ -15,7 +15,7 @@ from coopmap.config.synth import TownConfig
 from coopmap.data.opv2v.errors import DataError
 from coopmap.runs.logs import log_to
 from coopmap.train import train
-from coopmap.training.start import WEIGHTS_HINT, check_start, report_start
+from coopmap.training.start import check_start, report_start
 
 Overrides = Callable[..., list[str]]
 
@@ -73,6 +73,8 @@ def test_a_run_that_has_measured_something_stays(overrides: Overrides, tmp_path:
     assert "mask_pred_mean" not in log
 
 
+OF_V1 = "model.weights=facebook/map-anything-apache-v1, a file or a checkpoint of another run (docs/weights.md)"
+OF_TINY = "model.weights=a file or a checkpoint of another run (docs/weights.md)"
 LORA, V1 = "optim/train=lora", "model=mapanything_v1"
 HEADS = "dense_head, pose_head, scale_head"
 
@@ -90,21 +92,21 @@ HEADS = "dense_head, pose_head, scale_head"
             [V1],
             [
                 "mapanything_v1 starts from random weights",
-                f"WARNING: mapanything_v1 takes very long to learn from random weights: set {WEIGHTS_HINT}",
+                f"WARNING: mapanything_v1 takes very long to learn from random weights: set {OF_V1}",
             ],
         ),
         (
             [LORA],
             [
                 "mapanything_tiny starts from random weights",
-                f"WARNING: optim/train=lora leaves encoder, info_sharing at random weights: set {WEIGHTS_HINT}",
+                f"WARNING: optim/train=lora leaves encoder, info_sharing at random weights: set {OF_TINY}",
             ],
         ),
         (
             ["optim/train=heads"],
             [
                 "mapanything_tiny starts from random weights",
-                f"WARNING: optim/train=heads leaves all but {HEADS} at random weights: set {WEIGHTS_HINT}",
+                f"WARNING: optim/train=heads leaves all but {HEADS} at random weights: set {OF_TINY}",
             ],
         ),
     ],
@@ -124,14 +126,28 @@ def test_released_models_are_large(model: str, capsys: pytest.CaptureFixture[str
     assert "WARNING" in capsys.readouterr().out
 
 
-def test_a_large_model_on_a_cpu_has_to_be_chosen() -> None:
-    own = ["data.root=/data/opv2v"]
-    with pytest.raises(ConfigError, match="preset=demo trains a small model, on your data too"):
+@pytest.mark.parametrize(
+    ("machine", "instead"),
+    [
+        ("laptop", "on the CPU: preset=demo trains a small model, on your data too"),
+        ("local3090", "and take very long to learn: set model.weights=facebook/map-anything-apache-v1, a file"),
+    ],
+)
+def test_a_large_model_without_weights_has_to_be_chosen(
+    machine: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coopmap.training.start.check_gpus", lambda *_: None)
+    monkeypatch.delenv("COOPMAP_WEIGHTS", raising=False)
+    own = [f"machine={machine}", "data.root=/data/opv2v"]
+    with pytest.raises(ConfigError, match=f"{instead}.*; model=mapanything_v1 confirms it"):
         check_start(load_config(own), own)
-    presets = ["preset=town"], ["preset=demo"]
-    for meant in (*presets, ["model=mapanything_v1"], ["model.weights=a.pth"], ["model.encoder.depth=1"]):
+    weights = ["model.weights=a.pth"], ["model.weights=null"]
+    for meant in (["preset=town"], ["preset=demo"], ["model=mapanything_v1"], ["model.encoder.depth=1"], *weights):
         check_start(load_config([*own, *meant]), [*own, *meant])
     check_start(load_config(own), [])  # from Python
+    monkeypatch.setenv("COOPMAP_WEIGHTS", "a.pth")
+    if machine == "local3090":
+        check_start(load_config(own), own)
 
 
 def test_the_town_without_depth_is_supervised_by_its_lidar(

@@ -16,7 +16,11 @@ from coopmap.runs.logs import is_other_rank, log_to
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_HINT = "model.weights=facebook/map-anything-apache, or a file, or a checkpoint of another run (docs/weights.md)"
+RELEASES = {
+    "mapanything_v1": "facebook/map-anything-apache-v1",
+    "mapanything_v11": "facebook/map-anything-apache",
+}
+"""Released weights of each model, those that all may use."""
 START_FILES = {"config.yaml", "starts.json", "train.log", ".gitignore", LOCK_FILE}
 """Files that a run writes before it trains or validates anything."""
 
@@ -29,23 +33,29 @@ def check_start(config: Config, overrides: Sequence[str]) -> None:
         overrides: the command line that led to it; empty when called from Python, where the choice counts as explicit.
 
     Raises:
-        ConfigError: too few GPUs, or a large model that was not chosen explicitly would start from random weights on a
-            CPU.
+        ConfigError: too few GPUs, or a large model that was not chosen explicitly would start from random weights.
     """
     check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
-    shaped_by = ("model=", "model.encoder.", "model.info_sharing.dim=", "model.info_sharing.depth=")
-    unchosen = bool(overrides) and not any(override.startswith(shaped_by) for override in overrides)
-    if unchosen and config.machine == "laptop" and _is_large(config):
-        raise ConfigError(
-            f"no GPU is used, and model={config.model.name}, the default, would start from random weights on the "
-            "CPU: preset=demo trains a small model, on your data too; "
-            f"model={config.model.name} confirms the large one"
-        )
+    chosen_by = ("model=", "model.weights=", "model.encoder.", "model.info_sharing.dim=", "model.info_sharing.depth=")
+    unchosen = bool(overrides) and not any(override.startswith(chosen_by) for override in overrides)
+    if unchosen and _is_large(config):
+        default = f"model={config.model.name}, the default, would start from random weights"
+        if config.machine == "laptop":
+            instead = "on the CPU: preset=demo trains a small model, on your data too"
+        else:
+            instead = f"and take very long to learn: set {_weights_hint(config)}"
+        raise ConfigError(f"{default} {instead}; model={config.model.name} confirms it")
 
 
 def _is_large(config: Config) -> bool:
     """Whether this is a released architecture without its weights."""
     return config.model.initialization == "released" and config.model.weights is None and config.resume is None
+
+
+def _weights_hint(config: Config) -> str:
+    released = RELEASES.get(config.model.name)
+    place = "" if released is None else f"{released}, "
+    return f"model.weights={place}a file or a checkpoint of another run (docs/weights.md)"
 
 
 def report_start(config: Config) -> None:
@@ -61,13 +71,14 @@ def report_start(config: Config) -> None:
         return
     log.info("%s starts from random weights", config.model.name)
     train = config.optim.train
+    hint = _weights_hint(config)
     kept = ", ".join([f"all but {', '.join(train.only)}"] if train.only else [*train.frozen, *train.lora])
     if train.tensors == "biases":
         kept = "all weight matrices"
     if kept:
-        log.warning("WARNING: optim/train=%s leaves %s at random weights: set %s", train.name, kept, WEIGHTS_HINT)
+        log.warning("WARNING: optim/train=%s leaves %s at random weights: set %s", train.name, kept, hint)
     elif _is_large(config):
-        log.warning("WARNING: %s takes very long to learn from random weights: set %s", config.model.name, WEIGHTS_HINT)
+        log.warning("WARNING: %s takes very long to learn from random weights: set %s", config.model.name, hint)
 
 
 @contextmanager
