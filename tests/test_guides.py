@@ -51,6 +51,16 @@ def test_command_of_a_guide_can_be_composed(line: str) -> None:
         load_config(found.overrides)
 
 
+@pytest.mark.parametrize("name", ["docs/ten_gpus.md", "docs/zh/ten_gpus.md", "experiments/launch/slurm.sbatch"])
+def test_tasks_of_a_slurm_job_get_the_cores_that_it_asks_for(name: str) -> None:
+    """``srun`` does not take them over from ``sbatch``: each task would have one core for all its loader processes."""
+    text = (DOCS.parent / name).read_text(encoding="utf-8")
+    assert re.search(r"^ *#SBATCH .*--cpus-per-task=\d+", text, re.MULTILINE)
+    calls = re.findall(r"^ *srun .*$", text, re.MULTILINE)
+    assert calls
+    assert all(re.search(r"--cpus-per-task=\S*SLURM_CPUS_PER_TASK", call) for call in calls)
+
+
 def test_guides_name_files_that_are_there() -> None:
     for path in [*(DOCS / f"{name}.md" for name in GUIDES), *DOCS.glob("zh/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
