@@ -92,6 +92,31 @@ def test_every_job_of_a_sweep_that_fails_is_named(
     assert last == f"error: these jobs of the sweep failed, for the reasons above: {first}; {second}; {third}"
 
 
+@pytest.mark.parametrize("error", [ConfigError("an unlucky seed"), RuntimeError("connection closed by peer")])
+def test_a_rank_that_fails_in_a_sweep_does_not_go_on_to_a_job_in_which_the_others_are_not(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = []
+
+    def task(config: Config, overrides: list[str]) -> None:
+        begun.append(config.seed)
+        raise error
+
+    monkeypatch.setattr(Command, "load", lambda self: task)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((SystemExit, RuntimeError)) as ended:
+        main(["train", "-m", "machine=laptop", "seed=0,1"])
+    assert begun == [0]
+    if isinstance(error, ConfigError):
+        assert isinstance(ended.value, SystemExit)
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: in the job of seed=0: an unlucky seed; the sweep ends here")
+    else:
+        assert ended.value is error
+
+
 def test_a_sweep_whose_jobs_would_share_a_folder_or_differ_unasked_is_refused(
     called: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

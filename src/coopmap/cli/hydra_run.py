@@ -58,9 +58,13 @@ def _run_hydra(task: Task, found: Arguments) -> None:
                 config = to_config(composed)
                 composing = False
                 return task(config, overrides)
-            except user_errors() as error:  # past Hydra, which would print all overrides around it
+            except Exception as error:
                 job = _swept(found.overrides, overrides)
-                mistakes[job] = error
+                if found.is_sweep and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+                    raise _SweepEndsError(job, error) from None
+                if not isinstance(error, user_errors()):
+                    raise
+                mistakes[job] = error  # past Hydra, which would print all overrides around it
                 if found.is_sweep:
                     print(f"error in the job of {job}: {error}", file=sys.stderr)
                 return None
@@ -72,6 +76,13 @@ def _run_hydra(task: Task, found: Arguments) -> None:
             _arguments([argv[0], *found.flags, *complete_overrides(found.overrides)]),
         ):
             hydra.main(config_path=str(conf_dir()), config_name="train", version_base=VERSION_BASE)(composed_task)()
+    except _SweepEndsError as end:
+        if isinstance(end.error, user_errors()):
+            raise ConfigError(
+                f"in the job of {end.job}: {end.error}; the sweep ends here, since its other processes may be in the "
+                "middle of this job"
+            ) from None
+        raise end.error from None
     except Exception as error:
         if composing:
             raise explained(error, found.overrides) from None
@@ -80,6 +91,18 @@ def _run_hydra(task: Task, found: Arguments) -> None:
         raise ConfigError(f"these jobs of the sweep failed, for the reasons above: {'; '.join(mistakes)}")
     if mistakes:
         raise next(iter(mistakes.values()))
+
+
+class _SweepEndsError(BaseException):
+    """A job of a sweep failed on this rank. No ``Exception``, after which Hydra would begin the next job.
+
+    The others may be in a collective operation of the failed job. They would meet this rank in one of the next job, and
+    the two would be mixed; the launcher ends them with this process.
+    """
+
+    def __init__(self, job: str, error: Exception) -> None:
+        super().__init__(job, error)
+        self.job, self.error = job, error
 
 
 def _refuse_one_folder(overrides: Sequence[str]) -> None:
