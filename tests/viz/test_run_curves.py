@@ -20,7 +20,7 @@ def test_every_panel_has_titles_and_the_legend_names_each_curve_once() -> None:
         "learning rate",
         "norm of the gradient",
         "time (s)",
-        "memory, peak (GB)",
+        "memory (GB)",
     ]
     used = [axis.title.text for axis in figure.select_xaxes()][: len(titles)]
     assert used == ["optimizer step"] * len(titles)

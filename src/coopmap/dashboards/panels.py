@@ -109,7 +109,7 @@ def _all_sections(known: Collection[str]) -> Iterator[Section]:
         "System and optimizer",
         "",
         [
-            Panel("memory, peak (GB)", {"device": "memory/device_gb", "host": "memory/host_gb"}),
+            Panel("memory (GB)", {name: f"memory/{name}_gb" for name in ("device", "host", "loaders")}),
             Panel("learning rate", {_part(name): name for name in rates}, is_log=True),
             Panel(
                 "norm of the gradient", {**{_part(name): name for name in norms}, "all": "train/grad_norm"}, is_log=True

@@ -25,7 +25,7 @@ EXPECTED = (
     *(baseline for _, _, baseline in HEADLINES if baseline is not None),
     *(f"val/recall_{meters}m_5deg" for meters in (1, 2, 3)),
     *("val/mask_pred_mean", "val/mask_true_mean", "val/scale_ratio_median", "val/depth_abs_rel"),
-    *("time/step_s", "time/data_s", "time/samples_per_s", "memory/device_gb", "memory/host_gb"),
+    *("time/step_s", "time/data_s", "time/samples_per_s", "memory/device_gb", "memory/host_gb", "memory/loaders_gb"),
     *("train/loss", "train/grad_norm"),
 )
 """Metrics that every run logs; losses, learning rates and gradients have names of the model's parts."""

@@ -102,12 +102,8 @@ def _panels(known: Mapping[str, None]) -> Iterator[tuple[str, str, list[Line]]]:
     yield "norm of the gradient", "log", [*norms, Line("all parts", "train/grad_norm", GRAY, "longdash")]
     times = [("step", "step_s", BLUE), ("of that, waiting for data", "data_s", ORANGE)]
     yield "time (s)", "linear", [Line(name, f"time/{key}", color) for name, key, color in times]
-    memory = [("device", "device_gb", BLUE), ("host", "host_gb", GREEN)]
-    yield (
-        "memory, peak (GB)",
-        "linear",
-        [Line(f"{name} memory", f"memory/{key}", color) for name, key, color in memory],
-    )
+    memory = [("device", BLUE), ("host", GREEN), ("loaders", ORANGE)]
+    yield "memory (GB)", "linear", [Line(f"{name} memory", f"memory/{name}_gb", color) for name, color in memory]
 
 
 def _validated(measure: str) -> Iterator[Line]:

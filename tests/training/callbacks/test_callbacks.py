@@ -2,7 +2,9 @@
 
 import io
 import logging
+import multiprocessing
 import re
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ from coopmap import load_config
 from coopmap.config.train import CheckpointConfig
 from coopmap.training.callbacks import (
     LastCheckpoint,
+    Memory,
     ProgressLines,
     RunProgressBar,
     StepTiming,
@@ -279,3 +282,24 @@ def test_timing_separates_waiting_for_data() -> None:
     trainer = fit([StepTiming()])
     figures = trainer.callback_metrics
     assert 0 <= figures["time/data_s"] < figures["time/step_s"]
+
+
+def hold(size: int, said: Connection) -> None:
+    """What a loader process does: it holds some memory while others work."""
+    held = bytearray(size)
+    said.send(len(held))
+    said.recv()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the kernel does not tell")
+def test_memory_of_loader_processes_is_logged() -> None:
+    assert "memory/loaders_gb" not in fit([Memory()]).callback_metrics
+    mine, other = multiprocessing.Pipe()
+    loader = multiprocessing.get_context("spawn").Process(target=hold, args=(200_000_000, other), daemon=True)
+    loader.start()
+    assert mine.recv() == 200_000_000
+    figures = fit([Memory()]).callback_metrics
+    mine.send(None)
+    loader.join()
+    assert 0.2 < figures["memory/loaders_gb"] < 2
+    assert figures["memory/host_gb"] > 0
