@@ -102,7 +102,7 @@ def test_a_server_that_does_not_answer_at_the_end_is_not_waited_for(
     import wandb
 
     answer = threading.Event()
-    monkeypatch.setattr(wandb, "finish", answer.wait)
+    monkeypatch.setattr(wandb, "finish", lambda exit_code: answer.wait())
     monkeypatch.setattr("coopmap.runs.loggers.FINISH_SECONDS", 0.05)
     started = time.monotonic()
     close_loggers([PatientWandbLogger(project="test", offline=True, save_dir=str(tmp_path))])

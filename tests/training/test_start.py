@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import lightning as L
 import pytest
@@ -13,6 +14,7 @@ from coopmap import load_config
 from coopmap.config import ConfigError
 from coopmap.config.synth import TownConfig
 from coopmap.data.opv2v.errors import DataError
+from coopmap.runs.loggers import PatientWandbLogger
 from coopmap.runs.logs import log_to
 from coopmap.train import train
 from coopmap.training.start import check_start, report_start
@@ -71,6 +73,45 @@ def test_a_run_that_has_measured_something_stays(overrides: Overrides, tmp_path:
     log = (tmp_path / "run" / "train.log").read_text()
     assert "mapanything_tiny starts from random weights" in log.splitlines()[1]
     assert "mask_pred_mean" not in log
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Exit codes of W&B runs, none of which reaches W&B."""
+    codes: list[int] = []
+    monkeypatch.setattr("wandb.finish", lambda exit_code: codes.append(exit_code))
+    monkeypatch.setattr("coopmap.runs.loggers.PatientWandbLogger", Unconnected)
+    return codes
+
+
+class Unconnected(PatientWandbLogger):
+    """Writes the folder that W&B would write."""
+
+    def __init__(self, save_dir: str, id: str, **options: object) -> None:
+        super().__init__(save_dir=save_dir, id=id, offline=True)
+        (Path(save_dir) / "wandb").mkdir()
+        self._experiment = MagicMock(spec_set=["id", "config", "log", "define_metric", "summary"], id=id)
+
+
+def test_a_failed_start_is_over_for_wandb_and_leaves_nothing_of_it(
+    ended: list[int], overrides: Overrides, tmp_path: Path
+) -> None:
+    """Otherwise the next job of a sweep goes into its W&B run."""
+    chosen = overrides("logger=offline", "callbacks.validate_at_start=false")
+    with pytest.raises(RuntimeError, match="broken"):
+        train(load_config(chosen), chosen, [Failing()])
+    assert ended == [1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_wandb_hears_of_no_run_that_lightning_refuses(
+    ended: list[int], monkeypatch: pytest.MonkeyPatch, overrides: Overrides, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("coopmap.runs.loggers._start_wandb", lambda *_: pytest.fail("W&B was started"))
+    chosen = overrides("logger=offline", "trainer.profiler=none_such")
+    with pytest.raises(Exception, match="none_such|profiler"):
+        train(load_config(chosen), chosen)
+    assert not list(tmp_path.iterdir())
 
 
 OF_V1 = "model.weights=facebook/map-anything-apache-v1, a file or a checkpoint of another run (docs/weights.md)"

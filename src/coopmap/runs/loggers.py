@@ -9,7 +9,8 @@ import os
 import secrets
 import threading
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,26 @@ class MetricsCsv(Logger):
         write_csv([{**row, "step": int(row["step"])} for row in rows], self.file, self._columns)
 
 
-def close_loggers(loggers: Sequence[Logger]) -> None:
+@contextmanager
+def closed_at_the_end(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close the loggers after the block; W&B shows a run that it leaves by an exception as failed."""
+    try:
+        yield
+    except BaseException:
+        close_loggers(loggers, exit_code=1)
+        raise
+    close_loggers(loggers)
+
+
+def close_loggers(loggers: Sequence[Logger], exit_code: int = 0) -> None:
     """End the W&B run; otherwise the next run of a sweep in this process would continue it."""
     if any(isinstance(logger, WandbLogger) for logger in loggers) and not is_other_rank():
         import wandb
 
         # Its own attempts to reach a server that does not answer have no end.
-        finishing = threading.Thread(target=wandb.finish, name="wandb-finish", daemon=True)
+        finishing = threading.Thread(
+            target=wandb.finish, kwargs={"exit_code": exit_code}, name="wandb-finish", daemon=True
+        )
         finishing.start()
         finishing.join(FINISH_SECONDS)
         if finishing.is_alive():

@@ -167,15 +167,17 @@ def build_callbacks(
 
 def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -> L.Trainer:
     """Lightning's trainer with ``config.trainer`` passed on, which validates at the end in any case."""
-    start_step = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
     trainer = new_trainer(
         **trainer_options(config),
-        logger=build_loggers(config, run.path, start_step),
+        logger=False,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
     )
     validate_at_the_end(trainer)
+    if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        start_step = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
+        trainer.loggers = build_loggers(config, run.path, start_step)  # last: W&B shows no run that Lightning refuses
     return trainer
 
 

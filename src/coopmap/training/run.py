@@ -19,7 +19,7 @@ from coopmap.models.compilation import compile_blocks
 from coopmap.report.files import write_json
 from coopmap.runs.folder import RunFolder, hand_over
 from coopmap.runs.lock import held
-from coopmap.runs.loggers import close_loggers
+from coopmap.runs.loggers import closed_at_the_end
 from coopmap.runs.logs import is_other_rank, log_to
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.runs.next_steps import print_next_steps
@@ -100,7 +100,7 @@ def run_training(
             if run.resume_from is None:
                 start.record()
         trainer, module, datamodule, history = build(config, run, [start, *callbacks])
-        with ranks_end_together(trainer):
+        with closed_at_the_end(trainer.loggers), ranks_end_together(trainer):
             if try_out is not None:
                 try_out(run, trainer, module, datamodule)
             fit(trainer, module, datamodule, config, run)
@@ -183,7 +183,6 @@ def finish(
     if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         write_example(module.to(trainer.strategy.root_device), datamodule, run.matches_file)
         write_down(summary, config, run)
-    close_loggers(trainer.loggers)
     return TrainingResult(config, run, trainer, module, datamodule, validations, summary)
 
 

@@ -21,8 +21,8 @@ RELEASES = {
     "mapanything_v11": "facebook/map-anything-apache",
 }
 """Released weights of each model, those that all may use."""
-START_FILES = {"config.yaml", "starts.json", "train.log", ".gitignore", LOCK_FILE}
-"""Files that a run writes before it trains or validates anything."""
+START_FILES = {"config.yaml", "starts.json", "train.log", "wandb.json", "wandb", ".gitignore", LOCK_FILE}
+"""Files and folders that a run writes before it trains or validates anything."""
 
 
 def check_start(config: Config, overrides: Sequence[str]) -> None:
@@ -97,7 +97,7 @@ def failed_start_leaves_nothing(run: RunFolder) -> Iterator[None]:
 
 
 def _holds_no_result(folder: Path) -> bool:
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {*START_FILES, "wandb"}
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= START_FILES
 
 
 def _remove_if_empty(folder: Path) -> None:
