@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -109,9 +110,31 @@ def test_wandb_hears_of_no_run_that_lightning_refuses(
 ) -> None:
     monkeypatch.setattr("coopmap.runs.loggers._start_wandb", lambda *_: pytest.fail("W&B was started"))
     chosen = overrides("logger=offline", "trainer.profiler=none_such")
-    with pytest.raises(Exception, match="none_such|profiler"):
+    with pytest.raises(Exception, match=r"none_such|profiler"):
         train(load_config(chosen), chosen)
     assert not list(tmp_path.iterdir())
+
+
+def test_who_comes_second_to_a_new_folder_leaves_the_first_ones_files(
+    monkeypatch: pytest.MonkeyPatch, overrides: Overrides, tmp_path: Path
+) -> None:
+    folder, chosen = tmp_path / "runs" / "x", overrides(f"run_dir={tmp_path}/runs/x")
+
+    @contextmanager
+    def held_by_another(path: Path) -> Iterator[None]:
+        """Both have seen that there is no folder yet."""
+        path.mkdir(parents=True)
+        for name in (".lock", "config.yaml", "train.log"):
+            (path / name).write_text("of the first")
+        raise ConfigError(f"run_dir={path}: in use by another process")
+        yield
+
+    monkeypatch.setattr("coopmap.training.start.held", held_by_another)
+    with pytest.raises(ConfigError, match="in use"):
+        train(load_config(chosen), chosen)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == dict.fromkeys(
+        (".lock", "config.yaml", "train.log"), "of the first"
+    )
 
 
 OF_V1 = "model.weights=facebook/map-anything-apache-v1, a file or a checkpoint of another run (docs/weights.md)"

@@ -7,7 +7,7 @@ import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from coopmap.data import OPV2VDataModule
 from coopmap.models.compilation import compile_blocks
 from coopmap.report.files import write_json
 from coopmap.runs.folder import RunFolder, hand_over
-from coopmap.runs.lock import held
 from coopmap.runs.loggers import closed_at_the_end
 from coopmap.runs.logs import is_other_rank, log_to
 from coopmap.runs.metrics_file import read_metrics
@@ -38,7 +37,7 @@ from coopmap.training.callbacks.stop_signal import explained, is_loader_failure
 from coopmap.training.continuing import RecordStart, check_resumable
 from coopmap.training.module import NonFiniteError, PoseLearner
 from coopmap.training.pictures import write_example
-from coopmap.training.start import failed_start_leaves_nothing, report_start
+from coopmap.training.start import held_for_a_run, report_start
 from coopmap.training.teacher import build_teacher
 from coopmap.viz.run_curves import write_run_curves
 
@@ -91,7 +90,7 @@ def run_training(
         started: when the program began, on the monotonic clock.
         try_out: called with all parts before the first of them is used.
     """
-    with failed_start_leaves_nothing(run), nullcontext() if is_other_rank() else held(run.path):
+    with held_for_a_run(run):
         log_to(run.path / "train.log", hold_back=run.resume_from is not None)
         log.info("%s on machine=%s, run folder %s", config.experiment, config.machine, run.path)
         start = RecordStart(run, config, overrides)

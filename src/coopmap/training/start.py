@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.machine import check_gpus
 from coopmap.runs.folder import RunFolder
-from coopmap.runs.lock import LOCK_FILE
+from coopmap.runs.lock import LOCK_FILE, held
 from coopmap.runs.logs import is_other_rank, log_to
 
 log = logging.getLogger(__name__)
@@ -82,17 +82,28 @@ def report_start(config: Config) -> None:
 
 
 @contextmanager
-def failed_start_leaves_nothing(run: RunFolder) -> Iterator[None]:
-    """Remove the run's folder if the block fails before anything was trained or validated."""
+def held_for_a_run(run: RunFolder) -> Iterator[None]:
+    """Hold the run's folder on rank 0; a new one is removed if the block fails before anything was trained or validated.
+
+    Raises:
+        ConfigError: another process holds the folder, or it cannot be written.
+    """
+    if is_other_rank():
+        yield
+        return
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
     try:
-        yield
+        with held(run.path):
+            try:
+                yield
+            except BaseException:
+                if missing and _holds_no_result(run.path):
+                    log_to(None)  # closes the file
+                    _remove_start_files(run.path)  # while no other process can begin here
+                raise
     except BaseException:
-        if missing and not is_other_rank() and _holds_no_result(run.path):
-            log_to(None)  # closes the file
-            shutil.rmtree(run.path, ignore_errors=True)
-            for parent in missing[1:]:
-                _remove_if_empty(parent)
+        for folder in missing:
+            _remove_if_empty(folder)
         raise
 
 
@@ -100,6 +111,17 @@ def _holds_no_result(folder: Path) -> bool:
     return folder.is_dir() and {path.name for path in folder.iterdir()} <= START_FILES
 
 
+def _remove_start_files(folder: Path) -> None:
+    """The lock and the folder itself go last."""
+    shutil.rmtree(folder / "wandb", ignore_errors=True)
+    with suppress(OSError):
+        for name in START_FILES - {"wandb", LOCK_FILE, ".gitignore"}:
+            (folder / name).unlink(missing_ok=True)
+
+
 def _remove_if_empty(folder: Path) -> None:
+    """Of what another process has put there in the meantime, nothing is lost."""
     if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".gitignore"}:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            (folder / ".gitignore").unlink(missing_ok=True)
+            folder.rmdir()
