@@ -14,6 +14,8 @@ import torch
 
 from coopmap import load_config
 from coopmap.config import ConfigError
+from coopmap.config.compose import from_yaml, to_yaml
+from coopmap.planning.memory import strategy_name
 from coopmap.planning.state import hollow_model, state_bytes
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.train import train
@@ -204,6 +206,33 @@ def test_strategies_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="ddp and ddp_zero1 average whole gradients"):
         load_config([*two, "strategy=fsdp", "strategy.compress_gradients=true"])
     assert trainer_options(load_config(["machine=laptop", "strategy=fsdp"]))["strategy"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "shares"),
+    [
+        (["trainer.strategy=ddp_zero1"], True),
+        (["strategy=ddp_zero1", "trainer.strategy=ddp"], False),
+        (["strategy=ddp", "trainer.strategy=ddp_zero1"], True),
+    ],
+)
+def test_a_strategy_that_the_trainer_names_is_the_strategy(
+    overrides: list[str], shares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    config = load_config(["machine=laptop", "trainer.devices=2", *overrides])
+    assert trainer_options(config)["strategy"].shards_optimizer is shares
+    assert trainer_options(from_yaml(to_yaml(config)))["strategy"].shards_optimizer is shares
+    assert strategy_name(config, ranks=2) == ("ddp_zero1" if shares else "ddp")
+
+
+def test_what_does_not_go_with_a_strategy_is_refused_wherever_it_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.state_bits=8: expected 32 with strategy=fsdp"):
+        load_config(["machine=laptop", "optim.state_bits=8", "trainer.strategy=fsdp"])
+    with pytest.raises(ConfigError, match=r"strategy\.compress_gradients"):
+        load_config(["machine=laptop", "strategy.compress_gradients=true", "trainer.strategy=fsdp"])
+    eight = load_config(["machine=local3090", "optim.state_bits=8", "trainer.strategy=ddp"])
+    assert (eight.strategy.name, eight.optim.state_bits) == ("ddp", 8)
 
 
 def test_gradients_are_buckets_and_the_graph_is_static_without_accumulation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from coopmap.config.checks import ConfigError, require, require_choice
 from coopmap.config.data import DataConfig
@@ -10,7 +10,7 @@ from coopmap.config.loss import LossConfig
 from coopmap.config.model import ModelConfig
 from coopmap.config.preflight import PreflightConfig
 from coopmap.config.priors import PriorsConfig
-from coopmap.config.strategy import StrategyConfig
+from coopmap.config.strategy import STRATEGIES, StrategyConfig
 from coopmap.config.task import INPUTS, TaskConfig
 from coopmap.config.train import CallbacksConfig, CheckpointConfig, LoggerConfig, OptimConfig
 from coopmap.config.trainer import TrainerConfig, limited
@@ -77,6 +77,7 @@ class Config:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
         for part in self.resume_reset:
             require_choice("resume_reset", part, RESETS)
+        self._settle_strategy()
         require(
             self.optim.state_bits == 32 or self.strategy.name not in ("ddp_zero1", "fsdp"),
             "optim.state_bits",
@@ -134,6 +135,11 @@ class Config:
     def accumulate(self) -> int:
         """Micro-batches of an optimizer step on each rank."""
         return self.trainer.accumulate_grad_batches or 1
+
+    def _settle_strategy(self) -> None:
+        """Say it in one place: ``trainer.strategy`` may name a choice of the group ``strategy``."""
+        if self.trainer.strategy != "auto" and self.trainer.strategy in STRATEGIES:
+            self.strategy, self.trainer.strategy = replace(self.strategy, name=self.trainer.strategy), "auto"
 
     def _choose_matching(self) -> None:
         """Build what the objective teaches, and answer with it, where that is left open."""

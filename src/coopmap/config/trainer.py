@@ -26,7 +26,8 @@ class TrainerConfig:
 
     Attributes:
         accelerator: kind of device: ``auto``, ``cpu`` or ``gpu``.
-        strategy: ``auto``: what the group ``strategy`` says; anything else goes to Lightning in its place.
+        strategy: ``auto``: what the group ``strategy`` says; one of that group's names counts as said there, anything
+            else goes to Lightning in its place.
         devices: their number, a list of their indices, or ``auto``: all.
         num_nodes: number of machines.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.

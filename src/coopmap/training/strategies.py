@@ -11,7 +11,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 
 from coopmap.config import ConfigError
 from coopmap.config.run_id import sweep_suffix
-from coopmap.config.strategy import STRATEGIES, StrategyConfig
+from coopmap.config.strategy import StrategyConfig
 
 
 class ReplicatedStrategy(DDPStrategy):
@@ -44,19 +44,18 @@ def build_strategy(cfg: StrategyConfig, trainer: dict[str, Any]) -> Strategy | s
 
     Args:
         cfg: what is asked for.
-        trainer: arguments of Lightning's trainer.
+        trainer: arguments of Lightning's trainer; a ``strategy`` other than ``auto`` is a name of Lightning's own.
 
     Raises:
         ConfigError: one process is asked for and there are several, a sweep needs a launcher, or the precision does not
             go with it.
     """
-    if trainer["strategy"] not in ("auto", *STRATEGIES):
+    if trainer["strategy"] != "auto":
         return trainer["strategy"]
-    name = cfg.name if trainer["strategy"] == "auto" else trainer["strategy"]
     processes = num_processes(trainer)
     if processes <= 1:
         return "auto"
-    if name == "single":
+    if cfg.name == "single":
         raise ConfigError(
             f"strategy=single is one process, but trainer.devices={trainer['devices']} makes {processes}: "
             "trainer.devices=1, or strategy=ddp, ddp_zero1 or fsdp"
@@ -65,7 +64,7 @@ def build_strategy(cfg: StrategyConfig, trainer: dict[str, Any]) -> Strategy | s
         raise ConfigError("a sweep on several devices needs torchrun --nproc-per-node N -m coopmap.train -m ...")
     if cfg.compress_gradients and trainer.get("accelerator") == "cpu":
         raise ConfigError("strategy.compress_gradients=true needs GPUs, whose NCCL sums bfloat16: leave it at false")
-    if name != "fsdp":
+    if cfg.name != "fsdp":
         return ReplicatedStrategy(cfg, trainer.get("accumulate_grad_batches", 1))
     if trainer.get("precision") == "16-mixed":
         raise ConfigError("strategy=fsdp does not scale losses: trainer.precision=bf16-mixed or 32-true, not 16-mixed")
