@@ -16,6 +16,7 @@ from coopmap import load_config
 from coopmap.config.strategy import StrategyConfig
 from coopmap.models import build_model
 from coopmap.train import train
+from coopmap.training.skipping import Skipping
 from coopmap.training.strategies import ReplicatedStrategy
 from coopmap.types import Observation
 
@@ -73,6 +74,21 @@ def train_job(folder: Path, name: str, overrides: list[str]) -> dict[str, Any]:
     return {"losses": watcher.losses, "samples": watcher.samples, "norms": watcher.norms, "kept": watcher.kept}
 
 
+def skipped_job(folder: Path, name: str, overrides: list[str]) -> dict[str, Any]:
+    """Train with the second step skipped."""
+    judge, calls = Skipping.judge, []
+
+    def judged(self: Skipping, norm: torch.Tensor) -> torch.Tensor:
+        calls.append(norm)
+        return judge(self, norm * torch.nan if len(calls) == 2 else norm)
+
+    Skipping.judge = judged  # type: ignore[method-assign]
+    try:
+        return train_job(folder, name, overrides)
+    finally:
+        Skipping.judge = judge  # type: ignore[method-assign]
+
+
 def observation_with(given: tuple[bool, ...], rank: int) -> Observation:
     """Two small panoramas with some of the inputs."""
     draw = torch.Generator().manual_seed(rank)
@@ -108,7 +124,7 @@ def inputs_job(folder: Path, name: str, overrides: list[str]) -> dict[str, Any]:
     return {"lacking": sorted(lacking)}
 
 
-JOBS = {"train": train_job, "inputs": inputs_job}
+JOBS = {"train": train_job, "inputs": inputs_job, "skipped": skipped_job}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -20,6 +20,7 @@ from coopmap.data import OPV2VDataModule
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
 from coopmap.training.assembly import build_module
+from coopmap.training.callbacks.skipped_steps import KIND
 from coopmap.training.chunks import chunked_loss
 from coopmap.training.module import NonFiniteError, PoseLearner
 from coopmap.training.replay import replay
@@ -165,6 +166,12 @@ def test_what_is_no_skipped_step_is_refused(tmp_path: Path) -> None:
     torch.save({"model": {}}, tmp_path / "other.pt")
     with pytest.raises(ConfigError, match="holds no skipped step"):
         next(iter(replay(tmp_path / "other.pt")))
+
+
+def test_a_rank_whose_weights_are_elsewhere_is_told_where(tmp_path: Path) -> None:
+    torch.save({"kind": KIND, "step": 7, "weights": None}, tmp_path / "step_7_rank_3.pt")
+    with pytest.raises(ConfigError, match=r"step_7_rank_3\.pt: .* in rank 0's file, expected .*: step_7_rank_0\.pt"):
+        next(iter(replay(tmp_path / "step_7_rank_3.pt")))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from coopmap.planning.state import hollow_model, state_bytes
 from coopmap.runs.checkpoint_io import read_checkpoint
 from coopmap.train import train
 from coopmap.training.assembly import trainer_options
+from coopmap.training.replay import replay
 
 sys.path.insert(0, str(Path(__file__).parent))
 from strategy_worker import Watcher
@@ -180,6 +181,23 @@ def test_what_four_ranks_saved_goes_on_on_two_and_on_one(overrides: Overrides, t
     train(load_config(chosen), chosen, [whole])
     for found in samples.values():
         assert found == {place: whole.samples[place] for place in range(8, 12)}
+
+
+@pytest.mark.slow
+def test_every_rank_can_replay_its_part_of_a_skipped_step(overrides: Overrides, tmp_path: Path) -> None:
+    jobs: list[Job] = []
+    for name in ("ddp", "fsdp"):
+        more = ("trainer.devices=2", f"strategy={name}", f"run_dir={tmp_path}/{name}")
+        jobs.append(("skipped", name, overrides(*SETTINGS, "task=augmented", *more)))
+    found = run_ranks(tmp_path, 2, jobs)
+    for _, name, _ in jobs:
+        losses = merged(found[name], "losses")
+        files = [tmp_path / name / "skipped" / f"step_2_rank_{rank}.pt" for rank in range(2)]
+        assert sorted(files[0].parent.iterdir()) == files
+        for rank, file in enumerate(files):
+            ((replayed, _),) = replay(file)
+            assert replayed.loss == pytest.approx(losses[2 + rank], rel=1e-4), (name, rank)
+        assert files[1].stat().st_size < files[0].stat().st_size / 2  # weights are written once
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from coopmap.config.compose import from_yaml
 from coopmap.config.replay import ReplayConfig
 from coopmap.losses import Criterion
 from coopmap.training.assembly import build_module
-from coopmap.training.callbacks.skipped_steps import KIND
+from coopmap.training.callbacks.skipped_steps import KIND, file_of
 from coopmap.training.module import PoseLearner
 from coopmap.training.teacher import build_teacher
 from coopmap.types import Batch, Observation, SampleMeta, Target
@@ -65,12 +65,13 @@ def replay(file: Path) -> Iterator[tuple[Replayed, tuple[SampleMeta, ...]]]:
     """Compute the batches of a skipped step again, with its weights and random numbers.
 
     Raises:
-        ConfigError: it is no file of a skipped step.
+        ConfigError: it is no file of a skipped step, or that of rank 0, which has the weights, does not lie beside it.
     """
     content = _read(file)
+    weights = _weights(file, content)
     module = build_module(from_yaml(content["config"], ["model.weights=null", "resume=null"]))
     config = from_yaml(content["config"], [])
-    module.model.load_state_dict(content["weights"])  # type: ignore[union-attr]
+    module.model.load_state_dict(weights)  # type: ignore[union-attr]
     module.teacher = build_teacher(config)
     module.train()
     precision = str(config.trainer.precision or "32-true")
@@ -89,6 +90,15 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ConfigError(f"{file}: holds no skipped step; expected a file from a run's folder skipped/")
     return content
+
+
+def _weights(file: Path, content: dict[str, Any]) -> dict[str, Tensor]:
+    if content["weights"] is not None:
+        return content["weights"]
+    beside = file_of(file.parent, content["step"], rank=0)
+    if not beside.is_file():
+        raise ConfigError(f"{file}: the weights of this step are in rank 0's file, expected beside it: {beside.name}")
+    return _read(beside)["weights"]
 
 
 def _run(module: PoseLearner, batch: Batch, micro_batch: int) -> Replayed:

@@ -18,15 +18,16 @@ from coopmap.types import Batch
 log = logging.getLogger(__name__)
 
 KIND = "coopmap: batches of a skipped step"
-MOST_FILES = 3
-"""With the weights each of them holds, they take as much room as checkpoints."""
+MOST_STEPS = 3
+"""With the weights of each of them, they take as much room as checkpoints."""
 
 
 class SkippedSteps(L.Callback):
-    """Writes the batches and weights of the first steps that are skipped, one file per process and step.
+    """Writes the batches of the first steps that are skipped, one file per rank and step; rank 0's has the weights too.
 
-    Whether a step was skipped is known on the device. The host reads it without waiting: a copy is begun at the end of
-    the step and looked at before the next one changes the weights, when it has arrived as a rule.
+    Whether a step was skipped is known on the device. A copy of it is begun at the end of the step and read before the
+    next one changes the weights: by then the device has all of the next step's work, so that waiting for the copy costs
+    nothing. All ranks read the same and so gather weights that are shared out at the same place.
 
     Args:
         folder: for the files.
@@ -49,7 +50,7 @@ class SkippedSteps(L.Callback):
     ) -> None:
         """Begin to read whether the step was skipped."""
         assert isinstance(pl_module, PoseLearner)
-        if self._written >= MOST_FILES or trainer.global_step == 0 or (index + 1) % trainer.accumulate_grad_batches:
+        if self._written >= MOST_STEPS or trainer.global_step == 0 or (index + 1) % trainer.accumulate_grad_batches:
             return
         now, arrived = pl_module.skipping.now, None
         if now.device.type == "cuda":
@@ -71,14 +72,17 @@ class SkippedSteps(L.Callback):
             return
         now, arrived, step, batches = self._unread
         self._unread = None
-        if (arrived is not None and not arrived.query()) or not bool(now) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if arrived is not None:
+            arrived.synchronize()  # whether it has arrived may differ between ranks
+        if not bool(now) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._written += 1
-        file = self.folder / f"step_{step}_rank_{trainer.global_rank}.pt"
+        weights = _weights(pl_module, keep=trainer.is_global_zero)
+        file = file_of(self.folder, step, trainer.global_rank)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(file) as temporary:
-                torch.save(_content(pl_module, step, batches), temporary)
+                torch.save(_content(pl_module, step, batches, weights), temporary)
         except OSError as error:  # a full disk: training goes on
             log.warning("step %d was skipped, and its batch could not be written: %s", step, error)
             return
@@ -87,7 +91,23 @@ class SkippedSteps(L.Callback):
         )
 
 
-def _content(module: Any, step: int, batches: list[tuple[Batch, int]]) -> dict[str, Any]:
+def file_of(folder: Path, step: int, rank: int) -> Path:
+    """What a rank leaves of a skipped step."""
+    return folder / f"step_{step}_rank_{rank}.pt"
+
+
+def _weights(module: Any, keep: bool) -> dict[str, Tensor] | None:
+    """The whole model's if ``keep``; call it on all ranks, which may each have a share of them."""
+    if module.device_mesh is not None:
+        from coopmap.training.fully_sharded import gathered
+
+        return gathered(module.model.state_dict(), keep) or None
+    return module.model.state_dict() if keep else None
+
+
+def _content(
+    module: Any, step: int, batches: list[tuple[Batch, int]], weights: dict[str, Tensor] | None
+) -> dict[str, Any]:
     """Tensors and plain values."""
     return {
         "kind": KIND,
@@ -95,7 +115,7 @@ def _content(module: Any, step: int, batches: list[tuple[Batch, int]]) -> dict[s
         "config": module.record.get("config"),
         "spike": module.optim.spike,
         "usual_norm": module.skipping.usual,
-        "weights": module.model.state_dict(),
+        "weights": weights,
         "batches": [
             {
                 "observation": _tensors(batch.observation),
