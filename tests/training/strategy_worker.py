@@ -16,6 +16,7 @@ from coopmap import load_config
 from coopmap.config.strategy import StrategyConfig
 from coopmap.models import build_model
 from coopmap.train import train
+from coopmap.training.callbacks import LastCheckpoint
 from coopmap.training.skipping import Skipping
 from coopmap.training.strategies import ReplicatedStrategy
 from coopmap.types import Observation
@@ -89,6 +90,31 @@ def skipped_job(folder: Path, name: str, overrides: list[str]) -> dict[str, Any]
         Skipping.judge = judge  # type: ignore[method-assign]
 
 
+def timed_job(folder: Path, name: str, overrides: list[str]) -> dict[str, Any]:
+    """Train with a clock that is late on rank 0 alone: when was saved, how often objects went from rank to rank."""
+    found: dict[str, Any] = {"saved": [], "broadcasts": 0}
+    broadcast = torch.distributed.broadcast_object_list
+    if torch.distributed.get_rank():
+        LastCheckpoint.is_late = property(lambda self: False)  # type: ignore[method-assign,assignment]
+
+    def counted(*args: Any, **kwargs: Any) -> None:
+        found["broadcasts"] += 1
+        broadcast(*args, **kwargs)
+
+    class Steps(L.Callback):
+        def on_train_start(self, *_: Any) -> None:
+            torch.distributed.broadcast_object_list = counted
+
+        def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
+            found["saved"].append(trainer.global_step)
+
+        def on_train_end(self, *_: Any) -> None:
+            torch.distributed.broadcast_object_list = broadcast
+
+    train(load_config(overrides), overrides, [Steps()])
+    return found
+
+
 def observation_with(given: tuple[bool, ...], rank: int) -> Observation:
     """Two small panoramas with some of the inputs."""
     draw = torch.Generator().manual_seed(rank)
@@ -124,7 +150,7 @@ def inputs_job(folder: Path, name: str, overrides: list[str]) -> dict[str, Any]:
     return {"lacking": sorted(lacking)}
 
 
-JOBS = {"train": train_job, "inputs": inputs_job, "skipped": skipped_job}
+JOBS = {"train": train_job, "inputs": inputs_job, "skipped": skipped_job, "timed": timed_job}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

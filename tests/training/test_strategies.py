@@ -201,6 +201,14 @@ def test_every_rank_can_replay_its_part_of_a_skipped_step(overrides: Overrides, 
 
 
 @pytest.mark.slow
+def test_ranks_agree_on_checkpoints_by_time_without_waiting_for_gpus(overrides: Overrides, tmp_path: Path) -> None:
+    """A broadcast of objects copies from the GPU, which has to end its work before."""
+    minutes = ("trainer.devices=2", "trainer.limit_val_batches=0", "checkpoint.every_n_minutes=1e-9")
+    found = run_ranks(tmp_path, 2, [("timed", "timed", overrides(*SETTINGS, *minutes, f"run_dir={tmp_path}/run"))])
+    assert found["timed"] == [{"saved": [1, 2, 3], "broadcasts": 0}] * 2
+
+
+@pytest.mark.slow
 def test_two_nodes_train_together(overrides: Overrides, tmp_path: Path) -> None:
     place = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "test"]
     place += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}"]

@@ -157,7 +157,7 @@ def build_callbacks(
         StepTiming(),
         Memory(),
         LivePictures(run.path, config.callbacks, config.checkpoint.monitor),
-        StopOnSignal(config.trainer.max_seconds),
+        StopOnSignal(config.trainer.max_seconds, last),
         progress_callback(config),
         best,
         last,

@@ -22,12 +22,23 @@ class LastCheckpoint(Checkpoint):
     Always between two steps, when model, optimizer, schedule and position in the data are consistent: the end of an
     accumulated step is waited for. Those that are due by time are copied to the host's memory and written while
     training goes on; with ``strategy=fsdp`` they are written within the step.
+
+    Attributes:
+        is_due: whether any rank's clock said at the start of this batch that it is time: ranks agree on it in
+            :class:`~coopmap.training.callbacks.StopOnSignal`, which waits for no GPU.
     """
 
     def __init__(self, file: Path, cfg: CheckpointConfig) -> None:
         self.file, self.cfg = file, cfg
+        self.is_due = False
         self._saved_step = 0
         self._saved_at = time.monotonic()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it is time to save, by this process's clock."""
+        minutes = self.cfg.every_n_minutes
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -35,17 +46,17 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
-        """Save if it is time. Rank 0's clock decides for all.
+        """Save if it is time.
 
         Not right before a validation: a run resumed from here would skip it.
         """
         is_between_steps = not trainer.fit_loop._should_accumulate()
         if not is_between_steps or trainer.global_step == self._saved_step or _validation_comes_next(trainer):
             return
-        steps, minutes = self.cfg.every_n_steps, self.cfg.every_n_minutes
+        steps, is_due = self.cfg.every_n_steps, self.is_due if trainer.world_size > 1 else self.is_late
         if trainer.global_step >= trainer.estimated_stepping_batches or (steps and trainer.global_step % steps == 0):
             self._save(trainer)
-        elif minutes is not None and trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * minutes):
+        elif is_due:
             self._save(trainer, _in_background(trainer))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

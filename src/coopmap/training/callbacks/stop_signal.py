@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from coopmap.runs.signals import Stopped, StopSignals, current
+from coopmap.training.callbacks.last_checkpoint import LastCheckpoint
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +49,11 @@ class StopOnSignal(L.Callback):
 
     Args:
         seconds: time to train in this start, ``trainer.max_time``.
+        last: learns in the same agreement whether a checkpoint is due by time.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float | None = None, last: LastCheckpoint | None = None) -> None:
+        self.seconds, self.last = seconds, last
         self._began_at, self._first_step = 0.0, 0
         self._agreed = GO_ON
         self._signals: StopSignals = current()
@@ -142,10 +144,13 @@ class StopOnSignal(L.Callback):
         state = TIME_IS_UP if time_is_up else GO_ON
         if may_stop and self._signals.received is not None:
             state = SIGNAL
-        largest = torch.tensor(LOADER if self._loader_error else state)
+        is_late = self.last is not None and self.last.is_late
+        largest = torch.tensor([LOADER if self._loader_error else state, int(is_late)])
         if self._group is not None:
             torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group=self._group)
-        self._agreed = int(largest)
+        self._agreed, is_due = largest.tolist()
+        if self.last is not None:
+            self.last.is_due = bool(is_due)
         return self._agreed > GO_ON
 
     def _time_is_up(self, trainer: L.Trainer) -> bool:
