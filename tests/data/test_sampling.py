@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -96,11 +97,12 @@ def test_nothing_to_draw_from_is_an_error():
 def test_evaluation_covers_each_frame_once_on_any_number_of_ranks(world_size):
     num_agents = np.array([2, 3, 2, 4, 4, 2, 3, 2, 2])
     frames = np.arange(9) * 10
-    batches = [
-        batch
+    samplers = [
+        EvalBatchSampler(num_agents, frames, max_views_per_gpu=4, rank=rank, world_size=world_size)
         for rank in range(world_size)
-        for batch in EvalBatchSampler(num_agents, frames, max_views_per_gpu=4, rank=rank, world_size=world_size)
     ]
+    assert len({len(list(sampler)) for sampler in samplers} | {len(sampler) for sampler in samplers}) == 1
+    batches = [batch for sampler in samplers for batch in itertools.islice(sampler, sampler.num_own)]
     requests = [request for batch in batches for request in batch]
     assert sorted(request.frame for request in requests) == frames.tolist()
     assert all(request.num_agents == num_agents[request.frame // 10] for request in requests)

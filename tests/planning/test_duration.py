@@ -43,8 +43,3 @@ def test_validations_take_their_time_as_often_as_the_run_validates(override: str
     assert duration.epoch_h * 3600 == pytest.approx(100 + in_epoch * epoch.val_batches / 4)
     assert duration.run_h * 3600 == pytest.approx(1000 + (number + extra) * epoch.val_batches / 4)
     assert epoch.val_batches == {"trainer.limit_val_batches=4": 4, "trainer.limit_val_batches=0": 0}.get(override, 990)
-
-
-def test_ranks_without_frames_to_validate_on_are_idle_only_where_there_is_a_validation() -> None:
-    idle = [planned(*more, ranks=4, val_frames=6)[0].idle_ranks for more in ((), ("trainer.limit_val_batches=0",))]
-    assert idle == [1, 0]

@@ -129,7 +129,7 @@ def test_a_plan_says_what_fits(tiny_model: TinyModel, town: TownConfig, tmp_path
         assert row.tokens == row.views * 2 * 8
     assert min([*plan.train_batches.values(), *plan.val_batches.values()]) >= 1
     assert not plan.epoch.is_assumed
-    assert (plan.epoch.val_frames, plan.epoch.val_batches, plan.epoch.idle_ranks) == (2, 1, 9)
+    assert (plan.epoch.val_frames, plan.epoch.val_batches) == (2, 1)
     saved = [switch.saves_gib for switch in plan.switches]
     assert saved == sorted(saved, reverse=True)
     of = {switch.setting: switch.saves_gib for switch in plan.switches}

@@ -166,6 +166,20 @@ def test_batches_without_known_depth_do_not_lower_the_terms(learner: tuple[PoseL
     assert both["loss"] != alone["loss"]  # rays, rotations and the mask are there to be measured
 
 
+def test_a_batch_that_keeps_a_rank_in_step_with_the_others_is_predicted_and_not_counted(
+    overrides: Overrides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(overrides("data.max_val_frames=1"))
+    module, data = build_module(config), OPV2VDataModule(config.data, config.seed)
+    monkeypatch.setattr(data, "_rank", lambda: (1, 2))
+    predicted = []
+    module.model.register_forward_hook(lambda *_: predicted.append(True))
+    (figures,) = quick_trainer(limit_val_batches=1.0).validate(module, datamodule=data, verbose=False)
+    assert len(predicted) == 1
+    assert "val/loss" not in figures
+    assert all(math.isnan(value) for value in figures.values()), figures
+
+
 def test_a_headline_without_ground_truth_is_nan_and_said_so(
     overrides: Overrides, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

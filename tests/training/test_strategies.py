@@ -15,6 +15,7 @@ import torch
 from coopmap import load_config
 from coopmap.config import ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
+from coopmap.evaluate import evaluate
 from coopmap.planning.memory import strategy_name
 from coopmap.planning.state import hollow_model, state_bytes
 from coopmap.runs.checkpoint_io import read_checkpoint
@@ -181,6 +182,21 @@ def test_what_four_ranks_saved_goes_on_on_two_and_on_one(overrides: Overrides, t
     train(load_config(chosen), chosen, [whole])
     for found in samples.values():
         assert found == {place: whole.samples[place] for place in range(8, 12)}
+
+
+@pytest.mark.slow
+def test_two_ranks_measure_a_single_batch_as_one_process_does(overrides: Overrides, tmp_path: Path) -> None:
+    """One of them has none of its own."""
+    settings = (*SETTINGS, "callbacks.validate_at_start=true", "data.max_val_frames=1", "trainer.devices=2")
+    jobs: list[Job] = [
+        ("train", name, overrides(*settings, f"strategy={name}", f"run_dir={tmp_path}/{name}"))
+        for name in ("ddp", "fsdp")
+    ]
+    run_ranks(tmp_path, 2, jobs)
+    for _, name, _ in jobs:
+        together = json.loads((tmp_path / name / "metrics.json").read_text())["validations"]["last"]
+        alone = evaluate(tmp_path / name / "checkpoints" / "last.ckpt", output=tmp_path / f"{name}_alone").figures
+        assert {key: value for key, value in together.items() if key != "step"} == pytest.approx(alone, rel=1e-4)
 
 
 @pytest.mark.slow

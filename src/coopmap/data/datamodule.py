@@ -67,6 +67,7 @@ class OPV2VDataModule(L.LightningDataModule):
         self._position = Position()
         self._group: int | None = None
         self._probed: Collection[str] = ()  # splits whose samples are to be read
+        self._eval_sampler: EvalBatchSampler | None = None
         self._to_train: bool | None = None  # draw and augment; by default on the training split alone
 
     def prepare_data(self) -> None:
@@ -207,6 +208,8 @@ class OPV2VDataModule(L.LightningDataModule):
         return self._loader(dataset, sampler)
 
     def _loader(self, dataset: Dataset, sampler: TrainBatchSampler | EvalBatchSampler) -> DataLoader:
+        if isinstance(sampler, EvalBatchSampler):
+            self._eval_sampler = sampler
         workers = self.config.num_workers
         # Loader processes are the parallelism. Set here and inherited: a forked process that resizes the thread pool
         # which OpenCV has built in this one waits forever.
@@ -222,6 +225,10 @@ class OPV2VDataModule(L.LightningDataModule):
             persistent_workers=workers > 0,
             worker_init_fn=prepare_worker,
         )
+
+    def is_repeated(self, batch_idx: int) -> bool:
+        """Whether a batch of this rank's validation is measured elsewhere, and repeated only to keep step with that."""
+        return self._eval_sampler is not None and batch_idx >= self._eval_sampler.num_own
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

@@ -118,8 +118,12 @@ class TrainBatchSampler:
 class EvalBatchSampler:
     """All frames once, each with as many agents as it has (at most ``max_agents``), in a fixed order.
 
-    Frames with equally many agents share batches. Ranks take every ``world_size``-th batch: none is repeated to even
-    out the ranks, so figures do not depend on the number of GPUs.
+    Frames with equally many agents share batches. Ranks take every ``world_size``-th batch, and equally many: what they
+    do together in a validation stays in step. One that runs short repeats the first batch, which is not to be counted
+    again, so that figures do not depend on the number of GPUs.
+
+    Attributes:
+        num_own: batches of this rank before that.
     """
 
     def __init__(
@@ -135,7 +139,10 @@ class EvalBatchSampler:
             size = max(1, max_views_per_gpu // count)
             self._groups.append((count, size, frames[num_agents == count]))
         self._ends = np.cumsum([-(-len(group) // size) for _, size, group in self._groups])
-        self._numbers = range(rank, int(self._ends[-1]) if self._groups else 0, world_size)
+        total = int(self._ends[-1]) if self._groups else 0
+        self._numbers = list(range(rank, total, world_size))
+        self.num_own = len(self._numbers)
+        self._numbers += [0] * (-(-total // world_size) - self.num_own)
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -228,7 +228,7 @@ class Recorder(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Turn the output of a validation step into records."""
-        if isinstance(batch, SkippedBatch):
+        if isinstance(batch, SkippedBatch) or outputs is None:
             return
         observation, prediction = outputs["observation"], outputs["prediction"]
         self.inputs.update(observation)

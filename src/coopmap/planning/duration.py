@@ -35,7 +35,6 @@ class Epoch:
         samples: that they draw, on average.
         val_batches: of the rank that has most; 0 = no validation.
         val_frames: in all, of which ``trainer.limit_val_batches`` may leave fewer.
-        idle_ranks: for which there is no batch; a run that validates does not start then.
         is_assumed: whether the number of validation frames is assumed, as the data is not at hand.
     """
 
@@ -43,7 +42,6 @@ class Epoch:
     samples: float
     val_batches: int
     val_frames: int
-    idle_ranks: int
     is_assumed: bool
 
 
@@ -87,7 +85,6 @@ def epoch_of(config: Config, asked: PlanConfig, ranks: int) -> Epoch:
         samples=config.steps_per_epoch * accumulate * ranks * per_batch,
         val_batches=validation_batches(config, -(-batches // ranks)),
         val_frames=len(counts),
-        idle_ranks=0 if config.trainer.limit_val_batches == 0 else max(0, ranks - batches),
         is_assumed=is_assumed,
     )
 

@@ -69,7 +69,6 @@ def lines(plan: Plan) -> list[str]:
     verdict = "fits" if plan.fits else f"DOES NOT FIT: {total - plan.limit_gib:.2g} GiB too much"
     most = plan.most_views or "none: no batch of the most agents fits"
     source = "measured" if time.is_measured else "assumed rates"
-    idle = [f"DOES NOT START: {epoch.idle_ranks} GPU(s) have no batch to validate on; take fewer, or more frames"]
     return [
         f"{plan.model}, strategy={plan.strategy}, optim/train={plan.trained}, {plan.layout}, {plan.precision}, "
         f"{plan.ranks} GPU(s)",
@@ -80,7 +79,6 @@ def lines(plan: Plan) -> list[str]:
         f"step {time.step_s:.3g} s ({source}; {time.exchange_s:.2g} s waiting for other GPUs), "
         f"{time.validations} validations of {time.validation_s:.3g} s, "
         f"epoch {time.epoch_h:.3g} h, run {time.run_h:.3g} h for {time.epochs:g} epochs",
-        *(idle if epoch.idle_ranks else []),
         *(f"assumed: {line}" for line in plan.assumed),
     ]
 

@@ -95,6 +95,10 @@ class TrialData(L.LightningDataModule):
         """Any place in the order does."""
         return batch_idx
 
+    def is_repeated(self, batch_idx: int) -> bool:
+        """Every rank measures its own."""
+        return False
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch | SkippedBatch:
         """What the run does on the device."""
         return self.data.on_after_batch_transfer(batch, dataloader_idx)

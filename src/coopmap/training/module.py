@@ -236,11 +236,13 @@ class PoseLearner(L.LightningModule):
         self._log_measures("val")
 
     def validation_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> dict[str, Any] | None:
-        """Add a batch to terms and metrics; the output is for callbacks."""
+        """Add a batch to terms and metrics; the output is for callbacks, ``None`` if there is nothing to add."""
         if isinstance(batch, SkippedBatch):
             return None
         observation = self.with_inputs(batch.observation, batch_idx)
         prediction, target = self(observation), batch.target
+        if self.trainer.datamodule.is_repeated(batch_idx):  # type: ignore[attr-defined]
+            return None
         total, terms = self.criterion(prediction, target)
         self.terms.update({"loss": total, **terms}, len(batch.metas), terms.measured)
         rows = measure(prediction, target)
