@@ -271,7 +271,7 @@ def test_frames_that_are_excluded_must_be_so_for_the_cache_too(cached, config_of
     entry = Path(*index.yaml_path(ref, ref.agents[0]).with_suffix("").parts[-4:])
     exclude = tmp_path / "bad.txt"
     exclude.write_text(f"{entry}\n")
-    with pytest.raises(ConfigError, match=f"which frames or agents there are of val/{ref.scenario} differs"):
+    with pytest.raises(ConfigError, match=f"of val/{ref.scenario} differs. If it was filled with another data.exclude"):
         build_split(config_of(cache_root=with_cache.cache_root, exclude=str(exclude)), "val")
 
 

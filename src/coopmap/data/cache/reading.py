@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 _STAT_THREADS = 16  # asking for times of change waits, on network storage
 
-AGAIN = "The command that filled it, with the same options, writes what has changed"
+AGAIN = (
+    "If it was filled with another data.exclude or data.include_rsu, give that here too; else the command that filled "
+    "it writes what has changed"
+)
 
 
 class CachedViews:
