@@ -70,6 +70,12 @@ def test_folders_and_patterns_lead_to_runs_each_once(make_run: MakeRun, tmp_path
     assert set(find_runs([str(tmp_path)])[0]) == {mean, gru, other}
 
 
+def test_runs_for_debugging_are_found_where_their_folder_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    run, tried = make_run("cyl_posefix", 0, ROWS), make_run("debug/cyl_posefix", 0, ROWS)
+    assert find_runs([str(tmp_path / "runs")]) == ([run], [])
+    assert find_runs([str(tmp_path / "runs" / "debug")]) == ([tried], [])
+
+
 def test_places_without_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="/nowhere/x\\*: no such folder"):
         find_runs(["/nowhere/x*"])

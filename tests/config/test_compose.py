@@ -146,6 +146,10 @@ def test_new_parts_may_get_a_learning_rate() -> None:
         ("logger.mode=wanb", r"logger\.mode=wanb: expected one of .* \(did you mean wandb\?\)"),
         ("seed=${sed}", r"seed: Interpolation key 'sed' not found"),
         ("seed", r"cannot read 'seed': write key=value"),
+        ("loss=[pose,v11]", r"loss=\[pose,v11\]: expected one choice; several, without brackets, are for a sweep"),
+        ("+experiment=cyl_posefix", r"\+experiment=\.\.\.: experiment is there already; leave the \+ out"),
+        ("hydra.run.dir=here", r"hydra\.run\.dir=here: has no effect here; a run's folder is run_dir=FOLDER"),
+        ("hydra.job.chdir=true", r"hydra\.job\.chdir=true: has no effect here"),
     ],
 )
 def test_mistakes_name_the_key_and_the_nearest_right_one(override: str, message: str) -> None:

@@ -100,8 +100,12 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     objective nor an experiment, which has one, gets the objective that the architecture was released with.
 
     A run that is continued has its own configuration, to which nothing is added that was not asked for.
+
+    Raises:
+        ConfigError: an argument would have no effect, or only a part of it.
     """
     chosen = _chosen(overrides)
+    _refuse_without_effect(chosen)
     completed = [override for override in overrides if override not in ("machine=auto", "preset=auto")]
     if _continues_a_run(chosen):
         return completed
@@ -121,6 +125,16 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
         of_the_town = {"data.town": "null", "data.depth_root": "null", "data.keep_in_memory": "false"}
         completed += [f"{key}={value}" for key, value in of_the_town.items() if key not in chosen]
     return completed
+
+
+def _refuse_without_effect(chosen: Mapping[str, str]) -> None:
+    """What Hydra would take and drop: several choices for a group, of which the last counts, and folders of its own."""
+    several = [f"{group}={chosen[group]}" for group in config_groups() if chosen.get(group, "").startswith("[")]
+    if several:
+        raise ConfigError(f"{several[0]}: expected one choice; several, without brackets, are for a sweep (-m)")
+    for key in ("hydra.run.dir", "hydra.job.chdir"):
+        if key in chosen:
+            raise ConfigError(f"{key}={chosen[key]}: has no effect here; a run's folder is run_dir=FOLDER")
 
 
 def _published_loss(model: str) -> list[str]:

@@ -46,6 +46,8 @@ def explain(error: BaseException, keys: Iterable[str], groups: Iterable[str], ov
             return ConfigError(f"cannot read {link.override!r}: write key=value (quote values with spaces or commas)")
         if isinstance(link, MissingConfigException) and link.options and link.missing_cfg_file:
             return _missing_choice(link.missing_cfg_file, link.options, overrides)
+    if twice := _search(r"(\S+) appears more than once in the final defaults list", text):
+        return ConfigError(f"+{twice}=...: {twice} is there already; leave the + out")
     if isinstance(error, AssertionError | AttributeError) and "NoneType" in text:
         return _reaches_into_null(overrides)
     where = _origin(text)

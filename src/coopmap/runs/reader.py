@@ -21,6 +21,8 @@ from coopmap.runs.texts import read_text
 
 STEPS, SECONDS = "time/steps", "time/wall_s"
 """Columns of the two clocks that are logged with every validation."""
+DEBUG_FOLDER = "debug"
+"""Where runs of ``debug=`` go, ``runs/debug``: no results beside others."""
 
 Validation = Mapping[str, float]
 
@@ -131,9 +133,9 @@ def common_folder(runs: Iterable[Path]) -> Path:
 
 
 def _runs_below(place: Path) -> Iterator[tuple[Path, bool]]:
-    """Run folders, and whether they have metrics."""
+    """Run folders, and whether they have metrics; those of ``debug=`` only if their folder is the place."""
     for folder, below, files in os.walk(place):
-        below.sort()
+        below[:] = sorted(name for name in below if name != DEBUG_FOLDER)
         if "train.log" in files or {"config.yaml", "metrics.csv"} <= set(files):
             yield Path(folder), {"config.yaml", "metrics.csv"} <= set(files)
             below.clear()

@@ -103,7 +103,9 @@ def select_depth_source(
         raise ValueError("data.depth.source=npy needs data.depth_root")
     root = index.root if depth_root is None else Path(depth_root).expanduser()
     if not root.is_dir():
-        raise DatasetLayoutError(root, "the depth root does not exist", "Correct data.depth_root, or leave it out")
+        raise DatasetLayoutError(
+            root, "the depth root does not exist", "Correct data.depth_root, or say data.depth_root=null"
+        )
     # the second root may have another of the usual names for the split
     folder = index.folder if (root / index.folder).is_dir() else find_split_folder(root, index.split) or ""
     sources: dict[str, DepthSource] = {
