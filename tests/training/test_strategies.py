@@ -213,7 +213,8 @@ def test_every_rank_can_replay_its_part_of_a_skipped_step(overrides: Overrides, 
         for rank, file in enumerate(files):
             ((replayed, _),) = replay(file)
             assert replayed.loss == pytest.approx(losses[2 + rank], rel=1e-4), (name, rank)
-        assert files[1].stat().st_size < files[0].stat().st_size / 2  # weights are written once
+        has_weights = [torch.load(file, weights_only=True)["weights"] is not None for file in files]
+        assert has_weights == [True, False], name
 
 
 @pytest.mark.slow
