@@ -14,8 +14,8 @@ def preflight(config: Config, overrides: Sequence[str] = ()) -> None:
     Raises:
         ConfigError: the run would not work; names what to change.
     """
-    from coopmap.runs.folder import hand_over
-    from coopmap.runs.logs import is_other_rank, log_to
+    from coopmap.runs.folder import handed_over
+    from coopmap.runs.logs import log_to
     from coopmap.runs.resume import open_run
     from coopmap.runs.signals import stop_signals
     from coopmap.training.start import check_start
@@ -30,10 +30,9 @@ def preflight(config: Config, overrides: Sequence[str] = ()) -> None:
         log_to(None)  # Lightning, imported now, has set up logs of its own
         trying = Preflight(config)
         trying.check_machine()
-        if not is_other_rank():
-            hand_over(config)
-        module, datamodule = build_learner(config, run)
-        trying.try_out(run, None, module, datamodule)
+        with handed_over(config):
+            module, datamodule = build_learner(config, run)
+            trying.try_out(run, None, module, datamodule)
 
 
 def preflight_command(config: Config, overrides: list[str]) -> None:

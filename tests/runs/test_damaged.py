@@ -25,8 +25,7 @@ from coopmap.runs.resume import newest_whole_checkpoint, open_run
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    monkeypatch.setenv("COOPMAP_RUN_CONFIG", "")
+def config(tmp_path: Path) -> Config:
     return load_config(["machine=laptop", f"runs_root={tmp_path}"])
 
 

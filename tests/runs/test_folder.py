@@ -10,7 +10,7 @@ import pytest
 from coopmap.config import Config, ConfigError, load_config
 from coopmap.config.compose import to_yaml
 from coopmap.runs.checkpoint_io import AtomicCheckpointIO
-from coopmap.runs.folder import RunFolder
+from coopmap.runs.folder import RunFolder, handed_over
 from coopmap.runs.lock import held
 from coopmap.runs.resume import differences, open_run
 
@@ -20,9 +20,21 @@ def config(tmp_path: Path) -> Config:
     return load_config(["machine=laptop", f"runs_root={tmp_path}"])
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COOPMAP_RUN_CONFIG", "")  # restored afterwards; runs set it
+def test_a_script_that_lightning_starts_again_has_the_run_of_rank_0(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with handed_over(replace(config, resume="last.ckpt")):
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        own = load_config(["machine=laptop", f"runs_root={tmp_path}"])
+        assert own.run_dir != config.run_dir  # the name of a run is drawn
+        assert open_run(own) == (
+            replace(config, resume="last.ckpt"),
+            RunFolder(Path(config.run_dir), Path("last.ckpt")),
+        )
+        monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+        assert open_run(own)[0].run_dir == own.run_dir  # what the script trains next was not handed over
+        monkeypatch.undo()
+    assert "COOPMAP_RUN_CONFIG" not in os.environ
 
 
 def save(file: Path, config: Config, step: int = 1) -> None:

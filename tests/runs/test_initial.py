@@ -16,11 +16,6 @@ from coopmap.runs.resume import open_run
 from coopmap.training.assembly import build_module
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COOPMAP_RUN_CONFIG", "")  # restored afterwards; runs set it
-
-
 @pytest.fixture
 def config(tiny_model: tuple[str, ...], tmp_path: Path) -> Config:
     return load_config([*tiny_model, f"runs_root={tmp_path}"])

@@ -1,6 +1,8 @@
 """Two processes on CPU."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +60,27 @@ def test_several_ranks_that_resume_agree_on_one_folder(overrides: Overrides, tmp
     (other,) = set(folder.iterdir()) - {run}
     assert (other / "metrics.json").exists()
     assert not [path for path in (tmp_path / "runs").rglob("*") if path.is_dir() and not any(path.iterdir())]
+
+
+@pytest.mark.slow
+def test_machines_that_draw_a_folder_each_are_told_to_share_one(overrides: Overrides, tmp_path: Path) -> None:
+    """Started one by one, as Lightning has it without a launcher."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    nodes = ("trainer.devices=1", "trainer.num_nodes=2", "callbacks.validate_at_start=false")
+    command = [sys.executable, "-m", "coopmap.train", *overrides(*nodes)]
+    machines = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=os.environ | place | {"NODE_RANK": rank}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in "01"
+    ]
+    for machine in machines:
+        said = machine.communicate()[1]
+        assert machine.returncode == 2, said
+        assert "not the same on all ranks" in said
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

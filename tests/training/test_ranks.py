@@ -4,20 +4,26 @@ What they measure together is what one process measures.
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
 
 from coopmap import load_config
+from coopmap.config import ConfigError
 from coopmap.evaluate import evaluate
 from coopmap.runs.checkpoint_io import read_checkpoint
+from coopmap.runs.folder import RunFolder
 from coopmap.train import train
+from coopmap.training.assembly import validate_best
+from coopmap.training.continuing import RecordStart
 
 Overrides = Callable[..., list[str]]
 
@@ -90,6 +96,24 @@ def test_two_ranks_see_what_one_sees_and_one_continues_what_two_began(overrides:
     (measured,) = read_checkpoint(last)["callbacks"]["ValidationHistory"]["entries"]
     assert measured.pop("step") == read_checkpoint(best)["global_step"] == 3
     assert measured == pytest.approx(evaluate(best, output=tmp_path / "measured").figures, rel=1e-5)
+
+
+def test_ranks_with_a_folder_each_do_not_begin_and_measure_all_or_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("coopmap"), "propagate", True)
+    run = RunFolder(tmp_path / "of_rank_0")
+    strategy = SimpleNamespace(broadcast=lambda path: path, reduce_boolean_decision=lambda decision: False)
+    trainer: Any = SimpleNamespace(strategy=strategy, fast_dev_run=False)
+    none: Any = None
+    with pytest.raises(ConfigError, match="of_rank_0: not the same on all ranks"):
+        RecordStart(run, none, []).setup(trainer, none, "fit")
+    assert validate_best(trainer, none, none, run) == {}
+    assert not caplog.text
+    run.checkpoints.mkdir(parents=True)
+    run.best_checkpoint.touch()
+    assert validate_best(trainer, none, none, run) == {}
+    assert "not there for all ranks" in caplog.text
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ class Failing(L.Callback):
 @pytest.fixture(autouse=True)
 def _without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("COOPMAP_RUN_CONFIG", "")  # restored afterwards; runs set it
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_wandb_hears_of_no_run_that_lightning_refuses(
 ) -> None:
     monkeypatch.setattr("coopmap.runs.loggers._start_wandb", lambda *_: pytest.fail("W&B was started"))
     chosen = overrides("logger=offline", "trainer.profiler=none_such")
-    with pytest.raises(Exception, match=r"none_such|profiler"):
+    with pytest.raises(Exception, match="profiler"):
         train(load_config(chosen), chosen)
     assert not list(tmp_path.iterdir())
 

@@ -8,7 +8,8 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from coopmap.config import Config, ConfigError
 from coopmap.config.compose import from_yaml, to_yaml
 from coopmap.config.stored_text import stored_mapping
 from coopmap.report.files import write_json, write_text
+from coopmap.runs.logs import is_other_rank
 from coopmap.runs.outputs import make_output_folder
 from coopmap.runs.provenance import git_revision
 from coopmap.runs.texts import read_text
@@ -156,12 +158,27 @@ def set_aside(file: Path) -> Path:
     return file.replace(file.with_name(f"{file.stem}.damaged{file.suffix}"))
 
 
-def hand_over(config: Config) -> None:
-    """Give the configuration to the processes that Lightning starts for further devices."""
+@contextmanager
+def handed_over(config: Config) -> Iterator[None]:
+    """Give the configuration to the processes that Lightning starts for further devices in the block."""
+    if is_other_rank():
+        yield
+        return
     os.environ[CONFIG_VARIABLE] = to_yaml(config)
+    try:
+        yield
+    finally:
+        os.environ.pop(CONFIG_VARIABLE, None)
 
 
 def launched_config() -> Config | None:
-    """The configuration of the run for which Lightning started this process from rank 0."""
+    """The configuration of the run for which Lightning started this process from rank 0.
+
+    ``None`` for what a script trains after that: rank 0 starts no processes for it.
+    """
     text = os.environ.get(CONFIG_VARIABLE)
-    return from_yaml(text) if text and int(os.environ.get("LOCAL_RANK", 0)) > 0 else None
+    if not text or int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        return None
+    from torch import distributed
+
+    return None if distributed.is_initialized() else from_yaml(text)

@@ -58,8 +58,8 @@ def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, Run
     Raises:
         ConfigError: nothing to resume at the given place, all of it is damaged, or a new run would overwrite another.
     """
-    if launched_config() is not None:
-        return config, RunFolder(Path(config.run_dir), Path(config.resume) if config.resume else None)
+    if (settled := launched_config()) is not None:
+        return settled, RunFolder(Path(settled.run_dir), Path(settled.resume) if settled.resume else None)
     overrides = list(overrides)
     if config.resume_reset and config.resume in (None, "auto"):
         raise ConfigError(

@@ -231,7 +231,12 @@ def validate_best(
     trainer: L.Trainer, module: PoseLearner, datamodule: L.LightningDataModule, run: RunFolder
 ) -> dict[str, float]:
     """Metrics of the best checkpoint, measured from the file; the module then holds its weights."""
-    if trainer.fast_dev_run or not run.best_checkpoint.exists():  # type: ignore[attr-defined]
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return {}
+    exists = run.best_checkpoint.exists()
+    if not trainer.strategy.reduce_boolean_decision(exists):  # all measure it, or none
+        if exists:
+            log.warning("%s: not there for all ranks, so it is not measured again", run.best_checkpoint)
         return {}
     step = open_checkpoint(run.best_checkpoint).step or 0
     log.info("measuring the best checkpoint again (step %d)", step)

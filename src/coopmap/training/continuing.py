@@ -111,6 +111,19 @@ class RecordStart(L.Callback):
         self.run.record(self.config, applied(self.overrides) if resumed else self.overrides)
         release_log()
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """See that the ranks, which have just come together, have one folder.
+
+        Raises:
+            ConfigError: they differ; on all ranks.
+        """
+        own, strategy = str(self.run.path), trainer.strategy
+        if not strategy.reduce_boolean_decision(own == strategy.broadcast(own)):
+            raise ConfigError(
+                f"run_dir={own}: not the same on all ranks; machines that are started one by one, and a script that "
+                "trains several times, draw a name for the run on every rank: give run_dir=DIR, the same to all"
+            )
+
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Have the optimizer find no state in the checkpoint if it is to begin anew."""
         if "optimizer" in self.config.resume_reset and trainer.state.fn == "fit":

@@ -17,7 +17,7 @@ from coopmap.config import Config
 from coopmap.data import OPV2VDataModule
 from coopmap.models.compilation import compile_blocks
 from coopmap.report.files import write_json
-from coopmap.runs.folder import RunFolder, hand_over
+from coopmap.runs.folder import RunFolder, handed_over
 from coopmap.runs.loggers import closed_at_the_end
 from coopmap.runs.logs import is_other_rank, log_to
 from coopmap.runs.metrics_file import read_metrics
@@ -90,14 +90,12 @@ def run_training(
         started: when the program began, on the monotonic clock.
         try_out: called with all parts before the first of them is used.
     """
-    with held_for_a_run(run):
+    with held_for_a_run(run), handed_over(config):
         log_to(run.path / "train.log", hold_back=run.resume_from is not None)
         log.info("%s on machine=%s, run folder %s", config.experiment, config.machine, run.path)
         start = RecordStart(run, config, overrides)
-        if not is_other_rank():
-            hand_over(config)
-            if run.resume_from is None:
-                start.record()
+        if not is_other_rank() and run.resume_from is None:
+            start.record()
         trainer, module, datamodule, history = build(config, run, [start, *callbacks])
         with closed_at_the_end(trainer.loggers), ranks_end_together(trainer):
             if try_out is not None:

@@ -83,7 +83,7 @@ def report_start(config: Config) -> None:
 
 @contextmanager
 def held_for_a_run(run: RunFolder) -> Iterator[None]:
-    """Hold the run's folder on rank 0; a new one goes if the block fails before anything was trained or validated.
+    """Hold the run's folder on rank 0. A new one goes if the block fails before anything was trained or validated.
 
     Raises:
         ConfigError: another process holds the folder, or it cannot be written.
