@@ -125,3 +125,8 @@ def test_every_color_of_the_style_sheet_has_a_dark_twin() -> None:
     light, dark = (set(re.findall(r"--([a-z-]+):", block)) for block in style.split("prefers-color-scheme: dark"))
     assert light == dark
     assert set(re.findall(r"var\(--([a-z-]+)\)", style)) <= light
+
+
+def test_what_a_browser_could_not_parse_is_refused() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        render("gallery.html", title="a", stages=[1], frames=[], facts=[{"value": float("nan")}])

@@ -1,5 +1,6 @@
 """The gallery of a run in a real browser: it steps through checkpoints and asks for nothing but its own pictures."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ EVIL = "<script>alert(1)</script> \"'ü"
 def test_checkpoints_are_stepped_through(browser: Any, tmp_path: Path) -> None:
     gallery, shown = Gallery(tmp_path), scene(title=EVIL)
     for step, is_best in ((0, True), (5, False), (10, True)):
-        gallery.add(Stage(step, [shown.title], {"translation (m)": 9.0 - step / 2}, is_best, is_best), [shown])
+        translation = math.nan if step == 5 else 9.0 - step / 2
+        gallery.add(Stage(step, [shown.title], {"translation (m)": translation}, is_best, is_best), [shown])
     complaints, requests = [], []
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page.on("console", lambda message: complaints.append(message.text))
@@ -35,7 +37,7 @@ def test_checkpoints_are_stepped_through(browser: Any, tmp_path: Path) -> None:
     assert strip["x"] <= chosen["x"] < strip["x"] + strip["width"] - 40  # in sight, of thumbnails that need scrolling
     assert state() == ("step 10 ★ · translation (m) 4.000", "step_10/frame_0.jpg", True)
     page.click("#earlier")
-    assert state() == ("step 5 · translation (m) 6.500", "step_5/frame_0.jpg", False)
+    assert state() == ("step 5 · translation (m) NaN", "step_5/frame_0.jpg", False)
     page.keyboard.press("ArrowLeft")
     assert state() == ("step 0 ★ · translation (m) 9.000", "step_0/frame_0.jpg", True)
     page.locator("[data-to='2']").click()

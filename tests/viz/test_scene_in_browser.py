@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coopmap.viz.scene import Scene, SceneAgent
 from coopmap.viz.scene_page import ScenePage, write_scene
 
-from .scenes import HEIGHT, WIDTH, scene
+from .scenes import HEIGHT, WIDTH, pose, scene, view
 
 EVIL = "<script>alert(1)</script> \"'ü"
 POINTS, TRUE_POINTS, SWEEPS = 2 * (HEIGHT - 1) * WIDTH, 2 * (HEIGHT - 1) * WIDTH, 1000
@@ -190,3 +191,29 @@ def test_dark_pages_and_phones(opened) -> None:
     phone.touchscreen.tap(box["x"] + columns[place] / 2, box["y"] + rows[place] / 2)
     phone.wait_for_selector("#readout:not([hidden])")
     assert " m" in phone.locator("#readout").inner_text()
+
+
+def test_what_is_not_finite_is_left_out_and_the_rest_is_shown(browser, tmp_path: Path) -> None:
+    nowhere = np.full((4, 4), np.nan)
+    depth, confidence = np.full((HEIGHT, WIDTH), 8.5, np.float32), np.ones((HEIGHT, WIDTH), np.float32)
+    depth[3, 4], confidence[5, 6] = np.inf, np.nan
+    views = [
+        view(0, {"pred": pose(), "gt": pose()}, depth=depth, confidence=confidence),
+        view(1, {"pred": nowhere, "gt": pose(0, 20)}),
+    ]
+    agents = [SceneAgent("641", views[0].pose), SceneAgent("650", {"gt": pose(0, 20)})]
+    write_scene(tmp_path / "a.html", Scene("drive / 000069", agents, views))
+    complaints: list[str] = []
+    shown = browser.new_page(viewport={"width": 900, "height": 760})
+    shown.on("pageerror", lambda error: complaints.append(str(error)))
+    shown.goto((tmp_path / "a.html").as_uri())
+    shown.wait_for_selector("html[data-ready=yes][data-drawn=yes]")
+    one = (HEIGHT - 1) * WIDTH
+    assert counted(shown) == one - 1
+    assert "predicted poses of agents 650" in shown.locator(".warning").inner_text()
+    shown.check("[name=source][value=gt]")
+    assert counted(shown) == 2 * one - 1
+    step = shown.evaluate("views[0].range_step")
+    assert step < 0.01  # infinity does not stretch it
+    shown.close()
+    assert complaints == []

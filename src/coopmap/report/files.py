@@ -82,14 +82,15 @@ def write_npy(array: np.ndarray, file: Path) -> None:
 
 def write_json(content: Mapping[str, Any] | Sequence[Any], file: Path) -> None:
     """Write JSON that every parser accepts: NaN and infinity become null."""
-    write_text(json.dumps(_finite(content), indent=2) + "\n", file)
+    write_text(json.dumps(finite(content), indent=2) + "\n", file)
 
 
-def _finite(node: Any) -> Any:
+def finite(node: Any) -> Any:
+    """Content for JSON, with ``None`` for NaN and infinity, which it does not have."""
     if isinstance(node, Mapping):
-        return {key: _finite(value) for key, value in node.items()}
+        return {key: finite(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return [_finite(value) for value in node]
+        return [finite(value) for value in node]
     return None if isinstance(node, float) and not math.isfinite(node) else node
 
 

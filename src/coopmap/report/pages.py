@@ -51,6 +51,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"plot": _plot}
+    kept = environment.policies["json.dumps_kwargs"]
+    environment.policies["json.dumps_kwargs"] = {**kept, "allow_nan": False}  # with NaN in it, JSON.parse ends a page
     environment.globals |= {
         "pages": PAGES,
         "figure_styles": {scheme: figure_style(scheme) for scheme in PAGES},

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from coopmap.report.files import write_json
+from coopmap.report.files import finite, write_json
+from coopmap.report.numbers import significant
 from coopmap.report.pages import write_page
 from coopmap.viz.frame_picture import draw_frame
 from coopmap.viz.scene import PRED, Scene
@@ -21,6 +24,7 @@ from coopmap.viz.scene_pictures import draw_cloud
 
 SCENE_POINTS = 60_000
 QUALITY = 88
+FIGURE = significant(4)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Gallery:
         """All so far, by step."""
         if not self._file.exists():
             return []
-        return [Stage(**entry) for entry in json.loads(self._file.read_text(encoding="utf-8"))]
+        return [_stage(entry) for entry in json.loads(self._file.read_text(encoding="utf-8"))]
 
     def add(self, stage: Stage, scenes: Sequence[Scene]) -> list[UInt8[np.ndarray, "h w 3"]]:
         """Write the pictures of a stage and the index; stages of later steps, of a run that was resumed, are dropped.
@@ -72,7 +76,7 @@ class Gallery:
         """
         folder, pictures = self.folder / stage.folder, []
         folder.mkdir(parents=True, exist_ok=True)
-        figures = "   ".join(f"{label} {value:.4g}" for label, value in stage.figures.items())
+        figures = "   ".join(f"{label} {FIGURE(value)}" for label, value in stage.figures.items())
         for number, scene in enumerate(scenes):
             pictures.append(draw_frame(scene, f"step {stage.step}   {scene.title}   {figures}"))
             write_jpeg(pictures[-1], folder / f"frame_{number}.jpg")
@@ -88,10 +92,16 @@ class Gallery:
         return pictures
 
 
+def _stage(entry: dict[str, Any]) -> Stage:
+    """As it was written; a figure that was not finite is NaN."""
+    figures = {label: math.nan if value is None else value for label, value in entry["figures"].items()}
+    return Stage(**entry | {"figures": figures})
+
+
 def write_index(file: Path, stages: Sequence[Stage]) -> None:
     """The page that steps through the checkpoints; it shows the pictures beside it."""
     frames = max((stage.frames for stage in stages), key=len, default=[])
-    facts = [{**asdict(stage), "folder": stage.folder} for stage in stages]
+    facts = finite([{**asdict(stage), "folder": stage.folder} for stage in stages])
     write_page(file, "gallery.html", title="Gallery of a run", stages=stages, frames=frames, facts=facts)
 
 

@@ -44,7 +44,7 @@ def predicted_clouds(scene: Scene) -> list[Cloud]:
 
 
 def _predicted(number: int, view: SceneView) -> Cloud:
-    kept = view.kept & np.isfinite(view.depth)
+    kept = view.kept & np.isfinite(view.depth) & np.isfinite(view.rays).all(axis=-1)
     error = view.error
     return Cloud(
         number,

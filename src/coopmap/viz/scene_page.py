@@ -79,7 +79,7 @@ def write_scene(file: Path, scene: Scene, page: ScenePage | None = None) -> None
         "scene.html",
         kind=page.kind,
         title=scene.title,
-        warnings=scene.warnings,
+        warnings=[*scene.warnings, *_unplaced(scene)],
         facts=page.facts,
         tables=page.tables,
         source=packed["source"],
@@ -134,9 +134,7 @@ def _packed_scene(scene: Scene, page: ScenePage, limit: float) -> dict[str, Any]
     total = sum(len(cloud.points) for cloud in everything)
     clouds, voxel = thinned(everything, page.points)
     truth, _ = thinned(true_clouds(scene), page.points)
-    known = [cloud.confidence for cloud in clouds if cloud.confidence is not None and len(cloud.confidence)]
-    low, high = np.percentile(np.concatenate(known), [2, 98]).tolist() if known else (0.0, 1.0)
-    confidence = low, max(high, low * 1.01 + 1e-6)
+    confidence = _confidence_limits(clouds)
     packed = [_packed(scene, cloud, "points", limit, confidence) for cloud in clouds]
     packed += [{**_packed(scene, cloud, "truth", limit, confidence), "fixed": TRUE} for cloud in truth]
     shown = sum(len(cloud.points) for cloud in clouds)
@@ -157,10 +155,18 @@ def _packed_scene(scene: Scene, page: ScenePage, limit: float) -> dict[str, Any]
     }
 
 
+def _confidence_limits(clouds: Sequence[Cloud]) -> tuple[float, float]:
+    """Ends of the scale of confidences."""
+    known = np.concatenate([cloud.confidence for cloud in clouds if cloud.confidence is not None] or [np.zeros(0)])
+    known = known[np.isfinite(known)]
+    low, high = np.percentile(known, [2, 98]).tolist() if len(known) else (0.0, 1.0)
+    return low, max(high, low * 1.01 + 1e-6)
+
+
 def _agent(scene: Scene, number: int) -> dict[str, Any]:
     agent, color = scene.agents[number], COLORS[number % len(COLORS)]
     frusta = None if agent.frusta is None else np.round(_sized(agent.frusta), 4).tolist()
-    poses = {source: _row_major(pose) for source, pose in agent.pose.items()}
+    poses = _poses(agent.pose)
     return {"name": agent.name, "color": color, "rgb": list(rgb(color)), "pose": poses, "frusta": frusta}
 
 
@@ -169,8 +175,20 @@ def _sized(frusta: Float[np.ndarray, "k 5 3"], length_m: float = 2.0) -> Float[n
     return frusta[:, :1] + length_m * (frusta - frusta[:, :1])
 
 
-def _row_major(pose: Float[np.ndarray, "4 4"]) -> list[float]:
-    return np.round(pose.astype(np.float64), 6).ravel().tolist()
+def _poses(known: Mapping[str, Float[np.ndarray, "4 4"]]) -> dict[str, list[float]]:
+    """Row-major, by source, without those that are not finite."""
+    return {
+        source: np.round(pose.astype(np.float64), 6).ravel().tolist()
+        for source, pose in known.items()
+        if np.isfinite(pose).all()
+    }
+
+
+def _unplaced(scene: Scene) -> list[str]:
+    """A line for agents whose predicted pose is no number, so that their points have no place among the others."""
+    views = [view for view in scene.views if PRED in view.pose and not np.isfinite(view.pose[PRED]).all()]
+    names = dict.fromkeys(scene.agents[view.agent].name for view in views)
+    return [f"Not finite, so that points are missing: predicted poses of agents {', '.join(names)}."] if names else []
 
 
 def _packed(scene: Scene, cloud: Cloud, layer: str, limit: float, confidence: tuple[float, float]) -> dict[str, Any]:
@@ -181,11 +199,10 @@ def _packed(scene: Scene, cloud: Cloud, layer: str, limit: float, confidence: tu
         parts["error"] = error_levels(cloud.error, limit)
     if cloud.confidence is not None:
         low, high = confidence
-        share = np.clip((cloud.confidence - low) / (high - low), 0, 1)
+        share = np.clip(np.nan_to_num((cloud.confidence - low) / (high - low)), 0, 1)  # NaN is no confidence at all
         parts["confidence"] = np.rint(255 * share).astype(np.uint8)
     common = {"agent": view.agent, "layer": layer, "title": scene.view_title(view)}
-    poses = {source: _row_major(pose) for source, pose in view.pose.items()}
-    return common | {"pose": poses} | pack_points(cloud.points, parts)
+    return common | {"pose": _poses(view.pose)} | pack_points(cloud.points, parts)
 
 
 def _packed_sweeps(scene: Scene) -> list[dict[str, Any]]:
@@ -198,7 +215,7 @@ def _packed_sweeps(scene: Scene) -> list[dict[str, Any]]:
         while len(points) > SWEEP_POINTS // max(1, len(known)):
             points = points[one_per_voxel(points, voxel)]
             voxel *= 1.3
-        poses = {source: _row_major(pose) for source, pose in agent.pose.items() if source in SOURCES}
+        poses = _poses({source: pose for source, pose in agent.pose.items() if source in SOURCES})
         common = {"agent": number, "layer": "sweep", "title": f"LiDAR of agent {agent.name}", "pose": poses}
         packed.append(common | pack_points(points, {}))
     return packed
@@ -244,9 +261,10 @@ def _numbers(scene: Scene, view: SceneView) -> dict[str, Any]:
     """What the script reads under the pointer."""
     height, width = view.size
     truth = np.zeros(view.size, np.float32) if view.true_depth is None else view.true_depth
-    step = range_step(np.stack([truth, np.where(view.kept, view.depth, 0)]))
+    kept = view.kept & np.isfinite(view.depth)
+    step = range_step(np.stack([truth, np.where(kept, view.depth, 0)]))
     seen = np.ones(view.size, bool) if view.covered is None else view.covered
-    flags = seen + 2 * (seen if view.mask is None else view.mask) + 4 * view.kept
+    flags = seen + 2 * (seen if view.mask is None else view.mask) + 4 * kept
     return {
         "title": scene.view_title(view),
         "height": height,

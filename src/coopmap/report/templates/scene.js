@@ -102,8 +102,8 @@ function paintCloud(cloud) { // colors by what is chosen
   gl.bufferData(gl.ARRAY_BUFFER, colors, gl.STATIC_DRAW);
 }
 
-const poseOf = cloud => cloud.pose[cloud.fixed || state.source] || cloud.pose[scene.source];
-const isShown = cloud => state.shown[cloud.layer] && state.agents[cloud.agent];
+const poseOf = cloud => cloud.pose[cloud.fixed || state.source]; // none if it is not known, or no number
+const isShown = cloud => state.shown[cloud.layer] && state.agents[cloud.agent] && poseOf(cloud);
 
 function drawPoints(ratio) {
   drawn = 0;
@@ -210,8 +210,8 @@ function drawMarks(ink, colors) {
   if (state.shown.boxes)
     stroke(ink, colors.ink, 1.2, [], () => scene.boxes.forEach(box => EDGES.forEach(([i, j]) => line(ink, box[i], box[j]))));
   scene.agents.forEach((agent, number) => {
-    if (!state.agents[number]) return;
     const {pred, gt, gps} = agent.pose, own = agent.pose[state.source] || gt || pred;
+    if (!state.agents[number] || !own) return;
     if (state.shown.cameras && agent.frusta)
       stroke(ink, agent.color, 1.5, [], () => agent.frusta.forEach(frustum => {
         const p = frustum.map(q => apply(own, q));
@@ -225,7 +225,7 @@ function drawMarks(ink, colors) {
     if (state.shown.gps && gps && number) cross(ink, toScreen(apply(gps, [0, 0, 0])), agent.color, colors.paper);
     if (state.shown.names) label(ink, toScreen(apply(own, [0, -2.5, 0])), `${number}: ${agent.name}`, colors);
   });
-  if (picked) {
+  if (picked && poseOf(picked.cloud)) {
     const at = toScreen(apply(poseOf(picked.cloud), picked.point));
     if (at) { ink.beginPath(); ink.arc(at[0], at[1], 7, 0, 7); ink.setLineDash([]); ink.lineWidth = 2; ink.strokeStyle = colors.ink; ink.stroke(); }
   }
@@ -292,6 +292,7 @@ function redraw() {
 
 function aim(how) { // at all agents
   const places = scene.agents.flatMap(agent => Object.values(agent.pose).map(pose => [pose[3], pose[7], pose[11]]));
+  if (!places.length) places.push([0, 0, 0]);
   const middle = [0, 1, 2].map(i => (Math.min(...places.map(p => p[i])) + Math.max(...places.map(p => p[i]))) / 2);
   const spread = Math.max(...places.map(p => Math.hypot(...p.map((v, i) => v - middle[i]))));
   const narrow = Math.max(1, 1.2 * stage.clientHeight / stage.clientWidth);
