@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -176,3 +177,75 @@ def test_a_taken_port_and_a_missing_folder_are_named(tree: Path) -> None:
         ServeConfig(folder=["nowhere"])
     with pytest.raises(ConfigError, match="give one folder"):
         ServeConfig(folder=[])
+
+
+def test_a_file_that_changes_while_it_is_sent_neither_spoils_nor_holds_the_connection(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tree / "a" / "metrics.csv"
+    changed = {"grown": 100, "shrunk": 2}
+    announced = os.fstat
+
+    def fstat(descriptor: int) -> os.stat_result:
+        facts = announced(descriptor)
+        if changes:
+            os.truncate(file, changed[changes.pop()])
+        return facts
+
+    changes: list[str] = []
+    with build_server(tree) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        monkeypatch.setattr("coopmap.serving.server.os.fstat", fstat)
+        changes.append("grown")
+        connection.request("GET", "/a/metrics.csv")
+        assert connection.getresponse().read() == b"step\n1\n"
+        connection.request("GET", "/in.csv")  # on the same connection
+        assert len(connection.getresponse().read()) == 100
+        changes.append("shrunk")
+        connection.request("GET", "/a/metrics.csv")
+        with pytest.raises(http.client.IncompleteRead):
+            connection.getresponse().read()
+        server.shutdown()
+
+
+def test_a_reader_that_goes_away_is_no_error(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with (tree / "large.csv").open("wb") as stream:
+        stream.truncate(50_000_000)
+    with build_server(tree) as server:
+        server.daemon_threads = False  # closing waits for them
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        with socket.create_connection(("127.0.0.1", server.server_port)) as reader:
+            reader.sendall(b"GET /large.csv HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert reader.recv(100).startswith(b"HTTP/1.1 200")
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # resets the connection
+        server.shutdown()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_that_may_not_be_read_is_answered(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> Iterator[Path]:
+        raise PermissionError
+
+    monkeypatch.setattr("coopmap.serving.paths.Path.iterdir", refuse)  # root may read everything
+    status, _, text = get("/a/")
+    assert status == 403
+    assert "may not be read" in text
+
+
+def test_names_that_are_not_utf8_lead_to_their_files(get: Get, tree: Path) -> None:
+    (tree / os.fsdecode(b"caf\xe9.csv")).write_text("1")
+    (tree / os.fsdecode(b"d\xe9")).mkdir()
+    links = Elements(get("/")[2]).addresses()
+    assert {"./caf%E9.csv", "./d%E9/"} <= set(links)
+    assert get("/caf%E9.csv")[::2] == (200, "1")
+    assert get("/d%E9/")[0] == 200
+    assert get("/d%E9")[1]["Location"] == "/d%E9/"
+
+
+def test_a_listing_says_how_many_pages_it_leaves_out(get: Get, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coopmap.serving.paths.MOST_PAGES", 2)
+    assert "older ones" not in get("/a/")[2]
+    for number in range(4):
+        (tree / "a" / f"{number}.html").touch()
+    assert "and 3 older ones" in get("/a/")[2]

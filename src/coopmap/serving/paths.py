@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 SKIPPED = ("wandb", "__pycache__")
 """Folders in which no report is looked for."""
 MOST_PAGES = 500
-"""That a listing looks for."""
+"""That a listing shows."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def find_inside(root: Path, address: str) -> tuple[Path, tuple[str, ...]] | None
         address: as in the request line.
     """
     try:
-        text = unquote(urlsplit(address).path, errors="strict")
+        text = os.fsdecode(unquote_to_bytes(urlsplit(address).path))  # names need not be UTF-8
     except ValueError:
         return None
     parts = tuple(part for part in text.split("/") if part)
@@ -72,10 +72,11 @@ def entries(root: Path, folder: Path) -> list[Entry]:
     return [_entry(place.name, real) for place in places if (real := resolve_inside(root, place)) is not None]
 
 
-def pages(folder: Path) -> list[Entry]:
-    """HTML pages in a folder and below, the newest first; links are not followed."""
+def pages(folder: Path) -> tuple[list[Entry], int]:
+    """HTML pages in a folder and below, the newest first, and how many more there are; links are not followed."""
     found = sorted(_pages(folder), key=lambda place: place.stat().st_mtime, reverse=True)
-    return [_entry(place.relative_to(folder).as_posix(), place) for place in found[:MOST_PAGES]]
+    shown = [_entry(place.relative_to(folder).as_posix(), place) for place in found[:MOST_PAGES]]
+    return shown, len(found) - len(shown)
 
 
 def _pages(folder: Path) -> Iterator[Path]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from coopmap.config import ConfigError
@@ -26,6 +26,8 @@ POLICY = (
     "frame-ancestors 'self'"
 )
 """Reports hold their own scripts, and nothing from elsewhere."""
+CHUNK = 1 << 20
+"""Bytes of a file that are sent at a time."""
 KINDS = {
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
@@ -69,6 +71,11 @@ class ReportHandler(BaseHTTPRequestHandler):
         self.root = root
         super().__init__(*request)
 
+    def handle(self) -> None:
+        """All requests of a connection, until the reader goes away."""
+        with suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         """A file, or the listing of a folder."""
         if not self._is_for_us():
@@ -85,7 +92,8 @@ class ReportHandler(BaseHTTPRequestHandler):
         if place.is_file():
             self._send_file(place)
         elif not self.path.partition("?")[0].endswith("/"):
-            self._send_head(HTTPStatus.MOVED_PERMANENTLY, {"Location": f"/{'/'.join(map(quote, parts))}/"}, 0)
+            shown = "/".join(quote(os.fsencode(part)) for part in parts)
+            self._send_head(HTTPStatus.MOVED_PERMANENTLY, {"Location": f"/{shown}/"}, 0)
         else:
             self._send_listing(place, parts)
 
@@ -98,14 +106,20 @@ class ReportHandler(BaseHTTPRequestHandler):
 
     def _send_listing(self, folder: Path, parts: tuple[str, ...]) -> None:
         name = "/".join((self.root.name, *parts))
+        try:
+            found, (reports, left_out) = entries(self.root, folder), pages(folder)
+        except PermissionError:
+            self.send_error(HTTPStatus.FORBIDDEN, "This folder may not be read")
+            return
         text = render(
             "listing.html",
             title=f"Reports in {name}",
             name=name,
             has_figures=False,
             is_root=not parts,
-            reports=pages(folder),
-            entries=entries(self.root, folder),
+            reports=reports,
+            left_out=left_out,
+            entries=found,
         ).encode("utf-8", "replace")
         self._send_head(HTTPStatus.OK, {"Content-Type": KINDS[".html"]}, len(text))
         if self.command == "GET":
@@ -122,7 +136,15 @@ class ReportHandler(BaseHTTPRequestHandler):
             size = os.fstat(stream.fileno()).st_size
             self._send_head(HTTPStatus.OK, {"Content-Type": kind}, size)
             if self.command == "GET":
-                shutil.copyfileobj(stream, self.wfile)
+                self._copy(stream, size)
+
+    def _copy(self, stream: BinaryIO, size: int) -> None:
+        """As many bytes as were announced, of a file that may grow or shrink."""
+        while size and (part := stream.read(min(size, CHUNK))):
+            self.wfile.write(part)
+            size -= len(part)
+        if size:
+            self.close_connection = True  # tells the reader that the rest will not come
 
     def _send_head(self, status: HTTPStatus, headers: dict[str, str], length: int) -> None:
         self.send_response(status)
