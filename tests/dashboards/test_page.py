@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from coopmap.dashboards.command import build_page
 from coopmap.dashboards.logs import gps_errors, read_logs
 from coopmap.dashboards.page import headline_table, section_figure, write_dashboard
 from coopmap.dashboards.panels import loss_terms, sections
+from coopmap.report.palette import GRAY, ORANGE
 from coopmap.runs.reader import read_run
 
 from ..html_elements import Elements
@@ -110,6 +112,48 @@ def test_runs_keep_their_color_and_losses_come_by_term(make_run: MakeRun) -> Non
     ]
     losses = section_figure(sections(known)[3], logs)
     assert traces(losses, "loss", "a/one")[0] == ([4, 14], pytest.approx([2.6, 1.6]))
+
+
+def test_no_two_of_many_runs_look_the_same_and_none_like_what_they_compare_with(
+    make_run: MakeRun, gps: dict[str, Any]
+) -> None:
+    logs = read_logs([read_run(make_run("a", f"run {number}", gps=gps)) for number in range(14)])
+    section = sections(dict.fromkeys(name for row in logs[0].rows for name in row))[1]
+    looks: dict[str, set[tuple[Any, ...]]] = {}
+    levels = set()
+    for trace in section_figure(section, logs).data:
+        if trace.name.startswith("a/"):
+            looks.setdefault(trace.name, set()).add((trace.line.color, trace.marker.symbol))
+        else:
+            levels.add(trace.line.color)
+    curves = [next(look for look in found if look[1] or len(found) == 1) for found in looks.values()]
+    assert len(set(curves)) == len(looks) == 14
+    assert levels == {GRAY, ORANGE}
+    assert levels.isdisjoint(color for color, _ in curves)
+
+
+def test_of_several_runs_the_whole_gradient_is_shown_and_the_axis_says_so(make_run: MakeRun) -> None:
+    runs = [read_run(make_run("a", name)) for name in ("one", "two")]
+    logs = read_logs(runs)
+    parts = {f"{kind}/{part}": 1.0 for kind in ("lr", "grad_norm") for part in ("encoder", "fusion", "heads")}
+    rows = [[{**row, **parts} if "train/loss" in row else row for row in log.rows] for log in logs]
+    logs = [replace(log, rows=own) for log, own in zip(logs, rows, strict=True)]
+    section = sections(dict.fromkeys(name for row in logs[0].rows for name in row))[-1]
+    figure = section_figure(section, logs)
+    assert traces(figure, "norm of the gradient: all", "a/one") == [([4, 14], [3.0, 3.0])]
+    assert traces(figure, "learning rate: encoder", "a/two") == [([4, 14], [1.0, 1.0])]
+    assert len(traces(section_figure(section, logs[:1]), "norm of the gradient", "heads")) == 1
+
+
+def test_a_damaged_evaluation_is_left_out_and_named(make_run: MakeRun, gps: dict[str, Any]) -> None:
+    run = make_run("a", "one", gps=gps)
+    (run / "evaluation").mkdir()
+    damaged = run / "evaluation" / "summary.json"
+    damaged.write_text('{"split": "val", "meth')
+    page, notes = build_page(DashboardConfig(run=str(run)))
+    assert notes == [f"{damaged} is damaged and left out"]
+    assert f"{damaged} is damaged" in page.read_text()
+    assert gps_errors(read_run(run))["val/trans_m_mean"] == 1.5
 
 
 def test_names_are_text_and_nothing_is_fetched(make_run: MakeRun, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coopmap.config import ConfigError
 from coopmap.config.dashboard import DashboardConfig
-from coopmap.dashboards.logs import read_logs
+from coopmap.dashboards.logs import damaged_summaries, read_logs
 from coopmap.dashboards.page import write_dashboard
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import check_output_folder, make_output_folder
@@ -36,6 +36,7 @@ def build_page(asked: DashboardConfig) -> tuple[Path, list[str]]:
     runs = [read_run(each, names[each]) for each in folders]
     notes = [f"{names[each]} has logged nothing yet and is left out" for each in empty]
     notes += [f"{run.name} has no validation yet, so headlines lack it" for run in runs if not run.validations]
+    notes += [f"{file} is damaged and left out" for run in runs for file in damaged_summaries(run)]
     write_dashboard(read_logs(runs), folder / PAGE, notes)
     return folder / PAGE, notes
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from coopmap.dashboards.panels import GPS_OF
@@ -50,10 +51,9 @@ def read_logs(runs: Sequence[Run]) -> list[RunLog]:
 
 def gps_errors(run: Run) -> dict[str, float]:
     """Errors of GPS by metric; of the newest evaluation on the run's own validation split that measured it."""
-    files = sorted(run.path.glob("evaluation*/summary.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files:
-        summary: Mapping[str, Any] = json.loads(file.read_text())
-        if summary.get("split") != "val" or not _is_of_own_data(summary, run):
+    for file in sorted(_summaries(run), key=lambda file: file.stat().st_mtime, reverse=True):
+        summary = _summary(file)
+        if summary is None or summary.get("split") != "val" or not _is_of_own_data(summary, run):
             continue
         methods = summary.get("methods", {})
         for method in GPS_METHODS:
@@ -61,6 +61,24 @@ def gps_errors(run: Run) -> dict[str, float]:
                 errors = {metric: methods[method][error][name] for metric, (error, name) in GPS_OF.items()}
                 return {metric: value for metric, value in errors.items() if value is not None}
     return {}
+
+
+def damaged_summaries(run: Run) -> list[Path]:
+    """Of evaluations of a run, those that cannot be read."""
+    return sorted(file for file in _summaries(run) if _summary(file) is None)
+
+
+def _summaries(run: Run) -> Iterable[Path]:
+    return run.path.glob("evaluation*/summary.json")
+
+
+def _summary(file: Path) -> dict[str, Any] | None:
+    """What an evaluation measured; ``None`` if the file is damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _is_of_own_data(summary: Mapping[str, Any], run: Run) -> bool:

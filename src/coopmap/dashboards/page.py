@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coopmap.dashboards.logs import RunLog
-from coopmap.dashboards.panels import Panel, Section, sections
+from coopmap.dashboards.panels import ALL, Panel, Section, sections
 from coopmap.report.numbers import fixed, significant
 from coopmap.report.pages import literal, write_page
-from coopmap.report.palette import BLUE, COLORS, GRAY, LOG_AXIS, ORANGE, VERMILLION, curve_style
+from coopmap.report.palette import BLUE, GRAY, GREEN, LOG_AXIS, ORANGE, PINK, PURPLE, SKY, VERMILLION, curve_style
 from coopmap.report.tables import Column, Row, Table, names
 from coopmap.report.tables import Section as Rows
 from coopmap.runs.reader import SECONDS
@@ -28,6 +28,12 @@ DASHES = ("solid", "dot")
 """Of the kinds of curves in one panel, where colors stand for runs."""
 KIND_COLORS = {"validation": BLUE, "training": VERMILLION}
 """Of one run; other kinds take the palette's colors in order."""
+RUN_COLORS = (BLUE, VERMILLION, GREEN, PINK, SKY, PURPLE)
+"""Of several runs, in order: the palette without what GPS and the training mean have."""
+RUN_MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+"""Of several runs: the next one when all colors are taken."""
+MOST_MARKERS = 12
+"""Of a curve of many points whose marker says which run it is."""
 ZERO_SHOT = {"dash": "dash", "width": 1.5}
 TRAINING_MEAN = {"dash": "dot", "width": 1.5, "color": GRAY}
 GPS = {"dash": "dashdot", "width": 1.5, "color": ORANGE}
@@ -116,12 +122,13 @@ def section_figure(section: Section, logs: Sequence[RunLog]) -> go.Figure:
     styles = _kind_styles(section)
     for place, panel in enumerate(section.panels):
         row, column = place // columns + 1, place % columns + 1
-        for trace in _traces(panel, logs, styles):
+        kinds = _kinds(panel, logs)
+        for trace in _traces(panel, kinds, logs, styles):
             show = trace["name"] not in named
             named.add(trace["name"])
             figure.add_trace(go.Scatter(**trace, showlegend=show), row=row, col=column)
         figure.update_yaxes(
-            title_text=literal(panel.title),
+            title_text=literal(_axis_title(panel, kinds)),
             **(LOG_AXIS if panel.is_log else {}),
             rangemode="tozero" if "share" in panel.title else "normal",
             row=row,
@@ -146,19 +153,23 @@ def _kind_styles(section: Section) -> dict[str, dict[str, str]]:
     return styles | {kind: {"color": color, "dash": "solid"} for kind, color in KIND_COLORS.items()}
 
 
-def _traces(panel: Panel, logs: Sequence[RunLog], styles: dict[str, dict[str, str]]) -> Iterator[dict[str, Any]]:
+def _traces(
+    panel: Panel, kinds: Sequence[tuple[str, str]], logs: Sequence[RunLog], styles: dict[str, dict[str, str]]
+) -> Iterator[dict[str, Any]]:
     """Curves of all runs, then the levels that they compare with.
 
-    One run has a style per kind of curve, several have a color each, and a dash per kind.
+    One run has a style per kind of curve, several have a color and a marker each, and a dash per kind.
     """
     single = len(logs) == 1
     for number, log in enumerate(logs):
-        for place, (kind, key) in enumerate(_kinds(panel, single)):
+        turn, color = divmod(number, len(RUN_COLORS))
+        for place, (kind, key) in enumerate(kinds):
             points = log.points(key)
-            style = styles[kind] if single else {"color": COLORS[number % len(COLORS)], "dash": DASHES[place]}
+            style = styles[kind] if single else {"color": RUN_COLORS[color], "dash": DASHES[place]}
             line = {**style, "width": 2}
-            mode = "lines+markers" if len(points) < MARKED_POINTS else "lines"
-            yield _trace(points, kind if single else log.label, line, mode, _of_run(log, kind))
+            mode = "lines+markers" if turn or len(points) < MARKED_POINTS else "lines"
+            trace = _trace(points, kind if single else log.label, line, mode, _of_run(log, kind))
+            yield {**trace, "marker": _marker(turn)} if turn else trace
             if kind == "validation" and (value := log.run.zero_shot.get(key)) is not None:
                 yield _level(value, log, "before training" if single else log.label, {**line, **ZERO_SHOT})
     for log in logs:
@@ -169,16 +180,33 @@ def _traces(panel: Panel, logs: Sequence[RunLog], styles: dict[str, dict[str, st
             yield _trace(points, "training mean", TRAINING_MEAN, hover=_of_run(log, "training mean"))
 
 
-def _kinds(panel: Panel, single: bool) -> list[tuple[str, str]]:
-    """The curves of a panel; of several runs not more than can be told apart."""
+def _marker(turn: int) -> dict[str, Any]:
+    return {"symbol": RUN_MARKERS[turn % len(RUN_MARKERS)], "size": 8, "maxdisplayed": MOST_MARKERS}
+
+
+def _kinds(panel: Panel, logs: Sequence[RunLog]) -> list[tuple[str, str]]:
+    """The curves of a panel; of several runs one, if these are more than can be told apart.
+
+    That of all parts, or else that which most runs have.
+    """
     kinds = list(panel.keys.items())
-    return kinds if single else kinds[: len(DASHES)]
+    if len(logs) == 1 or len(kinds) <= len(DASHES):
+        return kinds
+    if ALL in panel.keys:
+        return [(ALL, panel.keys[ALL])]
+    return [max(kinds, key=lambda kind: sum(bool(log.points(kind[1])) for log in logs))]
+
+
+def _axis_title(panel: Panel, kinds: Sequence[tuple[str, str]]) -> str:
+    """With what is shown, where that is not everything."""
+    return panel.title if len(kinds) == len(panel.keys) else f"{panel.title}: {kinds[0][0]}"
 
 
 def _kind_legend(section: Section, logs: Sequence[RunLog]) -> Iterator[dict[str, Any]]:
     """Entries without points that say what a dash means, where colors stand for runs."""
     for place in range(len(DASHES)) if len(logs) > 1 else ():
-        kinds = [list(panel.keys)[place] for panel in section.panels if len(panel.keys) > max(place, 1)]
+        shown = [_kinds(panel, logs) for panel in section.panels]
+        kinds = [each[place][0] for each in shown if len(each) > max(place, 1)]
         if kinds:
             text = ", ".join(dict.fromkeys(kinds))
             yield {**_trace([], text, {"color": GRAY, "dash": DASHES[place], "width": 2}), "x": [None], "y": [None]}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from coopmap.runs.summary import HEADLINES
 
 MAIN = "val/pose_trans_avg"
+ALL = "all"
+"""What the curve is called that sums up the others of its panel."""
 GPS_OF = {
     "val/trans_m_mean": ("trans_m", "mean"),
     "val/trans_m_median": ("trans_m", "median"),
@@ -112,7 +114,7 @@ def _all_sections(known: Collection[str]) -> Iterator[Section]:
             Panel("memory (GB)", {name: f"memory/{name}_gb" for name in ("device", "host", "loaders")}),
             Panel("learning rate", {_part(name): name for name in rates}, is_log=True),
             Panel(
-                "norm of the gradient", {**{_part(name): name for name in norms}, "all": "train/grad_norm"}, is_log=True
+                "norm of the gradient", {**{_part(name): name for name in norms}, ALL: "train/grad_norm"}, is_log=True
             ),
         ],
     )
