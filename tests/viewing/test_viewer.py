@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from coopmap.data.opv2v import FrameError
 from coopmap.geometry import pose_from_carla
 from coopmap.geometry.carla import pose_cv_from_ue
 from coopmap.viewing.viewer import FrameViewer, colors_of, pose_errors
@@ -24,7 +25,9 @@ def pose_at(x: float, yaw: float = 0.0) -> np.ndarray:
 
 
 def scene(number: int) -> Scene:
-    """Two agents that see a few points each, 3 m and 10 degrees off where they are."""
+    """Two agents that see a few points each, 3 m and 10 degrees off where they are; the third is damaged."""
+    if number == 2:
+        raise FrameError("town/000002", "a damaged image")
     rng = np.random.default_rng(number)
     poses = [{PRED: pose_at(0), TRUE: pose_at(0)}, {PRED: pose_at(20.0, 10.0), TRUE: pose_at(23.0)}]
     views = []
@@ -113,6 +116,19 @@ def test_toggles_and_poses_change_what_is_shown(viewer: FrameViewer) -> None:
     assert "/errors/1" not in names()
     position = scene_api._handle_from_node_name["/agents/1"].position
     np.testing.assert_allclose(position, scene(0).agents[1].pose[TRUE][:3, 3], atol=1e-6)
+
+
+def test_a_frame_that_cannot_be_read_shows_why_and_nothing_else(viewer: FrameViewer) -> None:
+    viewer.frame.value = 0
+    viewer.show()
+    viewer.frame.value = 2
+    viewer.show()
+    assert "a damaged image" in viewer.title.value
+    assert viewer.errors.value == ""
+    assert set(viewer.server.scene._handle_from_node_name) <= {"", "/WorldAxes"}
+    viewer.frame.value = 1
+    viewer.show()
+    assert viewer.title.value == scene(1).title
 
 
 def test_the_first_sight_is_from_behind_and_above_and_the_page_can_be_dark(viewer: FrameViewer) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
+from coopmap.data.opv2v import DataError
 from coopmap.geometry.se3_numpy import relative_pose, rotation_angle
 from coopmap.report.palette import COLORS, GRAY
 from coopmap.viz.scene import PRED, TRUE, Scene
@@ -75,9 +76,13 @@ class FrameViewer:
         self.show()
 
     def show(self) -> None:
-        """Draw the chosen frame."""
+        """Draw the chosen frame; one that cannot be read is an empty scene with the reason as its title."""
         with self._lock:
-            scene, source = self.load(int(self.frame.value)), POSES[self.poses.value]
+            try:
+                scene, source = self.load(int(self.frame.value)), POSES[self.poses.value]
+            except DataError as error:
+                self._show_nothing(str(error))
+                return
             source = source if source in scene.sources else PRED
             wanted = {name for name, part in self.parts.items() if part.value}
             with self.server.atomic():
@@ -93,6 +98,12 @@ class FrameViewer:
                     self._lines("boxes", corners, rgb(GRAY))
             self.title.value = scene.title
             self.errors.value = pose_errors(scene)
+
+    def _show_nothing(self, why: str) -> None:
+        with self.server.atomic():
+            self.server.scene.reset()
+            self.server.scene.set_up_direction("-y")
+            self.title.value, self.errors.value = why, ""
 
     def _draw_points(self, scene: Scene, source: str, wanted: set[str]) -> None:
         chosen = {
