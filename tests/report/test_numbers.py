@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from coopmap.report.numbers import DASH, Interval, Spread, duration, error_size, fixed, percent, significant
+from coopmap.report.numbers import DASH, Interval, Spread, duration, error_size, fixed, percent, signed, significant
 
 four = significant(4)
 
@@ -46,3 +46,9 @@ def test_intervals() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(9.3, "9.3 s"), (119.0, "119 s"), (720, "12 min"), (12240, "3.4 h")])
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_signs_are_minus_signs_and_zero_has_none() -> None:
+    assert [signed(1)(value) for value in (-1.26, -0.04, 0.04, 2.0)] == ["\u22121.3", "0.0", "0.0", "2.0"]
+    assert [signed(0, plus=True)(value) for value in (-3.6, -0.4, 0.4, 3.6)] == ["\u22124", "0", "0", "+4"]
+    assert signed(0)(float("nan")) == "NaN"

@@ -10,7 +10,7 @@ import numpy as np
 from coopmap.config.data import DataConfig
 from coopmap.geometry.se3_numpy import relative_pose
 from coopmap.previews.frame import PreviewFrame
-from coopmap.report.numbers import fixed, percent
+from coopmap.report.numbers import fixed, percent, signed
 from coopmap.report.tables import Column, Row, Section, Table, names
 
 DIRECTIONS = ("ahead", "ahead right", "right", "behind right", "behind", "behind left", "left", "ahead left")
@@ -49,8 +49,8 @@ def agents_table(frame: PreviewFrame) -> Table:
         names("agent"),
         Column("distance", "m", fixed(1)),
         Column("lies", align="left", missing="reference"),
-        Column("bearing", "°", _signed),
-        Column("heading", "°", _signed),
+        Column("bearing", "°", signed(0, plus=True)),
+        Column("heading", "°", signed(0, plus=True)),
         Column("coverage", form=_share),
         Column("valid depth", form=_share),
         Column("median range", "m", fixed(1)),
@@ -90,10 +90,6 @@ def _shares(frame: PreviewFrame, agent: int) -> Sequence[float | None]:
     chord = (target.rays[views][valid] - observation.rays[views][valid]).double().norm(dim=-1)
     angle = np.rad2deg(2 * np.arcsin(chord.numpy() / 2).mean())
     return [*shares, float(target.depth[views][valid].median()), float(angle)]
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.0f}".replace("-", "\u2212")
 
 
 def _share(value: float) -> str:

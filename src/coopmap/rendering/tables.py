@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from coopmap.rendering.suspects import chamfer_text
-from coopmap.report.numbers import error_size, fixed, percent, significant
+from coopmap.report.numbers import error_size, fixed, percent, signed, significant
 from coopmap.report.tables import Column, Row, Section, Table, names
 
 POSE = ("right_m", "ahead_m", "yaw_deg")
@@ -16,7 +16,7 @@ def agents_table(summary: Mapping[str, Any]) -> Table:
     """A row per agent, and one for the sample: poses, depth, scale and masks, predicted beside true."""
     columns = [names("agent")]
     for group, unit in (("right", "m"), ("ahead", "m"), ("heading", "°")):
-        columns += [Column(side, unit, _signed, group=group) for side in ("predicted", "true")]
+        columns += [Column(side, unit, signed(1), group=group) for side in ("predicted", "true")]
     columns += [
         Column("translation", "m", error_size, group="error of pose", missing="reference"),
         Column("rotation", "°", error_size, group="error of pose", missing="reference"),
@@ -33,11 +33,6 @@ def agents_table(summary: Mapping[str, Any]) -> Table:
         f"{chamfer_text(errors['chamfer_m_gt_poses'])}."
     )
     return Table("Predicted and true", columns, [Section([*rows, _sample_row(summary)])], note)
-
-
-def _signed(value: float) -> str:
-    """With a minus sign, and without one on zero."""
-    return fixed(1)(round(value, 1) + 0.0).replace("-", "\u2212")
 
 
 def _agent_row(summary: Mapping[str, Any], name: str) -> Row:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 DASH = "\u2013"
 """Shown where there is no value; never a zero."""
 
+MINUS = "\u2212"
+
 Format = Callable[[float], str]
 
 
@@ -25,6 +27,16 @@ def significant(digits: int) -> Format:
 def fixed(decimals: int) -> Format:
     """A format with this many decimals."""
     return _with_words(lambda value: f"{value:.{decimals}f}")
+
+
+def signed(decimals: int, plus: bool = False) -> Format:
+    """A format with this many decimals and a minus sign, on wish a plus sign too; zero has none."""
+
+    def text(value: float) -> str:
+        rounded = round(value, decimals) + 0.0  # without the sign of a negative zero
+        return ("+" if plus and rounded > 0 else "") + f"{rounded:.{decimals}f}".replace("-", MINUS)
+
+    return _with_words(text)
 
 
 def percent(value: float) -> str:
