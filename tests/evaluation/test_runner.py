@@ -24,6 +24,7 @@ from coopmap.evaluate import evaluate
 from coopmap.evaluation import icp
 from coopmap.evaluation.charts import error_by_circumstance
 from coopmap.evaluation.subject import open_subject, stored_config
+from coopmap.geometry.rig import SLOTS
 from coopmap.metrics.cloud import cloud_figures
 from coopmap.models.placement import as_matched
 from coopmap.types import Batch
@@ -501,6 +502,8 @@ def test_figures_are_of_cars_where_views_are_cameras(make_checkpoint: MakeCheckp
     assert {row["agent_i"] for row in pairs} < set(rows_of(tmp_path / "samples.csv")[0]["agents"].split())
     assert all(math.isfinite(value) for value in column(pairs, "refined_trans_m"))
     assert result.summary["inputs"] == "images"
+    captions = re.findall(r"<figcaption>(\d): agent \S+, (\w+)</figcaption>", (tmp_path / "report.html").read_text())
+    assert captions[:12] == [(str(agent), slot) for agent in range(3) for slot in SLOTS]
 
 
 def test_a_model_that_matches_chooses_its_reference(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:

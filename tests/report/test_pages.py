@@ -26,7 +26,7 @@ def evil_pages() -> dict[str, str]:
     )
     run = type("Run", (), {"path": EVIL})
     group = type("Group", (), {"label": EVIL, "runs": [run]})
-    sample = {"map": figure(EVIL), "scenario": EVIL, "frame": EVIL, "views": [(EVIL, "data:,")]}
+    sample = {"map": figure(EVIL), "scenario": EVIL, "frame": EVIL, "views": [[(EVIL, "data:,")]], "more": 2}
     sample |= {"trans_m": EVIL, "rot_deg": EVIL, "refined_trans_m": EVIL, "covisibility": EVIL}
     figures = {"distribution": figure(EVIL), "circumstances": [figure(EVIL)] * 2, "has_figures": True}
     return {
@@ -130,3 +130,9 @@ def test_every_color_of_the_style_sheet_has_a_dark_twin() -> None:
 def test_what_a_browser_could_not_parse_is_refused() -> None:
     with pytest.raises(ValueError, match="JSON"):
         render("gallery.html", title="a", stages=[1], frames=[], facts=[{"value": float("nan")}])
+
+
+def test_names_break_after_underscores() -> None:
+    table = Table("a", [names("figure")], [Section([Row(["depth_<b>_rel"])])])
+    page = render("noise.html", title="a", facts="", tables=[table], figure=figure("a"))
+    assert ">depth_<wbr>&lt;b&gt;_<wbr>rel</th>" in page

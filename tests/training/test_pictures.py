@@ -16,7 +16,7 @@ from coopmap.models.addons.matching.cells import cell_points
 from coopmap.models.addons.matching.matches import assignment, correspond
 from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.training.module import PoseLearner
-from coopmap.training.pictures import _places, matched_points, matching_head, pair_picture, write_example
+from coopmap.training.pictures import _picture, _places, matched_points, matching_head, pair_picture, write_example
 from coopmap.types import Batch
 from coopmap.types.agents import cameras_per_agent
 
@@ -64,6 +64,14 @@ def test_the_points_are_those_that_were_aligned(town: TownConfig, tiny_model: tu
     assert np.abs(picture.pictures[0].astype(float).mean() - 128) < 90
     assert (picture.places >= 0).all()
     assert (picture.places <= [views * width, height]).all()
+
+
+def test_of_cameras_that_are_fused_the_panorama_is_shown(town: TownConfig, tiny_model: tuple[str, ...]) -> None:
+    _, datamodule = run_of(town, tiny_model, "model/fusion=mean", "data.layout=grouped")
+    observation = normalize(next(iter(datamodule.val_dataloader()))).observation
+    picture = _picture(observation, 1, 1)
+    assert picture.shape == (*observation.rays.shape[2:4], 3)
+    assert picture.reshape(-1, 3).std(axis=0).min() > 5  # no plain gray
 
 
 def test_cells_lie_where_their_views_do(town: TownConfig, tiny_model: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from coopmap.evaluation.charts import confidence_charts, error_by_circumstance, error_distribution
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.match_pictures import MatchPicture
-from coopmap.evaluation.pictures import inline, panorama_uri, top_down
+from coopmap.evaluation.pictures import inline, top_down, view_uri
 from coopmap.evaluation.records import SampleRecord
 from coopmap.evaluation.summary import STREETS, Conditions
 from coopmap.evaluation.tables import (
@@ -23,13 +23,18 @@ from coopmap.evaluation.tables import (
     probe_tables,
     success_table,
 )
+from coopmap.geometry.rig import SLOTS
 from coopmap.report.numbers import error_size, percent
 from coopmap.report.pages import write_page
+from coopmap.training.scenes import view_image
 from coopmap.types import Sample
 
 SHOWN_SAMPLES = 4
 """Number of the worst, and of the best."""
-MAX_VIEWS = 8
+MAX_AGENTS = 8
+"""Of a sample, whose views are shown."""
+PANORAMA_WIDTH, CAMERA_WIDTH = 560, 280
+"""Of pictures of views, pixels."""
 ORIGIN_LABELS = {
     "checkpoint": "checkpoint",
     "weights": "weights",
@@ -138,14 +143,13 @@ def _sample_groups(records: Sequence[SampleRecord], data: EvaluationData) -> dic
 def _sample(record: SampleRecord, data: EvaluationData) -> dict[str, Any]:
     """What the template shows of a sample."""
     read = data.read_again(record.meta)
-    images = list(read.observation.images) if isinstance(read, Sample) else []
-    views = [(agent, panorama_uri(_single(image))) for image, agent in zip(images, record.meta.agents, strict=False)]
     figures = record.figures
     return {
         "map": top_down(record.poses, record.agents),
         "scenario": record.meta.scenario,
         "frame": record.meta.frame,
-        "views": views[:MAX_VIEWS],
+        "views": _views(read)[:MAX_AGENTS] if isinstance(read, Sample) else [],
+        "more": max(len(record.agents) - MAX_AGENTS, 0),
         "trans_m": error_size(figures["trans_m"]),
         "rot_deg": error_size(figures["rot_deg"]),
         "refined_trans_m": error_size(figures["refined_trans_m"]) if "refined_trans_m" in figures else None,
@@ -153,6 +157,18 @@ def _sample(record: SampleRecord, data: EvaluationData) -> dict[str, Any]:
     }
 
 
-def _single(image: Any) -> Any:
-    """One picture of a view; of fused cameras the first."""
-    return image[0] if image.ndim == 4 else image
+def _views(sample: Sample) -> list[list[tuple[str, str]]]:
+    """Of each agent, what its views of the sample's own tick are called and show; numbers are those of the map."""
+    observation = sample.observation.map(lambda values: values[None])
+    slots, names = observation.slot, sample.meta.agents
+    found = []
+    for number, agent in enumerate(dict.fromkeys(names)):
+        title, first = f"{number}: agent {agent}", names.index(agent)
+        if slots is None:
+            found.append([(title, view_uri(view_image(observation, first), PANORAMA_WIDTH))])
+            continue
+        found.append([
+            (f"{title}, {SLOTS[int(slots[0, view])]}", view_uri(view_image(observation, view), CAMERA_WIDTH))
+            for view in range(first, first + names.count(agent))
+        ])  # fmt: skip
+    return found

@@ -11,24 +11,21 @@ import plotly.graph_objects as go
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.evaluation.charts import METHOD_COLORS
 from coopmap.report.pages import literal
 from coopmap.report.palette import GRAY
 
-MAX_WIDTH = 560
 SIZE = 330
 """Height of the top-down plot, pixels."""
 SMALLEST_SPAN_M = 20.0
 
 
-def panorama_uri(image: Float[Tensor, "3 h w"]) -> str:
-    """A normalized view as the data URL of an inline JPEG."""
-    rgb = np.clip(image.permute(1, 2, 0).cpu().numpy() * IMAGE_STD + IMAGE_MEAN, 0, 1)
-    pixels = np.ascontiguousarray((rgb * 255).round().astype(np.uint8)[..., ::-1])
+def view_uri(rgb: UInt8[np.ndarray, "h w 3"], max_width: int) -> str:
+    """What a view shows as the data URL of an inline JPEG."""
+    pixels = np.ascontiguousarray(rgb[..., ::-1])
     height, width = pixels.shape[:2]
-    if width > MAX_WIDTH:
-        size = (MAX_WIDTH, round(height * MAX_WIDTH / width))
+    if width > max_width:
+        size = (max_width, round(height * max_width / width))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     return _data_url(pixels, ".jpg", "jpeg", cv2.IMWRITE_JPEG_QUALITY, 82)
 

@@ -50,7 +50,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plot": _plot}
+    environment.filters |= {"plot": _plot, "breakable": _breakable}
     kept = environment.policies["json.dumps_kwargs"]
     environment.policies["json.dumps_kwargs"] = {**kept, "allow_nan": False}  # with NaN in it, JSON.parse ends a page
     environment.globals |= {
@@ -59,6 +59,11 @@ def _environment() -> Environment:
         "plotly_library": _plotly_library,
     }
     return environment
+
+
+def _breakable(text: str) -> Markup:
+    """A name that lines may break after its underscores, rather than within its words."""
+    return Markup("_<wbr>").join(text.split("_"))  # escapes the parts
 
 
 def _plot(figure: go.Figure, name: str, mode_bar: bool = False) -> Markup:

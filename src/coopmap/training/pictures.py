@@ -13,15 +13,14 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from coopmap.data.normalization import normalize
-from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.geometry.cells import compare, neighbors
-from coopmap.geometry.rig import SLOTS_BY_AZIMUTH
 from coopmap.metrics import agent_poses, measure, predicted_pose
 from coopmap.metrics.aggregate import COVISIBLE
 from coopmap.models.addons.matching import Matching
 from coopmap.models.addons.matching.cells import cell_points
 from coopmap.models.addons.matching.matches import between
 from coopmap.training.module import PoseLearner
+from coopmap.training.scenes import one_row, view_image
 from coopmap.types import Batch, Observation, Prediction, SkippedBatch, Target
 from coopmap.types.agents import cameras_per_agent
 from coopmap.viz.matches import PairPicture, draw_matches
@@ -116,15 +115,9 @@ def _places(cells: Int[Tensor, "m 2"], observation: Observation, patch: int) -> 
 
 
 def _picture(observation: Observation, agent: int, views: int) -> UInt8[np.ndarray, "h w 3"]:
-    """What an agent sees: its views side by side, at the size of the rays; gray where cells lie on no image."""
-    height, width = observation.rays.shape[2:4]
-    images = observation.images[0, agent * views : (agent + 1) * views].float().cpu()
-    if images.ndim == 5:  # four cameras in one view
-        images = images[0, list(SLOTS_BY_AZIMUTH)]
-        if images.shape[-1] * len(images) != width:
-            return np.full((height, width, 3), 200, np.uint8)
-    side_by_side = torch.cat(list(images), dim=-1).permute(1, 2, 0).numpy()
-    return np.rint(255 * np.clip(side_by_side * IMAGE_STD + IMAGE_MEAN, 0, 1)).astype(np.uint8)
+    """What an agent sees: its views side by side, at the size of the rays."""
+    sample = one_row(observation, 0)
+    return np.concatenate([view_image(sample, view) for view in range(agent * views, (agent + 1) * views)], axis=1)
 
 
 def draw_pair(module: PoseLearner, batch: Batch, row: int, pair: int) -> UInt8[np.ndarray, "h w 3"] | None:

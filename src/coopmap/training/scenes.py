@@ -46,7 +46,7 @@ def scene_of(
         row: of the sample in the batch.
         around: what files say about it, if they were read.
     """
-    prediction, observation, target = (_single(prediction, row), _single(observation, row), _single(target, row))
+    prediction, observation, target = (one_row(prediction, row), one_row(observation, row), one_row(target, row))
     names = tuple(dict.fromkeys(meta.agents))
     kept, warnings = kept_pixels(prediction, observation, target)
     agents = _agents(prediction, target, names, around)
@@ -54,7 +54,7 @@ def scene_of(
     return Scene(f"{meta.scenario} / {meta.frame}", agents, views, _boxes(around), warnings)
 
 
-def _single(record: Record, row: int) -> Record:
+def one_row(record: Record, row: int) -> Record:
     """One row, on the CPU in single precision."""
 
     def plain(values: Tensor) -> Tensor:
