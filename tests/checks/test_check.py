@@ -470,6 +470,16 @@ def test_what_is_broken_is_named_exactly(way: Callable[[Path], Broken], copy: Pa
     assert (status, report["ok"]) == (1, False)
 
 
+def test_the_camera_that_a_car_lacks_is_named(copy: Path) -> None:
+    agent = scenario(copy) / agents(copy)[2]
+    images = sorted(agent.glob("*_camera3.png"))
+    for path in images:
+        path.unlink()
+    _, report = check(copy)
+    detail = f"no such file (and so in all {len(FRAMES)} agent frames below; the first: {images[0]})"
+    assert report["problems"] == [{"kind": "missing_image", "path": str(agent), "detail": detail}]
+
+
 def test_training_does_not_meet_what_the_fix_list_leaves_out(copy: Path, tmp_path: Path) -> None:
     agent = agents(copy)[0]
     for damage in (truncated_image, lidar_of_another_frame):

@@ -131,7 +131,7 @@ def _rolled(group: Sequence[Problem], root: Path, examined: Collection[FrameKey]
                 left += problems
                 continue
             first = problems[0]
-            detail = f"{first.detail} (and so in all {len(keys)} agent frames below)"
+            detail = f"{first.detail} (and so in all {len(keys)} agent frames below; the first: {first.path})"
             keys_to_leave = tuple(sorted(keys)) if levels < 3 else ()  # a whole split is to be repaired, not left out
             yield replace(first, path=str(root.joinpath(*folder)), detail=detail, keys=keys_to_leave)
     yield from left
