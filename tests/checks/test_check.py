@@ -480,6 +480,31 @@ def test_the_camera_that_a_car_lacks_is_named(copy: Path) -> None:
     assert report["problems"] == [{"kind": "missing_image", "path": str(agent), "detail": detail}]
 
 
+@pytest.mark.parametrize("cameras", [(3,), (2, 3)])
+def test_the_camera_that_opv2v_lacks_is_known_and_a_second_one_is_not(cameras: tuple[int, ...], copy: Path) -> None:
+    place = scenario(copy).rename(scenario(copy).with_name("2021_09_09_13_20_58"))
+    depth = copy / "depth" / "train"
+    (depth / "train_0000").rename(depth / place.name)
+    for path in [path for camera in cameras for path in place.rglob(f"*_camera{camera}.png")]:
+        path.unlink()
+    problems = check(copy)[1]["problems"]
+    assert {problem["kind"] for problem in problems} == {"missing_image"}
+    is_known = ["OPV2V itself lacks it, the download is fine" in problem["detail"] for problem in problems]
+    assert is_known == [len(cameras) == 1] * len(problems)
+
+
+def test_the_frame_that_opv2v_lacks_is_known_and_another_one_is_not(copy: Path) -> None:
+    place = scenario(copy).rename(scenario(copy).with_name("2021_08_20_21_10_24"))
+    for root in (copy / "town", copy / "depth"):
+        for path in root.rglob("000080*"):
+            path.rename(path.with_name(path.name.replace("000080", "000265")))
+    for frame in ("000070", "000265"):
+        (place / agents(copy)[0] / f"{frame}_camera1.png").unlink()
+    problems = [problem for problem in check(copy, depth=False)[1]["problems"] if problem["kind"] == "missing_image"]
+    is_known = {Path(p["path"]).name[:6]: "the download is fine" in p["detail"] for p in problems}
+    assert is_known == {"000070": False, "000265": True}
+
+
 def test_training_does_not_meet_what_the_fix_list_leaves_out(copy: Path, tmp_path: Path) -> None:
     agent = agents(copy)[0]
     for damage in (truncated_image, lidar_of_another_frame):

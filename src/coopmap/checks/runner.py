@@ -12,6 +12,7 @@ from coopmap.checks.batches import Batches, plan_batches
 from coopmap.checks.facts import AgentFacts, FrameFacts
 from coopmap.checks.frames import Examiner, Job
 from coopmap.checks.judge import judge
+from coopmap.checks.known import mark_known
 from coopmap.checks.layout import build_indices, find_splits, keys_of, shared_scenarios, unclear_labels
 from coopmap.checks.problems import FrameKey, Problem, roll_up
 from coopmap.checks.sequences import Sequences, missing_agents, time_gaps
@@ -188,7 +189,7 @@ def _judge(data: DataConfig, sources: dict[str, DepthSource | None], result: Che
     found += _without_copies(in_time, list(shared_scenarios(result.indices)), result.indices, {p.kind for p in found})
     has_unit = not any(problem.kind in ("depth_unit", "depth_swapped") for problem in found)
     found += judge_views(data, facts, has_unit)
-    result.problems[:] = roll_up(_distinct(found), judged.examined)
+    result.problems[:] = roll_up(mark_known(_distinct(found)), judged.examined)
     result.notes = judged.notes
 
 
