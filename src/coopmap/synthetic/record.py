@@ -18,8 +18,8 @@ from coopmap.synthetic import writer
 FORMAT = 1
 """Increment when the same configuration produces different files of a town."""
 
-STREET_FORMAT = 2
-"""The same for streets."""
+STREET_FORMAT, DRIVE_FORMAT = 2, 3
+"""The same for streets of one frame, and of several."""
 
 RECORD = "town.yaml"
 PARTIAL = ".partial-"
@@ -34,7 +34,8 @@ def record_of(cfg: TownConfig, keep_files: bool = True) -> dict[str, Any]:
     left_out += ["scenarios", "size_m", "slope_deg"] if cfg.per_scenario else ["towns", "style"]
     left_out += ["rigs"] if cfg.rigs == "opv2v" else []  # as in records from before there were others
     config = {key: value for key, value in asdict(cfg).items() if key not in left_out}
-    record: dict[str, Any] = {"format": STREET_FORMAT if cfg.per_scenario else FORMAT, "config": config}
+    street_format = STREET_FORMAT if cfg.num_frames == 1 else DRIVE_FORMAT
+    record: dict[str, Any] = {"format": street_format if cfg.per_scenario else FORMAT, "config": config}
     return record if keep_files else record | _METADATA_ALONE
 
 

@@ -44,14 +44,27 @@ class Track:
 
     def at(self, seconds: Float[np.ndarray, " f"]) -> tuple[Float[np.ndarray, "f 2"], Float[np.ndarray, " f"]]:
         """Positions and yaw (radians)."""
-        along = self.start_m + self.direction * self.speed_mps * seconds
-        xy, heading = self.road.place(along, np.full(np.shape(along), self.across_m))
+        xy, heading = self._place(self._along(seconds))
         return xy, heading + (0.0 if self.direction > 0 else np.pi)
+
+    def ahead(self, second: float, seconds: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p 2"]:
+        """Waypoints on the lane after a moment, as far apart as the road's middle is passed at the car's speed."""
+        return self._place(self._along(second) + self.direction * self.speed_mps * seconds)[0]
+
+    def _along(self, seconds: Float[np.ndarray, "*f"] | float) -> Float[np.ndarray, "*f"]:
+        rate = _rate_along(self.direction * self.speed_mps, self.across_m, self.road.curvature)
+        return self.start_m + rate * np.asarray(seconds)
+
+    def _place(self, along: Float[np.ndarray, " f"]) -> tuple[Float[np.ndarray, "f 2"], Float[np.ndarray, " f"]]:
+        return self.road.place(along, np.full(np.shape(along), self.across_m))
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """Cars at random on the lanes, ``(k, n)`` each; ``xy`` is ``(k, n, f, 2)``, ``yaw`` at the first moment."""
+    """Cars at random on the lanes, ``(k, n)`` each; ``xy`` is ``(k, n, f, 2)``, ``yaw`` at the first moment.
+
+    ``stays``: on the road at all moments. Drawn as all others are, so that streets of one frame stay as they are.
+    """
 
     road: np.ndarray
     start: np.ndarray
@@ -60,6 +73,7 @@ class _Candidates:
     speed: np.ndarray
     xy: np.ndarray
     yaw: np.ndarray
+    stays: np.ndarray
 
     def tracks(self, roads: Sequence[Road], chosen: int) -> list[Track]:
         columns = (self.road, self.start, self.across, self.direction, self.speed)
@@ -88,7 +102,7 @@ def draw_agents(
         count: number of agents.
         statistics: ``opv2v`` or ``uniform``.
         farthest_m: no two are farther apart.
-        seconds: moments at which this holds, and no two are nearer than 7 m.
+        seconds: moments at which this holds, no two are nearer than 7 m, and all are on their roads.
 
     Raises:
         RuntimeError: if no set fits.
@@ -97,7 +111,7 @@ def draw_agents(
         found = _draw(rng, roads, (_CANDIDATES, count), seconds, _REACH * farthest_m)
         first, second = np.triu_indices(count, 1)
         gap = np.linalg.norm(found.xy[:, first] - found.xy[:, second], axis=-1)
-        fits = (gap > _NEAREST_M).all(axis=(1, 2)) & (gap < farthest_m).all(axis=(1, 2))
+        fits = (gap > _NEAREST_M).all(axis=(1, 2)) & (gap < farthest_m).all(axis=(1, 2)) & found.stays.all(axis=1)
         if not fits.any():
             continue
         turn = np.abs(np.rad2deg(_wrapped(found.yaw[:, first] - found.yaw[:, second])))
@@ -153,19 +167,29 @@ def _draw(
     width = np.array([each.lane_m for each in roads])[road]
     across = direction * (median / 2 + lane * width) + rng.normal(0, 0.15, size)
     speed = np.where(rng.random(size) < 0.3, 0.0, rng.uniform(2, 12, size))
-    along = start[..., None] + (direction * speed)[..., None] * seconds
+    curvature = np.array([each.curvature for each in roads])[road]
+    along = start[..., None] + _rate_along(direction * speed, across, curvature)[..., None] * seconds
+    ends = np.array([each.along for each in roads])[road]
+    stays = ((along >= ends[..., :1]) & (along <= ends[..., 1:])).all(axis=-1)
     xy, yaw = np.empty((*size, len(seconds), 2)), np.empty(size)
     for index, each in enumerate(roads):
         here = road == index
         xy[here], heading = each.place(along[here], across[here][:, None])
         yaw[here] = heading[:, 0]
-    return _Candidates(road, start, across, direction, speed, xy, yaw + np.where(direction > 0, 0.0, np.pi))
+    return _Candidates(road, start, across, direction, speed, xy, yaw + np.where(direction > 0, 0.0, np.pi), stays)
+
+
+def _rate_along(
+    speed_mps: Float[np.ndarray, "*b"] | float, across_m: Float[np.ndarray, "*b"] | float, curvature: np.ndarray | float
+) -> Float[np.ndarray, "*b"]:
+    """How fast ``along`` changes, which is measured in the middle of the road: lanes inside a bend are shorter."""
+    return np.asarray(speed_mps / (1 - across_m * curvature))
 
 
 def draw_traffic(
     rng: np.random.Generator, roads: Sequence[Road], agents: Sequence[Track], count: int, seconds: np.ndarray
 ) -> list[Track]:
-    """Up to ``count`` other cars, clear of the agents and of one another at the given moments."""
+    """Up to ``count`` other cars, on their roads and clear of the agents and of one another at the given moments."""
     taken = [track.at(seconds)[0] for track in agents]
     chosen: list[Track] = []
     found = _draw(rng, roads, (4 * count, 1), seconds, 65.0)
@@ -173,7 +197,8 @@ def draw_traffic(
         if len(chosen) == count:
             break
         xy = found.xy[index, 0]
-        if all(np.linalg.norm(xy - other, axis=-1).min() > _NEAREST_M for other in taken):
+        clear = all(np.linalg.norm(xy - other, axis=-1).min() > _NEAREST_M for other in taken)
+        if clear and found.stays[index, 0]:
             taken.append(xy)
             chosen += found.tracks(roads, index)
     return chosen
