@@ -19,16 +19,29 @@ def read_settings(root: Path, split: str) -> dict[str, Any] | None:
     """What a split of a cache was made with; ``None`` if there is none.
 
     Raises:
-        ConfigError: the cache is a file, or cannot be read.
+        ConfigError: the cache is a file, or cannot be read; or what is written there is damaged.
     """
+    path = settings_path(root, split)
     try:
-        return json.loads(settings_path(root, split).read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValueError as error:  # of JSON or of the encoding
+        raise _damaged(path, str(error)) from None
     except OSError as error:
         raise ConfigError(
             f"data.cache_root={root}: cannot be read ({error.strerror}); expected a folder that coopmap cache filled"
         ) from None
+    if not isinstance(settings, dict):
+        raise _damaged(path, f"expected settings by name, got {settings!r:.60}")
+    return settings
+
+
+def _damaged(path: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{path}: damaged ({reason}); delete it and start the command that filled the cache again, with the same "
+        "options: it writes the file anew and keeps the views"
+    )
 
 
 def cached_depth_source(root: Path | str | None, split: str) -> str | None:

@@ -367,6 +367,22 @@ def test_settings_say_what_the_cache_was_made_with(cached):
     assert settings["data.depth.kind"] == "z"
 
 
+@pytest.mark.parametrize("content", [b'{"data.layout": "pano', b"\xff\xfe", b"[]"])
+def test_damaged_settings_are_named_and_written_anew(cached, content):
+    config, with_cache = cached()
+    path = Path(with_cache.cache_root) / "train" / "settings.json"
+    whole, asked = path.read_bytes(), CacheConfig(cache_root=with_cache.cache_root, workers=1)
+    path.write_bytes(content)
+    for use in (lambda: build_split(with_cache, "train"), lambda: fill_cache(asked, config)):
+        with pytest.raises(ConfigError, match=rf"^{path}: damaged \(.*delete it and start the command that filled"):
+            use()
+    path.unlink()
+    views = {each: each.stat().st_mtime_ns for each in path.parent.rglob("*.lmdb")}
+    fill_cache(asked, config)
+    assert path.read_bytes() == whole
+    assert {each: each.stat().st_mtime_ns for each in views} == views
+
+
 def test_short_scenarios_share_a_shard_and_long_ones_have_theirs(cached, config_of, copied_town, monkeypatch):
     """Of five scenarios with two frames each, shards of four hold two; one that comes last changes none before it."""
     monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 4)
