@@ -19,8 +19,10 @@ from coopmap.config.checks import ConfigError
 from coopmap.config.synth import LidarConfig, TownConfig, tiny_town
 from coopmap.data import OPV2VDataModule
 from coopmap.data.opv2v import SplitIndex, read_exclusions
+from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry import pose_from_carla
 from coopmap.synthetic import render_town
+from coopmap.synthetic.writer import write_sweep
 
 SMALL = ("data.panorama.height=28", "data.panorama.width=112", "data.num_workers=0", "workers=1")
 FRAMES = ("000060", "000070", "000080", "000090")
@@ -116,7 +118,7 @@ def millimeters(folder: Path) -> Broken:
 
 
 def swapped_images(folder: Path) -> Broken:
-    agent = agents(folder)[1]
+    agent = agents(folder)[0]  # drives 5.1 m from frame to frame
     for frame in FRAMES:
         left, right = (scenario(folder) / agent / f"{frame}_camera{number}.png" for number in (2, 1))
         rename(left, right, folder / "between")
@@ -577,6 +579,19 @@ def test_processes_agree_with_one(copy: Path) -> None:
     assert together == alone
 
 
+@pytest.mark.parametrize(("every", "is_sound"), [(3, True), (1000, False)])
+def test_sweeps_of_few_points_are_sound_and_empty_masks_are_not(every: int, is_sound: bool, copy: Path) -> None:
+    for path in sorted((copy / "town").rglob("*.pcd")):
+        points = read_sweep(path)[::every, [2, 0, 1]] * [1, 1, -1]  # CARLA's axes
+        path.unlink()
+        write_sweep(path, points)
+    _, report = check(copy, "data.panorama.height=84", "data.panorama.width=336", "samples=1", depth=False)
+    train = report["splits"]["train"]
+    assert train["least_valid"] < 0.05
+    assert (train["valid"] < 0.05, train["valid"] >= train["least_valid"]) == (True, is_sound)
+    assert ("masks" in {problem["kind"] for problem in report["problems"]}) == (not is_sound)
+
+
 def test_only_some_frames_are_read_whole(copy: Path) -> None:
     truncated_image(copy)  # frame 70, neither first nor last
     status, report = check(copy, "samples=2")
@@ -644,10 +659,10 @@ def test_crop_is_told_by_its_third(copy: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.fixture(scope="session")
 def finer_town(make_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
-    """A town whose sweeps and images are dense enough to be compared without depth."""
+    """A town whose sweeps and images are dense enough to be compared without depth, and whose cars drive far enough."""
 
     def fill(folder: Path) -> None:
-        changes = {"frames": 3, "agents_min": 3, "image_scale": 0.25, "lidar": LidarConfig()}
+        changes = {"frames": 5, "frame_interval_s": 1.0, "agents_min": 3, "image_scale": 0.25, "lidar": LidarConfig()}
         render_town(tiny_town(str(folder / "town"), str(folder / "depth"), **changes))
 
     return make_once("finer_town", fill)
@@ -660,9 +675,8 @@ def test_lidar_tells_axes_and_cameras_from_images(way: str | None, finer_town: P
     agent = agents(folder)[1]
     expected = set()
     if way == "cameras":
-        for frame in FRAMES[:3]:
-            left, right = (scenario(folder) / agent / f"{frame}_camera{number}.png" for number in (2, 1))
-            rename(left, right, folder / "between")
+        for left in sorted((scenario(folder) / agent).glob("*_camera2.png")):
+            rename(left, left.with_name(left.name.replace("camera2", "camera1")), folder / "between")
         expected = {("cameras_swapped", f"town/train/train_0000/{agent}")}
     if way == "pitch":
         turn_sign(folder, 5, fits=True)

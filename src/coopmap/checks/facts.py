@@ -37,7 +37,7 @@ class AgentFacts:
         outlines_match: edges of each image at the LiDAR's outlines in each camera.
         num_points: in its sweep.
         coverage, expected_coverage: share of the panorama that cameras see, in the sample and by calibration.
-        valid: share of pixels with depth.
+        valid, least_valid: share of pixels with depth, and what its source should give at least.
         used: share of the points (or covered pixels) that give a pixel its depth.
         views: of the agent in a sample.
         view_size: ``(height, width)``.
@@ -67,6 +67,7 @@ class AgentFacts:
     coverage: float | None = None
     expected_coverage: float | None = None
     valid: float | None = None
+    least_valid: float | None = None
     used: float | None = None
     views: int | None = None
     view_size: tuple[int, int] | None = None

@@ -14,6 +14,7 @@ from coopmap.checks.axes import FLIPS, best_assignment, dense_match, flipped_rig
 from coopmap.checks.facts import AgentFacts, FrameFacts
 from coopmap.checks.reading import AgentFiles, AgentReader
 from coopmap.checks.surfaces import angle_between, angles_deg, predicted_coverage
+from coopmap.checks.view_masks import MIN_MASK, least_valid
 from coopmap.config.data import DataConfig
 from coopmap.data.camera_views import CameraViews
 from coopmap.data.depth_meaning import depth_meaning, share_agreeing
@@ -126,6 +127,8 @@ class Examiner:
         facts.views, facts.view_size = len(views), views[0].depth.shape
         facts.coverage = float(np.mean([view.non_ambiguous.mean() for view in views]))
         facts.valid = float(np.mean([(view.depth > 0).mean() for view in views]))
+        sparse = None if source.is_dense else files.sweep
+        facts.least_valid = MIN_MASK if sparse is None else least_valid(len(sparse), sum(v.depth.size for v in views))
         facts.ray_defect = max(float(np.abs(np.linalg.norm(view.rays, axis=-1) - 1).max()) for view in views)
         facts.angle_deg = float(np.mean([_nominal_angle(view) for view in views]))
         if not isinstance(builder, PanoramaViews):

@@ -42,7 +42,7 @@ KINDS = {
     "pose_jump": "an agent moves farther than its speed allows",
     "crop": "images are cropped to the panorama's aspect before they are warped",
     "coverage": "panoramas cover something else than this rig predicts",
-    "masks": "the mean of a mask is below 0.05: next to nothing to learn from",
+    "masks": "the mean of a mask is below 0.05, or below what its sweeps give: next to nothing to learn from",
     "rays": "target rays are no unit vectors, or far from those of the panorama",
     "views": "views are not what the configuration asks for",
 }

@@ -58,6 +58,7 @@ def split_numbers(checked: Checked, split: str) -> dict[str, Any]:
         "non_ambiguous": _mean([item.coverage for item in facts]),
         "predicted_coverage": _mean([item.expected_coverage for item in facts]),
         "valid": _mean([item.valid for item in facts]),
+        "least_valid": _mean([item.least_valid for item in facts]),
         "used": _mean([item.used for item in facts]),
         "lidar_points": _mean([item.num_points for item in facts]),
         "angle_deg": _mean([item.angle_deg for item in facts]),
@@ -215,8 +216,8 @@ def _checklist_lines(
     yield "views per sample", _range(n["views_per_sample"]), f"{least} to {most}", holds if is_read else None
     found, expected = (" x ".join(map(str, value or [DASH])) for value in (n["view_size"], size))
     yield "size of a view", found, expected, found == expected if is_read and size else None
-    for mask in ("non_ambiguous", "valid"):
-        yield f"mean of {mask}", _text(n[mask]), f">= {MIN_MASK}", n[mask] >= MIN_MASK if is_read else None
+    for mask, limit in (("non_ambiguous", MIN_MASK), ("valid", n["least_valid"] or MIN_MASK)):
+        yield f"mean of {mask}", _text(n[mask]), f">= {limit:.2g}", n[mask] >= limit if is_read else None
     apart = n["distance_m"] and n["distance_m"][2]
     found = f"{apart:.1f} m" if apart else DASH
     yield "between agents, median", found, f"meters: > {MIN_APART_M:g}", apart > MIN_APART_M if apart else None

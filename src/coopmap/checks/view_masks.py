@@ -15,6 +15,10 @@ from coopmap.geometry.rig import SLOTS
 
 COVERAGE_WITHIN = 0.02
 MIN_MASK = 0.05
+MIN_SPARSE_MASK = 1 / 196
+"""A pixel of each patch."""
+SHARE_OF_POINTS = 0.5
+"""Of a sweep's points at least so many give a pixel its depth: others hit what no camera sees, or share a pixel."""
 MAX_ANGLE_DEG = 10.0
 
 
@@ -24,9 +28,10 @@ def judge_views(config: DataConfig, facts: Sequence[AgentFacts], depth_is_right:
         folder = str(Path(config.root, items[0].key.folder))
         covered = float(np.mean([item.coverage for item in items]))
         valid = float(np.mean([item.valid for item in items]))
-        for name, value in (("non_ambiguous", covered), ("valid", valid)):
-            if value < MIN_MASK and (depth_is_right or name != "valid"):
-                yield Problem("masks", folder, f"mean of {name} is {value:.3f}, expected at least {MIN_MASK}")
+        least = float(np.mean([item.least_valid for item in items]))
+        for name, value, limit in (("non_ambiguous", covered, MIN_MASK), ("valid", valid, least)):
+            if value < limit and (depth_is_right or name != "valid"):
+                yield Problem("masks", folder, f"mean of {name} is {value:.3f}, expected at least {limit:.2g}")
         if max(item.ray_defect or 0.0 for item in items) > 1e-3:
             yield Problem("rays", folder, "target rays are no unit vectors")
         angle = float(np.mean([item.angle_deg for item in items]))
@@ -38,6 +43,11 @@ def judge_views(config: DataConfig, facts: Sequence[AgentFacts], depth_is_right:
             if item.views != per_agent or item.view_size != (size or item.view_size):
                 detail = f"{item.views} views of {item.view_size} per agent, expected {per_agent} of {size}"
                 yield Problem("views", item.path, detail, (item.key,))
+
+
+def least_valid(num_points: int, num_pixels: int) -> float:
+    """Share of pixels that sparse depth has to give: of a sweep of few beams less than of dense depth."""
+    return min(MIN_MASK, max(MIN_SPARSE_MASK, SHARE_OF_POINTS * num_points / num_pixels))
 
 
 def expected_views(config: DataConfig) -> tuple[int, tuple[int, int] | None]:
