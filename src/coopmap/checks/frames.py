@@ -31,6 +31,9 @@ from coopmap.geometry.warp_cache import rounded_rig
 
 MIN_LEVER_M = 1.0
 """Nearer points say nothing about directions: the car's own body."""
+MIN_OUTLINE_POINTS = 20
+"""Fewer outlines in a camera lie at image edges by chance: 11 of 358 sound synthetic frames fitted another camera or
+sign better by 0.15, and one of the 259 with so many points in each camera."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Examiner:
             marked = drop_own_body(sweep[outlines(sweep)])
             facts.outlines_match = _edges_at(edges, see(marked, metadata.rig))
             for flip, rig in rigs.items():
-                facts.flips[flip] = float(np.nanmean(np.diag(_edges_at(edges, see(marked, rig)))))
+                facts.flips[flip] = float(np.diag(_edges_at(edges, see(marked, rig))).mean())
 
     def _view_facts(
         self, facts: AgentFacts, files: AgentFiles, source: DepthSource | None, ref: FrameRef
@@ -204,12 +207,12 @@ def _seen(body: Float32[np.ndarray, "n 3"], rig: Rig, sweep: Float32[np.ndarray,
 
 
 def _edges_at(edges: Float32[np.ndarray, "k h w"], seen: SeenPoints) -> Float[np.ndarray, "k k"]:
-    """Mean strength of each image's edges (rows) at the points that each camera (columns) sees; NaN without any."""
+    """Mean strength of each image's edges (rows) at the points that each camera (columns) sees; NaN at too few."""
     flat = edges.reshape(len(edges), -1)
     result = np.full((len(edges), len(edges)), np.nan)
     for camera in range(len(edges)):
         pixel = seen.pixel[seen.camera == camera]
-        if len(pixel):
+        if len(pixel) >= MIN_OUTLINE_POINTS:
             result[:, camera] = flat[:, pixel].mean(axis=1)
     return result
 

@@ -10,28 +10,28 @@ import numpy as np
 
 from coopmap.checks.axes import best_assignment
 from coopmap.checks.facts import AgentFacts
-from coopmap.checks.judgment import Judgment, by_agent, by_split
+from coopmap.checks.judgment import MIN_PLACES, Judgment, at_distinct_places, by_agent, by_split, untold
 from coopmap.checks.problems import Problem
 from coopmap.checks.signs import FLIP_GAIN
 from coopmap.config.data import DataConfig
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, SLOTS
 
 SWAP_GAIN = 0.05
-MIN_FRAMES, SIGMAS = 3, 4.0
-"""A gain is certain in so many frames, and by so many standard errors. Steps in dense depth are told more easily than
-outlines of sweeps: any gain in as many frames."""
+SIGMAS = 4.0
+"""A gain is certain by so many standard errors. Steps in dense depth are told more easily than outlines of sweeps."""
 
 
 def judge_cameras(config: DataConfig, facts: Sequence[AgentFacts], result: Judgment) -> None:
     """Whether images show what the depth of their own camera has; if not, the LiDAR tells which of the two is wrong.
 
-    Told for each agent that the LiDAR or several frames agree on; where agents have few frames, for a split as a whole.
+    Told for each agent that the LiDAR or several places agree on; of agents at few places, for a split as a whole.
     """
     matched = [item for item in facts if item.match is not None]
     root = str(Path(config.depth_root or config.root).expanduser())
     few: list[AgentFacts] = []
     for items in by_agent(matched):
-        swap = _swap_of(items)
+        evidence = at_distinct_places(items)
+        swap = _swap_of(evidence)
         if swap.is_depth:
             for item in items:
                 path = str(Path(root, *item.key.above(1), item.key.frame))
@@ -39,8 +39,8 @@ def judge_cameras(config: DataConfig, facts: Sequence[AgentFacts], result: Judgm
         elif swap.is_certain:
             for item in items:
                 result.problems.append(Problem("cameras_swapped", item.path, swap.detail, (item.key,), config.root))
-        elif len(items) < MIN_FRAMES:
-            few += items
+        elif len(evidence) < MIN_PLACES:
+            few += evidence
     for items in by_split(few).values():
         swap = _swap_of(items)
         if swap.is_certain:
@@ -50,7 +50,9 @@ def judge_cameras(config: DataConfig, facts: Sequence[AgentFacts], result: Judgm
     result.examined["depth_swapped"] = {item.key for item in matched}
     if matched:
         rows = [np.diag(item.match).mean() for item in matched if item.match is not None]
-        result.notes["images against depth"] = f"edges correlate by {np.mean(rows):.2f} with steps in depth"
+        result.notes["images against depth"] = (
+            f"edges correlate by {np.mean(rows):.2f} with steps in depth{untold(matched, at_distinct_places(matched))}"
+        )
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Swap:
 
     Attributes:
         detail: in words.
-        is_certain: they fit it better than their own in one frame as in another: a blank facade is no swap.
+        is_certain: they fit it better than their own at one place as at another: a blank facade is no swap.
         is_depth: the LiDAR says that the depth of these frames belongs to other cameras.
     """
 
@@ -72,7 +74,7 @@ def _swap_of(items: Sequence[AgentFacts]) -> Swap:
     order, gains = order_of([item.match for item in items if item.match is not None])
     shares = [item.swapped_share - item.scale.share for item in items if item.swapped_share and item.scale]
     is_depth = float(gains.mean()) > SWAP_GAIN and bool(shares) and float(np.mean(shares)) > FLIP_GAIN
-    return Swap(swaps_in_words(order, "depth of"), is_certain(gains, SWAP_GAIN, MIN_FRAMES), is_depth)
+    return Swap(swaps_in_words(order, "depth of"), is_certain(gains, SWAP_GAIN, MIN_PLACES), is_depth)
 
 
 def order_of(matches: Sequence[np.ndarray]) -> tuple[tuple[int, ...], np.ndarray]:
