@@ -1,5 +1,7 @@
 """Killed writers leave what can be continued; two writers share the work."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import random
@@ -9,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,11 +24,14 @@ import torch
 
 from coopmap.config.cache import CacheConfig
 from coopmap.config.data import DataConfig
+from coopmap.config.synth import ScenarioCounts
 from coopmap.data import SampleRequest, build_split
 from coopmap.data.cache import records, shards
 from coopmap.data.cache.command import fill_cache
 from coopmap.data.cache.records import RecordWriter, read_record
 from coopmap.data.cache.shards import Shard, claimed, describe, plan
+
+from ...worlds import tiny_streets
 
 FORK = multiprocessing.get_context("fork")  # nothing to import: killed while it works, not while it starts
 
@@ -128,6 +134,23 @@ def test_a_claim_is_exclusive_and_ends_with_its_context(tmp_path):
             assert not second
     with claimed(shard, tmp_path) as mine:
         assert mine
+
+
+@pytest.mark.parametrize("keep_files", [True, False])
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_once(reason, keep_files, config_of, tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    config = config_of()
+    if not keep_files:
+        town = tiny_streets(str(tmp_path / "streets"), None, scenarios=ScenarioCounts(2, 0, 0), agents_max=2)
+        config = replace(config, root=town.root, depth_root=None, town=town)
+    asked = CacheConfig(cache_root=str(tmp_path / "cache"), splits=["train"], workers=1, keep_files=keep_files)
+    assert "views in" in fill_cache(asked, config)
+    (line,) = (record.message for record in caplog.records if "no locks" in record.message)
+    assert line.startswith(f"{tmp_path / 'cache'}: the file system has no locks (flock); fill it with one command at a")
 
 
 def test_the_plan_covers_every_frame_once(config_of, monkeypatch):

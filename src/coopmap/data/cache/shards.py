@@ -2,19 +2,23 @@
 
 A shard is ``SPLIT/SCENARIO/NUMBER.lmdb`` and, once it is complete, ``NUMBER.json`` beside it: a part of a long
 scenario, or several short ones in a row, named after the first of them. A process that writes one holds a lock on
-``NUMBER.lock``, which the system releases when the process ends, however it ends.
+``NUMBER.lock``, which the system releases when the process ends, however it ends. Without locks on the file system, one
+command at a time may fill a cache: it gives each shard to one of its workers.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import logging
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -22,6 +26,10 @@ from coopmap.data.opv2v import SPLIT_FOLDERS, DepthSource, FrameRef, SplitIndex
 from coopmap.data.opv2v.images import image_file
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.report.files import write_json
+
+log = logging.getLogger(__name__)
+
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 FRAMES_PER_SHARD = 32
 """At most. About a hundred views of some 3 MB: small enough to share the work, few enough to open."""
@@ -171,11 +179,36 @@ def claimed(shard: Shard, root: Path) -> Iterator[bool]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks = _lock(file)
         except BlockingIOError:
             yield False
             return
         try:
             yield True
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # a process that was forked meanwhile holds the file open
+            if locks:
+                fcntl.flock(file, fcntl.LOCK_UN)  # a process that was forked meanwhile holds the file open
+
+
+def warn_without_locks(root: Path) -> None:
+    """Say so if the file system of a cache has no locks: each command then claims what another has at hand."""
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=root) as file, suppress(BlockingIOError):
+        if not _lock(file):
+            log.warning("%s: the file system has no locks (flock); fill it with one command at a time, which may have "
+                        "several workers", root)  # fmt: skip
+
+
+def _lock(file: IO[Any]) -> bool:
+    """Lock a file; ``False`` if its file system has no locks.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _WITHOUT_LOCKS:
+            return False
+        raise
+    return True

@@ -27,6 +27,7 @@ from coopmap.data.cache.shards import (
     plan,
     record_name,
     source_paths,
+    warn_without_locks,
     what_changed,
 )
 from coopmap.data.cache.sharing import until_all_is_done
@@ -192,6 +193,7 @@ def fill(root: Path, config: DataConfig, splits: dict[str, Split], num_workers: 
         ConfigError: if the cache was made with other settings.
     """
     agree_on_settings(root, config, splits)
+    warn_without_locks(root)
     writer = ShardWriter(root, config, splits)
     shards = [shard for split in splits.values() for shard in plan(split.index)]
     return list(_shown(until_all_is_done(writer, shards, num_workers), splits, shards))
