@@ -1,6 +1,7 @@
 """Streets that are rendered straight into a cache give the views that their files would have given."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -236,6 +237,17 @@ def test_a_disk_that_will_be_full_is_said_early(tmp_path, monkeypatch):
     assert rendered == [("train", 0)]
 
 
+def test_what_unfinished_shards_hold_is_room(tmp_path, monkeypatch):
+    """Several are written at a time, and a command that was killed leaves some."""
+    monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 1)
+    monkeypatch.setattr(streets.shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    for place in ("train/train_00001", "validate/validate_00000"):
+        (tmp_path / "cache" / place).mkdir(parents=True)
+        with (tmp_path / "cache" / place / "000.lmdb").open("wb") as file:
+            file.truncate(100_000_000)
+    assert "6 views in 3 shards" in fill(tmp_path, keep_files=False)
+
+
 def test_what_is_missing_is_rendered_again(copied, unkept, monkeypatch):
     shutil.rmtree(copied / "streets" / "train" / "train_00001")
     (copied / "streets" / ".partial-killed").mkdir()
@@ -255,6 +267,51 @@ def test_more_streets_are_added(copied, unkept, monkeypatch):
     fill(copied, keep_files=False, town=more)
     assert rendered == [("validate", 0), ("validate", 1)]
     assert records(unkept / "cache").items() < records(copied / "cache").items()
+
+
+def test_asking_for_fewer_streets_keeps_what_there_is(copied, unkept, monkeypatch):
+    rendered, fewer = (
+        spied(monkeypatch),
+        replace(town_of(copied), scenarios=ScenarioCounts(train=1, validate=0, test=0)),
+    )
+    assert "6 views in 2 shards" in fill(copied, keep_files=False, town=fewer)
+    assert rendered == []
+    assert records(copied / "cache") == records(unkept / "cache")
+    assert len(build_split(config_in(copied, cache_root=str(copied / "cache")), "train")) == 2
+
+
+def test_a_cache_of_fewer_streets_than_there_are_metadata_holds_all_of_them(copied, unkept):
+    """Training finds all: it would call a cache of some stale."""
+    shutil.rmtree(copied / "cache")
+    fill(copied, keep_files=False, town=replace(town_of(copied), scenarios=ScenarioCounts(train=1, validate=0, test=0)))
+    assert records(copied / "cache") == records(unkept / "cache")
+
+
+def test_a_shard_of_more_streets_that_another_command_rendered_meanwhile_is_kept(copied):
+    render = streets.StreetsToShards(copied / "cache", config_in(copied))
+    assert render.is_done(streets.Chunk("train", (0,), 1))
+
+
+def test_metadata_that_differ_by_rounding_stay(copied, monkeypatch):
+    """As between types of CPU; what a person changed does not."""
+    sources = {path: path.stat().st_mtime_ns for path in (copied / "streets").rglob("*.yaml")}
+    numbers = re.compile(r"(\d\.\d{12})(\d+)")
+    frame = streets.render_metadata
+
+    def rounded(town: TownConfig, root: Path, scenario: tuple[str, int], with_sweeps: bool) -> Iterator[FrameSenses]:
+        yield from frame(town, root, scenario, with_sweeps)
+        for path in root.rglob("0*.yaml"):
+            path.write_text(numbers.sub(r"\1", path.read_text()))
+
+    monkeypatch.setattr(streets, "render_metadata", rounded)
+    fill_cache(CacheConfig(cache_root=str(copied / "other"), workers=1, keep_files=False), config_in(copied))
+    assert {path: path.stat().st_mtime_ns for path in sources} == sources
+    for cache in ("cache", "other"):
+        assert len(build_split(config_in(copied, cache_root=str(copied / cache)), "train")) == 2
+    changed = next((copied / "streets" / "validate").rglob("000060.yaml"))
+    changed.write_text(edited := changed.read_text().replace("ego_speed: ", "ego_speed: 1"))
+    fill(copied, keep_files=False)
+    assert changed.read_text() != edited
 
 
 def test_a_long_drive_takes_several_shards(tmp_path, monkeypatch):

@@ -9,13 +9,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import isclose
 from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 from jaxtyping import Float32
 from rich.console import Console
 
@@ -34,6 +36,7 @@ from coopmap.data.cache.shards import (
     names_of,
     plan,
     source_paths,
+    warn_without_locks,
 )
 from coopmap.data.cache.sharing import until_all_is_done
 from coopmap.data.cache.stored import pack
@@ -103,10 +106,11 @@ def render_into_cache(
             files or something else, the cache was made with other settings, or there is no room for it.
     """
     town = streets_of(config)
-    chunks = [chunk for split in splits for chunk in chunks_of(town, split)]
     render = StreetsToShards(root, config)
     claim_streets(replace(town, depth_root=None), keep_files=False)
+    chunks = [chunk for split in splits for chunk in chunks_of(town, split)]
     agree_on_settings(root, config, {chunk.split: render.start(chunk.split) for chunk in chunks})
+    warn_without_locks(root)
     sweep_leftovers(Path(town.root))
     if missing := [chunk for chunk in chunks if not render.is_done(chunk)]:
         done = _while_there_is_room(root, until_all_is_done(render, missing, num_workers), missing)
@@ -117,8 +121,14 @@ def render_into_cache(
 
 
 def chunks_of(town: TownConfig, split: str) -> list[Chunk]:
-    """The scenarios of a split, as :func:`coopmap.data.cache.shards.plan` puts them into shards."""
-    numbers = [number for folder, number in all_scenarios(town) if folder == SPLIT_FOLDERS[split]]
+    """The scenarios of a split, as :func:`coopmap.data.cache.shards.plan` puts them into shards.
+
+    Those that are asked for, and those whose metadata are there already: readers expect all of them.
+    """
+    folder = SPLIT_FOLDERS[split]
+    asked = {number for each, number in all_scenarios(town) if each == folder}
+    endings = (path.name.removeprefix(f"{folder}_") for path in Path(town.root, folder).glob(f"{folder}_*"))
+    numbers = sorted(asked | {int(ending) for ending in endings if ending.isdecimal()})
     together = max(1, shards.FRAMES_PER_SHARD // town.num_frames)
     parts = -(-town.num_frames // shards.FRAMES_PER_SHARD)
     groups = (numbers[first : first + together] for first in range(0, len(numbers), together))
@@ -127,18 +137,30 @@ def chunks_of(town: TownConfig, split: str) -> list[Chunk]:
 
 def _while_there_is_room(root: Path, done: Iterable[Chunk], chunks: list[Chunk]) -> Iterator[Chunk]:
     """Stop as soon as it is known that what is left will not fit on the disk."""
-    left, written, rendered = sum(len(chunk.names) for chunk in chunks), 0, 0
+    unfinished, written, rendered = set(chunks), 0, 0
     for chunk in done:
         yield chunk
+        unfinished.remove(chunk)
         rendered += len(chunk.names)
-        left -= len(chunk.names)
-        written += sum(shard.path(root).stat().st_size for shard in chunk.shards)
-        needed, free = written / rendered * left, shutil.disk_usage(root).free
+        written += _bytes_on_disk(root, [chunk])
+        left = sum(len(each.names) for each in unfinished)
+        # what shards in flight hold is no longer free; old shards make room for what replaces them
+        needed = written / rendered * left - _bytes_on_disk(root, unfinished)
+        free = shutil.disk_usage(root).free
         if needed > free:
             raise ConfigError(
                 f"cache_root={root}: the {left} streets that are left need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB "
                 "are free; make room and start again, which goes on from here, or ask for fewer scenarios"
             )
+
+
+def _bytes_on_disk(root: Path, chunks: Iterable[Chunk]) -> int:
+    """Of shards, complete or not."""
+    total = 0
+    for shard in (shard for chunk in chunks for shard in chunk.shards):
+        with suppress(FileNotFoundError):
+            total += shard.path(root).stat().st_size
+    return total
 
 
 @dataclass(frozen=True)
@@ -178,7 +200,8 @@ class StreetsToShards:
         """Whether its shards are complete, and the metadata in place is what they were made with."""
         described = [each for shard in chunk.shards if (each := self._whole(shard)) is not None]
         cached = {name.split("/")[0] for each in described for name in each.names}
-        is_whole = len(described) == chunk.parts and cached == set(chunk.names)
+        # more, if a command that was asked for more has just rendered them
+        is_whole = len(described) == chunk.parts and cached >= set(chunk.names)
         return is_whole and all(self._has_metadata(chunk, each) for each in described)
 
     def _whole(self, shard: Shard) -> Description | None:
@@ -261,7 +284,7 @@ def _put(place: Path, scratch: Path, town: TownConfig) -> None:
     """Move the metadata of a scenario, unless it is there: its dates are what other caches of it go by."""
     target = Path(town.root, place)
     if target.exists():
-        if _content(target) == _content(scratch / place):
+        if _same_content(target, scratch / place):
             return
         shutil.rmtree(target)
     target.parent.mkdir(exist_ok=True)
@@ -272,8 +295,32 @@ def _put(place: Path, scratch: Path, town: TownConfig) -> None:
             raise
 
 
-def _content(folder: Path) -> dict[Path, bytes]:
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def _same_content(first: Path, second: Path) -> bool:
+    """Whether two folders hold the same YAML files, but for the last digits of numbers: CPUs round differently."""
+    names = [{path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in (first, second)]
+    return names[0] == names[1] and all(_same_yaml(first / name, second / name) for name in names[0])
+
+
+def _same_yaml(first: Path, second: Path) -> bool:
+    contents = first.read_bytes(), second.read_bytes()
+    if contents[0] == contents[1]:
+        return True
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return _close(*(yaml.load(content, Loader=loader) for content in contents))
+    except (yaml.YAMLError, ValueError):  # damaged
+        return False
+
+
+def _close(first: object, second: object) -> bool:
+    """Whether two contents of YAML files are the same to 1e-9."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_close(value, second[key]) for key, value in first.items())
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_close, first, second))
+    if isinstance(first, float) and isinstance(second, float):
+        return isclose(first, second, rel_tol=1e-9, abs_tol=1e-9)
+    return first == second
 
 
 def _depth_source(index: SplitIndex, config: DataConfig, town: TownConfig) -> DepthSource:
