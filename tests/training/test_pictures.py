@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,15 @@ from coopmap.models.addons.matching.cells import cell_points
 from coopmap.models.addons.matching.matches import assignment, correspond
 from coopmap.training.assembly import build_datamodule, build_module
 from coopmap.training.module import PoseLearner
-from coopmap.training.pictures import _picture, _places, matched_points, matching_head, pair_picture, write_example
+from coopmap.training.pictures import (
+    _picture,
+    _places,
+    draw_pair,
+    matched_points,
+    matching_head,
+    pair_picture,
+    write_example,
+)
 from coopmap.types import Batch
 from coopmap.types.agents import cameras_per_agent
 
@@ -64,6 +73,17 @@ def test_the_points_are_those_that_were_aligned(town: TownConfig, tiny_model: tu
     assert np.abs(picture.pictures[0].astype(float).mean() - 128) < 90
     assert (picture.places >= 0).all()
     assert (picture.places <= [views * width, height]).all()
+
+
+def test_pictures_show_the_answer_at_the_precision_of_validations(
+    town: TownConfig, tiny_model: tuple[str, ...]
+) -> None:
+    module, datamodule = run_of(town, tiny_model, *MATCHING)
+    module.trainer = L.Trainer(accelerator="cpu", precision="bf16-mixed", logger=False, enable_checkpointing=False)
+    casts: list[bool] = []
+    module.model.register_forward_pre_hook(lambda *_: casts.append(torch.is_autocast_enabled("cpu")))
+    assert draw_pair(module, normalize(next(iter(datamodule.val_dataloader()))), 0, 0) is not None
+    assert casts == [True]
 
 
 def test_of_cameras_that_are_fused_the_panorama_is_shown(town: TownConfig, tiny_model: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -132,8 +133,11 @@ def draw_pair(module: PoseLearner, batch: Batch, row: int, pair: int) -> UInt8[n
 
 @torch.no_grad()
 def _predicted(module: PoseLearner, batch: Batch) -> tuple[Observation, Prediction]:
+    """At the precision of validations: a pair that hangs in the balance falls elsewhere at another."""
     observation = module.with_inputs(batch.observation, 0)
-    return observation, module(observation)
+    trainer = module._trainer
+    with nullcontext() if trainer is None else trainer.precision_plugin.forward_context():
+        return observation, module(observation)
 
 
 def draw_example(module: PoseLearner, datamodule: L.LightningDataModule) -> UInt8[np.ndarray, "h w 3"] | None:
