@@ -81,10 +81,13 @@ def wait_for_training(run: Path, pids: list[int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
-def test_sigterm_on_two_ranks_at_different_moments(seed: int, overrides: Overrides, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("strategy", "seed"), [*(("ddp", seed) for seed in range(10)), ("fsdp", 0), ("fsdp", 1)])
+def test_sigterm_on_two_ranks_at_different_moments(
+    strategy: str, seed: int, overrides: Overrides, tmp_path: Path
+) -> None:
     generator = random.Random(seed)
-    settings = ("trainer.devices=2", "trainer.max_epochs=1000", "callbacks.validate_at_start=false")
+    two = ("trainer.devices=2", f"strategy={strategy}")
+    settings = (*two, "trainer.max_epochs=1000", "callbacks.validate_at_start=false")
     for trial in range(TRIALS):
         run = tmp_path / f"run{trial}"
         chosen = overrides(*settings, "checkpoint.every_n_minutes=null", f"run_dir={run}")

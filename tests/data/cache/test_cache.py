@@ -271,7 +271,7 @@ def test_frames_that_are_excluded_must_be_so_for_the_cache_too(cached, config_of
     entry = Path(*index.yaml_path(ref, ref.agents[0]).with_suffix("").parts[-4:])
     exclude = tmp_path / "bad.txt"
     exclude.write_text(f"{entry}\n")
-    with pytest.raises(ConfigError, match=f"of val/{ref.scenario} differs. If it was filled with another data.exclude"):
+    with pytest.raises(ConfigError, match=f"other frames or agents of val/{ref.scenario}: expected data.exclude"):
         build_split(config_of(cache_root=with_cache.cache_root, exclude=str(exclude)), "val")
 
 
@@ -399,7 +399,7 @@ def test_short_scenarios_share_a_shard_and_long_ones_have_theirs(cached, config_
         assert first.meta == second.meta
     written = {path: path.stat().st_mtime_ns for path in folder.rglob("*.lmdb")}
     shutil.copytree(street, street.with_name(f"{street.name}_5"))
-    with pytest.raises(ConfigError, match=rf"there are of train/{street.name}_5 differs"):
+    with pytest.raises(ConfigError, match=rf"other frames or agents of train/{street.name}_5"):
         build_split(with_cache, "train")
     fill_cache(CacheConfig(cache_root=with_cache.cache_root, workers=1), config)
     changed = [path.parent.name for path, time in written.items() if path.stat().st_mtime_ns != time]

@@ -11,7 +11,7 @@ from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.key import require_same, settings_of
 from coopmap.data.cache.records import check_size, read_record
-from coopmap.data.cache.shards import Shard, describe, plan, record_name, what_changed
+from coopmap.data.cache.shards import Shard, describe, other_frames, plan, record_name, what_changed
 from coopmap.data.cache.stored import StoredRecord, unpack
 from coopmap.data.cache.views import build_stored_views
 from coopmap.data.cache_settings import read_settings
@@ -24,10 +24,7 @@ log = logging.getLogger(__name__)
 
 _STAT_THREADS = 16  # asking for times of change waits, on network storage
 
-AGAIN = (
-    "If it was filled with another data.exclude or data.include_rsu, give that here too; else the command that filled "
-    "it writes what has changed"
-)
+AGAIN = "The command that filled it, with the same options, writes what has changed"
 
 
 class CachedViews:
@@ -86,6 +83,12 @@ def _current_shards(
         description = describe(shard, root)
         if description is None:
             return None
+        if scenario := other_frames(index, shard, description):
+            raise ConfigError(
+                f"{shard.path(root)}: the cache has other frames or agents of {scenario}: expected data.exclude and "
+                "data.include_rsu as when it was filled; else the command that filled it, with those of here, writes "
+                "what is missing"
+            )
         if change := what_changed(index, depth_source, shard, description):
             raise ConfigError(f"{shard.path(root)}: the cache is older than its data: {change} differs. {AGAIN}")
         check_size(shard.path(root), description.file_bytes)

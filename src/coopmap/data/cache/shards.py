@@ -161,15 +161,20 @@ def complete(shard: Shard, root: Path, description: Description) -> None:
 
 def what_changed(index: SplitIndex, depth_source: DepthSource, shard: Shard, description: Description) -> str | None:
     """What is different from when a shard was written; ``None`` if nothing is."""
-    if description.names != (names := names_of(index, shard)):
-        scenario = min(set(description.names) ^ set(names)).split("/")[0]
-        return f"which frames or agents there are of {shard.split}/{scenario}"
+    if scenario := other_frames(index, shard, description):
+        return f"which frames or agents there are of {scenario}"
     paths = source_paths(index, depth_source, shard)
     now, before = np.array(fingerprints(paths)), np.array(description.sources)
     if now.shape != before.shape:
         return f"files of {shard.split}/{shard.scenario}"
     changed = np.flatnonzero((now != before).any(axis=1))
     return f"size or time of change of {paths[changed[0]]}" if len(changed) else None
+
+
+def other_frames(index: SplitIndex, shard: Shard, description: Description) -> str | None:
+    """``SPLIT/SCENARIO`` whose frames or agents are not those that a shard has; ``None`` without any."""
+    other = set(description.names) ^ set(names_of(index, shard))
+    return f"{shard.split}/{min(other).split('/')[0]}" if other else None
 
 
 @contextmanager

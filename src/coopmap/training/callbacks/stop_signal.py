@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from coopmap.runs.signals import Stopped, StopSignals, current
@@ -42,7 +43,8 @@ class StopOnSignal(L.Callback):
     Ranks agree once per batch, when it has been fetched, and once per validation, before its figures are put together:
     the largest of their states, on the CPU. That takes a tenth of a millisecond, waits for no GPU, and happens at the
     same places on all ranks whatever arrives when. A rank that has been stopped in its share of a validation goes to
-    that place early. The time ends no validation, and every start makes a step: a run that is always continued ends.
+    that place early; but where ranks make their passes together (``strategy=fsdp``), they agree before each of them.
+    The time ends no validation, and every start makes a step: a run that is always continued ends.
 
     Lightning's own handling is off: its handler starts a collective operation, which can deadlock with one in progress,
     and ranks leave the loop on flags of their own.
@@ -101,9 +103,16 @@ class StopOnSignal(L.Callback):
         """One agreement is due."""
         self._is_measuring, self._has_agreed, self._is_fetching = not trainer.sanity_checking, False, False
 
+    def on_validation_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Agree where the others could not make the next pass alone."""
+        if self._is_measuring and isinstance(trainer.strategy, ModelParallelStrategy) and self._agree():
+            self._stop(trainer)
+
     def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Agree early if there is something to agree on."""
-        if self._is_measuring and not self._has_agreed and (self._signals.received or self._loader_error):
+        is_alone = not isinstance(trainer.strategy, ModelParallelStrategy)
+        has_news = self._signals.received or self._loader_error
+        if is_alone and self._is_measuring and not self._has_agreed and has_news:
             self._agree_in_validation(trainer)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
