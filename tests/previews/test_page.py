@@ -13,7 +13,6 @@ from coopmap.data.opv2v import read_agent
 from coopmap.data.sampling import SampleRequest
 from coopmap.geometry.rig import SLOTS
 from coopmap.previews.frame import read_frame
-from coopmap.report.numbers import signed
 from coopmap.report.pages import render
 from coopmap.report.tables import Row, Section, Table, names
 from coopmap.viz.panels import ShownView
@@ -106,7 +105,7 @@ def test_the_header_says_where_the_agents_are(written, config_of):
     bearing = float(torch.rad2deg(torch.atan2(relative[0, 3], relative[2, 3])))
     heading = float(torch.rad2deg(torch.atan2(relative[0, 2], relative[2, 2])))
     for angle in (bearing, heading):
-        assert f">{signed(0, plus=True)(angle)}</td>" in page.text
+        assert f">{round(angle):+d}</td>".replace("-", "\u2212") in page.text
     assert f">{sample.target.non_ambiguous[1].float().mean():.1%}</td>" in page.text
     assert f">{sample.target.valid[1].float().mean():.1%}</td>" in page.text
     assert "bowl, 30 m; targets: content" in page.text

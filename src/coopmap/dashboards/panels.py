@@ -111,7 +111,8 @@ def _all_sections(known: Collection[str]) -> Iterator[Section]:
         "System and optimizer",
         "",
         [
-            Panel("memory (GB)", {name: f"memory/{name}_gb" for name in ("device", "host", "loaders")}),
+            Panel("memory, peak (GB)", {"device": "memory/device_gb", "host": "memory/host_gb"}),
+            Panel("memory of loader processes (GB)", {"now": "memory/loaders_gb"}),
             Panel("learning rate", {_part(name): name for name in rates}, is_log=True),
             Panel(
                 "norm of the gradient", {**{_part(name): name for name in norms}, ALL: "train/grad_norm"}, is_log=True

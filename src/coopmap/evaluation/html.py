@@ -149,7 +149,7 @@ def _sample(record: SampleRecord, data: EvaluationData) -> dict[str, Any]:
         "scenario": record.meta.scenario,
         "frame": record.meta.frame,
         "views": _views(read)[:MAX_AGENTS] if isinstance(read, Sample) else [],
-        "more": max(len(record.agents) - MAX_AGENTS, 0),
+        "more": max(len(record.agents) - MAX_AGENTS, 0) if isinstance(read, Sample) else 0,
         "trans_m": error_size(figures["trans_m"]),
         "rot_deg": error_size(figures["rot_deg"]),
         "refined_trans_m": error_size(figures["refined_trans_m"]) if "refined_trans_m" in figures else None,

@@ -72,6 +72,8 @@ def _write_clouds(folder: Path, scene: Scene, clouds: list[Cloud], source: str) 
     points = placed(scene, clouds, source)
     colors = np.concatenate([cloud.colors for cloud in clouds])
     agent = np.concatenate([np.full(len(cloud.points), scene.views[cloud.view].agent, np.uint8) for cloud in clouds])
+    known = np.isfinite(points).all(axis=1)  # no glTF has others; a predicted pose may be no number
+    points, colors, agent = points[known], colors[known], agent[known]
     poses = "true" if source == TRUE else "predicted"
     comment = f"points in the frame of agent {scene.agents[0].name}, {poses} poses, meters, x right, y down, z ahead"
     write_ply(folder / "cloud.ply", points, colors, agent, comment)

@@ -69,14 +69,22 @@ def resolve_inside(root: Path, place: Path) -> Path | None:
 def entries(root: Path, folder: Path) -> list[Entry]:
     """What a folder holds, folders first."""
     places = sorted(folder.iterdir(), key=lambda place: (not place.is_dir(), place.name.casefold()))
-    return [_entry(place.name, real) for place in places if (real := resolve_inside(root, place)) is not None]
+    found = (_entry(place.name, real) for place in places if (real := resolve_inside(root, place)) is not None)
+    return [entry for entry in found if entry is not None]
 
 
 def pages(folder: Path) -> tuple[list[Entry], int]:
     """HTML pages in a folder and below, the newest first, and how many more there are; links are not followed."""
-    found = sorted(_pages(folder), key=lambda place: place.stat().st_mtime, reverse=True)
+    found = sorted(_pages(folder), key=_changed_at, reverse=True)
     shown = [_entry(place.relative_to(folder).as_posix(), place) for place in found[:MOST_PAGES]]
-    return shown, len(found) - len(shown)
+    return [entry for entry in shown if entry is not None], len(found) - len(shown)
+
+
+def _changed_at(place: Path) -> float:
+    try:
+        return place.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _pages(folder: Path) -> Iterator[Path]:
@@ -88,8 +96,12 @@ def _pages(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-def _entry(name: str, real: Path) -> Entry:
-    facts = real.stat()
+def _entry(name: str, real: Path) -> Entry | None:
+    """What a listing shows; ``None`` of what has just gone."""
+    try:
+        facts = real.stat()
+    except OSError:
+        return None
     # A name that is no UTF-8 (surrogates) is shown with replacement characters; its address stays exact.
     shown = os.fsencode(name).decode("utf-8", "replace")
     address = "./" + quote(os.fsencode(name))

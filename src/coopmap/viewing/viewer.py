@@ -122,9 +122,9 @@ class FrameViewer:
                 self._cloud(f"LiDAR/{number}", points, np.broadcast_to(agent_color(number), points.shape))
 
     def _cloud(self, name: str, points: Float[np.ndarray, "n 3"], colors: np.ndarray) -> None:
-        self.server.scene.add_point_cloud(
-            f"/{name}", points.astype(np.float32), colors.astype(np.uint8), point_size=POINT_M, precision="float32"
-        )
+        known = np.isfinite(points).all(axis=1)  # a predicted pose may be no number
+        points, colors = points[known].astype(np.float32), colors[known].astype(np.uint8)
+        self.server.scene.add_point_cloud(f"/{name}", points, colors, point_size=POINT_M, precision="float32")
 
     def _draw_agents(self, scene: Scene, source: str) -> None:
         """Axes at the chosen pose, a name above, and a line to where the agent truly is."""

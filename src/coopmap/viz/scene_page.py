@@ -273,7 +273,7 @@ def _numbers(scene: Scene, view: SceneView) -> dict[str, Any]:
         "has_truth": view.true_depth is not None,
         "has_mask": view.mask is not None,
         "range_step": step,
-        "range": pack(range_levels(view.depth, step)),
+        "range": pack(range_levels(np.where(np.isfinite(view.depth), view.depth, 0), step)),
         "truth": pack(range_levels(truth, step)),
         "flags": pack(flags.astype(np.uint16)),
     }

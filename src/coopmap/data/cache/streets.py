@@ -110,9 +110,9 @@ def render_into_cache(
     claim_streets(replace(town, depth_root=None), keep_files=False)
     chunks = [chunk for split in splits for chunk in chunks_of(town, split)]
     agree_on_settings(root, config, {chunk.split: render.start(chunk.split) for chunk in chunks})
-    warn_without_locks(root)
     sweep_leftovers(Path(town.root))
     if missing := [chunk for chunk in chunks if not render.is_done(chunk)]:
+        warn_without_locks(root)
         done = _while_there_is_room(root, until_all_is_done(render, missing, num_workers), missing)
         total = sum(len(chunk.names) for chunk in missing)
         for _ in shown(done, total, "streets", Console(stderr=True), count=lambda chunk: len(chunk.names)):

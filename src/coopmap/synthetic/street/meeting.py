@@ -107,8 +107,9 @@ def draw_agents(
     Raises:
         RuntimeError: if no set fits.
     """
-    for _ in range(_TRIES):
-        found = _draw(rng, roads, (_CANDIDATES, count), seconds, _REACH * farthest_m)
+    for attempt in range(2 * _TRIES):  # where no set of cars that drive fits, they stand
+        pace = 1.0 if attempt < _TRIES else 0.0
+        found = _draw(rng, roads, (_CANDIDATES, count), seconds, _REACH * farthest_m, pace)
         first, second = np.triu_indices(count, 1)
         gap = np.linalg.norm(found.xy[:, first] - found.xy[:, second], axis=-1)
         fits = (gap > _NEAREST_M).all(axis=(1, 2)) & (gap < farthest_m).all(axis=(1, 2)) & found.stays.all(axis=1)
@@ -154,7 +155,12 @@ def _log_odds(gap_m: np.ndarray, turn_deg: np.ndarray, statistics: str) -> Float
 
 
 def _draw(
-    rng: np.random.Generator, roads: Sequence[Road], size: tuple[int, int], seconds: np.ndarray, reach_m: float
+    rng: np.random.Generator,
+    roads: Sequence[Road],
+    size: tuple[int, int],
+    seconds: np.ndarray,
+    reach_m: float,
+    pace: float = 1.0,
 ) -> _Candidates:
     road = rng.integers(len(roads), size=size)
     low = np.array([max(each.along[0], -reach_m) for each in roads])[road]
@@ -166,7 +172,7 @@ def _draw(
     median = np.array([each.median_m for each in roads])[road]
     width = np.array([each.lane_m for each in roads])[road]
     across = direction * (median / 2 + lane * width) + rng.normal(0, 0.15, size)
-    speed = np.where(rng.random(size) < 0.3, 0.0, rng.uniform(2, 12, size))
+    speed = pace * np.where(rng.random(size) < 0.3, 0.0, rng.uniform(2, 12, size))
     curvature = np.array([each.curvature for each in roads])[road]
     along = start[..., None] + _rate_along(direction * speed, across, curvature)[..., None] * seconds
     ends = np.array([each.along for each in roads])[road]
