@@ -29,7 +29,17 @@ class Regression(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def validated(file: Path, **options: Any) -> list[float]:
+class StopAt(L.Callback):
+    """Asks for a stop after a batch."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any) -> None:
+        trainer.should_stop |= trainer.fit_loop.total_batch_idx == self.batch
+
+
+def validated(file: Path, *callbacks: L.Callback, **options: Any) -> list[float]:
     """Steps at which a run of epochs of four batches is validated, which also writes checkpoints."""
     history = ValidationHistory()
     trainer = L.Trainer(
@@ -38,7 +48,7 @@ def validated(file: Path, **options: Any) -> list[float]:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[history, LastCheckpoint(file, CheckpointConfig(every_n_steps=1))],
+        callbacks=[*callbacks, history, LastCheckpoint(file, CheckpointConfig(every_n_steps=1))],
         **options,
     )
     validate_at_the_end(trainer)
@@ -64,3 +74,8 @@ def validated(file: Path, **options: Any) -> list[float]:
 )
 def test_the_last_step_is_validated_and_none_twice(options: dict[str, Any], steps: list[int], tmp_path: Path) -> None:
     assert validated(tmp_path / "last.ckpt", **options) == steps
+
+
+def test_who_stops_within_accumulated_batches_is_validated(tmp_path: Path) -> None:
+    steps = validated(tmp_path / "last.ckpt", StopAt(2), max_epochs=3, accumulate_grad_batches=2)
+    assert steps == [1]

@@ -33,17 +33,22 @@ def judge_outlines(config: DataConfig, facts: Sequence[AgentFacts], result: Judg
     flagged = {key for problem in result.problems for key in problem.keys}
     for split, items in by_split(measured).items():
         evidence = _evidence(items)
-        strength = _gains(evidence, lambda item: item.flips[""]).mean()
-        flips = {flip: _flip_gains(evidence, flip).mean() for flip in FLIPS}
-        shown = ", ".join(f"{angle_of(flip)} {gain:+.2f}" for flip, gain in flips.items())
-        result.notes[f"axes by LiDAR in images, {split}"] = (
-            f"edges at outlines {strength:+.2f} (0 = chance); with the other sign of {shown}{untold(items, evidence)}"
-        )
+        result.notes[f"axes by LiDAR in images, {split}"] = _strengths(evidence) + untold(items, evidence)
         folder = str(Path(config.root, items[0].key.folder))
         rest = [item for item in evidence if item.key not in flagged]
         result.problems += [
             Problem(kind, folder, detail) for kind, detail in _outline_verdicts(rest, FLIP_GAIN, MIN_EVIDENCE)
         ]
+
+
+def _strengths(evidence: Sequence[AgentFacts]) -> str:
+    """How well edges lie at outlines, as recorded and with other signs."""
+    if not evidence:
+        return "no frame in which every camera sees enough outlines"
+    strength = _gains(evidence, lambda item: item.flips[""]).mean()
+    flips = {flip: _flip_gains(evidence, flip).mean() for flip in FLIPS}
+    shown = ", ".join(f"{angle_of(flip)} {gain:+.2f}" for flip, gain in flips.items())
+    return f"edges at outlines {strength:+.2f} (0 = chance); with the other sign of {shown}"
 
 
 def _evidence(items: Sequence[AgentFacts]) -> list[AgentFacts]:

@@ -34,7 +34,9 @@ class EpochLoop(_TrainingEpochLoop):
     _is_overdue = False
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
-        return not self._should_accumulate() and self._is_due(data_fetcher)
+        trainer = self.trainer
+        no_step_follows = trainer.should_stop and trainer.fit_loop._can_stop_early
+        return (no_step_follows or not self._should_accumulate()) and self._is_due(data_fetcher)
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         """Validate if it is time; else have the end of the step make up for it."""

@@ -80,6 +80,7 @@ class PoseLearner(L.LightningModule):
         self.skipping = Skipping(optim)
         self.chunks = ChunkedSteps()
         self._last_terms: dict[str, Tensor] = {}
+        self._last_observation: Observation | None = None
         self._whole: tuple[nn.Module, ...] = ()  # no module of this one
         self.schedule_start = 0
         """Optimizer step at which the learning rate's schedule began: see ``resume_reset``."""
@@ -238,8 +239,10 @@ class PoseLearner(L.LightningModule):
     def validation_step(self, batch: Batch | SkippedBatch, batch_idx: int) -> dict[str, Any] | None:
         """Add a batch to terms and metrics; the output is for callbacks, ``None`` if there is nothing to add."""
         if isinstance(batch, SkippedBatch):
+            self._keep_step(None)
             return None
         observation = self.with_inputs(batch.observation, batch_idx)
+        self._keep_step(observation)
         prediction, target = self(observation), batch.target
         if self.trainer.datamodule.is_repeated(batch_idx):  # type: ignore[attr-defined]
             return None
@@ -252,6 +255,24 @@ class PoseLearner(L.LightningModule):
             self.baseline_error.update(pose_rows(self.baseline.predict(pose.shape[1], len(pose)).to(pose), pose))
         output = {"observation": observation, "prediction": prediction, "rows": rows}
         return output | {"true_matches": terms.true_matches}
+
+    def _keep_step(self, observation: Observation | None) -> None:
+        """Where ranks share the model out, each pass takes all of them: one without a batch passes its last one again.
+
+        Raises:
+            ConfigError: it has had none yet.
+        """
+        if self.device_mesh is None:
+            return
+        if observation is not None:
+            self._last_observation = observation
+        elif self._last_observation is not None:
+            self(self._last_observation)
+        else:
+            raise ConfigError(
+                "no frame of the first batch of a validation can be read, and with strategy=fsdp each rank needs one: "
+                "leave such frames out (data.exclude; coopmap check fix_list=bad.txt finds them), or use strategy=ddp"
+            )
 
     def _log_measures(self, split: str) -> None:
         figures = self.measures.compute()

@@ -17,8 +17,8 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 class Memory(L.Callback):
     """Logs peaks since the last log: ``memory/device_gb`` (CUDA alone) and since the start: ``memory/host_gb``.
 
-    And what loader processes hold now, ``memory/loaders_gb``: it is they that fill a host which runs full. All of rank
-    0; the counters are the allocator's and the kernel's own: reading them waits for nothing.
+    And what loader processes hold now, ``memory/loaders_gb``: it is they that fill a host which runs full. Logged are
+    those of rank 0; the counters are the allocator's and the kernel's own: reading them waits for nothing.
     """
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: object) -> None:
@@ -35,7 +35,10 @@ class Memory(L.Callback):
 
 
 def _held_by_children() -> int:
-    """Bytes that child processes hold, shared pages in equal parts (PSS); 0 without any, or where no kernel tells."""
+    """Bytes that child processes hold, shared ones in equal parts; 0 without any, or where no kernel tells.
+
+    Without pages of files, such as a cache of views: the kernel takes those back when it needs room.
+    """
     return sum(_proportional_bytes(child.pid) for child in multiprocessing.active_children())
 
 
@@ -44,4 +47,4 @@ def _proportional_bytes(pid: int | None) -> int:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:  # it has just ended, or this is no Linux
         return 0
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
