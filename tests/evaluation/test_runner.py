@@ -358,7 +358,7 @@ def test_the_cache_of_a_run_is_left_out_on_other_data(
     result = evaluate(cached, overrides=other, output=tmp_path / "out", baselines=[])
     assert (result.summary["samples"], result.summary["data_root"]) == (1, str(tmp_path / "other"))
     assert f"data.cache_root={tmp_path / 'cache'} holds views of data.root={town / 'town'}" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="the cache is older than its data"):
+    with pytest.raises(ConfigError, match="the cache has other frames or agents of val"):
         evaluate(cached, overrides=[*other, f"data.cache_root={tmp_path / 'cache'}"], output=tmp_path / "named")
     capsys.readouterr()
     same = evaluate(cached, overrides=[f"data.root={town / 'town'}"], output=tmp_path / "same", baselines=[])
