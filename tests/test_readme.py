@@ -79,7 +79,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         **dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),
     }
     return subprocess.run(
-        ["bash", "--norc", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=280
+        ["bash", "--norc", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=1200
     )
 
 
