@@ -28,9 +28,11 @@ def judge_cameras(config: DataConfig, facts: Sequence[AgentFacts], result: Judgm
     """
     matched = [item for item in facts if item.match is not None]
     root = str(Path(config.depth_root or config.root).expanduser())
+    known: list[AgentFacts] = []
     few: list[AgentFacts] = []
     for items in by_agent(matched):
         evidence = at_distinct_places(items)
+        known += evidence
         swap = _swap_of(evidence)
         if swap.is_depth:
             for item in items:
@@ -51,7 +53,7 @@ def judge_cameras(config: DataConfig, facts: Sequence[AgentFacts], result: Judgm
     if matched:
         rows = [np.diag(item.match).mean() for item in matched if item.match is not None]
         result.notes["images against depth"] = (
-            f"edges correlate by {np.mean(rows):.2f} with steps in depth{untold(matched, at_distinct_places(matched))}"
+            f"edges correlate by {np.mean(rows):.2f} with steps in depth{untold(matched, known)}"
         )
 
 

@@ -16,11 +16,11 @@ from coopmap.runs.logs import is_other_rank, log_to
 
 log = logging.getLogger(__name__)
 
-RELEASES = {
+FREE_WEIGHTS = {
     "mapanything_v1": "facebook/map-anything-apache-v1",
     "mapanything_v11": "facebook/map-anything-apache",
 }
-"""Released weights of each model, those that all may use."""
+"""Of the releases in :mod:`coopmap.models.hub`, for each model the one that all may use."""
 START_FILES = {"config.yaml", "starts.json", "train.log", "wandb.json", "wandb", ".gitignore", LOCK_FILE}
 """Files and folders that a run writes before it trains or validates anything."""
 
@@ -53,7 +53,7 @@ def _is_large(config: Config) -> bool:
 
 
 def _weights_hint(config: Config) -> str:
-    released = RELEASES.get(config.model.name)
+    released = FREE_WEIGHTS.get(config.model.name)
     place = "" if released is None else f"{released}, "
     return f"model.weights={place}a file or a checkpoint of another run (docs/weights.md)"
 

@@ -160,9 +160,7 @@ def complete(shard: Shard, root: Path, description: Description) -> None:
 
 
 def what_changed(index: SplitIndex, depth_source: DepthSource, shard: Shard, description: Description) -> str | None:
-    """What is different from when a shard was written; ``None`` if nothing is."""
-    if scenario := other_frames(index, shard, description):
-        return f"which frames or agents there are of {scenario}"
+    """What is different in its files from when a shard of the same frames was written; ``None`` if nothing is."""
     paths = source_paths(index, depth_source, shard)
     now, before = np.array(fingerprints(paths)), np.array(description.sources)
     if now.shape != before.shape:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 from jaxtyping import Float32
 from rich.console import Console
 
@@ -44,6 +43,7 @@ from coopmap.data.cache.views import StoredViews, build_stored_views
 from coopmap.data.cache.writing import Split, Written, agree_on_settings, write_frames
 from coopmap.data.opv2v import SPLIT_FOLDERS, AgentMetadata, CorruptFrameError, DepthSource, SplitIndex, read_agent
 from coopmap.data.opv2v.depth import DenseDepth, LidarDepth
+from coopmap.data.opv2v.yaml_file import load_metadata
 from coopmap.data.vehicles import vehicles_around
 from coopmap.data.views import Record
 from coopmap.geometry.carla import points_cv_from_ue
@@ -302,13 +302,11 @@ def _same_content(first: Path, second: Path) -> bool:
 
 
 def _same_yaml(first: Path, second: Path) -> bool:
-    contents = first.read_bytes(), second.read_bytes()
-    if contents[0] == contents[1]:
+    if first.read_bytes() == second.read_bytes():
         return True
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return _close(*(yaml.load(content, Loader=loader) for content in contents))
-    except (yaml.YAMLError, ValueError):  # damaged
+        return _close(load_metadata(first), load_metadata(second))
+    except CorruptFrameError:
         return False
 
 

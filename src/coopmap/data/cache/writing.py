@@ -24,6 +24,7 @@ from coopmap.data.cache.shards import (
     describe,
     fingerprints,
     names_of,
+    other_frames,
     plan,
     record_name,
     source_paths,
@@ -102,7 +103,9 @@ class ShardWriter:
     def current(self, shard: Shard) -> Description | None:
         """The description of a shard that is complete, whole in size and not older than its data."""
         description, split = describe(shard, self.root), self.splits[shard.split]
-        if description is None or what_changed(split.index, split.depth_source, shard, description):
+        if description is None or other_frames(split.index, shard, description):
+            return None
+        if what_changed(split.index, split.depth_source, shard, description):
             return None
         try:
             check_size(shard.path(self.root), description.file_bytes)
