@@ -77,7 +77,7 @@ class Config:
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
         for part in self.resume_reset:
             require_choice("resume_reset", part, RESETS)
-        self._settle_strategy()
+        self.settle_strategy()
         require(
             self.optim.state_bits == 32 or self.strategy.name not in ("ddp_zero1", "fsdp"),
             "optim.state_bits",
@@ -136,7 +136,7 @@ class Config:
         """Micro-batches of an optimizer step on each rank."""
         return self.trainer.accumulate_grad_batches or 1
 
-    def _settle_strategy(self) -> None:
+    def settle_strategy(self) -> None:
         """Say it in one place: ``trainer.strategy`` may name a choice of the group ``strategy``."""
         if self.trainer.strategy != "auto" and self.trainer.strategy in STRATEGIES:
             self.strategy, self.trainer.strategy = replace(self.strategy, name=self.trainer.strategy), "auto"

@@ -200,6 +200,7 @@ def trainer_options(config: Config) -> dict[str, Any]:
     """Arguments for Lightning's trainer; null ones are left to Lightning."""
     for pattern in IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", pattern)
+    config.settle_strategy()  # it may have been set in Python, after the configuration was checked
     options = {name: value for name, value in asdict(config.trainer).items() if value is not None}
     options.pop("overfit_batches", None)  # handled by build_datamodule: batches are drawn anew in each epoch
     options.pop("max_time", None)  # handled by StopOnSignal: Lightning would call such a run complete

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 
 from coopmap.config import ConfigError
 from coopmap.config.run_id import sweep_suffix
-from coopmap.config.strategy import STRATEGIES, StrategyConfig
+from coopmap.config.strategy import StrategyConfig
 
 
 class ReplicatedStrategy(DDPStrategy):
@@ -51,10 +50,8 @@ def build_strategy(cfg: StrategyConfig, trainer: dict[str, Any]) -> Strategy | s
         ConfigError: one process is asked for and there are several, a sweep needs a launcher, or the precision does not
             go with it.
     """
-    if trainer["strategy"] not in STRATEGIES:
+    if trainer["strategy"] != "auto":
         return trainer["strategy"]
-    if trainer["strategy"] != "auto":  # set in Python, after the configuration was checked
-        cfg = replace(cfg, name=trainer["strategy"])
     processes = num_processes(trainer)
     if processes <= 1:
         return "auto"
