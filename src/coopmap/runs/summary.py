@@ -21,6 +21,8 @@ HEADLINES = (
     ("co-visible pairs: rotation, median (deg)", "val/covisible_rot_deg_median", None),
 )
 """Label, name of the metric, name of the same metric of the training-mean baseline."""
+WHEN_WORSE = "lower optim.lr, train longer, or freeze parts with optim.lr_of"
+"""What helps a run that makes its model worse."""
 
 
 def summarize(entries: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> dict[str, Any]:
@@ -51,8 +53,8 @@ def warn_if_worse_than_at_first(summary: Mapping[str, Any]) -> None:
     first, best = figures.get("first"), figures.get("best")
     if first is not None and best is not None and best > first:
         log.warning(
-            "validation pose_trans_avg was %.4g before training and never better than %.4g after: "
-            "lower optim.lr, train longer, or freeze parts with optim.lr_of",
+            "validation pose_trans_avg was %.4g before training and never better than %.4g after: %s",
             first,
             best,
+            WHEN_WORSE,
         )

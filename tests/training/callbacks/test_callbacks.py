@@ -4,6 +4,7 @@ import io
 import logging
 import multiprocessing
 import re
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +123,21 @@ def test_history_keeps_training_validations_and_the_first_of_all() -> None:
     assert fresh.entries == history.entries
 
 
+def validated(step: int, value: float, loggers: Sequence[Any] = (), **figures: float) -> L.Trainer:
+    """A trainer that has just validated."""
+    figures = {"pose_trans_avg": value, "loss": 1.0, **figures}
+    state = SimpleNamespace(fn="fit")
+    trainer: Any = SimpleNamespace(
+        sanity_checking=False,
+        state=state,
+        callback_metrics={f"val/{name}": torch.tensor(figure) for name, figure in figures.items()},
+        global_step=step,
+        is_global_zero=True,
+        loggers=loggers,
+    )
+    return trainer
+
+
 def test_history_gives_wandb_the_level_before_training_with_every_validation() -> None:
     logged: list[tuple[dict[str, float], int]] = []
 
@@ -134,18 +150,36 @@ def test_history_gives_wandb_the_level_before_training_with_every_validation() -
 
     history, module = ValidationHistory(), Regression()
     for step, value in ((0, 9.0), (5, 4.0)):
-        figures = {"val/pose_trans_avg": torch.tensor(value), "val/loss": torch.tensor(1.0)}
-        state = SimpleNamespace(fn="fit")
-        trainer = SimpleNamespace(
-            sanity_checking=False,
-            state=state,
-            callback_metrics=figures,
-            global_step=step,
-            is_global_zero=True,
-            loggers=[Remembering()],
-        )
-        history.on_validation_end(trainer, module)  # type: ignore[arg-type]
+        history.on_validation_end(validated(step, value, [Remembering()]), module)
     assert logged == [({"zero_shot/pose_trans_avg": 9.0}, 0), ({"zero_shot/pose_trans_avg": 9.0}, 5)]
+
+
+@pytest.mark.parametrize(
+    ("values", "warned_after"),
+    [
+        ([(0, 9.0), (5, 9.5), (10, 9.4), (15, 9.1), (20, 8.9), (25, 9.2), (30, 9.3)], [10, 15, 30]),
+        ([(5, 9.0), (10, 9.5), (15, 9.4)], []),  # not measured before training
+    ],
+)
+def test_a_run_that_makes_the_model_worse_says_so_while_it_trains(
+    caplog: pytest.LogCaptureFixture, values: list[tuple[int, float]], warned_after: list[int]
+) -> None:
+    history, warned = ValidationHistory(), []
+    for step, value in values:
+        caplog.clear()
+        history.on_validation_end(validated(step, value), Regression())
+        if any("makes the model worse" in record.getMessage() for record in caplog.records):
+            warned.append(step)
+    assert warned == warned_after
+
+
+def test_matches_that_form_are_no_harm_although_poses_wait_for_them(caplog: pytest.LogCaptureFixture) -> None:
+    history = ValidationHistory()
+    for step, accuracy in ((0, 0.01), (5, 0.02), (10, 0.04)):
+        history.on_validation_end(validated(step, 9.0 + step, match_accuracy_mean=accuracy), Regression())
+    assert "makes the model worse" not in caplog.text
+    history.on_validation_end(validated(15, 30.0, match_accuracy_mean=0.01), Regression())
+    assert "makes the model worse" in caplog.text
 
 
 class Saves(L.Callback):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import WandbLogger
+
+from coopmap.runs.summary import WHEN_WORSE
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +21,7 @@ SHOWN = (
     ("medians of co-visible pairs (m)", "val/covisible_trans_m_median"),
     ("(deg)", "val/covisible_rot_deg_median"),
 )
+POSE, MATCHES = "val/pose_trans_avg", "val/match_accuracy_mean"
 ZERO_SHOT = ("pose_trans_avg", "trans_m_mean", "rot_deg_mean")
 """Metrics whose value before training W&B gets again with every validation, to be drawn as a level."""
 
@@ -44,6 +48,23 @@ class ValidationHistory(L.Callback):
         if trainer.is_global_zero:
             shown = [f"{label} {figures[name]:.4g}" for label, name in SHOWN if name in figures]
             log.info("validation at step %d: %s", trainer.global_step, "  ".join(shown))
+            self._warn_if_worse_than_before_training()
+
+    def _warn_if_worse_than_before_training(self) -> None:
+        """Once it was so twice in a row, and no more matches are right than before: poses follow these."""
+        before, after = self.entries[0], self.entries[1:]
+        values = [entry[POSE] for entry in after if POSE in entry][-2:]
+        if before["step"] != 0 or len(values) < 2 or not min(values) > before.get(POSE, math.inf):
+            return
+        if after[-1].get(MATCHES, 0.0) > before.get(MATCHES, 0.0):
+            return
+        log.warning(
+            "pose_trans_avg was %.4g before training, and %.4g and %.4g at the last two validations: this run makes "
+            "the model worse. If it goes on, %s",
+            before[POSE],
+            *values,
+            WHEN_WORSE,
+        )
 
     @property
     def zero_shot(self) -> dict[str, float]:
