@@ -3,8 +3,10 @@
 import json
 import logging
 import struct
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -125,6 +127,31 @@ def records_of(file: Path) -> list[bytes]:
             records.append(b"".join(parts))
             parts = []
     return records
+
+
+def test_wandb_gets_the_points_that_have_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of an agent whose pose is no number have none."""
+    sent: list[dict[str, np.ndarray]] = []
+    monkeypatch.setattr("wandb.Object3D", lambda points: points)
+    logger: Any = SimpleNamespace(log_metrics=lambda media, step: sent.append(media))
+    whole = scene()
+    lost = replace(whole.views[1], pose={**whole.views[1].pose, "pred": np.full((4, 4), np.nan)})
+    for views in (whole.views, [whole.views[0], lost]):
+        shown = scene(views=views)
+        send(logger, Stage(7, [shown.title]), [draw_frame(shown, "step 7")], [shown])
+    all_points, placed = (media["live/points_0"] for media in sent)
+    assert np.isfinite(placed).all()
+    np.testing.assert_array_equal(placed, all_points[: len(placed)])
+    assert 0 < len(placed) < len(all_points)
+
+
+@pytest.mark.filterwarnings("error")
+def test_points_without_a_place_are_not_drawn() -> None:
+    """What a machine makes of one as whole pixels is its own."""
+    whole = scene()
+    lost = replace(whole.views[1], pose={**whole.views[1].pose, "pred": np.full((4, 4), np.nan)})
+    drawn = draw_frame(scene(views=[whole.views[0], lost]), "step 7")
+    assert drawn.shape == draw_frame(whole, "step 7").shape
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def draw_plan(
     canvas = np.full((*size, 3), WHITE, np.uint8)
     to_pixel, meter = fit(np.stack(known)[:, :3, 3], [], size)  # points far from all agents do not shrink them
     for cloud in points:
-        columns, rows = (to_pixel(cloud) >> FINE).T
+        columns, rows = (to_pixel(cloud[np.isfinite(cloud).all(axis=1)]) >> FINE).T
         inside = (columns >= 0) & (rows >= 0) & (columns < size[1]) & (rows < size[0] - FOOT_HEIGHT)
         canvas[rows[inside], columns[inside]] = (176, 196, 214)
     draw_grid(canvas, to_pixel, meter)

@@ -144,7 +144,8 @@ def send(
         clouds, _ = thinned(predicted_clouds(scene), WANDB_POINTS)
         points = placed(scene, clouds, PRED) * np.array([1, -1, -1])  # y up
         colored = np.concatenate([points, *([np.concatenate([cloud.colors for cloud in clouds])] if clouds else [])], 1)
-        media[f"live/points_{number}"] = wandb.Object3D(colored)
+        known = np.isfinite(points).all(axis=1)  # JSON has no others; a predicted pose may be no number
+        media[f"live/points_{number}"] = wandb.Object3D(colored[known])
     logger.log_metrics(media, stage.step)
 
 
