@@ -122,7 +122,7 @@ def tiny_model() -> tuple[str, ...]:
         "model.info_sharing.depth=3",
         "model.info_sharing.num_heads=2",
         "model.heads.layer_dims=[8,8,8,8]",
-        "model.heads.feature_dim=8",
+        "model.heads.feature_dim=16",  # eight channels before the last ReLU; all of four may start dead
         "model.heads.pose_dim=8",
         "model.heads.scale_dim=8",
     )

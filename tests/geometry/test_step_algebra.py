@@ -85,7 +85,7 @@ def test_an_alignment_starts_few_operations():
     with Operations() as backward:
         pose.sum().backward()
     assert forward.number < 2000
-    assert backward.number < 700
+    assert backward.number < 750  # PyTorch 2.6 takes 727
 
 
 def test_an_average_starts_few_operations():

@@ -1,5 +1,7 @@
 """Averages of 8 bits: a quarter of the memory, plain checkpoints, and steps that are not finite left out."""
 
+import importlib
+import importlib.abc
 import io
 import sys
 
@@ -18,8 +20,11 @@ CFG = OptimConfig(lr=1e-2, state_bits=8)
 
 @pytest.fixture(autouse=True)
 def _eager() -> object:
-    """torchao compiles its step; here it need not."""
-    pytest.importorskip("torchao")
+    """torchao compiles its step; here it need not. Its newest release needs a newer PyTorch than the oldest of ours."""
+    try:
+        importlib.import_module("torchao.optim")
+    except (ImportError, AttributeError) as error:
+        pytest.skip(f"no torchao for this PyTorch: {error}")
     with torch.compiler.set_stance("force_eager"):
         yield
 
@@ -75,4 +80,19 @@ def test_what_is_missing_and_what_does_not_go_together_is_said(monkeypatch: pyte
     monkeypatch.delitem(sys.modules, "coopmap.training.eight_bit", raising=False)
     monkeypatch.setitem(sys.modules, "torchao.optim", None)
     with pytest.raises(ConfigError, match=r"pip install coopmap\[eight-bit\]"):
+        build_optimizer(nn.Linear(2, 2), CFG)
+
+
+def test_a_torchao_that_is_ahead_of_pytorch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing it ends with a name that PyTorch has not."""
+
+    class Ahead(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "torchao.optim":
+                raise AttributeError("module 'torch.utils._pytree' has no attribute 'register_constant'")
+
+    monkeypatch.delitem(sys.modules, "coopmap.training.eight_bit", raising=False)
+    monkeypatch.delitem(sys.modules, "torchao.optim", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Ahead(), *sys.meta_path])
+    with pytest.raises(ConfigError, match=r"does not fit PyTorch .*register_constant"):
         build_optimizer(nn.Linear(2, 2), CFG)

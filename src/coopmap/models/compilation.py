@@ -28,10 +28,12 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     if backend == "inductor" and (reason := _why_not()):
         log.warning("model.compile=true: %s; blocks run uncompiled (install g++, or set CXX to a compiler)", reason)
         return
+    config = torch._dynamo.config
     # Several kinds of blocks share the compiled code, and each kind counts.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILE_LIMIT)
+    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # of PyTorch before 2.7
+    setattr(config, limit, max(getattr(config, limit), RECOMPILE_LIMIT))
     # A block's gradients are one unit for DDP anyway; it need not be split further at bucket boundaries.
-    torch._dynamo.config.optimize_ddp = False
+    config.optimize_ddp = False
     for module in model.modules():
         if isinstance(module, Block):
             module.compile(backend=backend, dynamic=True)

@@ -15,6 +15,11 @@ try:
     from torchao.optim.subclass_8bit import OptimState8bit
 except ImportError:
     raise ConfigError("optim.state_bits=8 needs torchao: pip install coopmap[eight-bit], or leave it at 32") from None
+except AttributeError as error:  # a name of PyTorch that this release of torchao is ahead of
+    raise ConfigError(
+        f"optim.state_bits=8: the installed torchao does not fit PyTorch {torch.__version__} ({error}): install one of "
+        "its time, a newer PyTorch, or leave it at 32"
+    ) from None
 
 PARTS = ("codes", "scale", "qmap")
 
