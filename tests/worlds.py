@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import trimesh
 import yaml
@@ -29,6 +30,13 @@ def tiny_streets(root: str, depth_root: str | None, **changes: Any) -> TownConfi
         "workers": 1,
     }
     return TownConfig(root=root, depth_root=depth_root, **(values | changes))
+
+
+def as_jpeg(folder: Path) -> None:
+    """Turn the PNG files below a folder into JPEG files."""
+    for file in sorted(folder.rglob("*.png")):
+        assert cv2.imwrite(str(file.with_suffix(".jpg")), cv2.imread(str(file)))
+        file.unlink()
 
 
 def build_scene(

@@ -22,7 +22,7 @@ from coopmap.geometry import pose_from_carla
 from coopmap.geometry.carla import pose_cv_from_ue
 from coopmap.types import SampleMeta
 
-from ..worlds import UTM, move_world
+from ..worlds import UTM, as_jpeg, move_world
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,14 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def exported_far_away(checkpoint: Path, town: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Poses of a split that is named as in OPV2V's archive, in the coordinates of a map; and the split's folder."""
+    """Poses of a split that is named as in OPV2V's archive, in the coordinates of a map; and the split's folder.
+
+    The images of one agent are JPEG files.
+    """
     folder = tmp_path_factory.mktemp("far")
     split = Path(shutil.copytree(town / "town" / "validate", folder / "town" / "test_culver_city"))
     move_world(split, UTM)
+    as_jpeg(next(path for path in sorted(split.glob("*/*")) if path.is_dir()))
     overrides = [f"data.root={split.parent}", "data.depth_root=null"]
     formats = ["tum", "colmap", "heal"]
     evaluate(checkpoint, "test_culvercity", overrides, folder / "exported", baselines=[], export=formats)
@@ -127,11 +131,20 @@ def test_poses_are_in_the_world_of_the_files_however_far_away(exported_far_away:
             np.testing.assert_allclose([float(value) for value in places[int(frame)]], read.pose[:3, 3], atol=1e-3)
             if agent == reference:
                 np.testing.assert_allclose(found, clean, atol=1e-3)
-                (line,) = (row for row in images if row.endswith(f" {agent}/{frame}_camera0.png"))
+                (line,) = (row for row in images if f" {agent}/{frame}_camera0." in row)
                 w, x, y, z, *place = (float(value) for value in line.split()[1:8])
                 turn = Rotation.from_quat([x, y, z, w]).as_matrix()
                 camera = (read.pose @ read.rig.agent_from_camera[0])[:3, 3]
                 np.testing.assert_allclose(-turn.T @ place, camera, atol=1e-3)
+
+
+def test_images_are_named_as_they_lie_below_their_scenario(exported_far_away: tuple[Path, Path]) -> None:
+    exported, split = exported_far_away
+    for folder in (exported / "colmap").iterdir():
+        rows = [row.split() for row in (folder / "images.txt").read_text().splitlines() if row[:1] not in ("", "#")]
+        names = {row[9] for row in rows}
+        assert {Path(name).suffix for name in names} == {".jpg", ".png"}
+        assert all((split / folder.name / name).is_file() for name in names)
 
 
 def test_kitti_rows_are_twelve_numbers_with_a_time_each(exported: Path) -> None:

@@ -1,6 +1,7 @@
 """What ``export=`` writes for a frame and for a folder of images."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from coopmap.inference.frame import read_frame
 from coopmap.inference.inputs import Views
 from coopmap.metrics.trajectory import trajectory_figures
 from coopmap.models import MapAnything
+
+from ..worlds import as_jpeg
 
 ALL = ["tum", "kitti", "colmap", "heal"]
 
@@ -93,6 +96,20 @@ def test_points_of_a_colmap_model_lie_where_the_cameras_saw_them(
     assert len(points) == min(300, len(inside))
     nearest = np.linalg.norm(points[:, None] - inside[None], axis=2).min(axis=1)
     assert nearest.max() < 1e-3
+
+
+def test_cameras_of_jpeg_files_have_their_names(
+    config: Config, model: MapAnything, frame: Path, tmp_path: Path
+) -> None:
+    scenario = Path(shutil.copytree(frame.parent, tmp_path / "validate" / frame.parent.name))
+    as_jpeg(scenario)
+    views = read_frame(scenario / frame.name, config.data)
+    result = infer(model, views.observation, InferenceOptions(camera_model="cyl", edges=False))
+    write_exports(tmp_path / "out", views, result, ["colmap"])
+    lines = (tmp_path / "out" / "colmap" / "images.txt").read_text().splitlines()
+    names = [line.split()[9] for line in lines if line[:1] not in ("", "#")]
+    assert len(names) == 12
+    assert all((scenario / name).is_file() for name in names)
 
 
 @pytest.fixture

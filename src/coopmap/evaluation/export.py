@@ -172,7 +172,7 @@ def _write_models(folder: Path, frames: Sequence[PosedFrame], data: EvaluationDa
         ref = FrameRef(index.split, frame.scenario, frame.frame, frame.agents)
         for agent, pose in zip(frame.agents, frame.pose, strict=True):
             rig = read_agent(index.yaml_path(ref, agent), with_vehicles=False).rig
-            images.setdefault(frame.scenario, []).extend(images_of_rig(rig, pose, agent, frame.frame))
+            images.setdefault(frame.scenario, []).extend(images_of_rig(rig, pose, index.image_names(ref, agent)))
     for scenario, of_scenario in images.items():
         write_colmap(folder / scenario, of_scenario, notes=[f"predicted poses of the cameras in {scenario}", *FRAME])
 

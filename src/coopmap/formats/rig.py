@@ -5,18 +5,18 @@ A panorama is no pinhole camera. What it was stitched from is four, and the rig'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
 from coopmap.formats.colmap import PosedImage
-from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
+from coopmap.geometry.rig import Rig
 
 
-def images_of_rig(rig: Rig, pose: Float[np.ndarray, "4 4"], agent: str, frame: str) -> list[PosedImage]:
-    """Images of an agent at ``T_world_agent``, with the names that they have below the scenario's folder."""
+def images_of_rig(rig: Rig, pose: Float[np.ndarray, "4 4"], names: Sequence[str]) -> list[PosedImage]:
+    """Images of an agent at ``T_world_agent``; their names below the scenario's folder are in the order of slots."""
     return [
-        PosedImage(f"{agent}/{frame}_camera{number}.png", intrinsics, rig.image_size, pose @ agent_from_camera)
-        for number, intrinsics, agent_from_camera in zip(
-            OPV2V_CAMERA_OF_SLOT, rig.intrinsics, rig.agent_from_camera, strict=True
-        )
+        PosedImage(name, intrinsics, rig.image_size, pose @ agent_from_camera)
+        for name, intrinsics, agent_from_camera in zip(names, rig.intrinsics, rig.agent_from_camera, strict=True)
     ]

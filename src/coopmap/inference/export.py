@@ -122,7 +122,7 @@ def _of_rigs(source: FrameSource | None, posed: PosedFrame) -> list[PosedImage]:
     images = []
     for agent, pose in zip(posed.agents, posed.pose, strict=True):
         rig = read_agent(source.index.yaml_path(source.ref, agent), with_vehicles=False).rig
-        images += images_of_rig(rig, pose, agent, posed.frame)
+        images += images_of_rig(rig, pose, source.index.image_names(source.ref, agent))
     return images
 
 

@@ -15,7 +15,9 @@ from jaxtyping import Int, Shaped
 
 from coopmap.data.opv2v.errors import DatasetLayoutError, printable
 from coopmap.data.opv2v.folder_names import AGENT, FRAME, LAYOUT, OTHER_FOLDERS, SPLIT_FOLDERS
+from coopmap.data.opv2v.images import image_file
 from coopmap.data.opv2v.wrong_root import remedy
+from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +178,11 @@ class SplitIndex:
     def image_path(self, ref: FrameRef, agent: str, camera: int) -> Path:
         """Image of OPV2V camera number ``camera`` (not slot)."""
         return self.root / self.relative_folder(ref, agent) / f"{ref.frame}_camera{camera}.png"
+
+    def image_names(self, ref: FrameRef, agent: str) -> list[str]:
+        """The agent's images as they lie below the scenario's folder, PNG or JPEG, in the order of slots."""
+        paths = [image_file(self.image_path(ref, agent, camera)) for camera in OPV2V_CAMERA_OF_SLOT]
+        return [f"{agent}/{path.name}" for path in paths]
 
     def lidar_path(self, ref: FrameRef, agent: str) -> Path:
         """LiDAR sweep of an agent in a frame."""
