@@ -9,6 +9,7 @@ import pytest
 from coopmap.cli.main import main
 from coopmap.config.checks import ConfigError
 from coopmap.config.preview import PreviewConfig
+from coopmap.evaluation.data import EvaluationData
 from coopmap.previews.command import write_previews
 
 
@@ -41,6 +42,23 @@ def test_an_unreadable_sample_is_named_on_the_sheet_and_ends_a_single_preview(co
         main(["preview", "preset=town", "data.town=null", *options])
     assert ended.value.code == 2
     assert str(damaged) in capsys.readouterr().err
+
+
+def test_a_car_that_is_never_read_is_left_out_as_rendering_leaves_it_out(config_of, town, tmp_path, caplog):
+    root = shutil.copytree(town.root, tmp_path / "copy")
+    car, *others = (path for path in sorted(root.glob("train/*/*")) if path.is_dir())
+    for image in car.glob("*_camera2.png"):
+        image.unlink()
+    config = config_of(f"data.root={root}")
+    rendered = EvaluationData(config, "train").dataset("train")
+    caplog.clear()
+    write_previews(PreviewConfig(index=":", output=str(tmp_path / "look")), config)
+    assert f"car {car.name} of {car.parent.name} can never be read" in caplog.text
+    pages = [page.read_text() for page in sorted((tmp_path / "look").glob("train_[0-9]*.html"))]
+    assert len(pages) == len(rendered) > 0
+    for page in pages:
+        assert f"{car.name} (unreadable)" in page
+        assert all(f"agent {other.name}" in page for other in others)
 
 
 def test_the_command_says_what_it_wrote(town, tmp_path, capsys):

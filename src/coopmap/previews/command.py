@@ -36,7 +36,8 @@ def write_previews(asked: PreviewConfig, config: Config) -> Path:
     # moving vehicles can be shown; a frame is one tick of one scenario
     sampling = replace(config.data.sampling, foreign_prob=0.0)
     data = replace(config.data, vehicle_masks=True, neighbor_ticks=0, sampling=sampling)
-    dataset = build_split(data, asked.split, config.seed, refuse_depth=False)
+    # probed as rendering and evaluation do: samples have the same numbers, and cars that cannot be read cost themselves
+    dataset = build_split(data, asked.split, config.seed, refuse_depth=False, probe=True)
     positions = asked.positions(len(dataset))
     assert asked.output is not None
     folder = Path(asked.output).expanduser()
