@@ -243,6 +243,15 @@ def test_trajectories_after_alignment_are_as_evo_aligns_them(tmp_path: Path) -> 
         assert error.get_statistic(metrics.StatisticsType.rmse) == pytest.approx(expected, rel=1e-5)
 
 
+def test_an_agent_of_one_frame_has_an_error_where_nothing_is_aligned() -> None:
+    record = some_record("drive", "000002", ("7", "12"), np.random.default_rng(11))
+    rows = {track.agent: track.row() for track in tracks_of(list(posed_frames([record])))}
+    found, true = (record.poses[name][1, :3, 3] for name in ("model", "true"))
+    assert rows["12"]["ate_none_m"] == pytest.approx(float((found - true).norm()), rel=1e-5)
+    assert rows["7"]["ate_none_m"] == pytest.approx(0, abs=1e-6)
+    assert math.isnan(rows["12"]["ate_se3_m"])
+
+
 def test_an_agent_s_track_goes_on_under_another_reference() -> None:
     rng = np.random.default_rng(7)
     first = some_record("drive", "000002", ("7", "12"), rng)

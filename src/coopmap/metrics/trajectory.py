@@ -9,8 +9,8 @@ from torch import Tensor
 
 from coopmap.geometry import relative_pose
 
-ALIGNMENTS = {"none": 2, "se3": 2, "sim3": 3}
-"""Alignment and the smallest number of agents for which its error is meaningful: a similarity maps any two points
+ALIGNMENTS = {"none": 1, "se3": 2, "sim3": 3}
+"""Alignment and the smallest number of positions for which its error is meaningful: a similarity maps any two points
 onto any two others."""
 
 TRAJECTORY_NAMES = tuple(f"ate_{alignment}_m" for alignment in ALIGNMENTS)
@@ -23,16 +23,20 @@ def trajectory_figures(
 
     ``ate_none_m``: both in the reference agent's frame, no alignment. ``ate_se3_m``, ``ate_sim3_m``: after the rigid
     motion or similarity that brings the predicted positions closest to the true ones (Umeyama 1991). NaN for fewer
-    agents than :data:`ALIGNMENTS` says.
+    agents than :data:`ALIGNMENTS` says, and for the reference alone, which is where it is by definition.
     """
     pose_pred, pose_true = pose_pred.detach().double(), pose_true.detach().double()
     predicted = relative_pose(pose_pred[:, :1], pose_pred)[..., :3, 3]
     true = relative_pose(pose_true[:, :1], pose_true)[..., :3, 3]
-    return absolute_errors(predicted, true)
+    errors = absolute_errors(predicted, true)
+    return errors if true.shape[1] > 1 else {name: torch.full_like(error, torch.nan) for name, error in errors.items()}
 
 
 def absolute_errors(predicted: Float[Tensor, "b v 3"], true: Float[Tensor, "b v 3"]) -> dict[str, Float[Tensor, " b"]]:
-    """Root mean squares of the distances between positions, by the names of :data:`TRAJECTORY_NAMES`."""
+    """Root mean squares of the distances between positions, by the names of :data:`TRAJECTORY_NAMES`.
+
+    NaN for fewer positions than :data:`ALIGNMENTS` says.
+    """
     figures = {}
     for alignment, fewest in ALIGNMENTS.items():
         if true.shape[1] < fewest:
