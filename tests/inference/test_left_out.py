@@ -85,6 +85,20 @@ def test_cars_out_of_range_are_named(frame: Path, config: Config) -> None:
     assert read_frame(frame, replace(config.data, max_agents=9, communication_range_m=1e9)).left_out == ()
 
 
+def test_a_road_side_unit_is_named_with_what_takes_it(own_frame: Path, run: Run) -> None:
+    *cars, last = agents_of(own_frame)
+    unit = last.rename(last.with_name("-1"))
+    for metadata in unit.glob("*.yaml"):
+        metadata.write_text(metadata.read_text().replace("RSU: false", "RSU: true"))
+    printed, left_out = run(f"frame={own_frame}")
+    assert left_out == ["road-side unit -1: data.include_rsu=false; data.include_rsu=true or agents=... takes it"]
+    assert f"  {left_out[0]}\n" in printed
+    for asked in ("data.include_rsu=true", f"agents=[{cars[0].name},{cars[1].name},-1]"):
+        printed, left_out = run(f"frame={own_frame}", asked)
+        assert left_out == []
+        assert f"agents {cars[0].name}, {cars[1].name}, -1\n" in printed
+
+
 def test_images_that_cannot_be_read_and_other_files_are_named(tmp_path: Path, run: Run) -> None:
     folder = tmp_path / "images"
     folder.mkdir()

@@ -44,8 +44,8 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
             in communication range, and its nearest.
         with_rays: the model may use the calibrated rays.
 
-    An agent whose files cannot be read is left out, unless it was asked for; the views say which, and which are too far
-    away or too many.
+    An agent whose files cannot be read is left out, unless it was asked for; the views say which, which are too far away
+    or too many, and which are road-side units that ``config.include_rsu`` leaves out.
 
     Raises:
         ConfigError: the frame or an agent is not there.
@@ -53,7 +53,7 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
             all, are unreadable.
     """
     frame = Path(frame).expanduser()
-    index = _index_of_frame(frame, tuple(agents), config.include_rsu)
+    index, unused = _index_of_frame(frame, tuple(agents), config.include_rsu)
     number = len(index.agents)
     config = replace(config, root=str(index.root), town=None, cache_root=None, keep_in_memory=False)
     config = replace(config, min_agents=1, neighbor_ticks=0)
@@ -84,7 +84,7 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
             target,
             meta.origin,
         ),
-        left_out=tuple(left_out),
+        left_out=(*left_out, *unused),
     )
 
 
@@ -122,12 +122,17 @@ def _read_what_can_be(
         if not isinstance(sample, Sample):
             raise CorruptFrameError(frame, "; ".join(sample.skipped))
     left_out += [
-        f"car {agent}: not among the {config.max_agents} (data.max_agents) nearest cars within "
+        f"{_called(agent)}: not among the {config.max_agents} (data.max_agents) nearest cars within "
         f"{config.communication_range_m:g} m (data.communication_range_m); agents=... names others"
         for agent in index.frame(0).agents
         if agent not in sample.meta.agents
     ]
     return sample, index, left_out
+
+
+def _called(agent: str) -> str:
+    """An agent in a message."""
+    return f"road-side unit {agent}" if agent.startswith("-") else f"car {agent}"
 
 
 def _fault(dataset: FrameDataset, ref: FrameRef, agent: str) -> FrameError | None:
@@ -147,8 +152,8 @@ def _shown(sample: Sample) -> UInt8[np.ndarray, "v h w 3"]:
     return shown
 
 
-def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> SplitIndex:
-    """An index of only this frame; its agents in the requested order."""
+def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> tuple[SplitIndex, list[str]]:
+    """An index of only this frame, its agents in the requested order; what stays out of it, with the reason."""
     frame = frame.absolute()
     name = frame.name.removesuffix(".yaml")
     scenario, split_folder = frame.parent, frame.parent.parent
@@ -179,7 +184,12 @@ def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> 
     chosen = agents or tuple(agent for agent in present if include_rsu or agent[0] != "-")
     if not chosen:
         raise ConfigError(f"frame={frame}: only road-side units ({', '.join(present)}); name them with agents=...")
-    return SplitIndex(
+    unused = [
+        f"{_called(agent)}: data.include_rsu=false; data.include_rsu=true or agents=... takes it"
+        for agent in present
+        if not agents and agent not in chosen
+    ]
+    index = SplitIndex(
         root=split_folder.parent,
         split=splits[split_folder.name],
         folder=split_folder.name,
@@ -190,6 +200,7 @@ def _index_of_frame(frame: Path, agents: tuple[str, ...], include_rsu: bool) -> 
         agent_start=np.array([0, len(chosen)], dtype=np.int32),
         frame_agents=np.arange(len(chosen), dtype=np.int32),
     )
+    return index, unused
 
 
 class NoDepth:
