@@ -14,6 +14,7 @@ from coopmap.inference.export import check_exports, write_exports
 from coopmap.inference.frame import read_frame
 from coopmap.inference.inputs import Views, read_images_of_folder
 from coopmap.inference.loading import choose_device, load_released, load_run
+from coopmap.inference.masks import masked_out
 from coopmap.inference.outputs import write_outputs
 from coopmap.inference.pairs import unsupported_agents
 from coopmap.inference.rays import rays_to_doubt
@@ -50,7 +51,7 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
     check_exports(asked.export, views)
     result = infer(model.to(device), views.observation, _options(asked, views.camera_model), views.covered)
     print_result(views, result, origin)
-    for sentence in [*unsupported_agents(views, result), *rays_to_doubt(views, result)]:
+    for sentence in [*unsupported_agents(views, result), *rays_to_doubt(views, result), *masked_out(views, result)]:
         log.warning("%s", sentence)
     assert asked.output is not None
     files = write_outputs(asked.output, views, result, asked.max_points, origin)

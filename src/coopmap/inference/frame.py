@@ -44,8 +44,8 @@ def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = ()
             in communication range, and its nearest.
         with_rays: the model may use the calibrated rays.
 
-    An agent whose files cannot be read is left out, unless it was asked for; the views say which, which are too far away
-    or too many, and which are road-side units that ``config.include_rsu`` leaves out.
+    An agent whose files cannot be read is left out, unless it was asked for; the views say which, which are too far
+    away or too many, and which are road-side units that ``config.include_rsu`` leaves out.
 
     Raises:
         ConfigError: the frame or an agent is not there.

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from coopmap.geometry.calibration import PinholeCalibration
 from coopmap.inference.inputs import Views
+from coopmap.inference.masks import masked_out
 from coopmap.inference.pairs import SUPPORTING, agent_support, describe_pairs
 from coopmap.inference.rays import describe_rays
 from coopmap.inference.runner import Inference
@@ -76,7 +77,7 @@ def scene_of_views(views: Views, result: Inference) -> Scene:
                 confidence=result.confidence[number].numpy(),
             )
         )
-    return Scene(views.title, agents, shown)
+    return Scene(views.title, agents, shown, warnings=masked_out(views, result))
 
 
 def arrays(views: Views, result: Inference) -> dict[str, np.ndarray]:
