@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -187,6 +188,25 @@ class Exact:
 def test_what_images_cannot_give_is_said_before_the_model_runs(asked: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         InferConfig(run="latest", images="photos", output="out", **asked)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_photograph_that_is_stored_turned_is_refused_for_colmap(
+    orientation: int,
+    checkpoint: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    as_jpeg(folder)
+    data = (folder / "2.jpg").read_bytes()
+    tag = b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x112, 3, 1, orientation, 0)
+    (folder / "2.jpg").write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(tag) + 2) + tag + data[2:])
+    own = (f"run={checkpoint.parents[1]}", f"images={folder}", f"output={folder / 'out'}", "data.layout=cameras")
+    monkeypatch.setattr(sys, "argv", ["infer", *own, "size=84", "export=[colmap]"])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert "2.jpg is stored turned, as its EXIF orientation says" in capsys.readouterr().err
 
 
 def test_a_file_name_with_white_space_is_refused_for_colmap(

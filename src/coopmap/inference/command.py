@@ -48,7 +48,7 @@ def run_inference(asked: InferConfig, overrides: Sequence[str] = ()) -> list[Pat
         origin = str(checkpoint)
         model, config = load_run(checkpoint, overrides)
     views = read_views(asked, config)
-    check_exports(asked.export, views)
+    check_exports(asked.export, views, asked.images)
     result = infer(model.to(device), views.observation, _options(asked, views.camera_model), views.covered)
     print_result(views, result, origin)
     for sentence in [*unsupported_agents(views, result), *rays_to_doubt(views, result), *masked_out(views, result)]:

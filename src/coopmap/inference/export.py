@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from coopmap.config import ConfigError
 from coopmap.data.opv2v import read_agent
+from coopmap.data.opv2v.images import is_turned
 from coopmap.formats.colmap import PosedImage, write_colmap
 from coopmap.formats.pose_cache import PosedFrame, write_pose_cache
 from coopmap.formats.rig import images_of_rig
@@ -40,16 +41,24 @@ OF_AGENTS = (
 )
 
 
-def check_exports(asked: Sequence[str], views: Views) -> None:
-    """Before the model runs: whether the views have what the formats need.
+def check_exports(asked: Sequence[str], views: Views, images: str | None = None) -> None:
+    """Before the model runs: whether the views, of a folder of ``images`` if not of a frame, have what formats need.
 
     Raises:
         ConfigError: they do not.
     """
-    spaced = next((name for name in views.names if views.source is None and len(name.split()) > 1), None)
-    if "colmap" in asked and spaced is not None:
+    if "colmap" not in asked or images is None:
+        return
+    spaced = next((name for name in views.names if len(name.split()) > 1), None)
+    if spaced is not None:
         raise ConfigError(
             f"export=[colmap]: '{spaced}' has white space, which the format ends a name at; rename the file"
+        )
+    turned = next((name for name in views.names if is_turned(Path(images).expanduser() / name)), None)
+    if turned is not None:
+        raise ConfigError(
+            f"export=[colmap]: {turned} is stored turned, as its EXIF orientation says, and COLMAP takes pixels as "
+            "they are stored; write the files upright, for instance with ImageMagick: mogrify -auto-orient *.jpg"
         )
 
 

@@ -46,8 +46,8 @@ class Views:
         names: of the views: file names, or agents.
         camera_model: ``pinhole``, ``cyl`` or ``mosaic``.
         title: what this is.
-        source_from_view: 3x3 matrices that turn pixels of ``images`` into pixels of the files; ``None`` for panoramas
-            stitched from several cameras.
+        source_from_view: 3x3 matrices that turn pixels of ``images`` into pixels of the files, upright as EXIF has
+            them; ``None`` for panoramas stitched from several cameras.
         true_pose: ``T_view0_view`` if it is known, for comparison only.
         covered: pixels of panoramas that some camera shows, a fact of calibration; ``None`` = all.
         source: the frame that they come from; ``None`` for a folder of images.

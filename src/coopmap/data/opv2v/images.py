@@ -52,6 +52,12 @@ def read_images(paths: Sequence[Path], size: tuple[int, int]) -> UInt8[np.ndarra
     return images
 
 
+def is_turned(path: Path) -> bool:
+    """Whether :func:`read_image` turns what the file stores, as its EXIF orientation asks."""
+    stored = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, None)
+    return not np.array_equal(stored, read_image(path))
+
+
 def decode_png(path: Path, flags: int) -> np.ndarray:
     """Decode a PNG as ``cv2.imread(path, flags)`` would, but in RGB order, and complain about damaged files.
 
