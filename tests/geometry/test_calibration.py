@@ -174,6 +174,22 @@ def test_azimuths_that_have_nothing_to_do_with_columns_have_no_yaw():
     assert is_no_camera(fit_panorama(backwards))
 
 
+def test_rays_that_are_far_from_any_camera_have_none():
+    rng = np.random.default_rng(0)
+    pinhole, panorama = pinhole_rays(PINHOLE, 60, 84), camera_rays(PANORAMA)[None]
+    halved = np.arctan2(panorama[..., 0], panorama[..., 2]) / 2  # azimuths turn half as fast as columns
+    flat = np.hypot(panorama[..., 0], panorama[..., 2])
+    slow = np.stack([np.sin(halved) * flat, panorama[..., 1], np.cos(halved) * flat], axis=-1)
+    for fit, far in (
+        (fit_panorama, slow),
+        (fit_panorama, disturbed(panorama, rng, 2)),
+        (fit_pinhole, disturbed(pinhole, rng, 2)),
+    ):
+        assert is_no_camera(fit(far))
+    for fit, noisy in ((fit_panorama, disturbed(panorama, rng, 0.15)), (fit_pinhole, disturbed(pinhole, rng, 0.15))):
+        assert np.rad2deg(fit(noisy).residual) == pytest.approx(12, abs=1.5)
+
+
 @given(st.sampled_from([np.nan, np.inf, 0.0]))
 def test_views_without_rays_have_no_camera_and_leave_the_others_alone(value):
     for fit, exact in ((fit_pinhole, pinhole_rays(PINHOLE, 60, 84)), (fit_panorama, camera_rays(PANORAMA)[None])):

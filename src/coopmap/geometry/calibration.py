@@ -31,6 +31,9 @@ MIN_FIELD = 1e-3
 its height in radians. For identical rays the field is zero up to rounding, of 1e-7 for float32."""
 MIN_AGREEMENT = 0.05
 """Length of the mean of all rays' votes (unit vectors) for the yaw of a panorama below which there is no such yaw."""
+MAX_RESIDUAL = np.deg2rad(20)
+"""Typical angle between rays and model above which the model says nothing about them; directions at random are about
+90 degrees off."""
 RANK_TOLERANCE = 1e-12
 """Smallest eigenvalue of the equations, relative to the largest, with which they have a solution. Pixels of one row or
 column give zero up to rounding, of 1e-16; two neighboring rows in a thousand give 1e-7."""
@@ -74,8 +77,9 @@ def fit_pinhole(
     """Recover the 3x3 intrinsics of perspective views.
 
     There are none (NaN) where fewer than :data:`MIN_PIXELS` rays count or all in one row or column, where both
-    coordinates do not grow with the pixel's, and where the rays (most of them, if the others are outliers) agree, so
-    that the field of view is below :data:`MIN_FIELD`.
+    coordinates do not grow with the pixel's, where the rays (most of them, if the others are outliers) agree, so that
+    the field of view is below :data:`MIN_FIELD`, and where the rays are off the model by more than
+    :data:`MAX_RESIDUAL`.
 
     Linear in the four unknowns: ``x / z = (u - cx) / fx`` and likewise for ``y``. The distance in the image plane is
     turned into an angle with the metric of the gnomonic projection at the modeled ray, so that the corners of wide
@@ -115,7 +119,8 @@ def fit_pinhole(
     intrinsics[:, [0, 1], [0, 1]] = focal
     intrinsics[:, :2, 2] = principal
     intrinsics[:, 2, 2] = 1
-    possible = (slope > MIN_FIELD).all(-1) & np.isfinite(principal).all(-1)  # False for NaN
+    has_field = (slope > MIN_FIELD).all(-1) & np.isfinite(principal).all(-1)
+    possible = has_field & (residual <= MAX_RESIDUAL)  # False for NaN
     return PinholeCalibration(
         np.where(possible[:, None, None], intrinsics, np.nan), np.where(possible, residual, np.nan)
     )
@@ -127,7 +132,8 @@ def fit_panorama(
     """Recover vertical field of view, elevation of the middle and yaw of 360-degree views.
 
     There are none (NaN) where fewer than :data:`MIN_PIXELS` rays count or all in one row, where elevation does not grow
-    upward by at least :data:`MIN_FIELD`, and where azimuths are unrelated to columns (:data:`MIN_AGREEMENT`).
+    upward by at least :data:`MIN_FIELD`, where azimuths are unrelated to columns (:data:`MIN_AGREEMENT`), and where the
+    rays are off the model by more than :data:`MAX_RESIDUAL`.
 
     Args:
         rays: directions in the frame of each view, of any length.
@@ -194,7 +200,7 @@ def _fit_panorama(
     if is_cylinder:
         top, bottom = np.arctan(top), np.arctan(bottom)
     agreement = np.linalg.norm(votes, axis=-1) / np.maximum(np.einsum("vn,vn->v", weight, horizontal), SMALLEST_ANGLE)
-    possible = (top - bottom > MIN_FIELD) & (agreement > MIN_AGREEMENT)  # False for NaN
+    possible = (top - bottom > MIN_FIELD) & (agreement > MIN_AGREEMENT) & (residual <= MAX_RESIDUAL)  # False for NaN
     return PanoramaCalibration(
         v_fov=np.where(possible, top - bottom, np.nan),
         elevation_center=np.where(possible, (top + bottom) / 2, np.nan),
