@@ -112,6 +112,19 @@ def test_the_header_says_where_the_agents_are(written, config_of):
     assert "z-depth, converted to range" in page.text
 
 
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["experiment=four_camera"], {"30 m": False, "off nominal rays": True}),
+        (["experiment=mosaic_posefix", "data.mosaic.height=28"], {"30 m": False, "off nominal rays": False}),
+        (["experiment=fusion_mean"], {"30 m": True, "off nominal rays": True}),
+    ],
+)
+def test_what_plays_no_part_in_a_layout_is_not_said(preview, overrides, says):
+    text = preview(*overrides).text
+    assert {word: word in text for word in says} == says
+
+
 @pytest.mark.parametrize("layout", ["cameras", "grouped", "warped"])
 def test_other_layouts_show_the_images_that_the_model_gets(preview, config_of, layout):
     page, config = preview(LAYOUTS[layout]), config_of(LAYOUTS[layout])

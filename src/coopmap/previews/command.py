@@ -76,7 +76,7 @@ def _preview(dataset: FrameDataset, position: int, asked: PreviewConfig) -> Prev
         name=f"{asked.split} {position}",
         facts=facts(frame, dataset.config, dataset.depth_source.describe(), asked.augment),
         agents=frame.agents,
-        table=agents_table(frame),
+        table=agents_table(frame, dataset.config.layout),
         views=shown_views(frame, dataset.config),
         warnings=[f"took another frame: {line}" for line in frame.sample.skipped],
     )
