@@ -84,11 +84,13 @@ def test_every_pair_is_described_and_json_can_hold_it():
 
 def test_who_is_not_supported_is_said():
     assert unsupported_agents(*answered((0.9, 0.1, 0.7))) == []
-    weak, regressed = unsupported_agents(*answered((0.3, None, None)))
-    assert "641" in weak
-    assert "0.30" in weak
+    regressed, weak = unsupported_agents(*answered((0.3, None, None)))
     assert "699" in regressed
     assert "regressed" in regressed
+    assert "the poses of 641 (0.30) relative to 650 are more likely off by over 2 m or 5 degrees than within" in weak
+    assert "calibration_error" in weak
+    (both,) = unsupported_agents(*answered((0.3, 0.1, 0.2)))
+    assert "641 (0.30), 699 (0.20)" in both
 
 
 def test_a_model_that_does_not_match_knows_nothing():

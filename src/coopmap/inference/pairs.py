@@ -49,17 +49,20 @@ def agent_support(views: Views, result: Inference) -> dict[str, float] | None:
 
 
 def unsupported_agents(views: Views, result: Inference) -> list[str]:
-    """A sentence for each agent that no chain of pairs of at least :data:`SUPPORTING` links to the first."""
-    first = agent_names(views)[0]
-    sentences = []
-    for name, support in (agent_support(views, result) or {}).items():
-        if support == 0:
-            sentences.append(f"no pair determines the pose of {name} relative to {first}: it is the regressed one")
-        elif support < SUPPORTING:
-            sentences.append(
-                f"no pairs of confidence {SUPPORTING:.2f} or more link {name} to {first} (the best: {support:.2f}): "
-                "do not rely on its pose"
-            )
+    """Sentences about the agents that no chain of pairs of at least :data:`SUPPORTING` links to the first."""
+    first, support = agent_names(views)[0], agent_support(views, result) or {}
+    sentences = [
+        f"no pair determines the pose of {name} relative to {first}: it is the regressed one"
+        for name, value in support.items()
+        if value == 0
+    ]
+    doubted = [f"{name} ({value:.2f})" for name, value in support.items() if 0 < value < SUPPORTING]
+    if doubted:
+        sentences.append(
+            f"by the model's own confidence the poses of {', '.join(doubted)} relative to {first} are more likely off "
+            "by over 2 m or 5 degrees than within; after a short training it may doubt good poses: calibration_error "
+            "of coopmap evaluate says how far its confidence is from what comes true"
+        )
     return sentences
 
 
