@@ -289,6 +289,18 @@ def test_unreadable_frames_are_told_and_counted(checkpoint: Path, town: Path, tm
     assert result.summary["notes"]["training_mean"] == "no training split in data.root"
 
 
+def test_the_training_split_may_have_unreadable_frames_within_the_budget(
+    checkpoint: Path, town: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(town / "town", tmp_path / "town"))
+    victim = min(root.glob("train/*/*/*_camera0.png"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    changed = [f"data.root={root}", f"data.depth_root={town / 'depth'}", "data.bad_frame_budget=0.5"]
+    result = evaluate(checkpoint, split="train", overrides=changed, output=tmp_path / "out", baselines=[])
+    assert result.summary["requested_samples"] - result.summary["samples"] == 1
+    assert [victim.name in line for line in result.summary["unreadable"]] == [True]
+
+
 def test_frames_with_too_few_agents_are_told_and_counted(
     checkpoint: Path, town: Path, tmp_path: Path, said: pytest.LogCaptureFixture
 ) -> None:

@@ -238,7 +238,7 @@ class OPV2VDataModule(L.LightningDataModule):
         if batch.skipped:
             budget = self._budgets[self._current_split()]
             budget.report(batch.skipped)
-            if isinstance(batch, SkippedBatch) and self._current_split() == "train":
+            if isinstance(batch, SkippedBatch) and self._is_training:
                 raise BadFrameBudgetError(
                     f"no sample of a training batch can be read, after {len(batch.skipped)} tries; {batch.skipped[0]}"
                 )
@@ -252,11 +252,14 @@ class OPV2VDataModule(L.LightningDataModule):
         """Normalize the images on the device: loaders give bytes."""
         return normalize(batch) if isinstance(batch, Batch) else batch
 
+    @property
+    def _is_training(self) -> bool:
+        return self.trainer is None or self.trainer.training
+
     def _current_split(self) -> str:
-        trainer = self.trainer
-        if trainer is None or trainer.training:
+        if self.trainer is None or self._is_training:
             return "train"
-        return "test" if trainer.testing else "val"
+        return "test" if self.trainer.testing else "val"
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, in batches that were trained on (the loader itself runs ahead)."""
