@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from coopmap import load_config
+from coopmap.config import ConfigError
 from coopmap.data import OPV2VDataModule
 from coopmap.data.samples import SkippedSample
 from coopmap.evaluation.data import EvaluationData
@@ -61,6 +62,25 @@ def test_listed_frames_may_have_fewer_agents_than_training_asks_for(
     config = load_config([*tiny, "data.min_agents=4"])
     (batch,) = EvaluationData(config, "frames", read_frame_list(listed)).val_dataloader()
     assert [meta.agents for meta in batch.metas] == [(car.name, other.name)]
+
+
+def test_listed_frames_are_found_in_the_folders_that_the_configuration_names(
+    tiny: list[str], town: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(town / "town", tmp_path / "copy"))
+    (root / "validate").rename(root / "streets <1>")
+    car, other = sorted(path for path in root.glob("streets*/*/*") if path.is_dir())[:2]
+    entry = {"scenario": car.parent.name, "frame": min(car.glob("*.yaml")).stem, "agents": [car.name, other.name]}
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps([entry]))
+    config = load_config([*tiny, f"data.root={root}", "data.depth_root=null", "data.splits={val: 'streets <1>'}"])
+    data = EvaluationData(config, "frames", read_frame_list(listed))
+    (batch,) = data.val_dataloader()
+    assert [meta.scenario for meta in batch.metas] == [car.parent.name]
+    assert data.split_of(car.parent.name) == "val"
+    listed.write_text(json.dumps([entry | {"scenario": "elsewhere"}]))
+    with pytest.raises(ConfigError, match=r"elsewhere is in none of the folders train, streets <1>, test, "):
+        EvaluationData(config, "frames", read_frame_list(listed)).val_dataloader()
 
 
 def test_the_training_split_is_measured_as_the_others_are(tiny: list[str]) -> None:

@@ -68,7 +68,7 @@ class EvaluationData(OPV2VDataModule):
                 f"frames={frames.file}: {most.scenario} {most.frame} has {len(most.agents)} agents, more than "
                 f"data.max_agents={self.config.max_agents}"
             )
-        split_of = splits_of(frames, self.config.root)
+        split_of = self._splits_of(frames)
         samples = find_samples(frames, {name: self.dataset(split) for name, split in split_of.items()})
         self._budgets[self._current_split()] = BadFrameBudget(frames.name, len(samples), self.config.bad_frame_budget)
         self.num_requested = self.num_available = len(samples)
@@ -80,7 +80,10 @@ class EvaluationData(OPV2VDataModule):
 
     def split_of(self, scenario: str) -> str:
         """Split that a sample's scenario is in."""
-        return self.split if self.frames is None else splits_of(self.frames, self.config.root)[scenario]
+        return self.split if self.frames is None else self._splits_of(self.frames)[scenario]
+
+    def _splits_of(self, frames: FrameList) -> dict[str, str]:
+        return splits_of(frames, self.config.root, self.config.splits)
 
     def street_of(self, scenario: str) -> dict[str, str]:
         """What a sample's scenario says of its street; nothing in most data."""

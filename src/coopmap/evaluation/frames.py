@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,21 +102,28 @@ def _published(file: Path, entry: Any) -> PublishedFigures:
         raise ConfigError(f"frames={file}: 'published' entries need name, trans_m and rot_deg, not {entry}") from None
 
 
-def splits_of(frames: FrameList, root: Path | str) -> dict[str, str]:
+def splits_of(frames: FrameList, root: Path | str, folders: Mapping[str, str] | None = None) -> dict[str, str]:
     """The split that holds each of the list's scenarios, by scenario.
+
+    Args:
+        frames: the list.
+        root: of the dataset.
+        folders: folder of a split below the root, where it is none of the usual.
 
     Raises:
         ConfigError: a scenario is in none.
     """
     root = Path(root).expanduser()
     found = {}
-    present = {split: find_split_folder(root, split) for split in SPLIT_FOLDERS}
+    present = {split: find_split_folder(root, split, folders) for split in SPLIT_FOLDERS}
+    expected = {**SPLIT_FOLDERS, **(folders or {})}
     for frame in frames.frames:
         holding = [split for split, folder in present.items() if folder and (root / folder / frame.scenario).is_dir()]
         if not holding:
+            names = ", ".join(present[split] or name for split, name in expected.items())
             raise ConfigError(
-                f"frames={frames.file}: scenario {frame.scenario} is in none of the folders "
-                f"{', '.join(SPLIT_FOLDERS.values())} of {root}: unpack it there, or remove it from the list"
+                f"frames={frames.file}: scenario {frame.scenario} is in none of the folders {names} of {root}: "
+                "unpack it there, or remove it from the list"
             )
         found[frame.scenario] = holding[0]
     return found
