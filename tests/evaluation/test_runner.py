@@ -22,6 +22,7 @@ from coopmap.config.evaluate import PROBES, EvaluateConfig
 from coopmap.data.budget import BadFrameBudgetError
 from coopmap.evaluate import evaluate
 from coopmap.evaluation import icp
+from coopmap.evaluation.baselines import Gaps, notes_about
 from coopmap.evaluation.charts import error_by_circumstance
 from coopmap.evaluation.subject import open_subject, stored_config
 from coopmap.geometry.rig import SLOTS
@@ -439,14 +440,32 @@ def test_a_missing_registration_library_is_named(
     assert "pip install coopmap[icp]" in (tmp_path / "report.html").read_text()
 
 
+def test_samples_that_a_baseline_leaves_out_are_counted_over_all_ranks() -> None:
+    gaps = [
+        Gaps({}, {"gps_icp": ["c: damaged", "b: damaged"]}),
+        Gaps({"xfeat": "not installed"}, {"gps_icp": ["a: damaged"], "matching": ["d: damaged"]}),
+    ]
+    assert notes_about(gaps) == {
+        "xfeat": "not installed",
+        "gps_icp": "3 samples left out, unreadable: a: damaged",
+        "matching": "1 samples left out, unreadable: d: damaged",
+    }
+
+
 @pytest.mark.slow
-def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> None:
+def test_two_processes_measure_the_same(checkpoint: Path, town: Path, tmp_path: Path) -> None:
+    """The sweeps are unreadable, so that one sample of each process has no registration."""
+    root = Path(shutil.copytree(town / "town", tmp_path / "town"))
+    for sweep in root.glob("validate/*/*/*.pcd"):
+        sweep.write_bytes(sweep.read_bytes()[:100])
+    changed = [f"data.root={root}", f"data.depth_root={town / 'depth'}"]
     command = [
         sys.executable,
         "-m",
         "coopmap.evaluate",
         f"checkpoint={checkpoint}",
-        "baselines=[]",
+        *changed,
+        "baselines=[icp]",
         "refine=true",
     ]
     done = subprocess.run(
@@ -456,9 +475,11 @@ def test_two_processes_measure_the_same(checkpoint: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("model, refined") == 1
-    alone = evaluate(checkpoint, output=tmp_path / "one", baselines=[], refine=True)
+    alone = evaluate(checkpoint, overrides=changed, output=tmp_path / "one", baselines=["icp"], refine=True)
+    assert not icp.is_available() or alone.summary["notes"]["gps_icp"].startswith("2 samples left out, unreadable: /")
     two = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert two["samples"] == 2
+    assert two["notes"] == alone.summary["notes"]
     assert two["figures"].keys() == alone.summary["figures"].keys()
     for name, figure in alone.summary["figures"].items():
         mean = figure["mean"]

@@ -128,7 +128,29 @@ class _SensorPoseDataset(Dataset[SensorPoses]):
         return read_sensor_poses(index, FrameRef(index.split, scenario, frame, agents), agents, *self.methods)
 
 
-def add_baselines(records: Sequence[SampleRecord], data: EvaluationData, asked: Sequence[str]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Gaps:
+    """What baselines lack on one rank, by method.
+
+    Attributes:
+        absent: why a method is not there at all.
+        unreadable: what could not be read, for each sample that a method leaves out.
+    """
+
+    absent: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, list[str]] = field(default_factory=dict)
+
+
+def notes_about(gaps: Sequence[Gaps]) -> dict[str, str]:
+    """Notes about methods that are absent or incomplete, from what all ranks lack."""
+    notes = {method: reason for share in gaps for method, reason in share.absent.items()}
+    for method in sorted({method for share in gaps for method in share.unreadable}):
+        lines = sorted(line for share in gaps for line in share.unreadable.get(method, []))
+        notes[method] = f"{len(lines)} samples left out, unreadable: {lines[0]}"
+    return notes
+
+
+def add_baselines(records: Sequence[SampleRecord], data: EvaluationData, asked: Sequence[str]) -> Gaps:
     """Add the baselines that are read from sensors to records.
 
     Args:
@@ -137,32 +159,31 @@ def add_baselines(records: Sequence[SampleRecord], data: EvaluationData, asked: 
         asked: names of baselines, see :class:`~coopmap.config.evaluate.EvaluateConfig`.
 
     Returns:
-        Notes about methods that are absent or incomplete.
+        What they lack; :func:`notes_about` says it of all ranks.
     """
-    notes = {}
+    gaps = Gaps()
     needed = (("icp", "gps_icp", icp), ("matching", "matching_rig", classical), ("matching", "xfeat", xfeat))
     for name, method, module in needed:
         if name in asked and not module.is_available():
-            notes[method] = module.INSTALL_HINT
+            gaps.absent[method] = module.INSTALL_HINT
     if "mean" in asked and records and not any("training_mean" in record.poses for record in records):
-        notes["training_mean"] = "no training split in data.root"
+        gaps.absent["training_mean"] = "no training split in data.root"
     if not records or not {"gps", "icp", "matching"}.intersection(asked):
-        return notes
+        return gaps
     indices = [data.dataset(data.split_of(record.meta.scenario)).index for record in records]
-    with_icp = "icp" in asked and "gps_icp" not in notes
+    with_icp = "icp" in asked and "gps_icp" not in gaps.absent
     features: dict[str, Features] = {}
     if "matching" in asked:
-        features = {"matching": Sift()} | ({} if "xfeat" in notes else {"xfeat": XFeat()})
+        features = {"matching": Sift()} | ({} if "xfeat" in gaps.absent else {"xfeat": XFeat()})
     dataset = _SensorPoseDataset(records, indices, with_icp, features)
     workers = min(data.config.num_workers, len(records))
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=_as_it_is)
     log.info("%s: %d samples", ", ".join(name for name in asked if name in ("gps", "icp", "matching")), len(records))
-    problems: dict[str, list[str]] = {}
     for record, found in zip(records, loader, strict=True):
         _add(record, found, "gps" in asked)
         for method, problem in found.problems:
-            problems.setdefault(method, []).append(problem)
-    return notes | {name: f"{len(lines)} samples left out, unreadable: {lines[0]}" for name, lines in problems.items()}
+            gaps.unreadable.setdefault(method, []).append(problem)
+    return gaps
 
 
 def _add(record: SampleRecord, found: SensorPoses, with_gps: bool) -> None:

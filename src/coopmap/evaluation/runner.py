@@ -17,7 +17,7 @@ from coopmap.config import Config, ConfigError
 from coopmap.config.evaluate import EvaluateConfig
 from coopmap.config.machine import check_gpus
 from coopmap.config.strategy import StrategyConfig
-from coopmap.evaluation.baselines import add_baselines
+from coopmap.evaluation.baselines import add_baselines, notes_about
 from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.export import write_exports
@@ -92,10 +92,10 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     if data.num_too_few:
         few = data.num_too_few, data.config.min_agents
         log.info("in %d more frames fewer than data.min_agents=%d agents are in range", *few)
-    notes = add_baselines(recorder.records, data, compared)
+    gaps = add_baselines(recorder.records, data, compared)
     for record in recorder.records:
         record.street = data.street_of(record.meta.scenario)
-    records, shares = gathered(recorder.records, (data.unreadable, notes, recorder.inputs))
+    records, shares = gathered(recorder.records, (data.unreadable, gaps, recorder.inputs))
     unreadable = sorted({line for share in shares for line in share[0]})
     if not records:
         raise ConfigError(f"{where}: none of the samples asked for can be read: {'; '.join(unreadable)}")
@@ -113,7 +113,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
         num_too_few=data.num_too_few,
         min_agents=data.config.min_agents,
         unreadable=unreadable,
-        notes={key: text for share in shares for key, text in share[1].items()},
+        notes=notes_about([share[1] for share in shares]),
         seconds=time.monotonic() - started,
     )
     summary = summarize_records(records, conditions, seed=subject.config.seed)
