@@ -408,6 +408,31 @@ def test_short_scenarios_share_a_shard_and_long_ones_have_theirs(cached, config_
     assert [shard.number for shard in plan(build_split(config, "train").index)] == [0, 1] * 6
 
 
+@pytest.mark.parametrize("change", ["added", "removed"])
+def test_a_scenario_that_comes_or_goes_at_the_front_is_named(cached, copied_town, monkeypatch, change):
+    """Shards are named after their first scenario: those of before have other names than those that are looked for."""
+    monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 4)
+    (street,) = (copied_town / "train").iterdir()
+    first = street.with_name("a_first")
+    for name in ("z_1", "z_2", *(["a_first"] if change == "removed" else [])):
+        shutil.copytree(street, street.with_name(name))
+    config, with_cache = cached(root=str(copied_town), depth_root=None)
+    if change == "added":
+        shutil.copytree(street, first)
+    else:
+        shutil.rmtree(first)
+    with pytest.raises(ConfigError, match=r"other frames or agents of train/a_first: expected data\.exclude"):
+        build_split(with_cache, "train")
+    before = set(Path(with_cache.cache_root).glob("train/*/*.lmdb"))
+    report = fill_cache(CacheConfig(cache_root=with_cache.cache_root, workers=1), config)
+    old = before - {shard.path(Path(with_cache.cache_root)) for shard in plan(build_split(config, "train").index)}
+    size = sum(path.stat().st_size for path in old)
+    assert f"\n{len(old)} shards of {size / 1e9:.2f} GB were made for other frames" in report
+    assert all(f"\n  {path}" in report for path in old)
+    for one, other in pairs((config, with_cache), "train"):
+        assert one.meta == other.meta
+
+
 @pytest.mark.slow  # each process imports torch
 def test_the_command_fills_a_cache_in_several_processes(config_of, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 1)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from coopmap.config.cache import SPLITS, CacheConfig
 from coopmap.config.data import DataConfig
+from coopmap.data.cache.shards import Shard, leftovers
 from coopmap.data.cache.streets import render_into_cache, streets_of
 from coopmap.data.cache.writing import Split, Written, fill
 from coopmap.data.depth_probe import check_depth
@@ -68,4 +71,19 @@ def _summary(root: Path, written: list[Written], beside: str = "") -> str:
     if unreadable:
         lines.append(f"{len(unreadable)} views could not be read; training skips them as it does without a cache:")
         lines += [f"  {reason}" for reason in unreadable[:MOST_SHOWN]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_about_leftovers(root, [result.shard for result in written])])
+
+
+def _about_leftovers(root: Path, shards: Sequence[Shard]) -> list[str]:
+    """Lines about shards of the same splits that stay from other frames."""
+    by_split = groupby(sorted(shards, key=attrgetter("split")), key=attrgetter("split"))
+    paths = [path for split, planned in by_split for path in leftovers(root, split, planned)]
+    if not paths:
+        return []
+    size = sum(path.stat().st_size for path in paths)
+    lines = [
+        f"{len(paths)} shards of {size / 1e9:.2f} GB were made for other frames and are not read with these; delete "
+        "them, each with the .json beside it, if nothing else needs them:"
+    ]
+    lines += [f"  {path}" for path in paths[:MOST_SHOWN]]
+    return lines if len(paths) <= MOST_SHOWN else [*lines, f"  and {len(paths) - MOST_SHOWN} more"]

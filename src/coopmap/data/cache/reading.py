@@ -11,7 +11,18 @@ from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.key import require_same, settings_of
 from coopmap.data.cache.records import check_size, read_record
-from coopmap.data.cache.shards import Shard, describe, other_frames, plan, record_name, what_changed
+from coopmap.data.cache.shards import (
+    Description,
+    Shard,
+    describe,
+    description_beside,
+    leftovers,
+    names_of,
+    other_frames,
+    plan,
+    record_name,
+    what_changed,
+)
 from coopmap.data.cache.stored import StoredRecord, unpack
 from coopmap.data.cache.views import build_stored_views
 from coopmap.data.cache_settings import read_settings
@@ -84,11 +95,7 @@ def _current_shards(
         if description is None:
             return None
         if scenario := other_frames(index, shard, description):
-            raise ConfigError(
-                f"{shard.path(root)}: the cache has other frames or agents of {scenario}: expected data.exclude and "
-                "data.include_rsu as when it was filled; else the command that filled it, with those of here, writes "
-                "what is missing"
-            )
+            raise _of_other_frames(shard.path(root), scenario)
         if change := what_changed(index, depth_source, shard, description):
             raise ConfigError(f"{shard.path(root)}: the cache is older than its data: {change} differs. {AGAIN}")
         check_size(shard.path(root), description.file_bytes)
@@ -98,9 +105,34 @@ def _current_shards(
     with ThreadPoolExecutor(_STAT_THREADS) as pool:
         found = list(pool.map(look, shards))
     if absent := found.count(None):
+        lacking = [shard for shard, place in zip(shards, found, strict=True) if not place]
+        _refuse_other_plan(root, index, shards, lacking)
         if lacks_images(config):
             lack = f"data.cache_root={root} lacks {absent} of {len(shards)} shards of {index.split}"
             raise without_images(config, f"{lack}, which the command that began it will add")
         log.warning("%s: %d of %d shards of %s are not written yet; their views are made from files",
                     root, absent, len(shards), index.split)  # fmt: skip
     return {frame: place for shard, place in zip(shards, found, strict=True) if place for frame in shard.frames}
+
+
+def _refuse_other_plan(root: Path, index: SplitIndex, planned: Sequence[Shard], absent: Sequence[Shard]) -> None:
+    """Refuse a cache that holds views of absent shards in shards of other names.
+
+    Raises:
+        ConfigError: names a scenario that one of them has and the other lacks.
+    """
+    holding: dict[str, tuple[Path, Description]] = {}
+    for path in leftovers(root, index.split, planned):
+        if described := description_beside(path):
+            holding |= dict.fromkeys(described.names, (path, described))
+    for shard in absent:
+        for path, described in (holding[name] for name in names_of(index, shard) if name in holding):
+            if scenario := other_frames(index, shard, described):
+                raise _of_other_frames(path, scenario)
+
+
+def _of_other_frames(path: Path, scenario: str) -> ConfigError:
+    return ConfigError(
+        f"{path}: the cache has other frames or agents of {scenario}: expected data.exclude and data.include_rsu as "
+        "when it was filled; else the command that filled it, with those of here, writes what is missing"
+    )

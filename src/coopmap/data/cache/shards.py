@@ -13,7 +13,7 @@ import fcntl
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -145,10 +145,24 @@ def names_of(index: SplitIndex, shard: Shard) -> list[str]:
     return [record_name(ref, agent) for ref in refs for agent in ref.agents]
 
 
+def leftovers(root: Path, split: str, planned: Iterable[Shard]) -> list[Path]:
+    """Files of a split's shards, complete or not, that are none of the planned.
+
+    Shards are named after their first scenario, so that one that comes or goes may give those after it other names.
+    """
+    known = {shard.path(root) for shard in planned}
+    return sorted(set(split_folder(root, split).glob("*/*.lmdb")) - known)
+
+
 def describe(shard: Shard, root: Path) -> Description | None:
     """The description of a shard; ``None`` if it is not complete."""
+    return description_beside(shard.path(root))
+
+
+def description_beside(path: Path) -> Description | None:
+    """The description of the shard in an LMDB file; ``None`` if it is not complete."""
     try:
-        content: dict[str, Any] = json.loads(shard.path(root, ".json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return Description(**content)
     except (OSError, ValueError, TypeError):
         return None
