@@ -257,8 +257,9 @@ class OPV2VDataModule(L.LightningDataModule):
         return self.trainer is None or self.trainer.training
 
     def _current_split(self) -> str:
-        if self.trainer is None or self._is_training:
+        if self._is_training:
             return "train"
+        assert self.trainer is not None
         return "test" if self.trainer.testing else "val"
 
     def state_dict(self) -> dict[str, Any]:
