@@ -60,6 +60,15 @@ def test_table_holds_means_and_spreads(comparison: Comparison) -> None:
     assert [set(row.marked) for row in table.sections[0].rows] == [set(), set()]  # nothing was trained yet
 
 
+def test_a_seed_that_ended_without_numbers_is_shown(make_run: MakeRun, tmp_path: Path) -> None:
+    for seed, trans_m in enumerate((8.0, float("inf"), float("nan"))):
+        make_run("a", seed, [validation(10, 4, 3.0, 8.0), validation(20, 8, 3.5, trans_m)])
+    found = compare([str(tmp_path / "runs")])
+    (row,) = found.tables[0].sections[1].rows
+    assert found.tables[0].texts(row)[1:] == ["3", "3.5 ± 0", "NaN"]
+    curves(found.groups).to_json()
+
+
 def test_lowest_is_not_marked_where_units_differ(make_run: MakeRun, tmp_path: Path) -> None:
     for name, weight in (("a", 1.0), ("b", 3.0)):
         settings = {"loss": {"weights": {"pose_trans": weight}}}

@@ -27,8 +27,9 @@ from coopmap.evaluation.charts import error_by_circumstance
 from coopmap.evaluation.subject import open_subject, stored_config
 from coopmap.geometry.rig import SLOTS
 from coopmap.metrics.cloud import cloud_figures
+from coopmap.models import MapAnything
 from coopmap.models.placement import as_matched
-from coopmap.types import Batch
+from coopmap.types import Batch, Observation, Prediction
 
 MakeCheckpoint = Callable[..., Path]
 
@@ -107,6 +108,33 @@ def test_bounds_and_baselines_stand_beside_the_model_for_every_kind_of_pair(chec
     ]
     page = (tmp_path / "report.html").read_text()
     assert "Share of pairs within 2 m and 5°, by kind of pair" in page
+
+
+def test_predictions_that_are_not_finite_are_no_smaller_sample(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two samples; its errors are infinite in every table, and JSON's null in means."""
+    predict, calls = MapAnything.forward, []
+
+    def broken(self: MapAnything, observation: Observation) -> Prediction:
+        prediction = predict(self, observation)
+        calls.append(observation)
+        return prediction.map(lambda value: value * math.nan) if len(calls) == 1 else prediction
+
+    monkeypatch.setattr(MapAnything, "forward", broken)
+    evaluate(checkpoint, output=tmp_path)
+    pairs, samples = rows_of(tmp_path / "pairs.csv"), rows_of(tmp_path / "samples.csv")
+    assert [row["trans_m"] == "inf" for row in pairs] == [True] * 3 + [False] * 3
+    assert [row["depth_abs_rel"] == "inf" for row in samples] == [True, False]
+    summary, logged = (json.loads((tmp_path / name).read_text()) for name in ("summary.json", "metrics.json"))
+    model = summary["methods"]["model"]
+    assert (model["trans_m"]["count"], model["trans_m"]["mean"], model["trans_m"]["median"]) == (6, None, None)
+    assert model["apply_rate"]["mean"] == 0.5
+    assert summary["methods"]["gps"]["trans_m"]["mean"] > 0
+    assert summary["figures"]["depth_abs_rel"]["mean"] is None
+    assert summary["overall"][0]["methods"]["model"]["count"] == 6
+    assert logged["figures"]["val/trans_m_mean"] is logged["figures"]["val/depth_abs_rel"] is None
+    assert "+inf" in (tmp_path / "report.html").read_text()
 
 
 def test_bounds_are_of_the_own_tick(make_checkpoint: MakeCheckpoint, checkpoint: Path, tmp_path: Path) -> None:

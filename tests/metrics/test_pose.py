@@ -116,7 +116,7 @@ def test_nothing_seen_is_nan_and_a_reset_forgets():
 def test_an_undefined_prediction_is_no_success():
     true = torch.eye(4).expand(1, 2, 4, 4).clone()
     result = figures(torch.full_like(true, torch.nan), true)
-    assert math.isnan(result["trans_m_mean"])
+    assert result["trans_m_mean"] == result["trans_m_median"] == result["rot_deg_mean"] == math.inf
     assert result["recall_5m_10deg"] == result["auc_30"] == 0
 
 

@@ -46,6 +46,7 @@ CAUSES = [
         {"rays_deg_median": 65.0, "rays_from": "calibration"},
         "Rays: predicted ones are off by 65 degrees in the median; points are shown on the calibrated ones",
     ),
+    ({"depth_abs_rel": float("inf"), "scale_ratio": float("inf")}, "Depth: the model gives none"),
     ({"depth_abs_rel": float("nan"), "scale_ratio": float("nan")}, "No true depth is known"),
 ]
 

@@ -14,6 +14,8 @@ def test_mean_and_sample_standard_deviation() -> None:
     assert spread.text(four) == "3 ± 2.6"
     assert spread.scaled(100).text(four) == "300 ± 265"
     assert Spread((2.5,)).std is None
+    assert (Spread((2.5, math.inf)).std, Spread((2.5, math.inf)).text(four)) == (None, "+inf")
+    assert Spread((2.5, math.nan)).text(four) == "NaN"
     assert Spread((2.5,)).text(four) == "2.5"
     assert Spread((2.0, 2.0)).text(four) == "2 ± 0"
     assert Spread((2.0, 2.0), exact=True).text(four) == "2"

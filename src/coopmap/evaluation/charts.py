@@ -81,7 +81,7 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
     )
     for column, (subject, rows) in enumerate(breakdown.items(), start=1):
         for place, (error, title) in enumerate(AXES.items(), start=1):
-            filled = [row for row in rows if row["pairs"] and row[error]["mean"] is not None]  # some answer is finite
+            filled = [row for row in rows if row["pairs"] and row[error]["count"]]  # infinite ones stay blank
             labels = [f"{literal(row['bin']).replace(': ', '<br>')}<br>n={row['pairs']}" for row in filled]
             means = [row[error]["mean"] for row in filled]
             bounds = [row[error]["mean_ci95"] or (mean, mean) for row, mean in zip(filled, means, strict=True)]
@@ -96,9 +96,10 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
             first = column == place == 1
             bars = go.Bar(x=labels, y=means, error_y=whiskers, name="mean", marker_color=SKY, showlegend=first)
             bars.width = min(0.8, 0.15 + 0.15 * len(filled))
+            middles = [row[error]["median"] for row in filled]
             medians = go.Scatter(
                 x=labels,
-                y=[row[error]["median"] for row in filled],
+                y=middles,
                 name="median",
                 mode="markers",
                 marker={"color": VERMILLION, "size": 9, "symbol": "diamond"},
@@ -108,7 +109,8 @@ def error_by_circumstance(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) 
             figure.add_trace(medians, place, column)
             title_below = subject if place == len(AXES) else None
             figure.update_xaxes(title=title_below, type="category", tickangle=0, row=place, col=column)
-            top = 1.08 * max((high for _, high in bounds), default=1.0)
+            known = [value for value in (*(high for _, high in bounds), *middles) if np.isfinite(value)]
+            top = 1.08 * max(known, default=1.0)
             figure.update_yaxes(title=title if column == 1 else None, range=[0, top], row=place, col=column)
     return _styled(figure, 620)
 

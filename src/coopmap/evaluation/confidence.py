@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from coopmap.evaluation.statistics import summarize
 from coopmap.losses.matching import MEDIAN_SQUARED, SUCCESS_M, SUCCESS_RAD
-from coopmap.metrics.aggregate import QUANTILES
+from coopmap.metrics.aggregate import QUANTILES, statistic
 from coopmap.metrics.pose import recalls
 
 WITHIN = ("recall_1m_5deg", "recall_2m_5deg", "recall_3m_5deg")
@@ -41,9 +41,9 @@ def risk_coverage(pairs: Columns) -> list[dict[str, float]]:
                 "coverage": coverage,
                 "pairs": float(len(trans_m[kept])),
                 "least_confidence": float(pairs["confidence"][known][order][kept][-1]),
-                "trans_m_median": float(np.nanmedian(trans_m[kept])),
-                "trans_m_p90": float(np.nanquantile(trans_m[kept], 0.9)),
-                "rot_deg_median": float(np.nanmedian(rot_deg[kept])),
+                "trans_m_median": statistic("median", trans_m[kept]),
+                "trans_m_p90": statistic("p90", trans_m[kept]),
+                "rot_deg_median": statistic("median", rot_deg[kept]),
                 "failures": float(1 - success[kept].mean()),
             }
         )
@@ -67,10 +67,7 @@ def abstaining(pairs: Columns) -> list[dict[str, float | None]]:
         within = recalls(trans_m, rot_deg)
         row |= {name: float(within[name].mean()) if given.any() else None for name in WITHIN}
         for error, values in (("trans_m", trans_m), ("rot_deg", rot_deg)):
-            row |= {
-                f"{error}_{name}": float(np.nanquantile(values, share)) if given.any() else None
-                for name, share in QUANTILES.items()
-            }
+            row |= {f"{error}_{name}": statistic(name, values) if given.any() else None for name in QUANTILES}
         rows.append(row)
     return rows
 

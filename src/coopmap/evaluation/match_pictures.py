@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +41,7 @@ def match_pictures(module: PoseLearner, records: Sequence[SampleRecord], data: E
             (trans_m, number, pair)
             for number, record in enumerate(records)
             for pair, trans_m in enumerate(record.pairs["trans_m"])
-            if trans_m == trans_m
+            if math.isfinite(trans_m)
             and record.pairs["covisibility"][pair] > COVISIBLE
             and record.pairs["confidence"][pair] == record.pairs["confidence"][pair]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,7 +89,8 @@ def _draw_references(figure: go.Figure, error: str, column: int, measured: Measu
     outcomes = [each for group in measured.values() for each in group]
     even = {"color": GRAY, "dash": "dash", "width": 1.5}
     end = 1.05 * max((given.mean for each in outcomes if (given := each.given[error])), default=1.0)
-    top = 1.08 * max(end, *(each.answered[error].mean for each in outcomes if each.level is not None))
+    answers = [each.answered[error].mean for each in outcomes if each.level is not None]
+    top = 1.08 * max(end, *filter(math.isfinite, answers))
     diagonal = {"x": [0, end], "y": [0, end], "mode": "lines", "line": even}
     label = {"name": "out = in", "legendgroup": "out = in", "showlegend": column == 1, "hoverinfo": "skip"}
     figure.add_trace(go.Scatter({**diagonal, **label, "fill": "tozeroy", "fillcolor": BETTER}), 1, column)

@@ -100,6 +100,7 @@ class SampleRecord:
         first, second = torch.triu_indices(len(pose), len(pose), offset=1)
         answer = torch.stack([torch.eye(4).to(pose).expand(len(first), 4, 4), pose[first, second]], dim=1)
         errors = pair_errors(answer, torch.stack([true[first], true[second]], dim=1))
+        errors = {column: errors[column].masked_fill(errors[column].isinf(), torch.nan) for column in PAIR_ERRORS}
         self.figures[f"{name}_answered"] = float(errors["trans_m"].isfinite().double().mean())
         for column in PAIR_ERRORS:
             values = errors[column][:, 0]

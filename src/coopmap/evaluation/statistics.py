@@ -41,9 +41,9 @@ def summarize(
 ) -> dict[str, float | int | list[float] | None]:
     """``count``, the :data:`STATISTICS` and, as ``mean_ci95`` and so on, their percentile-bootstrap intervals.
 
-    Values that are NaN (a metric that a sample does not have) are left out. Infinite ones count: they make the mean
-    infinite, and the quantiles that they reach. Intervals are ``None`` with fewer than two clusters and where an end is
-    not finite; everything is without any value.
+    Values that are NaN (a metric that a sample does not have) are left out. Infinite ones (errors of predictions that
+    are not finite) count: they make the mean infinite, and the quantiles that they reach. Intervals are ``None`` with
+    fewer than two clusters and where an end is not finite; everything is without any value.
 
     Args:
         values: of one metric.

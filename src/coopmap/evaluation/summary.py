@@ -14,7 +14,7 @@ from coopmap.evaluation.frames import FrameList
 from coopmap.evaluation.probes.summary import probe_summary
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS, SampleRecord
 from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarize
-from coopmap.metrics.aggregate import COVISIBLE, GROUPINGS, HEADINGS, QUANTILES
+from coopmap.metrics.aggregate import COVISIBLE, GROUPINGS, HEADINGS, QUANTILES, statistic
 from coopmap.metrics.pose import recalls
 
 SUCCESS = "recall_2m_5deg"
@@ -134,8 +134,8 @@ def summarize_records(records: Sequence[SampleRecord], conditions: Conditions, s
 
 
 def _methods(records: Sequence[SampleRecord], pairs: PairTable, seed: int) -> dict[str, dict[str, Any]]:
-    """Errors of each method over the pairs for which it has a pose, the share of all within common thresholds, and the
-    share that have a pose (``apply_rate``).
+    """Errors of each method over the pairs for which it has an answer, infinite where that is not finite; the share of
+    all within common thresholds, and the share that have a finite answer (``apply_rate``).
     """
     table: dict[str, dict[str, Any]] = {}
     for method, answered in applied_to(records, pairs).items():
@@ -206,18 +206,20 @@ def _kind_of_pair(
 
 
 def _of_method(pairs: PairTable, method: str, members: Bool[np.ndarray, " n"]) -> dict[str, float | int | None]:
-    """Percentiles over the pairs that have a pose, the share that have one, and the shares of all that are right."""
+    """Percentiles over the pairs that have an answer, the share that have a finite one, and the shares of all that are
+    right.
+    """
     trans_m, rot_deg = (pairs.columns[method_column(method, column)][members] for column in PAIR_ERRORS)
-    known = np.isfinite(trans_m)
+    known = ~np.isnan(trans_m)
     right = recalls(trans_m, rot_deg)
     return {
         "pairs": len(trans_m),
         "count": int(known.sum()),
-        "apply_rate": float(known.mean()) if len(known) else None,
+        "apply_rate": float(np.isfinite(trans_m).mean()) if len(known) else None,
         **{
-            f"{column}_{name}": float(np.quantile(values[known], share)) if known.any() else None
+            f"{column}_{name}": statistic(name, values[known]) if known.any() else None
             for column, values in (("trans_m", trans_m), ("rot_deg", rot_deg))
-            for name, share in QUANTILES.items()
+            for name in QUANTILES
         },
         **{name: float(right[name].mean()) if len(trans_m) else None for name in WITHIN},
     }

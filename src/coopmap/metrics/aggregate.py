@@ -18,7 +18,7 @@ from coopmap.metrics.dense import (
 )
 from coopmap.metrics.matching import CELL_NAMES, MATCH_COLUMNS
 from coopmap.metrics.pose import AUC_NAME, recalls
-from coopmap.metrics.reduce import bin_label, in_bin
+from coopmap.metrics.reduce import bin_label, in_bin, quantile
 from coopmap.metrics.trajectory import TRAJECTORY_NAMES
 
 Columns = Mapping[str, Float[np.ndarray, " n"]]
@@ -39,6 +39,8 @@ MATCH_STATISTICS = dict.fromkeys(MATCH_COLUMNS, ("mean",)) | {
     "aligned_mahalanobis": ("median",),
 }
 """Of what a model that matches says of pairs; a value that is not known, of a single pair, does not count."""
+EXPECTED = ("confidence", "covisibility_pred")
+"""Known of every pair: NaN is what the model says, and so is the mean."""
 COVISIBLE = 0.2
 """Pairs that share more than this have something to go by; their errors are stated apart."""
 COVISIBLE_STATISTICS = {"trans_m": ("median",), "rot_deg": ("median",)}
@@ -100,8 +102,8 @@ def aggregate(samples: Columns, pairs: Columns) -> dict[str, float]:
 
     Args:
         samples: values of all samples; NaN ones do not count.
-        pairs: values of all pairs of agents, pooled; a NaN error means a prediction that is not finite: the mean is
-            NaN, it is within no threshold, and quantiles are over the others.
+        pairs: values of all pairs of agents, pooled. Errors of predictions that are not finite are infinite: so is the
+            mean, they are within no threshold, and quantiles count them as the largest.
     """
     figures = _pair_figures(pairs)
     for name in SAMPLE_COLUMNS:
@@ -111,12 +113,12 @@ def aggregate(samples: Columns, pairs: Columns) -> dict[str, float]:
 
 
 def statistic(name: str, values: Float[np.ndarray, " n"]) -> float:
-    """``mean``, which NaN makes NaN, or a quantile (linear) of the other values; NaN for none."""
+    """``mean``, which NaN makes NaN, or a quantile of the other values; NaN for none."""
     if name != "mean":
         values = values[~np.isnan(values)]
     if not len(values):
         return float("nan")
-    return float(np.mean(values) if name == "mean" else np.quantile(values, QUANTILES[name]))
+    return float(np.mean(values)) if name == "mean" else quantile(values, QUANTILES[name])
 
 
 def _pair_figures(pairs: Columns) -> dict[str, float]:
@@ -151,8 +153,9 @@ def _covisible_figures(pairs: Columns) -> dict[str, float]:
 
 
 def _match_figures(pairs: Columns) -> dict[str, float]:
-    known = {name: pairs[name][~np.isnan(pairs[name])] for name in MATCH_STATISTICS if name in pairs}
-    asked = {name: MATCH_STATISTICS[name] for name, values in known.items() if len(values)}
+    unknown = {name: np.isnan(pairs[name]) for name in MATCH_STATISTICS if name in pairs}
+    asked = {name: MATCH_STATISTICS[name] for name, missing in unknown.items() if not missing.all()}
+    known = {name: pairs[name] if name in EXPECTED else pairs[name][~unknown[name]] for name in asked}
     return _statistics(asked, known)
 
 

@@ -28,7 +28,7 @@ MOTION_NAMES = ("moving_share", *(f"{name}_{kind}" for kind in _KINDS for name i
 
 @dataclass(frozen=True)
 class Pixels:
-    """Inputs that metrics over pixels share.
+    """Inputs that metrics over pixels share; what a prediction has that is not finite is infinitely far off.
 
     Attributes:
         valid: range is known.
@@ -51,11 +51,11 @@ class Pixels:
         """Pixels of a batch."""
         valid = target.valid & (target.depth > 0)
         true = torch.where(valid, target.depth, 1.0)
-        predicted = prediction.depth.detach().to(true.dtype)
+        predicted = _or_infinite(prediction.depth.detach().to(true.dtype))
         abs_rel = (predicted - true).abs() / true
         limits = dict(zip(_RANGES, RANGE_BINS_M, strict=True))
         bins = {label: valid & in_bin(true, low, high) for label, (low, high) in limits.items()}
-        points_pred = prediction.points_world.detach().float()
+        points_pred = _or_infinite(prediction.points_world.detach().float())
         return cls(valid, true, predicted, abs_rel, bins, truth_in_view0(target).points_world, points_pred)
 
 
@@ -107,7 +107,8 @@ def scale_figures(pixels: Pixels, target: Target) -> dict[str, Float[Tensor, " b
     distance from 1. Per bin of the true range: of the mean ranges along the rays.
     """
     true = mean_distance(pixels.points_true, target.valid)
-    predicted = mean_distance(pixels.points_pred, target.valid)
+    # elsewhere, what is infinite times zero would be NaN
+    predicted = mean_distance(torch.where(target.valid[..., None], pixels.points_pred, 0.0), target.valid)
     ratio = torch.where(target.valid.flatten(1).any(dim=1), predicted.double() / true, torch.nan)
     ratios = {"scale_ratio": ratio, "scale_abs_rel": (ratio - 1).abs()}
     for label, here in pixels.bins.items():
@@ -140,6 +141,10 @@ def motion_figures(pixels: Pixels, target: Target) -> dict[str, Float[Tensor, " 
     return figures
 
 
+def _or_infinite(predicted: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    return torch.where(predicted.isfinite(), predicted, math.inf)
+
+
 def _within(predicted: Float[Tensor, "*n"], true: Float[Tensor, "*n"], ratio: float) -> Float[Tensor, "*n"]:
     return ((predicted < ratio * true) & (true < ratio * predicted)).to(true.dtype)
 
@@ -147,4 +152,4 @@ def _within(predicted: Float[Tensor, "*n"], true: Float[Tensor, "*n"], ratio: fl
 def _mean_of_views(values: Float[Tensor, "b v h w"], valid: Bool[Tensor, "b v h w"]) -> Float[Tensor, " b"]:
     """Mean over views of their means; views without a valid pixel do not count."""
     views = mean_where(values.flatten(0, 1), valid.flatten(0, 1)).view(values.shape[:2])
-    return views.nanmean(dim=1)
+    return mean_where(views, valid.flatten(2).any(dim=-1))

@@ -11,6 +11,7 @@ from coopmap.geometry.alignment import squared_mahalanobis
 from coopmap.geometry.cells import at_centers, by_agent, cell_angle
 from coopmap.geometry.covisibility import is_seen
 from coopmap.metrics.covisibility import RangeImages
+from coopmap.metrics.reduce import or_infinite
 from coopmap.types import PairMatches, Prediction, Target
 from coopmap.types.agents import agent_poses, in_agent_frame, patch_side, views_per_agent
 
@@ -37,6 +38,9 @@ def match_figures(
 ) -> dict[str, Float[Tensor, "b p"]]:
     """Columns of pairs, :data:`MATCH_COLUMNS`, in double precision.
 
+    What is not finite of the matches makes errors infinite; confidence and co-visibility that the model expects stay
+    NaN.
+
     Args:
         matches: predicted.
         target: ground truth.
@@ -47,18 +51,20 @@ def match_figures(
     ends = torch.triu_indices(pose_true.shape[1], pose_true.shape[1], offset=1, device=pose_true.device)
     true, aligned = relative_pose(pose_true[:, ends[0]], pose_true[:, ends[1]]), matches.pose.detach().double()
     expected = matches.covisibility_logit.detach().double().sigmoid()
+    trans_m = torch.linalg.vector_norm(aligned[..., :3, 3] - true[..., :3, 3], dim=-1)
+    rot_deg = torch.rad2deg(rotation_angle(aligned[..., :3, :3].mT @ true[..., :3, :3]))
+    deviations = squared_mahalanobis(aligned, matches.information.detach().double(), true).clamp(min=0).sqrt()
+    everywhere = torch.ones_like(matches.degenerate)
     return {
         "confidence": matches.confidence_logit.detach().double().sigmoid(),
         "covisibility_pred": expected,
-        "covisibility_error": (expected - covisibility).abs(),
+        "covisibility_error": or_infinite((expected - covisibility).abs(), ~covisibility.isnan()),
         "degenerate": matches.degenerate.double(),
-        "matches_kept": (matches.weight * matches.inlier).detach().double().sum(dim=-1),
+        "matches_kept": (matches.weight.nan_to_num() * matches.inlier).detach().double().sum(dim=-1),
         "match_accuracy": _accuracy(matches, target, images, pose_true, ends),
-        "aligned_trans_m": torch.linalg.vector_norm(aligned[..., :3, 3] - true[..., :3, 3], dim=-1),
-        "aligned_rot_deg": torch.rad2deg(rotation_angle(aligned[..., :3, :3].mT @ true[..., :3, :3])),
-        "aligned_mahalanobis": torch.where(
-            matches.degenerate, torch.nan, squared_mahalanobis(aligned, matches.information.detach().double(), true)
-        ).sqrt(),
+        "aligned_trans_m": or_infinite(trans_m, everywhere),
+        "aligned_rot_deg": or_infinite(rot_deg, everywhere),
+        "aligned_mahalanobis": or_infinite(deviations, everywhere).masked_fill(matches.degenerate, torch.nan),
     }
 
 
@@ -68,8 +74,14 @@ def cell_range_figures(prediction: Prediction, target: Target, num_cells: int) -
     predicted, true, valid = (
         at_centers(values, patch).flatten(1) for values in (prediction.depth.detach(), target.depth, target.valid)
     )
-    error = (predicted.double() - true.double()).abs().masked_fill(~valid, torch.nan)
-    return {"cell_range_m": error.nanmedian(dim=1).values, "cell_range_abs_rel": (error / true).nanmedian(dim=1).values}
+    error = or_infinite((predicted.double() - true.double()).abs(), valid).masked_fill(~valid, torch.nan)
+    return {"cell_range_m": _median(error), "cell_range_abs_rel": _median(error / true)}
+
+
+def _median(values: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
+    """Of the values that are not NaN; between infinite ones, linear interpolation would find NaN."""
+    low, high = (values.nanquantile(0.5, dim=1, interpolation=side) for side in ("lower", "higher"))
+    return (low + high) / 2
 
 
 def _accuracy(

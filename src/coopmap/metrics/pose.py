@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.geometry import pose_from_quat_trans, relative_pose, rotation_angle
-from coopmap.metrics.reduce import Values, mean_where
+from coopmap.metrics.reduce import Values, mean_where, or_infinite
 from coopmap.types import Prediction
 
 RECALLS_M_DEG = ((1, 2), (1, 5), (2, 5), (3, 5), (5, 10))
@@ -34,27 +34,31 @@ def pair_errors(
     Returns:
         ``i`` and ``j``; ``distance_m``, the true distance; ``heading_deg``, the angle of the true rotation;
         ``trans_m``, the length of the difference of the translations, both in i's frame; ``rot_deg``, the angle between
-        the rotations; ``direction_deg``, the angle between the translations up to sign. Pairs are ordered 01, 02, ...,
-        12, ...; none for a single view.
+        the rotations; ``direction_deg``, the angle between the translations up to sign. Errors of predictions that are
+        not finite are infinite. Pairs are ordered 01, 02, ..., 12, ...; none for a single view.
     """
     batch, num_views = pose_true.shape[:2]
     first, second = torch.triu_indices(num_views, num_views, offset=1, device=pose_true.device)
     pose_pred, pose_true = pose_pred.detach().double(), pose_true.detach().double()
     predicted = relative_pose(pose_pred[:, first], pose_pred[:, second])
     true = relative_pose(pose_true[:, first], pose_true[:, second])
+    known = true.isfinite().flatten(-2).all(dim=-1)
+    errors = {
+        "trans_m": torch.linalg.vector_norm(predicted[..., :3, 3] - true[..., :3, 3], dim=-1),
+        "rot_deg": torch.rad2deg(rotation_angle(predicted[..., :3, :3].mT @ true[..., :3, :3])),
+        "direction_deg": direction_error_deg(predicted[..., :3, 3], true[..., :3, 3]),
+    }
     return {
         "i": first.expand(batch, -1),
         "j": second.expand(batch, -1),
         "distance_m": torch.linalg.vector_norm(true[..., :3, 3], dim=-1),
         "heading_deg": torch.rad2deg(rotation_angle(true[..., :3, :3])),
-        "trans_m": torch.linalg.vector_norm(predicted[..., :3, 3] - true[..., :3, 3], dim=-1),
-        "rot_deg": torch.rad2deg(rotation_angle(predicted[..., :3, :3].mT @ true[..., :3, :3])),
-        "direction_deg": direction_error_deg(predicted[..., :3, 3], true[..., :3, 3]),
+        **{name: or_infinite(values, known) for name, values in errors.items()},
     }
 
 
 def recalls(trans_m: Values, rot_deg: Values) -> dict[str, Values]:
-    """Which pairs are within both thresholds (inclusive), for each pair of thresholds; a NaN error is within none."""
+    """Which pairs are within both thresholds (inclusive), for each pair of thresholds; no infinite or NaN error is."""
     return {
         f"recall_{meters}m_{degrees}deg": (trans_m <= meters) & (rot_deg <= degrees)
         for meters, degrees in RECALLS_M_DEG

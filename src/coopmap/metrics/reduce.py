@@ -19,6 +19,17 @@ def mean_where(values: Float[Tensor, "b *n"], mask: Bool[Tensor, "b *n"]) -> Flo
     return total / mask.flatten(1).sum(dim=1)
 
 
+def or_infinite(errors: Float[Tensor, "*b"], known: Bool[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """Errors of predictions, infinite where the prediction is not finite and the truth is known."""
+    return errors.masked_fill(errors.isnan() & known, math.inf)
+
+
+def quantile(values: Float[np.ndarray, " n"], share: float) -> float:
+    """Linear between the two nearest values, none of them NaN; infinite ones count, between which numpy finds NaN."""
+    low, high = (np.quantile(values, share, method=side) for side in ("lower", "higher"))
+    return float(high if low == high or np.isinf(high) else np.quantile(values, share))
+
+
 def bin_label(low: float, high: float, unit: str = "") -> str:
     """Name of the range [low, high): ``10_20m``, or ``over_80m`` without an upper bound."""
     return f"over_{low:g}{unit}" if math.isinf(high) else f"{low:g}_{high:g}{unit}"

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.geometry import relative_pose
+from coopmap.metrics.reduce import or_infinite
 
 ALIGNMENTS = {"none": 1, "se3": 2, "sim3": 3}
 """Alignment and the smallest number of positions for which its error is meaningful: a similarity maps any two points
@@ -23,7 +24,8 @@ def trajectory_figures(
 
     ``ate_none_m``: both in the reference agent's frame, no alignment. ``ate_se3_m``, ``ate_sim3_m``: after the rigid
     motion or similarity that brings the predicted positions closest to the true ones (Umeyama 1991). NaN for fewer
-    agents than :data:`ALIGNMENTS` says, and for the reference alone, which is where it is by definition.
+    agents than :data:`ALIGNMENTS` says, and for the reference alone, which is where it is by definition; infinite where
+    a predicted position is not finite.
     """
     pose_pred, pose_true = pose_pred.detach().double(), pose_true.detach().double()
     predicted = relative_pose(pose_pred[:, :1], pose_pred)[..., :3, 3]
@@ -37,13 +39,13 @@ def absolute_errors(predicted: Float[Tensor, "b v 3"], true: Float[Tensor, "b v 
 
     NaN for fewer positions than :data:`ALIGNMENTS` says.
     """
-    figures = {}
+    figures, known = {}, true.isfinite().flatten(1).all(dim=1)
     for alignment, fewest in ALIGNMENTS.items():
         if true.shape[1] < fewest:
             figures[f"ate_{alignment}_m"] = true.new_full((len(true),), torch.nan)
         else:
             error = aligned(predicted, true, alignment) - true
-            figures[f"ate_{alignment}_m"] = error.square().sum(dim=-1).mean(dim=-1).sqrt()
+            figures[f"ate_{alignment}_m"] = or_infinite(error.square().sum(dim=-1).mean(dim=-1).sqrt(), known)
     return figures
 
 

@@ -86,7 +86,9 @@ def chamfer_text(meters: float) -> str:
 
 def _depth(summary: Mapping[str, Any]) -> list[str]:
     abs_rel = summary["errors"]["depth_abs_rel"]
-    if not math.isfinite(abs_rel):
+    if math.isinf(abs_rel):
+        return ["Depth: the model gives none for some pixels (not finite)."]
+    if math.isnan(abs_rel):
         return ["No true depth is known of this sample: depth, scale and points cannot be judged."]
     if abs_rel <= ROUGH_DEPTH:
         return []

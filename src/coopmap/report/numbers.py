@@ -72,8 +72,10 @@ class Spread:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation (n - 1); ``None`` for a single value."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        """Sample standard deviation (n - 1); ``None`` for a single value, and where one is not finite."""
+        if len(self.values) < 2 or not all(map(math.isfinite, self.values)):
+            return None
+        return statistics.stdev(self.values)
 
     def scaled(self, factor: float, exact: bool = False) -> Spread:
         """In another unit."""

@@ -62,9 +62,9 @@ class MovingVehicles:
             return [{} for _ in batch.metas]
         moving = by_agent(any_pixel(target.moving, self.model.encoder.patch_size), views_per_agent(target))
         rest = answer_without(moving, prediction, observation, self.model)
-        return by_sample(
-            "moving", errors_of(predicted_pose(rest), target) | share_of_matches(prediction.matches, moving)
-        )
+        errors = errors_of(predicted_pose(rest), target)
+        answered = {name: values.masked_fill(values.isinf(), torch.nan) for name, values in errors.items()}
+        return by_sample("moving", answered | share_of_matches(prediction.matches, moving))
 
 
 def any_pixel(mask: Bool[Tensor, "b v h w"], patch_size: int) -> Bool[Tensor, "b v n"]:

@@ -20,7 +20,7 @@ class ProbeRow:
         label: in words.
         of: columns of pairs by what they measure: ``trans_m`` and ``rot_deg`` (errors), ``confidence``,
             ``covisibility_pred`` and ``share`` (shares).
-        minus: columns that are subtracted, pair by pair.
+        minus: columns that are subtracted, pair by pair; where they are not finite there is no difference.
     """
 
     label: str
@@ -87,7 +87,7 @@ def probe_summary(
     for probe, rows in PROBE_ROWS.items():
         columns = [values for name, values in pairs.items() if name.startswith(f"{probe}_")]
         if columns:
-            asked = np.isfinite(columns).any(axis=0)
+            asked = (~np.isnan(columns)).any(axis=0)
             kept = {name: values[asked] for name, values in pairs.items()}
             found[probe] = {key: _figures(row, kept, cluster[asked], seed) for key, row in rows.items()}
     return found
@@ -101,6 +101,8 @@ def _figures(
     for measure, name in row.of.items():
         less = None if row.minus is None else row.minus[measure]
         if name in pairs and (less is None or less in pairs):
-            values = pairs[name] if less is None else pairs[name] - pairs[less]
+            values = pairs[name]
+            if less is not None:
+                values = values - np.where(np.isfinite(pairs[less]), pairs[less], np.nan)
             figures[measure] = summarize(values, cluster, seed)
     return figures
