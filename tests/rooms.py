@@ -49,6 +49,19 @@ def room(pose: Tensor, height: int = 56, width: int = 224) -> Target:
     return Target(rays, depth, everywhere, everywhere, pose, flags, flags)
 
 
+def in_quarters(target: Target) -> Target:
+    """The same agents, each with four cameras at its center that see a quarter of the panorama each."""
+
+    def quarters(maps: Tensor) -> Tensor:
+        return torch.stack(maps.chunk(4, dim=3), dim=2).flatten(1, 2)
+
+    maps = {name: quarters(getattr(target, name)) for name in ("rays", "depth", "valid", "non_ambiguous")}
+    pose = target.pose.repeat_interleave(4, dim=1)
+    views = torch.arange(pose.shape[1]).expand(len(pose), -1)
+    rig = torch.eye(4).expand_as(pose)
+    return replace(target, **maps, pose=pose, agent=views // 4, rig_pose=rig, views_per_agent=4)
+
+
 def exact_prediction(target: Target) -> Prediction:
     """The truth as a prediction, except for poses, which are all view 0's."""
     batch, views = target.pose.shape[:2]

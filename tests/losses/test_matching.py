@@ -16,7 +16,7 @@ from coopmap.losses.criterion import Criterion
 from coopmap.losses.matching import LEAST_SQUARED, MEDIAN_SQUARED
 from coopmap.types import PairMatches, Target
 
-from ..rooms import exact_prediction, level_pose, points_in_world, room, sparse, three_poses
+from ..rooms import exact_prediction, in_quarters, level_pose, points_in_world, room, sparse, three_poses
 
 PATCH = 14
 CELLS = 4 * 16
@@ -43,6 +43,18 @@ def part_points(target: Target, view: int) -> torch.Tensor:
             for left in range(PARTS)
         ]
     )
+
+
+def test_cells_of_cameras_match_as_those_of_their_panorama(target: Target):
+    """Range images have as many columns as all cameras of an agent together; one camera has a quarter of them."""
+    behind = target.depth.clone()
+    behind[:, 1] *= 0.4  # a wall around the second agent hides the others' cells
+    target = replace(target, depth=behind)
+    of_cameras, found = true_matches(in_quarters(target), CELLS, 0.4), true_matches(target, CELLS, 0.4)
+    by_camera = torch.stack(torch.arange(CELLS).view(4, 16).chunk(4, dim=1)).flatten()
+    torch.testing.assert_close(of_cameras.covisibility, found.covisibility)
+    for side in (0, 1):
+        assert torch.equal(of_cameras.unmatched[side], found.unmatched[side][..., by_camera])
 
 
 def test_a_match_is_the_nearest_part_of_the_same_surface(target: Target):

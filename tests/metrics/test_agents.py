@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from coopmap.metrics import agent_poses, measure, slow_rows
-from coopmap.metrics.covisibility import covisibility
+from coopmap.metrics.covisibility import RangeImages, covisibility
 
 
 def four_to_a_car(records, seed):
@@ -77,7 +77,8 @@ def test_figures_are_between_agents(records):
     pairs = (measure(perfect, views) | slow_rows(perfect, views)).pairs
     assert pairs["trans_m"].shape == (2, 1)
     assert pairs["trans_m"].max() < 1e-3
-    torch.testing.assert_close(pairs["covisibility"], covisibility(target))
+    # each camera shows what the panorama shows, so that there are four times as many columns around an agent
+    torch.testing.assert_close(pairs["covisibility"], covisibility(target, RangeImages.of(views)))
 
 
 def test_unequal_numbers_of_cameras_are_refused(records):

@@ -6,6 +6,8 @@ import torch
 from coopmap.geometry.cameras import PanoramaCamera, camera_rays
 from coopmap.metrics.covisibility import covisibility
 
+from ..rooms import in_quarters
+
 CAMERA = PanoramaCamera(126, 504, math.pi / 2)
 HEIGHT_M, REACH_M = 1.9, 30.0
 
@@ -14,9 +16,12 @@ def rays():
     return torch.from_numpy(camera_rays(CAMERA)).float()
 
 
-def on_a_plain(records, *positions, wall_of=None, keep=1.0):
-    """Agents over flat ground, known up to 30 m; agent ``wall_of`` stands inside a sphere of 3 m."""
-    ray = rays().expand(1, len(positions), -1, -1, -1)
+def on_a_plain(records, *positions, wall_of=None, keep=1.0, every=1):
+    """Agents over flat ground, known up to 30 m; agent ``wall_of`` stands inside a sphere of 3 m.
+
+    Their panoramas have every pixel, or every second one, ...
+    """
+    ray = rays()[::every, ::every].expand(1, len(positions), -1, -1, -1)
     depth = torch.where(ray[..., 1] > 0, HEIGHT_M / ray[..., 1].clamp(min=1e-6), 0.0)
     depth = torch.where(depth < REACH_M, depth, 0.0)
     if wall_of is not None:
@@ -43,6 +48,12 @@ def test_on_a_plain_one_sees_what_lies_within_its_reach(records):
     assert expected[0] > 0.9
     assert 0.02 < expected[1] < 0.2
     assert measured[2] == measured[4] == measured[5] == 0
+
+
+def test_cameras_see_what_their_panorama_sees(records):
+    """Cameras with few columns each: together they have as many as the panorama."""
+    target = on_a_plain(records, (0.0, 0.0), (0.0, 12.0), (9.0, 5.0), wall_of=1, every=2)
+    torch.testing.assert_close(covisibility(in_quarters(target)), covisibility(target), rtol=0, atol=1e-12)
 
 
 def test_agents_in_one_place_share_everything_and_behind_walls_nothing(records):

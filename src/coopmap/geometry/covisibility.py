@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 MAX_COLUMNS = 504
-"""Range images have cells of 0.7 degrees, or as many columns as what they are made from where that has fewer."""
+"""Range images have cells of 0.7 degrees, or as many columns as there are pixels around the agent if that is fewer."""
 
 WIDENINGS = 2
 """A cell that knows no surface asks those around it, then those around these: up to this far."""

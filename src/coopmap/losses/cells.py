@@ -20,7 +20,7 @@ from coopmap.geometry.covisibility import MAX_COLUMNS, range_images, seen_and_lo
 from coopmap.geometry.nearest import nearest
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.types import Target
-from coopmap.types.agents import in_agent_frame, patch_side, true_agent_poses, views_per_agent
+from coopmap.types.agents import columns_around, in_agent_frame, patch_side, true_agent_poses, views_per_agent
 
 TOLERANCE_M = 0.4
 TOLERANCE_CELLS = 0.2
@@ -119,7 +119,7 @@ def _cells(target: Target, pose: Float[Tensor, "b a 4 4"], views: int, patch: in
     empty = ~covered | (~known.unflatten(2, (views, -1)).flatten(1, 2) & is_dense[..., None])
     everything = in_agent_frame(target.points_view.flatten(2, 3), target)
     seen = by_agent(everything, views), by_agent(target.valid.flatten(2, 3), views)
-    near, far = range_images(*seen, min(target.depth.shape[-1], MAX_COLUMNS))
+    near, far = range_images(*seen, min(columns_around(target), MAX_COLUMNS))
     empty = by_agent(empty, views)
     to_common = pose.to(points)
     return _Cells(

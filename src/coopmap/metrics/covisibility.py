@@ -12,7 +12,7 @@ from torch import Tensor
 from coopmap.geometry import relative_pose, transform_points
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_seen, range_images
 from coopmap.types import Target
-from coopmap.types.agents import agent_poses, at_the_tick, in_agent_frame, views_per_agent
+from coopmap.types.agents import agent_poses, at_the_tick, columns_around, in_agent_frame, views_per_agent
 
 ROWS, COLUMNS = 64, 256
 """Maximum number of rows and columns of each view's pixels that are looked up."""
@@ -28,7 +28,7 @@ class RangeImages(NamedTuple):
     def of(cls, target: Target) -> RangeImages:
         """What the agents see according to the ground truth."""
         points, valid = _by_agent(target, target.points_view, target.valid)
-        return cls(*range_images(points, valid, min(target.depth.shape[-1], MAX_COLUMNS)))
+        return cls(*range_images(points, valid, min(columns_around(target), MAX_COLUMNS)))
 
 
 def covisibility(target: Target, images: RangeImages | None = None) -> Float[Tensor, "b p"]:

@@ -37,6 +37,12 @@ def views_per_agent(target: Target) -> int:
     return each
 
 
+def columns_around(target: Target) -> int:
+    """Columns of pixels all around an agent: of its cameras together, or of the one view that stands for it."""
+    cameras = 1 if target.rig_pose is None else views_per_agent(target)
+    return cameras * target.depth.shape[-1]
+
+
 def camera_centers_by_azimuth(camera_pose: Float[Tensor, "b v k 4 4"]) -> Float[Tensor, "b v k 3"]:
     """Centers of an agent's cameras, in the order in which a mosaic shows them."""
     # A list as an index would be copied to the GPU, for which the host waits.
