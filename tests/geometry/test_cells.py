@@ -1,8 +1,13 @@
 """Numbering of cells and their parts."""
 
+import math
+
+import pytest
 import torch
 
-from coopmap.geometry.cells import at_centers, at_part_centers, compare, neighbors, repeated, take
+from coopmap.geometry.cells import at_centers, at_part_centers, cell_angle, compare, neighbors, repeated, take
+
+from ..rooms import panorama_rays
 
 
 def test_centers_and_parts_in_order():
@@ -13,6 +18,13 @@ def test_centers_and_parts_in_order():
     assert parts.shape == (1, 1, 6, 4)
     assert parts[0, 0, 0].tolist() == [13, 15, 37, 39]
     assert parts[0, 0, 4].tolist() == [65, 67, 89, 91]
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_cells_are_as_far_apart_as_their_neighbors(rows: int):
+    rays = panorama_rays(8 * rows, 256)[None, None]
+    expected = math.pi / 2 / rows if rows > 1 else 2 * math.pi / 32
+    assert cell_angle(rays, 8).item() == pytest.approx(expected, rel=0.01)
 
 
 def test_neighbors_join_the_ends_of_a_row_and_stay_in_their_view():

@@ -45,6 +45,13 @@ def part_points(target: Target, view: int) -> torch.Tensor:
     )
 
 
+def test_a_single_row_of_cells_matches_too(target: Target):
+    """No cell lies below another: cells are as far apart as side by side."""
+    row = {name: getattr(target, name)[:, :, 21:35] for name in ("rays", "depth", "valid", "non_ambiguous")}
+    found = true_matches(replace(target, **row), 16, 0.4)
+    assert all(side.any() for side in found.matched)
+
+
 def test_cells_of_cameras_match_as_those_of_their_panorama(target: Target):
     """Range images have as many columns as all cameras of an agent together; one camera has a quarter of them."""
     behind = target.depth.clone()

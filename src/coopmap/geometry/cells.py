@@ -25,12 +25,15 @@ def at_part_centers(maps: Shaped[Tensor, "b v h w *c"], patch_size: int) -> Shap
 
 
 def cell_angle(rays: Float[Tensor, "b v h w 3"], patch_size: int) -> Float[Tensor, ""]:
-    """Mean angle between the centers of neighboring cells, radians: one below the other or side by side, the larger."""
+    """Mean angle between the centers of neighboring cells, radians: one below the other or side by side, the larger.
+
+    With a single row or column of cells, the only one that there is.
+    """
     middle = patch_size // 2
     centers = rays[:, :, middle::patch_size, middle::patch_size]
     below = (centers[:, :, 1:] * centers[:, :, :-1]).sum(dim=-1)
     beside = (centers[:, :, :, 1:] * centers[:, :, :, :-1]).sum(dim=-1)
-    return torch.minimum(below.mean(), beside.mean()).clamp(-1, 1).acos()
+    return torch.fmin(below.mean(), beside.mean()).clamp(-1, 1).acos()  # the mean of none is NaN
 
 
 def by_agent(cells: Shaped[Tensor, "b v n *c"], views: int) -> Shaped[Tensor, "b a vn *c"]:
