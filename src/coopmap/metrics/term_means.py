@@ -31,7 +31,7 @@ class TermMeans:
     def update(
         self, terms: Mapping[str, Tensor], num_samples: int, measured: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Add the terms of a batch, each a mean over its samples.
+        """Add the terms of a batch, each reduced over its samples.
 
         Args:
             terms: by name.
