@@ -1,13 +1,15 @@
 """Relative pose of two agents from weighted matches between their points: robust, differentiable alignment on SE(3).
 
 A start comes from a systematic search over poses that two or three matches suggest
-(:mod:`coopmap.geometry.alignment_search`), without gradients. From there, Gauss-Newton minimizes
+(:mod:`coopmap.geometry.alignment_search`), without gradients. From there, Gauss-Newton goes downhill in
 
     sum_i w_i c^2 d_i^2 / (c^2 + d_i^2) + |R e_y - e_y|^2 / tilt_sigma^2
 
 where ``d_i`` is the error of match i in standard deviations (:mod:`coopmap.geometry.alignment_cost`) in the kernel of
-Geman and McClure, whose width c narrows from step to step. The last Newton steps, repeated at the minimum, carry
-gradients: they converge to the derivatives of the minimum (implicit function theorem).
+Geman and McClure, whose width c narrows from step to step. In the gradient, covariances are held at the matches' most
+likely points. Those of rays depend on the pose, so that the answer solves this estimating equation: it is near the
+minimum of the sum, not exactly there. The last Newton steps, repeated at the answer, carry gradients: they converge to
+its derivatives (implicit function theorem).
 """
 
 from __future__ import annotations
