@@ -83,6 +83,33 @@ def test_listed_frames_are_found_in_the_folders_that_the_configuration_names(
         EvaluationData(config, "frames", read_frame_list(listed)).val_dataloader()
 
 
+def test_samples_elsewhere_are_the_nearest_of_another_scenario_with_as_many_agents(
+    tiny: list[str], town: Path, tmp_path: Path
+) -> None:
+    """In the order of the list, whatever other samples a rank measures."""
+    root = Path(shutil.copytree(town / "town", tmp_path / "copy"))
+    entries = []
+    for folder, number, place in (("validate", 2, 0), ("test", 2, 0), ("test", 2, 1), ("validate", 3, 1)):
+        cars = sorted(path for path in root.glob(f"{folder}/*/*") if path.is_dir())[:number]
+        frame = sorted(cars[0].glob("*.yaml"))[place].stem
+        entries.append({"scenario": cars[0].parent.name, "frame": frame, "agents": [car.name for car in cars]})
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps(entries))
+    data = EvaluationData(load_config([*tiny, f"data.root={root}"]), "frames", read_frame_list(listed))
+    data.val_dataloader()
+    metas = read_frame_list(listed).frames
+
+    def partner(number: int) -> int | None:
+        sample = data.elsewhere(metas[number])
+        return None if sample is None else [*metas].index(sample.meta)
+
+    assert [partner(number) for number in range(4)] == [1, 0, 0, None]
+    damaged = min(root.glob(f"validate/*/*/{metas[0].frame}_camera0.png"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    data._elsewhere = None
+    assert [partner(number) for number in (1, 2)] == [3, 3]
+
+
 def test_the_training_split_is_measured_as_the_others_are(tiny: list[str]) -> None:
     config = load_config([*tiny, "data.sampling.min_covisibility=0.99", "data.vehicle_masks=false"])
     data = EvaluationData(config, "train")

@@ -28,41 +28,41 @@ class Model:
         return SimpleNamespace(matches=matches)
 
 
+def images_of(first: float, agents: int) -> torch.Tensor:
+    """Of agents that are numbered from a first number on."""
+    return (first + torch.arange(agents).float())[:, None, None, None].expand(-1, 3, 2, 2)
+
+
 def ask(probe: OtherStreet, *samples: tuple[str, float], agents: int = 3) -> list[dict[str, list[float]]]:
     """Samples by scenario and first number of their images."""
-    images = torch.stack([first + torch.arange(agents).float() for _, first in samples])
     observation = Observation(
-        images=images[..., None, None, None].expand(-1, -1, 3, 2, 2), rays=torch.zeros(len(samples), agents, 2, 2, 3)
+        images=torch.stack([images_of(first, agents) for _, first in samples]),
+        rays=torch.zeros(len(samples), agents, 2, 2, 3),
     )
     metas = tuple(SampleMeta(name, "000000", tuple("abc"[:agents])) for name, _ in samples)
     return probe.columns(SimpleNamespace(metas=metas), observation, None)  # type: ignore[arg-type]
 
 
-def test_all_but_the_reference_agent_come_from_the_latest_sample_of_another_scenario() -> None:
+def elsewhere(meta: SampleMeta) -> Any:
+    """Three agents of another scenario than "one"; nothing for others."""
+    images = images_of(20.0, 3)
+    return SimpleNamespace(observation=SimpleNamespace(images=images)) if meta.scenario == "one" else None
+
+
+def test_all_but_the_reference_agent_come_from_another_scenario() -> None:
     model = Model()
-    probe = OtherStreet(model)
-    assert ask(probe, ("one", 10.0)) == [{}]
-    assert ask(probe, ("one", 20.0)) == [{}]
+    probe = OtherStreet(model, elsewhere)
+    assert ask(probe, ("two", 10.0)) == [{}]
     assert model.inputs == []
-    first, second = ask(probe, ("two", 30.0), ("two", 40.0))
-    assert model.inputs[-1].tolist() == [[30.0, 21.0, 22.0], [40.0, 21.0, 22.0]]
-    assert first.keys() == second.keys() == {"other_street_confidence", "other_street_covisibility_pred"}
-    ask(probe, ("one", 50.0))
-    assert model.inputs[-1].tolist() == [[50.0, 41.0, 42.0]]
+    first, second = ask(probe, ("one", 30.0), ("two", 40.0))
+    assert model.inputs[-1].tolist() == [[30.0, 21.0, 22.0], [40.0, 41.0, 42.0]]
+    assert first.keys() == {"other_street_confidence", "other_street_covisibility_pred"}
+    assert second == {}
+    ask(probe, ("one", 50.0), agents=2)
+    assert model.inputs[-1].tolist() == [[50.0, 21.0]]
 
 
 def test_only_pairs_of_agents_in_different_streets_count() -> None:
-    probe = OtherStreet(Model())
-    ask(probe, ("one", 10.0))
-    (columns,) = ask(probe, ("two", 30.0))
+    (columns,) = ask(OtherStreet(Model(), elsewhere), ("one", 30.0))
     assert columns["other_street_confidence"] == pytest.approx([0.5, 0.731, float("nan")], abs=1e-3, nan_ok=True)
     assert columns["other_street_covisibility_pred"] == pytest.approx([0.5, 0.269, float("nan")], abs=1e-3, nan_ok=True)
-
-
-def test_a_partner_has_at_least_as_many_agents() -> None:
-    model = Model()
-    probe = OtherStreet(model)
-    ask(probe, ("small", 10.0), agents=2)
-    assert ask(probe, ("large", 30.0)) == [{}]
-    assert ask(probe, ("small", 50.0), agents=2) != [{}]
-    assert model.inputs[-1].tolist() == [[50.0, 31.0]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -13,12 +14,13 @@ from torch.utils.data import DataLoader
 from coopmap.config import Config, ConfigError
 from coopmap.data import OPV2VDataModule
 from coopmap.data.budget import BadFrameBudget
+from coopmap.data.dataset import FrameDataset
 from coopmap.data.opv2v.errors import DatasetLayoutError
 from coopmap.data.opv2v.protocol import read_street
 from coopmap.data.samples import SkippedSample
 from coopmap.data.sampling import EvalBatchSampler
 from coopmap.data.splits import render_missing_town
-from coopmap.evaluation.frames import FrameList, find_sample, find_samples, splits_of
+from coopmap.evaluation.frames import FrameList, ListedFrames, find_sample, find_samples, splits_of
 from coopmap.types import Sample, SampleMeta
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class EvaluationData(OPV2VDataModule):
         self._to_train = False
         self.num_requested = self.num_available = self.num_too_few = 0
         self._streets: dict[str, dict[str, str]] = {}
+        self._samples: FrameDataset | ListedFrames | None = None
+        self._elsewhere: tuple[int, Sample] | None = None  # the last that was read, and its number
 
     def prepare_data(self) -> None:
         """Render the town if it is missing; co-visibility of the training split chooses no sample here."""
@@ -55,7 +59,7 @@ class EvaluationData(OPV2VDataModule):
         """Each sample once, over all ranks."""
         if self.frames is not None:
             return self._list_loader(self.frames)
-        dataset = self.dataset(self.split)
+        self._samples = dataset = self.dataset(self.split)
         self.num_available, self.num_too_few = len(dataset), len(dataset.index) - len(dataset)
         limit = self.config.max_val_frames if self.split == "val" else None
         self.num_requested = min(limit or self.num_available, self.num_available)
@@ -69,7 +73,7 @@ class EvaluationData(OPV2VDataModule):
                 f"data.max_agents={self.config.max_agents}"
             )
         split_of = self._splits_of(frames)
-        samples = find_samples(frames, {name: self.dataset(split) for name, split in split_of.items()})
+        self._samples = samples = find_samples(frames, {name: self.dataset(split) for name, split in split_of.items()})
         self._budgets[self._current_split()] = BadFrameBudget(frames.name, len(samples), self.config.bad_frame_budget)
         self.num_requested = self.num_available = len(samples)
         rank, world_size = self._rank()
@@ -108,6 +112,35 @@ class EvaluationData(OPV2VDataModule):
 
     def _current_split(self) -> str:
         return self.split if self.frames is None else "listed frames"
+
+    def elsewhere(self, meta: SampleMeta) -> Sample | None:
+        """A sample of another scenario than that of one that is measured, with at least as many agents.
+
+        The nearest before it in the split or list, else the nearest after it, that can be read: the same on any number
+        of ranks. ``None`` if there is none.
+        """
+        assert self._samples is not None
+        own = self._places.index((meta.scenario, meta.frame))
+        is_other = np.array([scenario != meta.scenario for scenario, _ in self._places])
+        found = np.flatnonzero(is_other & (self._samples.num_agents >= len(dict.fromkeys(meta.agents))))
+        for number in (*found[found < own][::-1].tolist(), *found[found > own].tolist()):
+            if self._elsewhere is None or self._elsewhere[0] != number:
+                sample = self._samples[number]
+                if isinstance(sample, SkippedSample):
+                    continue
+                self._elsewhere = number, sample
+            return self._elsewhere[1]
+        return None
+
+    @cached_property
+    def _places(self) -> list[tuple[str, str]]:
+        """Scenario and frame of all samples."""
+        if isinstance(self._samples, ListedFrames):
+            refs = [each.dataset.index.frame(each.frame) for each in self._samples.samples]
+        else:
+            assert self._samples is not None
+            refs = [self._samples.index.frame(frame) for frame in self._samples.frames.tolist()]
+        return [(ref.scenario, ref.frame) for ref in refs]
 
     def read_again(self, meta: SampleMeta) -> Sample | SkippedSample:
         """A sample that was measured, for the pictures of the report."""

@@ -82,7 +82,7 @@ def run_evaluation(asked: EvaluateConfig, overrides: Sequence[str] = ()) -> Eval
     trainer = _build_trainer(subject.config, overrides)
     config, compared = subject.config, asked.baselines
     bound = Bound(config.model, config.loss.dense_share) if "bound" in compared else None
-    probes = build_probes(asked.probe, partial(_ask, trainer, subject.module.model), config)
+    probes = build_probes(asked.probe, partial(_ask, trainer, subject.module.model), config, data.elsewhere)
     recorder = Recorder(folder / _samples_file(trainer), asked.refine, probes, bound, "mean" in compared)
     trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
 

@@ -12,7 +12,7 @@ from coopmap.config import Config, ConfigError
 from coopmap.evaluation.probes.cells import BlindWedges, MovingVehicles
 from coopmap.evaluation.probes.columns import Probe
 from coopmap.evaluation.probes.inputs import Alone, OtherStreet, Seam
-from coopmap.types import Observation, Prediction
+from coopmap.types import Observation, Prediction, Sample, SampleMeta
 
 __all__ = [
     "Alone",
@@ -73,16 +73,22 @@ def why_nothing_asked(names: Collection[str]) -> list[str]:
     return [f"probe={name}: nothing to ask: {NOTHING_TO_ASK.get(name, NO_PAIRS)}" for name in sorted(names)]
 
 
-def build_probes(names: Sequence[str], model: Callable[[Observation], Prediction], config: Config) -> dict[str, Probe]:
+def build_probes(
+    names: Sequence[str],
+    model: Callable[[Observation], Prediction],
+    config: Config,
+    elsewhere: Callable[[SampleMeta], Sample | None],
+) -> dict[str, Probe]:
     """The probes of an evaluation, by name.
 
     Args:
         names: of the probes.
         model: to ask.
         config: of the model.
+        elsewhere: a sample of another scenario than a given one, with at least as many agents.
     """
     make: dict[str, Callable[[], Probe]] = {
-        "other_street": lambda: OtherStreet(model),
+        "other_street": lambda: OtherStreet(model, elsewhere),
         "alone": lambda: Alone(model),
         "seam": lambda: Seam(model, config.model.encoder.patch_size),
         "blind": lambda: BlindWedges(config.model.encoder.patch_size),

@@ -14,7 +14,7 @@ from coopmap.evaluation.probes.columns import Columns, by_sample, errors_of, exp
 from coopmap.geometry import invert, rotate
 from coopmap.geometry.poses import rotation_about_y
 from coopmap.metrics import agent_poses, pair_errors, predicted_pose
-from coopmap.types import Batch, Observation, Prediction
+from coopmap.types import Batch, Observation, Prediction, Sample, SampleMeta
 
 Model = Callable[[Observation], Prediction]
 
@@ -22,43 +22,27 @@ Model = Callable[[Observation], Prediction]
 class OtherStreet:
     """The other agents get the images of agents of another scenario.
 
-    The images come from the latest sample of another scenario with at least as many agents: the first samples of an
-    evaluation may have none.
-
     Args:
         model: that matches.
+        elsewhere: a sample of another scenario with at least as many agents; none where there is none.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._seen: dict[str, Tensor] = {}
+    def __init__(self, model: Model, elsewhere: Callable[[SampleMeta], Sample | None]) -> None:
+        self.model, self.elsewhere = model, elsewhere
 
     @torch.no_grad()
     def columns(self, batch: Batch, observation: Observation, prediction: Prediction) -> list[Columns]:
         """Confidence and expected co-visibility of pairs with the reference agent; none without a partner."""
-        images, partners = observation.images.clone(), []
-        for row, meta in enumerate(batch.metas):
-            partner = self._partner(meta.scenario, images.shape[1])
-            partners.append(partner is not None)
+        images, views = observation.images.clone(), _agents_and_views(batch)[1]
+        partners = [self.elsewhere(meta) for meta in batch.metas]
+        for row, partner in enumerate(partners):
             if partner is not None:
-                views = images.shape[1] // len(dict.fromkeys(meta.agents))
-                images[row, views:] = partner[views : images.shape[1]]
-            self._seen.pop(meta.scenario, None)
-            self._seen[meta.scenario] = observation.images[row]
-        for scenario in list(self._seen)[:-2]:
-            del self._seen[scenario]
+                images[row, views:] = partner.observation.images[views : images.shape[1]].to(images)
         matches = self.model(replace(observation, images=images)).matches if any(partners) else None
         if matches is None:
             return [{} for _ in partners]
         found = by_sample("other_street", with_reference(expected_of(matches), matches.unmatched.shape[1]))
-        return [columns if known else {} for columns, known in zip(found, partners, strict=True)]
-
-    def _partner(self, scenario: str, views: int) -> Tensor | None:
-        """Images of the latest sample of another scenario."""
-        return next(
-            (images for other, images in reversed(self._seen.items()) if other != scenario and len(images) >= views),
-            None,
-        )
+        return [columns if partner else {} for columns, partner in zip(found, partners, strict=True)]
 
 
 class Alone:
