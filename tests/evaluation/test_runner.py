@@ -344,7 +344,7 @@ def test_frames_with_too_few_agents_are_told_and_counted(
 
 
 def test_a_kind_of_pair_without_a_finite_answer_has_no_bar() -> None:
-    known = {"mean": 2.0, "mean_ci95": [1.0, 4.0], "median": 1.5}
+    known = {"count": 3, "mean": 2.0, "mean_ci95": [1.0, 4.0], "median": 1.5}
     none = dict.fromkeys(known)
     rows = [
         {"bin": name, "pairs": 3, "trans_m": error, "rot_deg": error}
