@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from coopmap.config.data import AugmentationConfig
+from coopmap.config.data import AugmentationConfig, DepthConfig
 from coopmap.data import SampleRequest, build_split
 from coopmap.data.layouts import build_views
 from coopmap.data.normalization import normalize
@@ -165,3 +165,9 @@ def test_look_up_agrees_with_projection(config_of):
     assert int(np.argmin(angle[:, 0, 0])) == 0  # the front camera
     assert abs(pixel[0, 0, 0, 0] - rig.image_size[1] / 2) < 0.05 * rig.image_size[1]
     assert not np.isfinite(angle[2, 0, 0])  # the rear camera does not see it
+
+
+def test_densification_adds_nothing_beyond_the_limit_of_depth(config_of):
+    """Ranges are limited from the cameras, which are some 3 m from the center of the panorama."""
+    config = config_of(panorama={"densify_px": 4}, depth_root=None, depth=DepthConfig(max_m=12.0))
+    assert 12 < build_split(config, "val")[0].target.depth.max() < 16

@@ -23,9 +23,9 @@ def dense(real_rig):
     """Points that an agent measures, placed, and densified: pixels and points of both."""
     warp = build_warp(real_rig, SPEC)
 
-    def run(points: np.ndarray, radius_px: int = 1):
+    def run(points: np.ndarray, radius_px: int = 1, max_m: float = np.inf):
         at, placed = placed_points(see(points.astype(np.float32), real_rig), warp, real_rig, SPEC, np.eye(3))
-        return at, placed, *densified(at, placed, warp, real_rig, radius_px)
+        return at, placed, *densified(at, placed, warp, real_rig, radius_px, max_m)
 
     return run
 
@@ -57,6 +57,20 @@ def test_nothing_is_added_where_points_do_not_agree(dense):
     points = ground() * rng.uniform(0.3, 1.0, (60_000, 1))
     at, _, all_at, _ = dense(points)
     assert len(all_at) - len(at) < 0.02 * len(at)
+
+
+def test_nothing_is_added_beyond_the_limit_of_depth(dense, real_rig):
+    """The range of an added point is that from the camera that shows it."""
+    winner = build_warp(real_rig, SPEC).winner.reshape(-1)
+
+    def ranges(max_m: float) -> np.ndarray:
+        at, _, all_at, all_points = dense(ground(), max_m=max_m)
+        cameras = real_rig.agent_from_camera[winner[all_at[len(at) :]], :3, 3]
+        return np.linalg.norm(all_points[len(at) :] - cameras, axis=-1)
+
+    every = ranges(np.inf)
+    limit = float(np.median(every))
+    np.testing.assert_allclose(ranges(limit), every[every <= limit], rtol=1e-4)
 
 
 def test_nothing_is_added_across_an_edge_of_depth(dense):

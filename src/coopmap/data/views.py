@@ -171,7 +171,7 @@ class PanoramaViews:
         at, points = placed_points(seen, prepared.warp, rig, self.spec, frame.warp_from_agent)
         if not radius_px:
             return at, points
-        return densified(at, points, prepared.warp, rig, radius_px)
+        return densified(at, points, prepared.warp, rig, radius_px, self.config.depth.max_m)
 
     def _vehicle_masks(
         self,

@@ -25,6 +25,7 @@ def densified(
     warp: PanoramaWarp,
     rig: Rig,
     radius_px: int,
+    max_m: float = np.inf,
 ) -> tuple[Int[np.ndarray, " m"], Float32[np.ndarray, "m 3"]]:
     """Measured points, and points of the pixels among them.
 
@@ -38,6 +39,7 @@ def densified(
         warp: the camera pixel that each pixel shows.
         rig: the exact calibration, agent frame.
         radius_px: half the side of the square, whole pixels.
+        max_m: largest range of an added point from its camera.
 
     Returns:
         Pixels and points, the measured ones first and unchanged.
@@ -56,6 +58,8 @@ def densified(
     x, y = _normalized(warp.source.reshape(-1)[chosen], winner.reshape(-1)[chosen], rig)
     inverse_depth, agrees = _plane_at(sums[:, chosen], x, y)
     chosen, place = chosen[agrees], np.stack([x, y, np.ones_like(x)])[:, agrees] / inverse_depth[agrees]
+    near = np.linalg.norm(place, axis=0) <= max_m
+    chosen, place = chosen[near], place[:, near]
     camera = winner.reshape(-1)[chosen]
     pose = rig.agent_from_camera[camera]
     added = np.einsum("nij,jn->ni", pose[:, :3, :3], place) + pose[:, :3, 3]
