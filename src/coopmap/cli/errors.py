@@ -77,4 +77,4 @@ def no_space(error: OSError) -> str:
         return "no space left on the device"
     place = Path(str(error.filename)).absolute()
     mount = next(path for path in (place, *place.parents) if path.is_mount() or path.parent == path)
-    return f"no space left on {mount} for {place}; files that were complete, the last checkpoint among them, stay"
+    return f"no space left on {mount} for {place}; files that were complete stay"

@@ -1,5 +1,6 @@
 """A cache gives the samples that files give; what is stale, damaged or missing is found."""
 
+import errno
 import json
 import os
 import shutil
@@ -444,6 +445,21 @@ def test_the_command_fills_a_cache_in_several_processes(config_of, tmp_path, cap
     cache = build_split(config_of(cache_root=str(cache_root)), "val")
     cache.ready.files.read = None
     assert torch.equal(cache[0].observation.images, build_split(config, "val")[0].observation.images)
+
+
+def test_a_full_disk_is_named(config_of, tmp_path, capsys, monkeypatch):
+    shard = tmp_path / "cache" / "validate" / "000.lmdb"
+
+    def fill(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(shard))
+
+    monkeypatch.setattr("coopmap.data.cache.command.fill", fill)
+    config = config_of()
+    data = [f"data.root={config.root}", f"data.depth_root={config.depth_root}", "data=panorama", "splits=[val]"]
+    with pytest.raises(SystemExit) as stop:
+        main(["cache", *data, f"cache_root={tmp_path / 'cache'}"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith(f" for {shard}; files that were complete stay\n")
 
 
 def test_a_root_one_level_too_high_is_told(config_of, tmp_path):
