@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How far panoramas come on one CPU core: the arm panorama_0 of arms.sh goes on, each time with a schedule of its own
 # (OUT/long_1 to long_3, nine thousand steps, about four hours), then on looks of which one is left out (OUT/long_looks),
-# and from there at OPV2V's distances (OUT/long_far).
+# from there at OPV2V's distances (OUT/long_far), and on both near and far streets (OUT/long_all).
 #
 #     experiments/study/long.sh
 #
@@ -22,9 +22,16 @@ go_on() {
         data.max_views_per_gpu=8 data.min_agents=4 data.max_agents=4 data.max_val_frames=24 data.num_workers=0 \
         data.steps_per_epoch=500 trainer.max_epochs="$epochs" callbacks.validate_at_start=false callbacks.live_frames=0 \
         logger=csv resume=auto "${@:5}"
+    measure "$1" "$tested" test
+}
+
+# measure NAME STREETS OUTPUT
+measure() {
+    local run="$OUT/$1" output="$OUT/$1/evaluation_$3"
+    [[ -e "$output/summary.json" ]] && return
     $PYTHON -m coopmap evaluate checkpoint="$run/checkpoints/last.ckpt" split=test data.depth.source=auto \
-        data.root="$tested" data.depth_root="${tested}_depth" \
-        'baselines=[mean,bound]' data.min_agents=2 data.max_agents=4 data.num_workers=0 output="$run/evaluation_test"
+        data.root="$2" data.depth_root="${2}_depth" \
+        'baselines=[mean,bound]' data.min_agents=2 data.max_agents=4 data.num_workers=0 output="$output"
 }
 go_on long_1 panorama_0 "$ROOT" 4 optim.lr=8e-4 seed=7
 go_on long_2 long_1 "$ROOT" 9 optim.lr=8e-4 seed=11
@@ -39,3 +46,13 @@ render "${ROOT}_far" 'style=[grid,suburb,industrial,highway,market]' seed=3 agen
     scenarios.train=1600 scenarios.validate=24 scenarios.test=0
 render "${ROOT}_opv2v" agents_min=3 agents_max=4 scenarios.train=0 scenarios.validate=0 scenarios.test=200  # old towns too
 go_on long_far long_looks "${ROOT}_far:${ROOT}_opv2v" 6 optim.lr=8e-4 seed=15
+measure long_far "${ROOT}_looks" looks
+
+if [[ ! -e "${ROOT}_all" ]]; then
+    $PYTHON experiments/study/join_streets.py "${ROOT}_all.part=oldtown" "${ROOT}_bright" "${ROOT}_looks" "${ROOT}_far"
+    mv "${ROOT}_all.part_depth" "${ROOT}_all_depth"
+    mv "${ROOT}_all.part" "${ROOT}_all"
+fi
+go_on long_all long_far "${ROOT}_all:${ROOT}_opv2v" 8 optim.lr=8e-4 seed=16
+measure long_all "${ROOT}_looks" looks
+measure long_all "$ROOT" bright
