@@ -16,7 +16,7 @@ from coopmap.losses.criterion import Criterion
 from coopmap.losses.matching import LEAST_SQUARED, MEDIAN_SQUARED
 from coopmap.types import PairMatches, Target
 
-from ..rooms import exact_prediction, in_quarters, level_pose, points_in_world, room, sparse, three_poses
+from ..rooms import exact_prediction, in_quarters, level_pose, panorama_rays, points_in_world, room, sparse, three_poses
 
 PATCH = 14
 CELLS = 4 * 16
@@ -103,6 +103,24 @@ def test_covisibility_is_what_lies_in_the_other_panorama(target: Target):
             outside = elevation[found.unmatched[side][0, pair]] > 44
             assert (~outside).sum() <= 2  # where walls meet, ranges change within a pixel
         assert found.covisibility[0, pair].item() == pytest.approx(sum(shares).item() / 2, abs=0.04)
+
+
+def test_ground_at_grazing_angles_is_not_taken_for_hidden():
+    """On an open plain both see all ground; from one pixel to the next it goes on by more than is allowed for."""
+    pose = torch.stack([level_pose(0, 0, 0), level_pose(12, 16, 130)])[None]
+    rays = panorama_rays(80, 320).expand(1, 2, -1, -1, -1)
+    depth = 1.9 / rays[..., 1].clamp(min=1e-9)
+    valid = depth < 60
+    flags = torch.ones(1, dtype=torch.bool)
+    plain = Target(rays, depth * valid, valid, torch.ones_like(valid), pose, flags, flags)
+    found = true_matches(plain, 10 * 40, 0.4)
+    centers = points_in_world(plain)[0, :, 4::8, 4::8].flatten(1, 2)
+    known = valid[0, :, 4::8, 4::8].flatten(1)
+    for side, (asking, asked) in enumerate(((0, 1), (1, 0))):
+        away = (centers[asking] - pose[0, asked, :3, 3]).norm(dim=-1)
+        seen = known[asking] & (away > 4) & (away < 38)
+        assert seen.sum() > 100
+        assert not (found.unmatched[side][0, 0] & seen).any()
 
 
 def test_behind_a_wall_nothing_is_shared():

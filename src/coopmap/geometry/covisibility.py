@@ -58,6 +58,18 @@ def seen_and_looked_at(
     return (distance > nearest - slack) & (distance < farthest + slack), nearest < math.inf
 
 
+def may_be_seen(
+    points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"], far: Float[Tensor, "*b r c"]
+) -> Bool[Tensor, "*b p"]:
+    """Whether range images have a surface at a point if the cells above and below its own count too.
+
+    From one row of pixels to the next, far ground spans more meters than :func:`is_seen` allows for.
+    """
+    rows = (functional.pad(image, (0, 0, 1, 1), value=-math.inf) for image in (-near, far))
+    nearest, farthest = (_max_of_three(image, -2) for image in rows)
+    return is_seen(points, -nearest, farthest)
+
+
 def _widest(image: Float[Tensor, "*b r c"]) -> Float[Tensor, "*b r c"]:
     """Maximum over the smallest neighborhood that holds anything; the sphere closes sideways."""
     result = around = image

@@ -2,8 +2,8 @@
 
 A patch is represented by its known point nearest to its center. It matches the part of a patch of the other agent that
 shows the surface there, and is unmatched where the other agent sees another surface in that direction, nearer or
-farther, or cannot look. Nothing is taught where depth is unknown, except of foreign agents: between them and the others
-no patch has a match.
+farther, or cannot look. Nothing is taught where depth is unknown, nor where the surfaces above and below leave open
+whether the other agent sees the point; except of foreign agents: between them and the others no patch has a match.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, by_agent, cell_angle
-from coopmap.geometry.covisibility import MAX_COLUMNS, range_images, seen_and_looked_at
+from coopmap.geometry.covisibility import MAX_COLUMNS, may_be_seen, range_images, seen_and_looked_at
 from coopmap.geometry.nearest import nearest
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.types import Target
@@ -35,7 +35,7 @@ class TrueMatches:
     Attributes:
         part: which part of which cell of the other agent, ``cell * parts + part``; meaningful where ``matched``.
         matched: cells whose point the other agent sees.
-        unmatched: cells whose point the other agent does not see, and cells that no camera covers.
+        unmatched: cells whose point the other agent certainly does not see, and cells that no camera covers.
         covisibility: share of the known points that the other agent sees, mean of both directions; NaN where one of
             the two knows no points, 0 of a foreign agent.
         pose: ``T_i_j``.
@@ -191,7 +191,8 @@ def _look_up(
     at_point, in_direction = seen_and_looked_at(from_there, cells.near[:, asked], cells.far[:, asked])
     apart = foreign[..., None]
     seen = known & at_point & ~apart
-    told = in_direction | cells.is_dense[:, asked, None]
+    unclear = may_be_seen(from_there, cells.near[:, asked], cells.far[:, asked])
+    told = (in_direction | cells.is_dense[:, asked, None]) & ~unclear
     return _Found(
         part=part,
         matched=seen & (distance < tolerance),
