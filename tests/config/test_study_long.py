@@ -23,21 +23,25 @@ def test_each_run_goes_on_from_the_one_before_once(tmp_path: Path) -> None:
         subprocess.run(["experiments/study/long.sh"], cwd=REPOSITORY, env={**os.environ, **settings}, check=True)
     calls = [line.split()[2:] for line in log.read_text().splitlines() if line.startswith("-m ")]
     trainings = [call[1:] for call in calls if call[0] == "train"]
-    names = ["panorama_0", "long_1", "long_2", "long_3", "long_looks", "long_far"]
+    names = ["panorama_0", "long_1", "long_2", "long_3", "long_looks", "long_far", "long_all"]
     assert [Path(value(words, "run_dir")).name for words in trainings] == names
-    assert [call[0] for call in calls].count("evaluate") == len(names)
-    for words, before in zip(trainings[1:], ["panorama_0", "long_1", "long_2", "long_2", "long_looks"], strict=True):
+    assert [call[0] for call in calls].count("evaluate") == len(names) + 3  # the last two on other streets too
+    started_from = ["panorama_0", "long_1", "long_2", "long_2", "long_looks", "long_far"]
+    for words, before in zip(trainings[1:], started_from, strict=True):
         assert value(words, "init_from") == f"{runs}/{before}/checkpoints/last.ckpt"
         config = load_config([word for word in words if not word.startswith(("init_from=", "resume="))])
         assert (config.data.min_agents, config.data.max_agents, config.data.steps_per_epoch) == (4, 4, 500)
         assert config.model.pose_from == "alignment"
     steps = [500 * int(value(words, "trainer.max_epochs")) for words in trainings[1:]]
-    assert steps == [2000, 4500, 2500, 1500, 3000]
-    assert value(trainings[-2], "data.depth_root") == f"{root}_without_oldtown_depth"
+    assert steps == [2000, 4500, 2500, 1500, 3000, 4000]
+    places = ["_without_oldtown", "_far", "_all"]
+    assert [value(words, "data.root") for words in trainings[-3:]] == [f"{root}{place}" for place in places]
     evaluations = [call[1:] for call in calls if call[0] == "evaluate"]
-    for words, place in ((trainings[-1], "far"), (evaluations[-1], "opv2v")):
-        assert value(words, "data.root") == f"{root}_{place}"
-        assert value(words, "data.depth_root") == f"{root}_{place}_depth"
+    measured = ["_opv2v", "_looks", "_opv2v", "_looks", ""]
+    assert [value(words, "data.root") for words in evaluations[-5:]] == [f"{root}{place}" for place in measured]
+    for words in trainings[-3:] + evaluations[-5:]:
+        assert value(words, "data.depth_root") == f"{value(words, 'data.root')}_depth"
+    assert len({value(words, "output") for words in evaluations[1:]}) == len(evaluations) - 1
 
 
 def value(words: list[str], key: str) -> str:
