@@ -65,6 +65,5 @@ def test_the_made_up_split_is_drawn_from(tmp_path):
 
 @pytest.mark.slow
 def test_a_hundred_thousand_frames(tmp_path: Path):
-    cost = opening_cost(tmp_path, 100_000, AGENTS)
-    assert cost["seconds"] < 2
-    assert cost["mb"] < 300
+    """Their memory; `coopmap bench data` says how long they take to open, which is the machine's."""
+    assert opening_cost(tmp_path, 100_000, AGENTS)["mb"] < 300
