@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -40,34 +41,51 @@ def range_images(
     return -near, far
 
 
+class Sight(NamedTuple):
+    """What range images say of points.
+
+    Attributes:
+        seen: there is a surface at the point, 5 % and 0.2 m allowed.
+        possible: likewise if the cells above and below its own count too: from one row of pixels to the next, far
+            ground spans more meters than is allowed.
+        looked_at: there is a surface in its direction, before, at or behind it.
+    """
+
+    seen: Bool[Tensor, "*b p"]
+    possible: Bool[Tensor, "*b p"]
+    looked_at: Bool[Tensor, "*b p"]
+
+
 def is_seen(
     points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"], far: Float[Tensor, "*b r c"]
 ) -> Bool[Tensor, "*b p"]:
-    """Whether range images have a surface at a point, 5 % and 0.2 m allowed."""
-    return seen_and_looked_at(points, near, far)[0]
+    """Whether range images have a surface at a point, as :class:`Sight` has it."""
+    cell, distance = _cells(points, *near.shape[-2:]), torch.linalg.vector_norm(points, dim=-1)
+    return _is_between(distance, _at(cell, near), _at(cell, far))
 
 
-def seen_and_looked_at(
-    points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"], far: Float[Tensor, "*b r c"]
-) -> tuple[Bool[Tensor, "*b p"], Bool[Tensor, "*b p"]]:
-    """See :func:`is_seen`, and whether there is a surface in the direction of a point, before, at or behind it."""
-    cell = _cells(points, *near.shape[-2:])
-    distance = torch.linalg.vector_norm(points, dim=-1)
-    slack = RELATIVE_TOLERANCE * distance + ABSOLUTE_TOLERANCE_M
-    nearest, farthest = near.flatten(-2).gather(-1, cell), far.flatten(-2).gather(-1, cell)
-    return (distance > nearest - slack) & (distance < farthest + slack), nearest < math.inf
-
-
-def may_be_seen(
-    points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"], far: Float[Tensor, "*b r c"]
-) -> Bool[Tensor, "*b p"]:
-    """Whether range images have a surface at a point if the cells above and below its own count too.
-
-    From one row of pixels to the next, far ground spans more meters than :func:`is_seen` allows for.
-    """
+def sight_of(points: Float[Tensor, "*b p 3"], near: Float[Tensor, "*b r c"], far: Float[Tensor, "*b r c"]) -> Sight:
+    """All that range images say of points."""
+    cell, distance = _cells(points, *near.shape[-2:]), torch.linalg.vector_norm(points, dim=-1)
+    nearest = _at(cell, near)
     rows = (functional.pad(image, (0, 0, 1, 1), value=-math.inf) for image in (-near, far))
-    nearest, farthest = (_max_of_three(image, -2) for image in rows)
-    return is_seen(points, -nearest, farthest)
+    nearer, farther = (_max_of_three(image, -2) for image in rows)
+    return Sight(
+        seen=_is_between(distance, nearest, _at(cell, far)),
+        possible=_is_between(distance, _at(cell, -nearer), _at(cell, farther)),
+        looked_at=nearest < math.inf,
+    )
+
+
+def _at(cell: Int[Tensor, "*b p"], image: Float[Tensor, "*b r c"]) -> Float[Tensor, "*b p"]:
+    return image.flatten(-2).gather(-1, cell)
+
+
+def _is_between(
+    distance: Float[Tensor, "*b p"], nearest: Float[Tensor, "*b p"], farthest: Float[Tensor, "*b p"]
+) -> Bool[Tensor, "*b p"]:
+    slack = RELATIVE_TOLERANCE * distance + ABSOLUTE_TOLERANCE_M
+    return (distance > nearest - slack) & (distance < farthest + slack)
 
 
 def _widest(image: Float[Tensor, "*b r c"]) -> Float[Tensor, "*b r c"]:

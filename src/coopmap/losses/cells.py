@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from coopmap.geometry.cells import PARTS, by_agent, cell_angle
-from coopmap.geometry.covisibility import MAX_COLUMNS, may_be_seen, range_images, seen_and_looked_at
+from coopmap.geometry.covisibility import MAX_COLUMNS, range_images, sight_of
 from coopmap.geometry.nearest import nearest
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.types import Target
@@ -188,11 +188,10 @@ def _look_up(
     tolerance = TOLERANCE_M + TOLERANCE_CELLS * angle * from_there.norm(dim=-1)
     distance, part = nearest(points, cells.samples[:, asked], cells.sampled[:, asked])
     known = cells.known[:, asking]
-    at_point, in_direction = seen_and_looked_at(from_there, cells.near[:, asked], cells.far[:, asked])
+    sight = sight_of(from_there, cells.near[:, asked], cells.far[:, asked])
     apart = foreign[..., None]
-    seen = known & at_point & ~apart
-    unclear = may_be_seen(from_there, cells.near[:, asked], cells.far[:, asked])
-    told = (in_direction | cells.is_dense[:, asked, None]) & ~unclear
+    seen = known & sight.seen & ~apart
+    told = (sight.looked_at | cells.is_dense[:, asked, None]) & ~sight.possible
     return _Found(
         part=part,
         matched=seen & (distance < tolerance),
