@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 
 from coopmap.config.cache import SPLITS, CacheConfig
@@ -76,8 +74,8 @@ def _summary(root: Path, written: list[Written], beside: str = "") -> str:
 
 def _about_leftovers(root: Path, shards: Sequence[Shard]) -> list[str]:
     """Lines about shards of the same splits that stay from other frames."""
-    by_split = groupby(sorted(shards, key=attrgetter("split")), key=attrgetter("split"))
-    paths = [path for split, planned in by_split for path in leftovers(root, split, planned)]
+    splits = sorted({shard.split for shard in shards})
+    paths = [path for split in splits for path in leftovers(root, split, shards)]
     if not paths:
         return []
     size = sum(path.stat().st_size for path in paths)
