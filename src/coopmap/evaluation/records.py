@@ -18,6 +18,7 @@ from coopmap.evaluation.probes import Probe
 from coopmap.evaluation.refinement import most_covisible, predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
 from coopmap.metrics import MeanPoseBaseline, Rows, agent_poses, pair_errors, predicted_pose, slow_rows
+from coopmap.metrics.reduce import or_unanswered
 from coopmap.models.placement import as_matched
 from coopmap.report.files import write_csv
 from coopmap.runs.outputs import make_output_folder
@@ -100,7 +101,7 @@ class SampleRecord:
         first, second = torch.triu_indices(len(pose), len(pose), offset=1)
         answer = torch.stack([torch.eye(4).to(pose).expand(len(first), 4, 4), pose[first, second]], dim=1)
         errors = pair_errors(answer, torch.stack([true[first], true[second]], dim=1))
-        errors = {column: errors[column].masked_fill(errors[column].isinf(), torch.nan) for column in PAIR_ERRORS}
+        errors = {column: or_unanswered(errors[column]) for column in PAIR_ERRORS}
         self.figures[f"{name}_answered"] = float(errors["trans_m"].isfinite().double().mean())
         for column in PAIR_ERRORS:
             values = errors[column][:, 0]

@@ -24,6 +24,11 @@ def or_infinite(errors: Float[Tensor, "*b"], known: Bool[Tensor, "*b"]) -> Float
     return errors.masked_fill(errors.isnan() & known, math.inf)
 
 
+def or_unanswered(errors: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """Errors of a method that may have no answer: NaN instead of infinite, where its pose is not finite."""
+    return errors.masked_fill(errors.isinf(), math.nan)
+
+
 def quantile(values: Float[np.ndarray, " n"], share: float) -> float:
     """Linear between the two nearest values, none of them NaN; infinite ones count, between which numpy finds NaN."""
     low, high = (np.quantile(values, share, method=side) for side in ("lower", "higher"))

@@ -14,6 +14,7 @@ from coopmap.evaluation.probes.columns import Columns, by_sample, errors_of
 from coopmap.geometry.alignment import align
 from coopmap.geometry.cells import at_centers, by_agent, cell_angle
 from coopmap.metrics import predicted_pose
+from coopmap.metrics.reduce import or_unanswered
 from coopmap.models.addons.matching.cells import cell_points, down_directions, lines_of_sight
 from coopmap.models.addons.matching.matches import assignment, correspond
 from coopmap.models.addons.matching.poses import pair_problem, with_aligned_poses
@@ -63,7 +64,7 @@ class MovingVehicles:
         moving = by_agent(any_pixel(target.moving, self.model.encoder.patch_size), views_per_agent(target))
         rest = answer_without(moving, prediction, observation, self.model)
         errors = errors_of(predicted_pose(rest), target)
-        answered = {name: values.masked_fill(values.isinf(), torch.nan) for name, values in errors.items()}
+        answered = {name: or_unanswered(values) for name, values in errors.items()}
         return by_sample("moving", answered | share_of_matches(prediction.matches, moving))
 
 
