@@ -75,9 +75,10 @@ arms+=("panorama_tall_0=$panorama $all data.panorama.v_fov_deg=80" "mosaic_untur
 arms+=("regression_fast_0=$panorama $regression $all optim=matching")  # at the rates of matching
 sweeps="$panorama $all data.depth.source=lidar"  # supervision as OPV2V has it
 arms+=("lidar_0=$sweeps" "lidar_densified_0=$sweeps data.panorama.densify_px=1")
-for kind in mean cross_attention concat conv3d; do
+for kind in mean cross_attention concat conv3d conv_gru; do
     arms+=("fusion_${kind}_0=experiment=fusion_$kind $rays $cameras $all")
 done
+arms+=("fusion_cross_attention_radius1_0=experiment=fusion_cross_attention model.fusion.radius=1 $rays $cameras $all")
 arms+=("foreign_0=$panorama $all data.sampling.foreign_prob=0.25")
 for seed in 0 1; do
     arms+=("no_ground_$seed=$panorama $all seed=$seed model.ground_range=false")

@@ -18,6 +18,7 @@ LAYOUTS = {
     "cameras": "cameras",
     "fusion_mean": "grouped",
     "fusion_cross": "grouped",
+    "fusion_conv_gru": "grouped",
     "fusion_con": "warped",
 }
 """By what the names of arms contain; the others have panoramas."""
@@ -58,13 +59,13 @@ def composed(calls: list[list[str]]) -> dict[str, Config]:
 
 def test_every_arm_is_trained_and_evaluated_once(calls):
     names = [call[0] for call in calls]
-    assert names.count("train") == names.count("evaluate") == 73
+    assert names.count("train") == names.count("evaluate") == 75
     assert names.count("synth") == 6
 
 
 def test_arms_differ_in_what_they_are_about(calls):
     arms = composed(calls)
-    assert len(arms) == 48
+    assert len(arms) == 50
     for name, config in arms.items():
         assert (config.data.max_views_per_gpu, config.data.min_agents, config.data.max_agents) == (8, 4, 4)
         assert config.data.steps_per_epoch == 600
@@ -78,6 +79,12 @@ def test_arms_differ_in_what_they_are_about(calls):
         assert config.model.ground_range == (not name.startswith("no_ground"))
         assert config.model.matching.dense == (name == "dense_0")
         assert config.data.sampling.foreign_prob == (0.25 if name == "foreign_0" else 0)
+    fusions = {
+        name: (arm.model.fusion.kind, arm.model.fusion.radius) for name, arm in arms.items() if "fusion_" in name
+    }
+    assert len(fusions) == 8
+    assert fusions["fusion_conv_gru_0"] == ("conv_gru", 0)
+    assert fusions["fusion_cross_attention_radius1_0"] == ("cross_attention", 1)
     assert arms["rate5e-4_0"].optim.lr == 5e-4
     weights = {name: config.loss.weights for name, config in arms.items()}
     assert (weights["panorama_0"].range, weights["panorama_0"].alignment, weights["panorama_0"].pts3d) == (2, 0.1, 0)
