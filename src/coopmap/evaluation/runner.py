@@ -29,7 +29,7 @@ from coopmap.evaluation.subject import Subject, open_subject
 from coopmap.evaluation.summary import Conditions, summarize_records
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import check_output_folder
-from coopmap.training.assembly import new_trainer, trainer_options
+from coopmap.training.assembly import new_trainer, say_precision, trainer_options
 from coopmap.training.callbacks import progress_callback
 from coopmap.types import Observation, Prediction
 
@@ -158,12 +158,14 @@ def _build_trainer(config: Config, overrides: Sequence[str]) -> L.Trainer:
     config.strategy = StrategyConfig()  # one rank draws pictures alone, so each holds the whole model
     check_gpus(config.machine, config.trainer.accelerator, config.trainer.devices)
     progress = progress_callback(config)
-    return new_trainer(
+    trainer = new_trainer(
         **trainer_options(config),
         callbacks=[] if progress is None else [progress],
         logger=False,
         enable_checkpointing=False,
     )
+    say_precision(trainer, config)
+    return trainer
 
 
 def _write(

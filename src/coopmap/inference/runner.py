@@ -15,6 +15,7 @@ from coopmap.geometry.calibration import PanoramaCalibration, PinholeCalibration
 from coopmap.geometry.edges import confident, flying_pixels
 from coopmap.geometry.se3 import invert, pose_from_quat_trans, transform_points
 from coopmap.models.placement import as_matched
+from coopmap.models.precision import computes_bf16
 from coopmap.types import Observation, Prediction
 
 
@@ -86,7 +87,7 @@ def _predict(
         model.eval()
         device = next((parameter.device for parameter in model.parameters()), device)
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else "fp32"
+        precision = "bf16" if device.type == "cuda" and computes_bf16(device.type) else "fp32"
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         prediction = model(observation.to(device))
     # outside inference mode: plain tensors

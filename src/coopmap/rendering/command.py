@@ -24,6 +24,7 @@ from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.subject import Subject, open_subject
 from coopmap.inference.loading import choose_device
 from coopmap.models.placement import as_matched
+from coopmap.models.precision import computes_bf16
 from coopmap.rendering.outputs import write_files
 from coopmap.rendering.summary import summarize
 from coopmap.rendering.suspects import NOTHING
@@ -128,7 +129,7 @@ def predict(subject: Subject, sample: Sample, position: int) -> tuple[Prediction
     module = subject.module.to(choose_device("auto")).eval()
     batch = Batch.collate([sample]).to(module.device)
     batch = replace(batch, observation=module.with_inputs(batch.observation, position))
-    is_bf16 = "bf16" in str(subject.config.trainer.precision)
+    is_bf16 = "bf16" in str(subject.config.trainer.precision) and computes_bf16(module.device.type)
     with torch.autocast(module.device.type, torch.bfloat16, enabled=is_bf16):
         prediction = module(batch.observation)
     prediction = prediction.map(lambda values: values.float() if values.is_floating_point() else values)

@@ -21,6 +21,7 @@ from coopmap.data import OPV2VDataModule
 from coopmap.data.sampling import Position
 from coopmap.losses import build_loss
 from coopmap.models import build_model, build_model_and_record
+from coopmap.models.precision import computes_bf16
 from coopmap.models.sources import read_record
 from coopmap.runs.checkpoint_io import AtomicCheckpointIO
 from coopmap.runs.folder import RunFolder, for_later
@@ -174,6 +175,7 @@ def build_trainer(config: Config, run: RunFolder, callbacks: list[L.Callback]) -
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.path,
     )
+    say_precision(trainer, config)
     validate_at_the_end(trainer)
     if not trainer.fast_dev_run:  # type: ignore[attr-defined]
         start_step = 0 if run.resume_from is None else open_checkpoint(run.resume_from).step or 0
@@ -205,12 +207,17 @@ def trainer_options(config: Config) -> dict[str, Any]:
     options.pop("overfit_batches", None)  # handled by build_datamodule: batches are drawn anew in each epoch
     options.pop("max_time", None)  # handled by StopOnSignal: Lightning would call such a run complete
     check_gpus(config.machine, options["accelerator"], options["devices"], torch.cuda.device_count())
-    lacks_bf16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
-    if options.get("precision") == "bf16-mixed" and lacks_bf16:
-        log.warning("this GPU has no bf16: training in float32")
+    kind = "cuda" if torch.cuda.is_available() and options["accelerator"] != "cpu" else "cpu"
+    if options.get("precision") == "bf16-mixed" and not computes_bf16(kind):
         options["precision"] = "32-true"
     options["strategy"] = build_strategy(config.strategy, options)
     return options
+
+
+def say_precision(trainer: L.Trainer, config: Config) -> None:
+    """Say where it is another than was asked for."""
+    if config.trainer.precision == "bf16-mixed" != trainer.precision:
+        log.info("bf16 is not among this machine's instructions: computing in float32")
 
 
 def in_one_piece(module: PoseLearner, config: Config) -> PoseLearner:
