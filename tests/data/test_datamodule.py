@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +102,15 @@ def test_training_poses_are_those_of_agent_pairs(config_of):
     distance = poses[1][:, :3, 3].norm(dim=-1)
     assert distance.min() > 2
     assert distance.max() < 75
+
+
+def test_single_agents_have_no_relative_poses(config_of, copied_town):
+    for scenario in copied_town.glob("train/*"):
+        for agent in sorted(path for path in scenario.iterdir() if path.is_dir())[1:]:
+            shutil.rmtree(agent)
+    module = OPV2VDataModule(config_of(root=str(copied_town), min_agents=1))
+    assert set(module.dataset("train").num_agents) == {1}
+    assert module.train_relative_poses() == {}
 
 
 def test_the_cache_folder_may_start_with_a_tilde(config_of, tmp_path, monkeypatch):

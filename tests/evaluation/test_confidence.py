@@ -28,10 +28,10 @@ def test_the_least_confident_are_left_out_first() -> None:
     pairs = pairs_of(confidence=[0.2, 0.9, math.nan, 0.6, 0.4], trans_m=[8.0, 1.0, 99.0, 2.0, 4.0])
     rows = {row["coverage"]: row for row in risk_coverage(pairs)}
     assert tuple(rows) == COVERAGES
-    assert [rows[share]["trans_m_median"] for share in (0.25, 0.5, 0.75, 1.0)] == [1.0, 1.5, 2.0, 3.0]
-    assert [rows[share]["failures"] for share in (0.25, 0.5, 0.75, 1.0)] == pytest.approx([0, 0.5, 2 / 3, 0.75])
-    assert rows[0.75]["least_confidence"] == 0.4
-    assert rows[1.0]["pairs"] == 4
+    assert [rows[share]["trans_m_median"] for share in (0.25, 0.5, 0.75, 1.0)] == [1.0, 1.5, 3.0, 4.0]
+    assert [rows[share]["failures"] for share in (0.25, 0.5, 0.75, 1.0)] == pytest.approx([0, 0.5, 0.75, 0.8])
+    assert rows[0.75]["least_confidence"] == 0.2
+    assert (rows[1.0]["pairs"], math.isnan(rows[1.0]["least_confidence"])) == (5, True)  # last: no confidence at all
 
 
 def test_a_model_that_may_abstain_answers_the_confident_pairs() -> None:

@@ -147,6 +147,27 @@ def test_bounds_are_of_the_own_tick(make_checkpoint: MakeCheckpoint, checkpoint:
         assert column(rows_of(tmp_path / "ticks" / "pairs.csv"), f"bound_{error}") == pytest.approx(expected, rel=1e-5)
 
 
+def test_gps_has_no_answer_for_an_agent_without_it(checkpoint: Path, town: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(town / "town", tmp_path / "town"))
+    lacking = min(root.glob("validate/*/*/*.yaml"))
+    text = re.sub(r"^predicted_ego_pos:.*\n(- .*\n)*", "", lacking.read_text(), flags=re.MULTILINE)
+    lacking.write_text(text)
+    changed = [f"data.root={root}", f"data.depth_root={town / 'depth'}"]
+    result = evaluate(checkpoint, overrides=changed, output=tmp_path / "out", baselines=["gps", "icp"])
+    agent, frame = lacking.parent.name, lacking.stem
+    gps = [method for method in ("gps", "gps_icp") if icp.is_available() or method == "gps"]
+    for row in rows_of(tmp_path / "out" / "pairs.csv"):
+        lacks = frame == row["frame"] and agent in (row["agent_i"], row["agent_j"])
+        lacks &= row["scenario"] == lacking.parents[1].name
+        assert [row[f"{method}_trans_m"] == "" for method in gps] == [lacks] * len(gps), row
+    for method in gps:
+        figure = result.summary["methods"][method]["trans_m"]
+        assert figure["mean"] is not None
+        assert 0 < figure["mean"] < 10
+        note = result.summary["notes"][method]
+        assert note == f"no answer, or none for some pairs, in 1 sample: {lacking} has no predicted_ego_pos"
+
+
 def test_frames_with_one_agent_have_no_rows_of_pairs(checkpoint: Path, town: Path, tmp_path: Path) -> None:
     agent = sorted((town / "town" / "validate").glob("*/[0-9]*"))[0]
     frame = sorted(agent.glob("*.yaml"))[0].stem
@@ -315,7 +336,7 @@ def test_unreadable_frames_are_told_and_counted(checkpoint: Path, town: Path, tm
         )
     # the training split is gone as well: no baseline of its mean, and a word about it
     assert "training_mean" not in result.summary["methods"]
-    assert result.summary["notes"]["training_mean"] == "no training split in data.root"
+    assert result.summary["notes"]["training_mean"].startswith("no training split in data.root")
 
 
 def test_the_training_split_may_have_unreadable_frames_within_the_budget(
@@ -475,8 +496,8 @@ def test_samples_that_a_baseline_leaves_out_are_counted_over_all_ranks() -> None
     ]
     assert notes_about(gaps) == {
         "xfeat": "not installed",
-        "gps_icp": "3 samples left out, unreadable: a: damaged",
-        "matching": "1 samples left out, unreadable: d: damaged",
+        "gps_icp": "no answer, or none for some pairs, in 3 samples: a: damaged",
+        "matching": "no answer, or none for some pairs, in 1 sample: d: damaged",
     }
 
 
@@ -504,7 +525,9 @@ def test_two_processes_measure_the_same(checkpoint: Path, town: Path, tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("model, refined") == 1
     alone = evaluate(checkpoint, overrides=changed, output=tmp_path / "one", baselines=["icp"], refine=True)
-    assert not icp.is_available() or alone.summary["notes"]["gps_icp"].startswith("2 samples left out, unreadable: /")
+    assert not icp.is_available() or alone.summary["notes"]["gps_icp"].startswith(
+        "no answer, or none for some pairs, in 2 samples: /"
+    )
     two = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert two["samples"] == 2
     assert two["notes"] == alone.summary["notes"]

@@ -120,17 +120,19 @@ class OPV2VDataModule(L.LightningDataModule):
     def train_relative_poses(self) -> dict[int, Float[Tensor, "n 4 4"]]:
         """``T_0_j`` of the training split by view ``j`` (for baselines): every ordered pair of agents in range.
 
-        In training any agent may be the reference and any other view ``j``, so that all ``j`` share one set.
+        In training any agent may be the reference and any other view ``j``, so that all ``j`` share one set. Empty
+        where no two agents are in range.
         """
         dataset = self.dataset("train")
         first, second = dataset.pairs.in_range()
+        if len(first) == 0:
+            return {}
         parts = [slice(start, start + POSES_AT_ONCE) for start in range(0, len(first), POSES_AT_ONCE)]
         relative = [
             relative_pose(dataset.poses.poses_of(first[part]), dataset.poses.poses_of(second[part])).astype(np.float32)
             for part in parts
         ]
-        stacked = torch.from_numpy(np.concatenate(relative) if relative else np.empty((0, 4, 4), np.float32))
-        return dict.fromkeys(range(1, self.config.max_agents), stacked)
+        return dict.fromkeys(range(1, self.config.max_agents), torch.from_numpy(np.concatenate(relative)))
 
     def train_dataloader(self) -> DataLoader:
         """``steps_per_epoch`` optimizer steps on each rank; after a resume, the rest of the interrupted epoch first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,7 @@ from coopmap.evaluation.pairs import average_pairs
 from coopmap.evaluation.records import SampleRecord
 from coopmap.evaluation.sift import Sift
 from coopmap.evaluation.xfeat import XFeat
+from coopmap.geometry import relative_pose
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 
 log = logging.getLogger(__name__)
@@ -38,11 +40,12 @@ class SensorPoses:
 
     Attributes:
         true: ``T_world_agent``.
-        gps: the same from ``predicted_ego_pos``, converted from the vehicle to its LiDAR.
-        gps_icp: ``T_0_agent`` after registration; ``None`` if it was not requested or a LiDAR sweep is unreadable.
+        gps: the same from ``predicted_ego_pos``, converted from the vehicle to its LiDAR; NaN of agents without.
+        gps_icp: in one frame after registration, NaN likewise; ``None`` if it was not requested or a LiDAR sweep is
+            unreadable.
         registered: share of the pairs whose LiDAR sweeps could be registered.
         matched: from the camera images, by what its rows begin with; empty likewise.
-        problems: what could not be read, by method.
+        problems: what is missing or could not be read, by method.
     """
 
     true: Float[np.ndarray, "n 4 4"]
@@ -72,13 +75,19 @@ def read_sensor_poses(
     metadata = {agent: read_agent(index.yaml_path(frame, agent), with_vehicles=False) for agent in agents}
     true, gps = (np.stack([getattr(each, name) for each in metadata.values()]) for name in ("pose", "pose_prior"))
     registered, share, matched, problems = None, float("nan"), {}, []
-    if with_icp and len(agents) > 1:
+    placed = np.isfinite(gps).all(axis=(1, 2))
+    if not placed.all():
+        lacking = str(index.yaml_path(frame, agents[int(placed.argmin())]))
+        problems = [(method, f"{lacking} has no predicted_ego_pos") for method in ("gps", "gps_icp")[: 1 + with_icp]]
+    if with_icp and placed.sum() > 1:
         try:
-            sweeps = [read_sweep(index.lidar_path(frame, agent)) for agent in agents]
-            registered, count = icp.register_sweeps(sweeps, gps)
+            sweeps = [read_sweep(index.lidar_path(frame, agent)) for agent in compress(agents, placed)]
+            found, count = icp.register_sweeps(sweeps, gps[placed])
+            registered = np.full_like(gps, np.nan)
+            registered[placed] = found
             share = count / (len(agents) * (len(agents) - 1) // 2)
         except FrameError as error:
-            problems.append(("gps_icp", str(error)))
+            problems = [*problems[:1], ("gps_icp", str(error))]
     if features and len(agents) > 1:
         try:
             matched = _match_images(index, frame, metadata, features)
@@ -134,19 +143,21 @@ class Gaps:
 
     Attributes:
         absent: why a method is not there at all.
-        unreadable: what could not be read, for each sample that a method leaves out.
+        incomplete: what is missing or could not be read, for each sample in which a method has no answer, or none for
+            some pairs.
     """
 
     absent: dict[str, str] = field(default_factory=dict)
-    unreadable: dict[str, list[str]] = field(default_factory=dict)
+    incomplete: dict[str, list[str]] = field(default_factory=dict)
 
 
 def notes_about(gaps: Sequence[Gaps]) -> dict[str, str]:
     """Notes about methods that are absent or incomplete, from what all ranks lack."""
     notes = {method: reason for share in gaps for method, reason in share.absent.items()}
-    for method in sorted({method for share in gaps for method in share.unreadable}):
-        lines = sorted(line for share in gaps for line in share.unreadable.get(method, []))
-        notes[method] = f"{len(lines)} samples left out, unreadable: {lines[0]}"
+    for method in sorted({method for share in gaps for method in share.incomplete}):
+        lines = sorted(line for share in gaps for line in share.incomplete.get(method, []))
+        samples = "1 sample" if len(lines) == 1 else f"{len(lines)} samples"
+        notes[method] = f"no answer, or none for some pairs, in {samples}: {lines[0]}"
     return notes
 
 
@@ -167,7 +178,7 @@ def add_baselines(records: Sequence[SampleRecord], data: EvaluationData, asked: 
         if name in asked and not module.is_available():
             gaps.absent[method] = module.INSTALL_HINT
     if "mean" in asked and records and not any("training_mean" in record.poses for record in records):
-        gaps.absent["training_mean"] = "no training split in data.root"
+        gaps.absent["training_mean"] = "no training split in data.root, or no two agents in range in it"
     if not records or not {"gps", "icp", "matching"}.intersection(asked):
         return gaps
     indices = [data.dataset(data.split_of(record.meta.scenario)).index for record in records]
@@ -182,16 +193,20 @@ def add_baselines(records: Sequence[SampleRecord], data: EvaluationData, asked: 
     for record, found in zip(records, loader, strict=True):
         _add(record, found, "gps" in asked)
         for method, problem in found.problems:
-            gaps.unreadable.setdefault(method, []).append(problem)
+            if method == "gps" and "gps" not in asked:
+                continue
+            gaps.incomplete.setdefault(method, []).append(problem)
     return gaps
 
 
 def _add(record: SampleRecord, found: SensorPoses, with_gps: bool) -> None:
     true = torch.from_numpy(found.true)
-    if with_gps:
-        record.add_method("gps", torch.from_numpy(found.gps), true)
+    gps = torch.from_numpy(found.gps)
+    if with_gps and gps.isfinite().any():
+        record.add_pairs("gps", relative_pose(gps[:, None], gps[None]), true)
     if found.gps_icp is not None:
-        record.add_method("gps_icp", torch.from_numpy(found.gps_icp), true)
+        registered = torch.from_numpy(found.gps_icp)
+        record.add_pairs("gps_icp", relative_pose(registered[:, None], registered[None]), true)
         record.figures["gps_icp_registered"] = found.registered
     for name, poses in found.matched.items():
         record.add_pairs(name, _averaged(poses.with_ranges, len(true)), true)

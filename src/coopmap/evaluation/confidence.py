@@ -28,19 +28,22 @@ Columns = Mapping[str, Float[np.ndarray, " n"]]
 
 
 def risk_coverage(pairs: Columns) -> list[dict[str, float]]:
-    """Errors of the pairs that are kept when the least confident ones are left out, a row per share that is kept."""
+    """Errors of the pairs that are kept when the least confident ones are left out, a row per share that is kept.
+
+    A pair without a confidence is the least confident; there are no rows without any.
+    """
     known = np.isfinite(pairs["confidence"])
-    order = np.argsort(-pairs["confidence"][known], kind="stable")
-    trans_m, rot_deg = (pairs[name][known][order] for name in ("trans_m", "rot_deg"))
+    order = np.argsort(np.where(known, -pairs["confidence"], np.inf), kind="stable")
+    trans_m, rot_deg = (pairs[name][order] for name in ("trans_m", "rot_deg"))
     success = _succeeds(trans_m, rot_deg)
     rows = []
-    for coverage in COVERAGES if len(order) else ():
+    for coverage in COVERAGES if known.any() else ():
         kept = slice(max(1, round(coverage * len(order))))
         rows.append(
             {
                 "coverage": coverage,
                 "pairs": float(len(trans_m[kept])),
-                "least_confidence": float(pairs["confidence"][known][order][kept][-1]),
+                "least_confidence": float(pairs["confidence"][order][kept][-1]),
                 "trans_m_median": statistic("median", trans_m[kept]),
                 "trans_m_p90": statistic("p90", trans_m[kept]),
                 "rot_deg_median": statistic("median", rot_deg[kept]),
