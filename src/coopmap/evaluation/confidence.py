@@ -9,12 +9,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from coopmap.evaluation.statistics import summarize
-from coopmap.losses.matching import MEDIAN_SQUARED, SUCCESS_M, SUCCESS_RAD
+from coopmap.losses.matching import MEDIAN_SQUARED, SUCCESS_DEG, SUCCESS_M
 from coopmap.metrics.aggregate import QUANTILES, statistic
 from coopmap.metrics.pose import recalls
 
 WITHIN = ("recall_1m_5deg", "recall_2m_5deg", "recall_3m_5deg")
 """Successes as the field reports them."""
+SUCCESS = f"recall_{SUCCESS_M}m_{SUCCESS_DEG}deg"
+"""What models are trained to foresee."""
 COVERAGES = tuple(round(0.05 * step, 2) for step in range(1, 21))
 """Shares of the pairs, the most confident ones."""
 LEAST_CONFIDENCES = (0.0, 0.25, 0.5, 0.75, 0.9)
@@ -35,7 +37,7 @@ def risk_coverage(pairs: Columns) -> list[dict[str, float]]:
     known = np.isfinite(pairs["confidence"])
     order = np.argsort(np.where(known, -pairs["confidence"], np.inf), kind="stable")
     trans_m, rot_deg = (pairs[name][order] for name in ("trans_m", "rot_deg"))
-    success = _succeeds(trans_m, rot_deg)
+    success = recalls(trans_m, rot_deg)[SUCCESS]
     rows = []
     for coverage in COVERAGES if known.any() else ():
         kept = slice(max(1, round(coverage * len(order))))
@@ -145,8 +147,5 @@ def confidence_summary(pairs: Columns, cluster: Int[np.ndarray, " n"], seed: int
 
 
 def _is_aligned_right(pairs: Columns) -> np.ndarray:
-    return _succeeds(pairs["aligned_trans_m"], pairs["aligned_rot_deg"]) & (pairs["degenerate"] == 0)
-
-
-def _succeeds(trans_m: Float[np.ndarray, " n"], rot_deg: Float[np.ndarray, " n"]) -> np.ndarray:
-    return (trans_m < SUCCESS_M) & (rot_deg < np.rad2deg(SUCCESS_RAD))
+    within = recalls(pairs["aligned_trans_m"], pairs["aligned_rot_deg"])
+    return within[SUCCESS] & (pairs["degenerate"] == 0)

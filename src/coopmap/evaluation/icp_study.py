@@ -25,7 +25,7 @@ from coopmap.report.numbers import percent
 from coopmap.report.tables import Column, Row, Section, Table, names
 from coopmap.report.terminal import print_table
 
-SUCCESS_M, SUCCESS_DEG = 0.5, 1.0
+RIGHT_M, RIGHT_DEG = 0.5, 1.0
 COLUMNS = [
     names("off by (m, deg)"),
     Column("starts"),
@@ -57,7 +57,7 @@ class Outcome:
         chosen = np.ones(len(self.trans_m), bool) if chosen is None else chosen
         trans_m, rot_deg = self.trans_m[chosen], self.rot_deg[chosen]
         known = np.isfinite(trans_m)
-        right = (trans_m < SUCCESS_M) & (rot_deg < SUCCESS_DEG)
+        right = (trans_m < RIGHT_M) & (rot_deg < RIGHT_DEG)
         errors: list[float | None] = [None] * 3
         if known.any():
             errors = [float(np.median(trans_m[known])), float(np.median(rot_deg[known])), float(trans_m[known].max())]
@@ -138,7 +138,7 @@ def benchmark(asked: IcpStudyConfig, say: Callable[[str], None] = print) -> list
     seconds = (time.process_time() - started) / count
     note = (
         f"{len(sweeps)} agents. Starts are off by exactly so much, in {asked.directions} directions around. Right: "
-        f"within {SUCCESS_M:g} m and {SUCCESS_DEG:g} deg. Answered: registrations that are not discarded as "
+        f"within {RIGHT_M:g} m and {RIGHT_DEG:g} deg. Answered: registrations that are not discarded as "
         f"implausible (ended over {icp.LARGEST_CORRECTION_M:g} m or {icp.LARGEST_CORRECTION_DEG:g} deg from their "
         f"start, or match less than {icp.MIN_OVERLAP:.0%}). {seconds:.2f} s of one core each."
     )

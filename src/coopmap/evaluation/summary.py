@@ -17,8 +17,6 @@ from coopmap.evaluation.statistics import LEVEL, RESAMPLES, clusters, summarize
 from coopmap.metrics.aggregate import COVISIBLE, GROUPINGS, HEADINGS, QUANTILES, statistic
 from coopmap.metrics.pose import recalls
 
-SUCCESS = "recall_2m_5deg"
-"""The one that is stated for each method as well."""
 STREETS = {"style": "style of street", "hard": "hard street"}
 """Titles of the breakdowns by what scenarios say of their streets."""
 INPUT_NAMES = {

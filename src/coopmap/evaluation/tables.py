@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coopmap.evaluation.confidence import WITHIN
+from coopmap.evaluation.confidence import SUCCESS, WITHIN
 from coopmap.evaluation.probes.summary import PROBE_ROWS
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
 from coopmap.evaluation.statistics import STATISTICS
-from coopmap.evaluation.summary import SUCCESS
 from coopmap.metrics.aggregate import QUANTILES
 from coopmap.metrics.pose import RECALLS_M_DEG
 from coopmap.report.numbers import Format, Interval, error_size, percent

@@ -26,8 +26,8 @@ NEARLY_M, NEARLY_RAD = 5.0, math.radians(15.0)
 """Errors up to which an aligned pose teaches."""
 CENTER = 4
 """Of a cell among its neighbors."""
-SUCCESS_M, SUCCESS_RAD = 2.0, math.radians(5.0)
-"""What the confidence of a pair's pose predicts."""
+SUCCESS_M, SUCCESS_DEG = 2, 5
+"""What the confidence of a pair's pose predicts: that its errors are no larger, as in the recall of this name."""
 SMALLEST_RANGE_M = 0.5
 MEDIAN_SQUARED = 5.348
 """Of the squared size of a pose's error in standard deviations: chi-squared's, of 6 degrees of freedom."""
@@ -122,7 +122,8 @@ def confidence_loss(inputs: LossInputs) -> Float[Tensor, ""]:
     if matches is None or true is None:
         return _nothing(inputs)
     meters, radians = (error.detach() for error in _errors(matches, true))
-    success = (meters < SUCCESS_M) & (radians < SUCCESS_RAD) & ~matches.degenerate & ~true.foreign
+    within = (meters <= SUCCESS_M) & (radians.rad2deg() <= SUCCESS_DEG)
+    success = within & ~matches.degenerate & ~true.foreign
     loss = F.binary_cross_entropy_with_logits(matches.confidence_logit, success.to(meters), reduction="none")
     return loss.mean() + _range_likelihood(inputs, matches) + _precision_loss(matches, true, success)
 
