@@ -143,6 +143,8 @@ def test_new_parts_may_get_a_learning_rate() -> None:
         ("data.augmentation.yaw_roll=3.5", r"data\.augmentation\.yaw_roll: Value '3\.5'.*"),
         ("data.panorama.surface=bowel", r"data\.panorama\.surface=bowel: expected one of .* \(did you mean bowl\?\)"),
         ("optim.warmup_fraction=2", r"optim\.warmup_fraction=2\.0: expected a share in \[0, 1\)"),
+        ("model.info_sharing.num_heads=5", r"^model\.info_sharing\.num_heads=5: expected a divisor of dim=128"),
+        ("model.encoder.mlp=gellu", r"^model\.encoder\.mlp=gellu: expected one of .* \(did you mean gelu\?\)"),
         ("logger.mode=wanb", r"logger\.mode=wanb: expected one of .* \(did you mean wandb\?\)"),
         ("seed=${sed}", r"seed: Interpolation key 'sed' not found"),
         ("seed", r"cannot read 'seed': write key=value"),

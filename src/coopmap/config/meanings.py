@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import inspect
 import re
 import types
@@ -51,7 +50,7 @@ def describe(schema: type, prefix: str = "") -> list[Key]:
     described = []
     for field in fields(schema):
         section = dataclass_in(hints[field.name])
-        choices = next((found for key, found in known.items() if _is_key(field.name, prefix, key)), ())
+        choices = next((found for key, found in known.items() if key in (field.name, prefix + field.name)), ())
         meaning = texts.get(field.name, "") or (summary(section) if section else "")
         described.append(
             Key(
@@ -80,11 +79,6 @@ def known_choices(schema: type) -> dict[str, tuple[str, ...]]:
     with recorded_choices() as found, suppress(ConfigError, TypeError):
         schema()
     return found
-
-
-def _is_key(name: str, prefix: str, pattern: str) -> bool:
-    """Whether a check's name of a key (which may have a ``*`` for a section) means this one."""
-    return pattern == name or fnmatch.fnmatchcase(prefix + name, pattern)
 
 
 def type_words(annotation: Any) -> str:

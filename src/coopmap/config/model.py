@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from coopmap.config.checks import require, require_choice
 from coopmap.config.fusion import FusionConfig
@@ -43,6 +44,8 @@ class TransformerConfig:
         layer_scale: initial LayerScale; ``null`` builds none.
     """
 
+    section: ClassVar[str]
+    """Where the stack stands in a configuration."""
     dim: int = 1024
     depth: int = 24
     num_heads: int = 16
@@ -51,15 +54,15 @@ class TransformerConfig:
     layer_scale: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.dim > 0 and self.dim % 4 == 0, "model.*.dim", self.dim, "a positive multiple of 4")
-        require(self.depth > 0, "model.*.depth", self.depth, "at least one block")
+        require(self.dim > 0 and self.dim % 4 == 0, f"{self.section}.dim", self.dim, "a positive multiple of 4")
+        require(self.depth > 0, f"{self.section}.depth", self.depth, "at least one block")
         require(
             self.num_heads > 0 and self.dim % self.num_heads == 0,
-            "model.*.num_heads",
+            f"{self.section}.num_heads",
             self.num_heads,
             f"a divisor of dim={self.dim}",
         )
-        require_choice("model.*.mlp", self.mlp, MLP_KINDS)
+        require_choice(f"{self.section}.mlp", self.mlp, MLP_KINDS)
 
 
 @dataclass
@@ -78,6 +81,7 @@ class EncoderConfig(TransformerConfig):
             whose last column is next to the first.
     """
 
+    section = "model.encoder"
     layer_scale: float | None = 1.0
     patch_size: int = 14
     pos_embed_grid: int = 37
@@ -109,6 +113,7 @@ class InfoSharingConfig(TransformerConfig):
             predictions are moved to view 0 by its own predicted pose (for ``loss=relative``).
     """
 
+    section = "model.info_sharing"
     dim: int = 768
     num_heads: int = 12
     intermediate_layers: list[int] = field(default_factory=lambda: [11, 17])
