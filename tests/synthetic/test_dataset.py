@@ -12,6 +12,7 @@ import pytest
 
 from coopmap.config.checks import ConfigError
 from coopmap.config.synth import ScenarioCounts, TownConfig, tiny_town
+from coopmap.report import progress
 from coopmap.synthetic import dataset, read_config, render_town
 
 
@@ -65,7 +66,7 @@ def one_frame(folder: Path, **changes: object) -> TownConfig:
 def test_rendering_says_how_far_it_is_where_output_is_no_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
     render_town(one_frame(tmp_path))
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["Rendering 1 drives through the town", "1/1 drives  0:00:00 left"]

@@ -9,18 +9,17 @@ import fcntl
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from coopmap.config.synth import TownConfig
+from coopmap.report.progress import with_progress
 from coopmap.synthetic import writer
 from coopmap.synthetic.record import PARTIAL, RECORD, claim_streets, holds_metadata_alone, is_rendered, record_of
 from coopmap.synthetic.render import Sensed, render_agent, sense
@@ -29,14 +28,11 @@ from coopmap.synthetic.street import street_of
 from coopmap.synthetic.workers import map_unordered, num_cores
 from coopmap.synthetic.worlds import plan_drive
 
-T = TypeVar("T")
 FrameSenses = tuple[str, dict[str, Sensed]]
 
 _LOCK = "lock"
 """In the scratch folder of a town, held by the process that renders it."""
 _STALE_SECONDS = 3600.0
-_LINE_SECONDS = 10.0
-"""Time between two progress lines, where output is not a terminal."""
 
 
 def render_town(cfg: TownConfig) -> None:
@@ -63,7 +59,8 @@ def render_town(cfg: TownConfig) -> None:
         _complete_or_absent(root) as out,
         _complete_or_absent(depth_root) if depth_root else nullcontext() as depth_out,
     ):
-        agents = sum(shown(_run(cfg, scenarios, out, depth_out), len(scenarios), "drives through the town", console))
+        done = _run(cfg, scenarios, out, depth_out)
+        agents = sum(with_progress(done, "Rendering", len(scenarios), "drives through the town", console))
         for folder in (out, depth_out) if depth_out else (out,):
             writer.write_yaml(folder / RECORD, record_of(cfg))
     depth, where = (" their depth,", f" and {depth_root}") if depth_root else ("", "")
@@ -95,7 +92,7 @@ def _render_streets(cfg: TownConfig, root: Path, depth_root: Path | None, consol
         return
     for folder in folders:
         sweep_leftovers(folder)
-    agents = sum(shown(_run(cfg, missing, root, depth_root), len(missing), "streets", console))
+    agents = sum(with_progress(_run(cfg, missing, root, depth_root), "Rendering", len(missing), "streets", console))
     console.print(f"{len(missing)} streets with {agents} agents written to {where}.")
 
 
@@ -110,40 +107,6 @@ def all_scenarios(cfg: TownConfig) -> list[tuple[str, int]]:
     """Split and number of each scenario."""
     counts = asdict(cfg.scenarios)
     return [(split, index) for split in SPLITS for index in range(counts[split])]
-
-
-def shown(
-    results: Iterable[T], total: int, what: str, console: Console, count: Callable[[T], int] = lambda _: 1
-) -> Iterator[T]:
-    """Pass results through, with progress out of ``total`` as a bar on a terminal, and as lines elsewhere.
-
-    Args:
-        results: as they become ready.
-        total: of all counts.
-        what: they are, in the plural.
-        console: to write to.
-        count: how many a result stands for.
-    """
-    description = f"Rendering {total} {what}"
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            task = progress.add_task(description, total=total)
-            for result in results:
-                progress.advance(task, count(result))
-                yield result
-        return
-    started = shown_at = time.monotonic()
-    console.print(description)
-    done = 0
-    for result in results:
-        yield result
-        done += count(result)
-        now = time.monotonic()
-        if now - shown_at >= _LINE_SECONDS:
-            left = timedelta(seconds=round((now - started) * (total - done) / done))
-            console.print(f"{done}/{total} {what.split()[0]}  {left} left")
-            shown_at = now
 
 
 def _run(cfg: TownConfig, scenarios: list[tuple[str, int]], root: Path, depth_root: Path | None) -> Iterator[int]:

@@ -49,7 +49,8 @@ from coopmap.data.views import Record
 from coopmap.geometry.carla import points_cv_from_ue
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.geometry.targets import SeenPoints
-from coopmap.synthetic.dataset import all_scenarios, render_metadata, shown, sweep_leftovers
+from coopmap.report.progress import with_progress
+from coopmap.synthetic.dataset import all_scenarios, render_metadata, sweep_leftovers
 from coopmap.synthetic.record import PARTIAL, claim_streets
 from coopmap.synthetic.render import Sensed
 from coopmap.synthetic.scenario import street_name
@@ -115,7 +116,8 @@ def render_into_cache(
         warn_without_locks(root)
         done = _while_there_is_room(root, until_all_is_done(render, missing, num_workers), missing)
         total = sum(len(chunk.names) for chunk in missing)
-        for _ in shown(done, total, "streets", Console(stderr=True), count=lambda chunk: len(chunk.names)):
+        console = Console(stderr=True)
+        for _ in with_progress(done, "Rendering", total, "streets", console, lambda chunk: len(chunk.names)):
             pass
     return [written for chunk in chunks for written in render.written(chunk)]
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import cv2
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from coopmap.config.data import DataConfig
 from coopmap.data.cache.key import require_same, settings_of
@@ -39,12 +36,10 @@ from coopmap.data.from_files import ViewsFromFiles
 from coopmap.data.opv2v import CorruptFrameError, DepthSource, FrameError, FrameRef, SplitIndex
 from coopmap.data.vehicles import vehicles_around
 from coopmap.report.files import write_json, write_text
+from coopmap.report.progress import with_progress
 
 COMMIT_BYTES = 1 << 24
 """Views that are committed at once, those of a frame at least: a few large ones, or all small ones of a shard."""
-
-_LINE_SECONDS = 10.0
-"""Between two lines about the progress, where output is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +194,9 @@ def fill(root: Path, config: DataConfig, splits: dict[str, Split], num_workers: 
     warn_without_locks(root)
     writer = ShardWriter(root, config, splits)
     shards = [shard for split in splits.values() for shard in plan(split.index)]
-    return list(_shown(until_all_is_done(writer, shards, num_workers), splits, shards))
+    views = {shard: len(names_of(splits[shard.split].index, shard)) for shard in shards}
+    done, total = until_all_is_done(writer, shards, num_workers), sum(views.values())
+    return list(with_progress(done, "Writing", total, "views", Console(stderr=True), lambda each: views[each.shard]))
 
 
 def agree_on_settings(root: Path, config: DataConfig, splits: dict[str, Split]) -> None:
@@ -214,27 +211,3 @@ def agree_on_settings(root: Path, config: DataConfig, splits: dict[str, Split]) 
             write_json(settings, settings_path(root, name))
         else:
             require_same(root, stored, settings)
-
-
-def _shown(results: Iterable[Written], splits: dict[str, Split], shards: list[Shard]) -> Iterator[Written]:
-    """Pass results on and show how many views are done and how long the rest takes."""
-    size = {shard: len(names_of(splits[shard.split].index, shard)) for shard in shards}
-    total, console = sum(size.values()), Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            task = progress.add_task("Writing views", total=total)
-            for result in results:
-                progress.advance(task, size[result.shard])
-                yield result
-        return
-    started = shown_at = time.monotonic()
-    done = 0
-    for result in results:
-        yield result
-        done += size[result.shard]
-        now = time.monotonic()
-        if now - shown_at >= _LINE_SECONDS:
-            left = timedelta(seconds=round((now - started) * (total - done) / done))
-            console.print(f"{done}/{total} views  {left} left")
-            shown_at = now
