@@ -10,6 +10,8 @@ from coopmap.runs.summary import HEADLINES
 MAIN = "val/pose_trans_avg"
 ALL = "all"
 """What the curve is called that sums up the others of its panel."""
+SUCCESSES = {f"pairs within {meters} m and 5° (share)": f"val/recall_{meters}m_5deg" for meters in (1, 2, 3)}
+"""Metrics by the title of their panel."""
 GPS_OF = {
     "val/trans_m_mean": ("trans_m", "mean"),
     "val/trans_m_median": ("trans_m", "median"),
@@ -74,10 +76,7 @@ def _all_sections(known: Collection[str]) -> Iterator[Section]:
         "The metric that checkpoints are chosen by. It is normalized and weighted, not in meters.",
         [panel for panel in headlines if MAIN in panel.keys.values()],
     )
-    success = [
-        Panel(f"pairs within {meters} m and 5° (share)", {"validation": f"val/recall_{meters}m_5deg"})
-        for meters in (1, 2, 3)
-    ]
+    success = [Panel(label, {"validation": name}) for label, name in SUCCESSES.items()]
     yield Section(
         "Meters and degrees",
         "Relative poses of all pairs of agents, unaligned.",

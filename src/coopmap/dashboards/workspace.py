@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from coopmap.config import ConfigError
-from coopmap.dashboards.panels import MAIN, Panel, sections
+from coopmap.dashboards.panels import MAIN, SUCCESSES, Panel, sections
 from coopmap.runs.summary import HEADLINES
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ZERO_SHOT = {f"val/{name}": f"zero_shot/{name}" for name in ("pose_trans_avg", "
 EXPECTED = (
     *(name for _, name, _ in HEADLINES),
     *(baseline for _, _, baseline in HEADLINES if baseline is not None),
-    *(f"val/recall_{meters}m_5deg" for meters in (1, 2, 3)),
+    *SUCCESSES.values(),
     *("val/mask_pred_mean", "val/mask_true_mean", "val/scale_ratio_median", "val/depth_abs_rel"),
     *("time/step_s", "time/data_s", "time/samples_per_s", "memory/device_gb", "memory/host_gb", "memory/loaders_gb"),
     *("train/loss", "train/grad_norm"),

@@ -11,11 +11,12 @@ from jaxtyping import Float, Int
 from coopmap.evaluation.statistics import summarize
 from coopmap.losses.matching import MEDIAN_SQUARED, SUCCESS_DEG, SUCCESS_M
 from coopmap.metrics.aggregate import QUANTILES, statistic
-from coopmap.metrics.pose import recalls
+from coopmap.metrics.pose import recall_name, recalls
 
-WITHIN = ("recall_1m_5deg", "recall_2m_5deg", "recall_3m_5deg")
+WITHIN_M_DEG = ((1, 5), (2, 5), (3, 5))
 """Successes as the field reports them."""
-SUCCESS = f"recall_{SUCCESS_M}m_{SUCCESS_DEG}deg"
+WITHIN = tuple(recall_name(*limits) for limits in WITHIN_M_DEG)
+SUCCESS = recall_name(SUCCESS_M, SUCCESS_DEG)
 """What models are trained to foresee."""
 COVERAGES = tuple(round(0.05 * step, 2) for step in range(1, 21))
 """Shares of the pairs, the most confident ones."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coopmap.evaluation.confidence import SUCCESS, WITHIN
+from coopmap.evaluation.confidence import SUCCESS, WITHIN, WITHIN_M_DEG
 from coopmap.evaluation.probes.summary import PROBE_ROWS
 from coopmap.evaluation.records import METHODS, PAIR_ERRORS
 from coopmap.evaluation.statistics import STATISTICS
 from coopmap.metrics.aggregate import QUANTILES
-from coopmap.metrics.pose import RECALLS_M_DEG
+from coopmap.metrics.pose import RECALLS_M_DEG, recall_label, recall_name
 from coopmap.report.numbers import Format, Interval, error_size, percent
 from coopmap.report.tables import Column, Row, Section, Table, Value, names
 from coopmap.report.terminal import print_table
@@ -112,17 +112,14 @@ def success_table(summary: Mapping[str, Any]) -> Table:
     """The share of pairs within common thresholds, and of those with an answer, a row per method."""
     columns = [
         names(f"{summary['pairs']} pairs"),
-        *(
-            Column(f"{meters} m, {degrees}°", form=percent, group="share of pairs within")
-            for meters, degrees in RECALLS_M_DEG
-        ),
+        *(Column(recall_label(*limits), form=percent, group="share of pairs within") for limits in RECALLS_M_DEG),
         Column("answered", form=percent),
     ]
     rows = [
         Row(
             [
                 label,
-                *(_interval(figures[f"recall_{meters}m_{degrees}deg"], "mean") for meters, degrees in RECALLS_M_DEG),
+                *(_interval(figures[recall_name(*limits)], "mean") for limits in RECALLS_M_DEG),
                 figures["apply_rate"]["mean"],
             ],
             kind=method,
@@ -135,11 +132,10 @@ def success_table(summary: Mapping[str, Any]) -> Table:
 
 def overall_table(summary: Mapping[str, Any]) -> Table:
     """The model's medians and shares within limits, with intervals: of all pairs and of those that share enough."""
-    limits = [f"{name.split('_')[1].removesuffix('m')} m, 5°" for name in WITHIN]
     columns = [
         names("pairs"),
         *(Column(label, form=error_size, group="median") for label in ERRORS.values()),
-        *(Column(limit, form=percent, group="share of pairs within") for limit in limits),
+        *(Column(recall_label(*limits), form=percent, group="share of pairs within") for limits in WITHIN_M_DEG),
         Column("pairs"),
     ]
     rows = [
@@ -162,11 +158,13 @@ def abstaining_table(summary: Mapping[str, Any]) -> Table | None:
     rows = (summary["confidence"] or {}).get("abstaining")
     if not rows:
         return None
-    limits = [f"{name.split('_')[1].removesuffix('m')} m, 5°" for name in WITHIN]
     columns = [
         names("confidence at least"),
         Column("apply rate", form=percent),
-        *(Column(limit, form=percent, group="success of the answers within") for limit in limits),
+        *(
+            Column(recall_label(*limits), form=percent, group="success of the answers within")
+            for limits in WITHIN_M_DEG
+        ),
         *(Column(STATISTIC_NAMES[name], "m", error_size, group="translation") for name in QUANTILES),
         *(Column(STATISTIC_NAMES[name], "deg", error_size, group="rotation") for name in QUANTILES),
         Column("answers"),

@@ -57,11 +57,20 @@ def pair_errors(
     }
 
 
+def recall_name(meters: int, degrees: int) -> str:
+    """Name of the share of pairs within both thresholds."""
+    return f"recall_{meters}m_{degrees}deg"
+
+
+def recall_label(meters: int, degrees: int) -> str:
+    """The same for readers."""
+    return f"{meters} m, {degrees}°"
+
+
 def recalls(trans_m: Values, rot_deg: Values) -> dict[str, Values]:
     """Which pairs are within both thresholds (inclusive), for each pair of thresholds; no infinite or NaN error is."""
     return {
-        f"recall_{meters}m_{degrees}deg": (trans_m <= meters) & (rot_deg <= degrees)
-        for meters, degrees in RECALLS_M_DEG
+        recall_name(meters, degrees): (trans_m <= meters) & (rot_deg <= degrees) for meters, degrees in RECALLS_M_DEG
     }
 
 
