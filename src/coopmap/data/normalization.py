@@ -1,4 +1,4 @@
-"""From 8-bit images to what DINOv2 expects, on whatever device they are (torch).
+"""From 8-bit images to what DINOv2 expects, on whatever device they are (torch), and back to look at them.
 
 Loader processes hand over bytes: a quarter of the memory traffic, and the arithmetic is nothing to a GPU.
 """
@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
@@ -34,6 +35,12 @@ def normalized_images(
     mean, std = _mean_and_std(images.device)
     values = images.to(torch.float32).div_(255).sub_(mean).div_(std)
     return values if seen is None else values.masked_fill_(~seen.unsqueeze(-3), 0.0)
+
+
+def pictures_of(images: Float[Tensor, "*b 3 h w"]) -> UInt8[np.ndarray, "*b h w 3"]:
+    """Normalized images, on the CPU, as 8-bit RGB."""
+    values = images.movedim(-3, -1).numpy() * IMAGE_STD + IMAGE_MEAN
+    return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
 
 
 @lru_cache(maxsize=8)

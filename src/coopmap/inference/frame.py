@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 from coopmap.config.checks import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.data import FrameDataset
+from coopmap.data.normalization import pictures_of
 from coopmap.data.opv2v import (
     SPLIT_FOLDERS,
     AgentMetadata,
@@ -26,7 +27,6 @@ from coopmap.data.opv2v import (
 )
 from coopmap.data.opv2v.index import OTHER_FOLDERS
 from coopmap.data.pose_table import PoseTable
-from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.geometry.rig import SLOTS
 from coopmap.geometry.se3 import relative_pose
 from coopmap.inference.inputs import Views
@@ -146,8 +146,7 @@ def _fault(dataset: FrameDataset, ref: FrameRef, agent: str) -> FrameError | Non
 
 def _shown(sample: Sample) -> UInt8[np.ndarray, "v h w 3"]:
     """The images that the model sees, as 8-bit RGB; black where no camera looks."""
-    values = sample.observation.images.permute(0, 2, 3, 1).numpy() * IMAGE_STD + IMAGE_MEAN
-    shown = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    shown = pictures_of(sample.observation.images)
     shown[~sample.target.non_ambiguous.numpy()] = 0
     return shown
 

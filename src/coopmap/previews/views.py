@@ -10,7 +10,8 @@ from torch import Tensor
 
 from coopmap.config.data import DataConfig
 from coopmap.data.augmentation import roll_columns, rotated
-from coopmap.data.views import IMAGE_MEAN, IMAGE_STD, panorama_spec
+from coopmap.data.normalization import pictures_of
+from coopmap.data.views import panorama_spec
 from coopmap.geometry.cameras import PinholeCamera, camera_rays
 from coopmap.geometry.panorama import build_warp
 from coopmap.geometry.rig import SLOTS, SLOTS_BY_AZIMUTH, Rig
@@ -38,7 +39,7 @@ def _target_view(frame: PreviewFrame, number: int, config: DataConfig) -> ShownV
     agent = number // frame.views_per_agent
     covered = target.non_ambiguous[number].numpy()
     shares = _camera_shares(frame, number, config)
-    images = _pictures(observation.images[number])
+    images = pictures_of(observation.images[number])
     is_single = observation.images.ndim == 4
     rays = target.rays[number].numpy()
     if target.rig_pose is not None:
@@ -109,7 +110,7 @@ def _camera_images(frame: PreviewFrame, number: int, config: DataConfig) -> list
     assert observation.camera_pose is not None
     assert observation.camera_angle is not None
     agent, views = number // frame.views_per_agent, []
-    for slot, image in enumerate(_pictures(observation.images[number])):
+    for slot, image in enumerate(pictures_of(observation.images[number])):
         seen = np.ones(image.shape[:2], bool)
         if config.layout == "warped":
             seen = observation.camera_angle[number, slot].isfinite().numpy()
@@ -127,11 +128,6 @@ def _pinhole_rays(rig: Rig, slot: int, size: tuple[int, ...]) -> Float32[np.ndar
     scale = np.array([size[1] / rig.image_size[1], size[0] / rig.image_size[0], 1.0])
     camera = PinholeCamera(scale[:, None] * rig.intrinsics[slot], size[0], size[1])
     return camera_rays(camera).astype(np.float32)
-
-
-def _pictures(image: Float[Tensor, "*k 3 h w"]) -> UInt8[np.ndarray, "*k h w 3"]:
-    rgb = image.movedim(-3, -1).numpy() * IMAGE_STD + IMAGE_MEAN
-    return (rgb.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def _of_view(mask: Bool[Tensor, "v h w"] | None, number: int) -> Bool[np.ndarray, "h w"] | None:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from coopmap.data.normalization import pictures_of
 from coopmap.data.surroundings import Surroundings
-from coopmap.data.views import IMAGE_MEAN, IMAGE_STD
 from coopmap.geometry.edges import flying_pixels
 from coopmap.geometry.rig import SLOTS, Rig
 from coopmap.geometry.se3_numpy import invert
@@ -170,8 +170,7 @@ def view_image(observation: Observation, view: int) -> UInt8[np.ndarray, "h w 3"
     images = observation.images[0, view].float()
     if images.ndim == 4:
         images = _composed(images, observation, view)
-    pixels = images.permute(1, 2, 0).numpy() * IMAGE_STD + IMAGE_MEAN
-    return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+    return pictures_of(images)
 
 
 def _composed(images: Float[Tensor, "k 3 h w"], observation: Observation, view: int) -> Float[Tensor, "3 hp wp"]:
