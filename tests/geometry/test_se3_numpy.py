@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coopmap.geometry import pose_from_carla, se3, se3_numpy
+from coopmap.geometry.poses import heading_deg, rotation_about_y
 
 POSES = st.lists(
     st.tuples(*[st.floats(-200, 200)] * 3, *[st.floats(-180, 180)] * 3), min_size=1, max_size=3
@@ -68,3 +69,9 @@ def test_precision_is_that_of_the_arguments(dtype):
         se3_numpy.rotation_angle(pose[:3, :3]),
     ):
         assert result.dtype == dtype
+
+
+def test_heading_is_positive_to_the_right_whatever_the_tilt():
+    right, nose_down = (rotation_about_y(np.deg2rad(angle)) for angle in (30.0, -150.0))
+    nose_down[:3, :3] = nose_down[:3, :3] @ [[1, 0, 0], [0, 0.8, 0.6], [0, -0.6, 0.8]]
+    np.testing.assert_allclose(heading_deg(np.stack([right, nose_down])), [30.0, -150.0])

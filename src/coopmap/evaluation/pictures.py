@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from coopmap.evaluation.charts import METHOD_COLORS
+from coopmap.geometry.poses import heading_deg
 from coopmap.report.pages import literal
 from coopmap.report.palette import GRAY
 
@@ -70,7 +71,6 @@ def top_down(poses: Mapping[str, Float[Tensor, "n 4 4"]], agents: Sequence[str])
 
 def _agents(pose: Float[np.ndarray, "n 4 4"], agents: Sequence[str], color: str, symbol: str, what: str) -> go.Scatter:
     """Arrows in the agents' viewing directions."""
-    heading = np.rad2deg(np.arctan2(pose[:, 0, 2], pose[:, 2, 2]))
     return go.Scatter(
         x=pose[:, 0, 3],
         y=pose[:, 2, 3],
@@ -79,7 +79,7 @@ def _agents(pose: Float[np.ndarray, "n 4 4"], agents: Sequence[str], color: str,
             "color": color,
             "symbol": symbol,
             "size": 13,
-            "angle": heading,
+            "angle": heading_deg(pose),
         },
         textposition="middle right",
         customdata=[literal(agent) for agent in agents],

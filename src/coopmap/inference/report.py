@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from coopmap.geometry.calibration import PinholeCalibration
+from coopmap.geometry.poses import heading_deg
 from coopmap.geometry.se3 import relative_pose, rotation_angle
 from coopmap.inference.inputs import Views
 from coopmap.inference.pairs import describe_pairs, length
@@ -36,15 +37,15 @@ def pose_table(views: Views, result: Inference) -> Table:
     columns = [
         names("view"),
         *(Column(label, "m", fixed(2), missing="") for label in ("right", "down", "forward", "distance")),
-        *(Column(label, "deg", fixed(2), missing="") for label in ("yaw", "rotation")),
+        *(Column(label, "deg", fixed(2), missing="") for label in ("heading", "rotation")),
         *(Column("error", unit, fixed(2), missing="") for unit in ("m", "deg") if truth is not None),
     ]
     angle = torch.rad2deg(rotation_angle(pose[:, :3, :3]))
-    yaw = torch.rad2deg(torch.atan2(pose[:, 0, 2], pose[:, 2, 2]))  # of the forward axis, positive to the right
+    heading = heading_deg(pose.numpy())
     rows = [Row([views.names[0], "reference", *[None] * (len(columns) - 2)])]
     for i, name in enumerate(views.names[1:], start=1):
         place = pose[i, :3, 3]
-        figures = [*place.tolist(), float(place.norm()), float(yaw[i]), float(angle[i])]
+        figures = [*place.tolist(), float(place.norm()), float(heading[i]), float(angle[i])]
         if truth is not None:
             turned = torch.rad2deg(rotation_angle(relative_pose(truth[i], pose[i])[:3, :3]))
             figures += [float((place - truth[i, :3, 3]).norm()), float(turned)]

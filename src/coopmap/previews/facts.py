@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from coopmap.config.data import DataConfig
+from coopmap.geometry.poses import heading_deg
 from coopmap.geometry.se3_numpy import relative_pose
 from coopmap.previews.frame import PreviewFrame
 from coopmap.previews.views import ON_PANORAMA
@@ -75,14 +76,13 @@ def _cells(frame: PreviewFrame, agent: int) -> list[Any]:
     relative = relative_pose(frame.poses[0], frame.poses[agent])
     x, z = relative[0, 3], relative[2, 3]
     bearing = float(np.rad2deg(np.arctan2(x, z)))
-    heading = float(np.rad2deg(np.arctan2(relative[0, 2], relative[2, 2])))
     is_other = agent > 0
     return [
         frame.agents[agent],
         float(np.linalg.norm(relative[:3, 3])) if is_other else None,
         DIRECTIONS[round(bearing / 45) % 8] if is_other else None,
         bearing if is_other else None,
-        heading if is_other else None,
+        float(heading_deg(relative)) if is_other else None,
         *_shares(frame, agent),
     ]
 

@@ -14,6 +14,7 @@ from coopmap.data.normalization import pictures_of
 from coopmap.data.views import panorama_spec
 from coopmap.geometry.cameras import PinholeCamera, camera_rays
 from coopmap.geometry.panorama import build_warp
+from coopmap.geometry.poses import heading_deg
 from coopmap.geometry.rig import SLOTS, SLOTS_BY_AZIMUTH, Rig
 from coopmap.geometry.warp_cache import rounded_rig
 from coopmap.previews.frame import PreviewFrame
@@ -93,8 +94,7 @@ def _columns(agent_from_view: Float[np.ndarray, "4 4"], width: int) -> int | Non
     """Columns by which an upright panorama was rolled; ``None`` of a tilted one."""
     if agent_from_view[1, 1] < 1 - 1e-6:
         return None
-    azimuth = np.arctan2(agent_from_view[0, 2], agent_from_view[2, 2])
-    return round(azimuth / (2 * np.pi) * width) % width
+    return round(float(heading_deg(agent_from_view)) / 360 * width) % width
 
 
 def _composed(images: UInt8[np.ndarray, "k h w 3"], shares: CameraShares | None) -> UInt8[np.ndarray, "h w 3"] | None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from coopmap.geometry.poses import heading_deg
 from coopmap.geometry.se3 import transform_points
 from coopmap.inference.rays import median_angle_deg
 from coopmap.metrics import measure
@@ -75,10 +76,9 @@ def _side(scene: Scene, source: str, distance: float) -> dict[str, Any]:
 def _pose(pose: Float[np.ndarray, "4 4"] | None) -> dict[str, Any]:
     """In the reference agent's frame; positive angles are to the right."""
     if pose is None:
-        return dict.fromkeys(("right_m", "down_m", "ahead_m", "yaw_deg"))
+        return dict.fromkeys(("right_m", "down_m", "ahead_m", "heading_deg"))
     right, down, ahead = pose[:3, 3].tolist()
-    yaw = float(np.rad2deg(np.arctan2(pose[0, 2], pose[2, 2])))
-    return {"right_m": right, "down_m": down, "ahead_m": ahead, "yaw_deg": yaw}
+    return {"right_m": right, "down_m": down, "ahead_m": ahead, "heading_deg": float(heading_deg(pose))}
 
 
 def _depths(view: SceneView, source: str) -> np.ndarray:

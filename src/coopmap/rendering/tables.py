@@ -9,7 +9,7 @@ from coopmap.rendering.suspects import chamfer_text
 from coopmap.report.numbers import error_size, fixed, percent, signed, significant
 from coopmap.report.tables import Column, Row, Section, Table, names
 
-POSE = ("right_m", "ahead_m", "yaw_deg")
+POSE = ("right_m", "ahead_m", "heading_deg")
 
 
 def agents_table(summary: Mapping[str, Any]) -> Table:
