@@ -7,7 +7,6 @@ checksum is right; else the file is parsed again. Boxes of vehicles are not kept
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import tempfile
@@ -18,6 +17,7 @@ import numpy as np
 
 from coopmap.data.opv2v import AgentMetadata, SplitIndex, read_agent
 from coopmap.data.opv2v.images import image_stamp
+from coopmap.data.pose_table import fingerprint
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class MetadataTable:
     """
 
     def __init__(self, index: SplitIndex, cache_dir: Path | str) -> None:
-        self.path = Path(cache_dir).expanduser() / f"metadata_{index.split}_{_fingerprint(index)}.bin"
+        self.path = Path(cache_dir).expanduser() / f"metadata_{index.split}_{fingerprint(index, str(ROW.descr))}.bin"
         self.num_rows = len(index.frame_agents)
         self._rows: np.ndarray | None = None
         self._is_usable = True
@@ -117,13 +117,6 @@ def _create(path: Path, size: int) -> None:
 
 def _extend(handle: int, _: int, size: int) -> None:
     os.ftruncate(handle, size)
-
-
-def _fingerprint(index: SplitIndex) -> str:
-    digest = hashlib.sha256(repr((str(index.root.resolve()), ROW.descr)).encode())
-    for values in (index.scenarios, index.agents, index.frame_names, index.frame_scenario, index.frame_agents):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _checksum(entry: np.void | np.ndarray) -> int:

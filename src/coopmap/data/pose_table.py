@@ -177,9 +177,14 @@ def _load(path: Path, stamps: np.ndarray) -> np.ndarray | None:
     return rows if rows.dtype == ROW and rows.shape == stamps.shape else None
 
 
-def fingerprint(index: SplitIndex) -> str:
-    """Short digest of where a split lies and which frames and agents it has."""
-    digest = hashlib.sha256(str(index.root.resolve()).encode())
+def fingerprint(index: SplitIndex, layout: str = "") -> str:
+    """Short digest of where a split lies and which frames and agents it has.
+
+    Args:
+        index: of the split.
+        layout: of what is kept of it, where that is not told otherwise.
+    """
+    digest = hashlib.sha256(f"{index.root.resolve()}{layout}".encode())
     arrays = (index.scenarios, index.agents, index.frame_names, index.frame_scenario, index.frame_agents)
     for values in arrays:
         digest.update(np.ascontiguousarray(values).tobytes())
