@@ -18,14 +18,13 @@ from coopmap.benchmarks.model import available_bytes
 from coopmap.benchmarks.options import FUSION_MODELS, FusionOptions
 from coopmap.benchmarks.report import Report, table
 from coopmap.config import Config, load_config
-from coopmap.data import build_dataset
 from coopmap.losses import build_loss
 from coopmap.models import build_model
 from coopmap.models.counting import WorkCounter, count_parameters, count_sample
-from coopmap.planning.samples import small_town
+from coopmap.planning.samples import first_example, small_town
 from coopmap.training.adaptation import adapt
 from coopmap.training.optim import build_optimizer
-from coopmap.types import Observation, Sample, Target, TensorRecord
+from coopmap.types import Observation, Target, TensorRecord
 
 BASELINE = "four_camera"
 VARIANTS = (
@@ -99,12 +98,8 @@ class Variant:
     @classmethod
     def load(cls, name: str, config: Config) -> Variant:
         """Read the first validation sample."""
-        sample = build_dataset(config, "val")[0]
-        assert isinstance(sample, Sample), sample
-        observation, target = (record.map(lambda x: x[None]) for record in (sample.observation, sample.target))
-        assert isinstance(observation, Observation)
-        assert isinstance(target, Target)
-        return cls(name, config, observation, target)
+        example = first_example(config)
+        return cls(name, config, example.observation, example.target)
 
     def build_model(self, device: str) -> nn.Module:
         """The network, ready to be trained."""

@@ -56,7 +56,7 @@ class Examples:
         fusion, ticks = config.model.fusion.kind, config.data.neighbor_ticks
         key = (agents, data.layout, fusion, ticks, *((size.height, size.width) for size in sizes))
         if key not in self._made:
-            self._made[key] = _example(_on_town(config, self.town, agents))
+            self._made[key] = first_example(_on_town(config, self.town, agents))
         return self._made[key]
 
 
@@ -88,7 +88,8 @@ def _on_town(config: Config, town: Path, agents: int) -> Config:
     return replace(config, data=data)
 
 
-def _example(config: Config) -> Example:
+def first_example(config: Config) -> Example:
+    """The first validation sample as a batch."""
     sample = build_dataset(config, "val")[0]
     assert isinstance(sample, Sample), sample
     observation, target = (record.map(lambda tensor: tensor[None]) for record in (sample.observation, sample.target))
