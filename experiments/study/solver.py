@@ -26,6 +26,7 @@ from coopmap.config.evaluate import EvaluateConfig
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.subject import open_subject
 from coopmap.geometry.bundle import bundle
+from coopmap.geometry.pairs import pair_ends
 from coopmap.geometry.pose_averaging import average_relative_poses, over_agents
 from coopmap.geometry.se3 import invert, relative_pose, rotation_angle
 from coopmap.models.addons.matching import head
@@ -114,7 +115,7 @@ def along_surest(frames: Frames) -> Float[Tensor, "b n 4 4"]:
 
 def _tree(pose: Float[Tensor, "p 4 4"], weight: Float[Tensor, " p"], agents: int) -> Float[Tensor, "n 4 4"]:
     """Prim's algorithm from agent 0."""
-    ends = torch.triu_indices(agents, agents, offset=1).T.tolist()
+    ends = pair_ends(agents).T.tolist()
     found = {0: torch.eye(4, dtype=torch.float64)}
     while True:
         edges = [
@@ -163,7 +164,7 @@ def row(name: str, pose: Float[Tensor, "b p 4 4"], true: Float[Tensor, "b p 4 4"
 def section(title: str, frames: Frames) -> Section:
     """All variants of one set of matches."""
     agents = frames.true.shape[1]
-    i, j = torch.triu_indices(agents, agents, offset=1)
+    i, j = pair_ends(agents)
     true = relative_pose(frames.true[:, i], frames.true[:, j])
     rows = [row("pairs alone", frames.pose, true)]
     for name, pose in variants(frames):

@@ -22,6 +22,7 @@ from coopmap.evaluation.pairs import average_pairs
 from coopmap.geometry.alignment import align
 from coopmap.geometry.bundle import bundle
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
+from coopmap.geometry.pairs import pair_ends
 from coopmap.geometry.se3 import relative_pose
 from coopmap.losses.cells import TrueMatches, cell_grid, known_points, true_matches
 from coopmap.models.addons.matching.cells import (
@@ -151,7 +152,7 @@ def _true_points(target: Target, patch: int) -> CellPoints:
 def _true_correspondences(true: TrueMatches, points: CellPoints) -> Correspondences:
     """True matches from either agent's cells to parts of the other's, at the given points."""
     agents = points.center.shape[1]
-    i, j = torch.triu_indices(agents, agents, offset=1, device=points.center.device)
+    i, j = pair_ends(agents, points.center.device)
     forth = _matched(points.center[:, i], points.parts[:, j], true.part[0])
     back = _matched(points.center[:, j], points.parts[:, i], true.part[1])
     weight = torch.cat(true.matched, dim=-1).to(points.center)

@@ -17,6 +17,7 @@ from coopmap.evaluation.bound import Bound
 from coopmap.evaluation.probes import Probe
 from coopmap.evaluation.refinement import most_covisible, predict_from_each_agent, refine
 from coopmap.geometry import relative_pose
+from coopmap.geometry.pairs import pair_ends
 from coopmap.metrics import MeanPoseBaseline, Rows, agent_poses, pair_errors, predicted_pose, slow_rows
 from coopmap.metrics.reduce import or_unanswered
 from coopmap.models.placement import as_matched
@@ -98,7 +99,7 @@ class SampleRecord:
         """
         true = (self.poses["true"] if true is None else true).to(pose)
         self.poses[name] = pose[0].float().cpu()
-        first, second = torch.triu_indices(len(pose), len(pose), offset=1)
+        first, second = pair_ends(len(pose))
         answer = torch.stack([torch.eye(4).to(pose).expand(len(first), 4, 4), pose[first, second]], dim=1)
         errors = pair_errors(answer, torch.stack([true[first], true[second]], dim=1))
         errors = {column: or_unanswered(errors[column]) for column in PAIR_ERRORS}

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from coopmap.geometry.pairs import pair_ends
 from coopmap.geometry.pose_averaging import average_relative_poses
 from coopmap.geometry.se3 import pose_from_quat_trans, relative_pose
 from coopmap.types import Observation, PairMatches, Prediction
@@ -71,7 +72,7 @@ def refine(poses: Float[Tensor, "b n n 4 4"], confidence: Float[Tensor, "b n n"]
 
 def most_covisible(matches: PairMatches, num_agents: int) -> Int[Tensor, " b"]:
     """The agent of each sample that is expected to share most with the others, as their reference."""
-    ends = torch.triu_indices(num_agents, num_agents, offset=1, device=matches.covisibility_logit.device)
+    ends = pair_ends(num_agents, matches.covisibility_logit.device)
     shared = matches.covisibility_logit.detach().float().sigmoid()
     of_agents = shared.new_zeros(len(shared), num_agents)
     for end in ends:

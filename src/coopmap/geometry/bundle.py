@@ -29,6 +29,7 @@ from coopmap.geometry.alignment_cost import (
     moved,
     residuals_at,
 )
+from coopmap.geometry.pairs import pair_ends
 from coopmap.geometry.se3 import invert, relative_pose
 from coopmap.geometry.step_algebra import constants_of, identity, unless_too_large
 
@@ -78,7 +79,7 @@ def bundle(
     """
     start = start.double()
     agents = start.shape[1]
-    i, j = torch.triu_indices(agents, agents, offset=1, device=start.device)
+    i, j = pair_ends(agents, start.device)
     start = relative_pose(start[:, :1], start)
     if agents == 1:
         return start
@@ -111,7 +112,7 @@ def _descend(
 ) -> Float[Tensor, "b n 4 4"]:
     """One step of all agents but the first, which holds the frame."""
     agents = pose.shape[1]
-    i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
+    i, j = pair_ends(agents, pose.device)
     relative = relative_pose(pose[:, i], pose[:, j]).flatten(0, 1)
     residuals = residuals_at(relative, matches, cost)
     weight = matches.weight * cost.kernel(residuals.squared, widening)
@@ -136,7 +137,7 @@ def _steps_of_pairs(pose: Float[Tensor, "b n 4 4"]) -> Float[Tensor, "b p 6 k"]:
     ``R_i' (rho_j - rho_i + (t_j - t_i) x omega_i)``.
     """
     agents = pose.shape[1]
-    i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
+    i, j = pair_ends(agents, pose.device)
     is_agent = identity(agents, pose)[:, None, :, None]
     back = pose[:, i, :3, :3].mT
     apart = pose[:, j, :3, 3] - pose[:, i, :3, 3]

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from coopmap.geometry.pairs import pair_ends
 from coopmap.geometry.se3 import invert, nearest_rotation
 from coopmap.geometry.step_algebra import cayley, constants_of, ends_of_edges
 
@@ -69,7 +70,7 @@ def over_agents(
 
     Elsewhere the identity, and weight 0.
     """
-    first, second = torch.triu_indices(num_agents, num_agents, offset=1, device=pose.device)
+    first, second = pair_ends(num_agents, pose.device)
     poses = torch.eye(4, dtype=torch.float64, device=pose.device).repeat(len(pose), num_agents, num_agents, 1, 1)
     weights = torch.zeros(len(pose), num_agents, num_agents, dtype=torch.float64, device=pose.device)
     poses[:, first, second], weights[:, first, second] = pose.double(), weight.double()

@@ -18,6 +18,7 @@ from torch import Tensor
 from coopmap.geometry.cells import PARTS, by_agent, cell_angle
 from coopmap.geometry.covisibility import MAX_COLUMNS, range_images, sight_of
 from coopmap.geometry.nearest import nearest
+from coopmap.geometry.pairs import pair_ends
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.types import Target
 from coopmap.types.agents import columns_around, in_agent_frame, patch_side, true_agent_poses, views_per_agent
@@ -78,7 +79,7 @@ def true_matches(target: Target, num_cells: int, dense_share: float) -> TrueMatc
     pose = true_agent_poses(target)
     cells = _cells(target, pose, views, patch, dense_share)
     agents = pose.shape[1]
-    i, j = torch.triu_indices(agents, agents, offset=1, device=pose.device)
+    i, j = pair_ends(agents, pose.device)
     angle = cell_angle(target.rays, patch)
     asking, asked = torch.cat([i, j]), torch.cat([j, i])
     foreign = _foreign_pairs(target, views, asking, asked)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from coopmap.geometry.alignment import squared_mahalanobis
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, compare, neighbors
+from coopmap.geometry.pairs import pair_ends
 from coopmap.geometry.se3 import rotation_angle
 from coopmap.losses.cells import TrueMatches, cell_grid
 from coopmap.losses.inputs import LossInputs
@@ -44,7 +45,7 @@ def matching_loss(inputs: LossInputs) -> Float[Tensor, ""]:
         return _nothing(inputs)
     total = _nothing(inputs)
     agents, cells = matches.unmatched.shape[1:]
-    ends = torch.triu_indices(agents, agents, offset=1, device=matches.scores.device)
+    ends = pair_ends(agents, matches.scores.device)
     for side, scores in enumerate((matches.scores, matches.scores.mT)):
         log_p = torch.cat([scores, matches.unmatched[:, ends[side], :, None]], dim=-1).log_softmax(dim=-1)
         matched, unmatched = (part[side].to(log_p) for part in (true.matched, true.unmatched))

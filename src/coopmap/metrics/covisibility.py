@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from coopmap.geometry import relative_pose, transform_points
 from coopmap.geometry.covisibility import MAX_COLUMNS, is_seen, range_images
+from coopmap.geometry.pairs import pair_ends
 from coopmap.types import Target
 from coopmap.types.agents import agent_poses, at_the_tick, columns_around, in_agent_frame, views_per_agent
 
@@ -49,7 +49,7 @@ def covisibility(target: Target, images: RangeImages | None = None) -> Float[Ten
         images: its range images, if they are known already.
     """
     pose = agent_poses(target.pose, target)
-    first, second = torch.triu_indices(pose.shape[1], pose.shape[1], offset=1, device=pose.device)
+    first, second = pair_ends(pose.shape[1], pose.device)
     near, far = RangeImages.of(target) if images is None else images
     points, valid = _some_points(target)
     shares = []

@@ -10,6 +10,7 @@ from coopmap.geometry import invert, relative_pose, rotation_angle, transform_po
 from coopmap.geometry.alignment import squared_mahalanobis
 from coopmap.geometry.cells import at_centers, by_agent, cell_angle
 from coopmap.geometry.covisibility import is_seen
+from coopmap.geometry.pairs import pair_ends
 from coopmap.metrics.covisibility import RangeImages
 from coopmap.metrics.reduce import or_infinite
 from coopmap.types import PairMatches, Prediction, Target
@@ -48,7 +49,7 @@ def match_figures(
         covisibility: true one of the pairs.
     """
     pose_true = agent_poses(target.pose, target)
-    ends = torch.triu_indices(pose_true.shape[1], pose_true.shape[1], offset=1, device=pose_true.device)
+    ends = pair_ends(pose_true.shape[1], pose_true.device)
     true, aligned = relative_pose(pose_true[:, ends[0]], pose_true[:, ends[1]]), matches.pose.detach().double()
     expected = matches.covisibility_logit.detach().double().sigmoid()
     trans_m = torch.linalg.vector_norm(aligned[..., :3, 3] - true[..., :3, 3], dim=-1)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from coopmap.geometry import pose_from_quat_trans, relative_pose, rotation_angle
+from coopmap.geometry.pairs import pair_ends
 from coopmap.metrics.reduce import Values, mean_where, or_infinite
 from coopmap.types import Prediction
 
@@ -38,7 +39,7 @@ def pair_errors(
         not finite are infinite. Pairs are ordered 01, 02, ..., 12, ...; none for a single view.
     """
     batch, num_views = pose_true.shape[:2]
-    first, second = torch.triu_indices(num_views, num_views, offset=1, device=pose_true.device)
+    first, second = pair_ends(num_views, pose_true.device)
     pose_pred, pose_true = pose_pred.detach().double(), pose_true.detach().double()
     predicted = relative_pose(pose_pred[:, first], pose_pred[:, second])
     true = relative_pose(pose_true[:, first], pose_true[:, second])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from coopmap.data.normalization import normalize
 from coopmap.geometry.cells import compare, neighbors
+from coopmap.geometry.pairs import pair_ends
 from coopmap.metrics import agent_poses, measure, predicted_pose
 from coopmap.metrics.aggregate import COVISIBLE
 from coopmap.models.addons.matching import Matching
@@ -58,7 +59,7 @@ def pair_picture(
     assert matches is not None
     views = cameras_per_agent(observation)
     true, answer = (agent_poses(pose, target)[0] for pose in (target.pose, predicted_pose(prediction)))
-    i, j = (int(end[pair]) for end in torch.triu_indices(len(true), len(true), offset=1))
+    i, j = (int(end[pair]) for end in pair_ends(len(true)))
     points = matched_points(head, prediction, observation, pair)
     used = matches.inlier[0, pair] > LEAST_AGREEMENT
     places = _places(matches.matched[0, pair][used], observation, head.patch_size)
@@ -94,7 +95,7 @@ def matched_points(
     matches = prediction.matches
     assert matches is not None
     patch, agents = head.patch_size, matches.unmatched.shape[1]
-    i, j = (int(end[pair]) for end in torch.triu_indices(agents, agents, offset=1))
+    i, j = (int(end[pair]) for end in pair_ends(agents))
     points = cell_points(prediction, observation, patch, head.cfg.rays)
     grid = prediction.depth.shape[2] // patch, prediction.depth.shape[3] // patch
     found: dict[int, list[Tensor]] = {i: [], j: []}

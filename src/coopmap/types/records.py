@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from coopmap.geometry.pairs import pair_ends
+
 
 class TensorRecord:
     """Dataclass mixin: apply a function to every tensor field, move, pin and stack records."""
@@ -259,7 +261,7 @@ class PairMatches(TensorRecord):
         that links them; 0 where none does, 1 of the first.
         """
         agents = self.unmatched.shape[1]
-        i, j = torch.triu_indices(agents, agents, offset=1, device=self.confidence_logit.device)
+        i, j = pair_ends(agents, self.confidence_logit.device)
         link = self.confidence_logit.new_zeros(len(self.confidence_logit), agents, agents)
         link[:, i, j] = torch.where(self.determined, self.confidence, 0.0)
         link = link + link.mT

@@ -13,6 +13,7 @@ from coopmap.config.model import ModelConfig
 from coopmap.evaluation.probes.columns import Columns, by_sample, errors_of
 from coopmap.geometry.alignment import align
 from coopmap.geometry.cells import at_centers, by_agent, cell_angle
+from coopmap.geometry.pairs import pair_ends
 from coopmap.metrics import predicted_pose
 from coopmap.metrics.reduce import or_unanswered
 from coopmap.models.addons.matching.cells import cell_points, down_directions, lines_of_sight
@@ -80,7 +81,7 @@ def share_of_matches(matches: PairMatches, chosen: Bool[Tensor, "b a c"]) -> dic
     confidence. NaN without a (confident) match.
     """
     agents = chosen.shape[1]
-    ends = torch.triu_indices(agents, agents, offset=1, device=chosen.device)
+    ends = pair_ends(agents, chosen.device)
     there = torch.stack([chosen[:, end].gather(2, matches.matched[..., side]) for side, end in enumerate(ends)], dim=-1)
     there = there.double().mean(dim=-1)
     weight = matches.weight.double()

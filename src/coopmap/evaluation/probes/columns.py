@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from coopmap.geometry.pairs import pair_ends
 from coopmap.metrics import agent_poses, pair_errors
 from coopmap.types import Batch, Observation, PairMatches, Prediction, Target
 
@@ -51,5 +52,5 @@ def expected_of(matches: PairMatches | None) -> dict[str, Float[Tensor, "b p"]]:
 
 def with_reference(columns: Mapping[str, Float[Tensor, "b p"]], agents: int) -> dict[str, Float[Tensor, "b p"]]:
     """The columns, NaN for pairs without the reference agent."""
-    without = torch.triu_indices(agents, agents, offset=1)[0] > 0
+    without = pair_ends(agents)[0] > 0
     return {name: values.masked_fill(without.to(values.device), torch.nan) for name, values in columns.items()}

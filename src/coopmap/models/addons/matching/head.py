@@ -15,6 +15,7 @@ from torch.nn.utils import parameters_to_vector
 from coopmap.config.model import MatchingConfig
 from coopmap.geometry.alignment import Alignment, align
 from coopmap.geometry.cells import PARTS, at_centers, by_agent, cell_angle
+from coopmap.geometry.pairs import pair_ends
 from coopmap.models.addons.base import AddOn, Trunk
 from coopmap.models.addons.matching.cells import cell_points, down_directions, features_of_cells, lines_of_sight
 from coopmap.models.addons.matching.matches import Correspondences, assignment, correspond
@@ -205,7 +206,7 @@ class Matching(AddOn):
 
     def _scores(self, tokens: Float[Tensor, "b a c d"]) -> Float[Tensor, "b p c c"]:
         descriptor = F.normalize(self.descriptor(tokens), dim=-1)
-        first, second = torch.triu_indices(tokens.shape[1], tokens.shape[1], offset=1, device=tokens.device)
+        first, second = pair_ends(tokens.shape[1], tokens.device)
         return self.log_sharpness[0].exp() * descriptor[:, first] @ descriptor[:, second].mT
 
 

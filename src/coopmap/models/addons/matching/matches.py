@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from coopmap.geometry.cells import compare, neighbors, take
+from coopmap.geometry.pairs import pair_ends
 from coopmap.models.addons.matching.cells import CellPoints
 
 WIDEST_COSINE = 0.9
@@ -42,7 +43,7 @@ def assignment(
 
     The dual softmax of LoFTR (Sun et al., 2021) with a bin for what has no match (SuperGlue, Sarlin et al., 2020).
     """
-    first, second = torch.triu_indices(unmatched.shape[1], unmatched.shape[1], offset=1, device=scores.device)
+    first, second = pair_ends(unmatched.shape[1], scores.device)
     rows = torch.cat([scores, unmatched[:, first, :, None]], dim=-1).log_softmax(dim=-1)
     columns = torch.cat([scores.mT, unmatched[:, second, :, None]], dim=-1).log_softmax(dim=-1)
     return rows, columns
@@ -72,7 +73,7 @@ def correspond(
         max_matches: number of matches kept.
         log_prior: logarithm of how likely other sources find each match.
     """
-    first, second = torch.triu_indices(seen.shape[1], seen.shape[1], offset=1, device=seen.device)
+    first, second = pair_ends(seen.shape[1], seen.device)
     ends, cells = (seen[:, first], seen[:, second]), seen.shape[2]
     with torch.no_grad():
         joint = rows[..., :-1] + columns[..., :-1].mT

@@ -12,6 +12,7 @@ from torch import Tensor
 from coopmap.geometry.alignment import Alignment, ray_covariance
 from coopmap.geometry.bundle import bundle
 from coopmap.geometry.cells import take
+from coopmap.geometry.pairs import pair_ends
 from coopmap.geometry.pose_averaging import average_relative_poses, over_agents
 from coopmap.geometry.se3 import invert, pose_from_quat_trans, quat_trans_from_pose, relative_pose
 from coopmap.models.addons.matching.cells import LinesOfSight
@@ -92,7 +93,7 @@ def pair_problem(
         down: directions of gravity in the agents' frames; by default y.
     """
     agents = range_sigma.shape[1]
-    ends = torch.triu_indices(agents, agents, offset=1, device=range_sigma.device)
+    ends = pair_ends(agents, range_sigma.device)
     bearing_sigma = BEARING_SIGMA_CELLS * cell_angle
     covariances, origins = [], []
     for side, (end, points) in enumerate(zip(ends, (found.points_i, found.points_j), strict=True)):
@@ -165,7 +166,7 @@ def with_aligned_poses(
         measured, weight = measured[:, None], weight[:, None] ** power
     agents = average_relative_poses(measured, weight)
     if problem is not None and pose_from == "alignment":
-        first, second = torch.triu_indices(agents.shape[1], agents.shape[1], offset=1, device=agents.device)
+        first, second = pair_ends(agents.shape[1], agents.device)
         agents = bundle(agents, weight[:, 0, first, second], *problem)
     fallback = relative_pose(first_of_agent[:, :1], first_of_agent)
     agents = torch.where(agents.isfinite().flatten(-2).all(dim=-1)[..., None, None], agents, fallback)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from coopmap.geometry.alignment import Alignment
+from coopmap.geometry.pairs import pair_ends
 from coopmap.geometry.se3 import invert, relative_pose, transform_points
 from coopmap.geometry.step_algebra import identity
 from coopmap.types import Observation
@@ -65,7 +66,7 @@ def pair_priors(observation: Observation, views: int) -> PairPriors | None:
     # whatever stands where none is given: a NaN there would be in every gradient
     pose = torch.where(known[..., None, None], pose, identity(4, pose))
     sigma = torch.where(known[..., None], sigma, 0.0)
-    i, j = torch.triu_indices(pose.shape[1], pose.shape[1], offset=1, device=pose.device)
+    i, j = pair_ends(pose.shape[1], pose.device)
     relative = relative_pose(pose[:, i], pose[:, j])
     sigma_m, sigma_rad = (sigma[:, i].square() + sigma[:, j].square()).sqrt().to(pose).unbind(-1)
     sideways = sigma[:, i, 1] * relative[..., :3, 3].norm(dim=-1)
@@ -87,7 +88,7 @@ def log_agreement(
     """
     if priors is None:
         return None
-    i, j = torch.triu_indices(points.shape[1], points.shape[1], offset=1, device=points.device)
+    i, j = pair_ends(points.shape[1], points.device)
     ranges = points.norm(dim=-1)
     variance = (range_sigma * ranges).square() + CELL_SIGMA_M**2
     turned = (priors.sigma_rad[..., None].to(ranges) * ranges[:, j]).square()
