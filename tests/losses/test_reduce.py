@@ -2,7 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coopmap.losses.reduce import lowest_share_weights, name_views, weighted_mean
+from coopmap.losses.logged import name_views
+from coopmap.losses.reduce import lowest_share_weights, weighted_mean
 
 
 def test_weighted_mean_of_nothing_is_zero_with_a_zero_gradient():

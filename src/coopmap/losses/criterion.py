@@ -13,8 +13,9 @@ from coopmap.config import Config
 from coopmap.config.checks import ConfigError
 from coopmap.config.loss import PUBLISHED_ROBUST_ALPHA, PUBLISHED_ROBUST_C, LossConfig, PixelFactors
 from coopmap.losses.inputs import LossInputs, gather, recomputed
+from coopmap.losses.logged import Terms
 from coopmap.losses.pixels import PixelLoss
-from coopmap.losses.reduce import Terms, lowest_share_weights, mean_of_sums
+from coopmap.losses.reduce import lowest_share_weights, mean_of_sums
 from coopmap.losses.terms import TERMS, Term
 from coopmap.types import Prediction, Target
 from coopmap.types.agents import views_per_agent

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from itertools import islice
 from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader
 
 from coopmap.config import Config, ConfigError
 from coopmap.config.compose import to_yaml
 from coopmap.config.machine import check_gpus
 from coopmap.data import OPV2VDataModule
-from coopmap.data.sampling import Position
 from coopmap.losses import build_loss
 from coopmap.models import build_model, build_model_and_record
 from coopmap.models.precision import computes_bf16
@@ -47,8 +44,8 @@ from coopmap.training.callbacks import (
 from coopmap.training.loops import validate_at_the_end
 from coopmap.training.module import PoseLearner
 from coopmap.training.optim import parameter_groups
+from coopmap.training.overfit import FirstBatches
 from coopmap.training.strategies import build_strategy
-from coopmap.types import Batch
 
 log = logging.getLogger(__name__)
 
@@ -92,53 +89,6 @@ def build_datamodule(config: Config) -> OPV2VDataModule:
     if not isinstance(batches, int):
         raise ConfigError(f"trainer.overfit_batches={batches}: expected a number of batches")
     return FirstBatches(config, batches)
-
-
-class FirstBatches(OPV2VDataModule):
-    """The first training batches, kept in memory with one fixed augmentation."""
-
-    def __init__(self, config: Config, num_batches: int) -> None:
-        data = replace(config.data, steps_per_epoch=num_batches)
-        super().__init__(data, config.seed, config.task, config.priors, config.length)
-        self._batches: list[Batch] = []
-
-    def train_dataloader(self) -> DataLoader:
-        """The batches; after a resume, those that the interrupted epoch has left first."""
-        return self._first_batches(self._position)
-
-    def val_dataloader(self) -> DataLoader:
-        """The same batches."""
-        return self._first_batches(Position())
-
-    def _first_batches(self, position: Position) -> DataLoader:
-        number = self.config.steps_per_epoch
-        self._batches = self._batches or list(islice(self.train_dataloader_at(Position()), number))
-        order = RepeatedOrder(number, position)
-        return DataLoader(self._batches, batch_size=None, sampler=order)  # type: ignore[arg-type]  # a list is a dataset
-
-
-class RepeatedOrder:
-    """Endless epochs of the same batches, by number.
-
-    Args:
-        number: of batches.
-        position: where the first pass starts (a resumed run); later passes start with the first batch.
-    """
-
-    def __init__(self, number: int, position: Position) -> None:
-        self.number, self.epoch, self.step = number, position.epoch, position.step
-
-    def __len__(self) -> int:
-        return self.number
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass; Lightning calls it."""
-        if epoch != self.epoch:
-            self.epoch, self.step = epoch, 0
-
-    def __iter__(self) -> Iterator[int]:
-        step, self.step = self.step, 0
-        yield from range(step, self.number)
 
 
 def build_callbacks(
