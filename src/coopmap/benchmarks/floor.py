@@ -18,10 +18,10 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def best_seconds(run: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
+def best_seconds(run: Callable[[], object], device: torch.device) -> float:
     """Shortest of several runs, the one least disturbed by other load on the machine."""
     seconds = []
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         synchronize(device)
         started = time.perf_counter()
         run()

@@ -12,9 +12,9 @@ from coopmap.config.groups import group_choices
 from coopmap.config.meanings import all_keys
 
 
-def config_keys(schema: type, prefix: str = "") -> Iterator[str]:
+def config_keys(schema: type) -> Iterator[str]:
     """Dotted names of all keys of a structured config, inner nodes included."""
-    return (key.name for key in all_keys(schema, prefix))
+    return (key.name for key in all_keys(schema))
 
 
 def as_shown(error: Exception, keys: Iterable[str], groups: Iterable[str], overrides: Iterable[str]) -> Exception:

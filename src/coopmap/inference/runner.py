@@ -18,6 +18,9 @@ from coopmap.models.placement import as_matched
 from coopmap.models.precision import computes_bf16
 from coopmap.types import Observation, Prediction
 
+ENOUGH_SHARE = 0.05
+"""Of a view's pixels, to fit a camera to."""
+
 
 @dataclass(frozen=True, eq=False)
 class Inference:
@@ -138,6 +141,6 @@ def _fit_camera(
     return fit_panorama(rays, usable) if kind == "cyl" else fit_pinhole(rays, usable)
 
 
-def _enough(mask: Bool[Tensor, "v h w"], share: float = 0.05) -> Bool[Tensor, "v h w"]:
+def _enough(mask: Bool[Tensor, "v h w"]) -> Bool[Tensor, "v h w"]:
     """The mask, or all pixels of a view in which the mask leaves too few to fit a camera."""
-    return mask | (mask.float().mean(dim=(1, 2)) < share)[:, None, None]
+    return mask | (mask.float().mean(dim=(1, 2)) < ENOUGH_SHARE)[:, None, None]

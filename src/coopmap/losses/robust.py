@@ -71,8 +71,8 @@ class _RobustMaps(torch.autograd.Function):
     ) -> Tensor:
         predicted, true = planes(prediction, unit), planes(truth, true_unit)
         if in_log:
-            length, log, stretch = _stretch(predicted)
-            error = true.mul_(_stretch(true)[2]).neg_().addcmul_(predicted, stretch)
+            length, stretch = _stretch(predicted)
+            error = true.mul_(_stretch(true)[1]).neg_().addcmul_(predicted, stretch)
         else:
             error = true.neg_().add_(predicted)
         base = dot(error, error).mul_(1 / ((2 - alpha) * c * c)).add_(1)
@@ -81,7 +81,7 @@ class _RobustMaps(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             gradient = error.mul_((power / base).mul_(1 / (c * c)))
             if in_log:
-                gradient = _through_log(gradient, predicted, length, log, stretch)
+                gradient = _through_log(gradient, predicted, length, stretch)
             ctx.save_for_backward(gradient, unit, predicted if ctx.has_unit else None)
         return power.sub_(1).mul_((2 - alpha) / alpha)
 
@@ -97,16 +97,16 @@ class _RobustMaps(torch.autograd.Function):
         return gradient.movedim(0, -1), to_unit, None, None, None, None, None
 
 
-def _stretch(vector: Float[Tensor, "c *n"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Length, its log, and the factor of :func:`log_length`."""
+def _stretch(vector: Float[Tensor, "c *n"]) -> tuple[Tensor, Tensor]:
+    """Length, and the factor of :func:`log_length`."""
     length = dot(vector, vector).sqrt_() if len(vector) > 1 else vector[0].abs()
     log = length.log1p()
     length.clamp_(min=SMALLEST_LENGTH)
-    return length, log, log / length
+    return length, log / length
 
 
 def _through_log(
-    gradient: Float[Tensor, "c *n"], vector: Float[Tensor, "c *n"], length: Tensor, log: Tensor, stretch: Tensor
+    gradient: Float[Tensor, "c *n"], vector: Float[Tensor, "c *n"], length: Tensor, stretch: Tensor
 ) -> Float[Tensor, "c *n"]:
     """Gradient with respect to a vector from that to :func:`log_length` of it."""
     slope = (length + 1).reciprocal_().sub_(stretch).div_(length).div_(length)

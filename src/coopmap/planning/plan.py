@@ -95,7 +95,7 @@ def make_plan(
         memory, limit = counter.memory(config, worst), gpus.gib - asked.held_gib
         say("looking for the most views that fit")
         most = most_views(counter, config, numbers, limit * GIB)
-        layouts = _layouts(counter, config, overrides, say) if asked.layouts else {}
+        layouts = _layouts(counter, config, say) if asked.layouts else {}
         switches = rank_switches(counter, config, overrides, worst, say) if asked.switches else []
         steps = {number: counter.step(config, number, _batch(config, number)) for number in numbers}
         epoch = epoch_of(config, asked, gpus.count)
@@ -148,9 +148,7 @@ def _batch(config: Config, agents: int) -> int:
     return max(1, config.data.max_views_per_gpu // agents)
 
 
-def _layouts(
-    counter: Counter, config: Config, overrides: Sequence[str], say: Callable[[str], None]
-) -> dict[str, float]:
+def _layouts(counter: Counter, config: Config, say: Callable[[str], None]) -> dict[str, float]:
     """GiB with each layout, for a model that takes single images; others have the layout of their fusion."""
     if config.model.fusion.kind != "none":
         return {}

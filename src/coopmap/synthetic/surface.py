@@ -122,14 +122,11 @@ def rectangle(rect: tuple[float, float, float, float], z: float) -> Float[np.nda
 
 
 def box(
-    rect: tuple[float, float, float, float],
-    z_bottom: float,
-    z_top: float,
-    color: Sequence[float] | np.ndarray,
-    material: int = Material.PLAIN,
+    rect: tuple[float, float, float, float], z_bottom: float, z_top: float, color: Sequence[float] | np.ndarray
 ) -> Surface:
     """Box without a floor."""
-    return quads(np.concatenate([frustum_sides(rect, rect, z_bottom, z_top), rectangle(rect, z_top)]), material, color)
+    faces = np.concatenate([frustum_sides(rect, rect, z_bottom, z_top), rectangle(rect, z_top)])
+    return quads(faces, Material.PLAIN, color)
 
 
 def lathe(

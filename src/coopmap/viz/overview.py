@@ -67,9 +67,9 @@ def _shrink(panel: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hp wp 3"]:
     return cv2.resize(panel, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
 
 
-def _text_strip(width: int, text: str, height: int = LABEL_HEIGHT) -> UInt8[np.ndarray, "h w 3"]:
-    strip = np.full((height, width, 3), WHITE, np.uint8)
-    _put(strip, text, 0, height - 7)
+def _text_strip(width: int, text: str) -> UInt8[np.ndarray, "h w 3"]:
+    strip = np.full((LABEL_HEIGHT, width, 3), WHITE, np.uint8)
+    _put(strip, text, 0, LABEL_HEIGHT - 7)
     return strip
 
 

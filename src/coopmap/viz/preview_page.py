@@ -20,6 +20,8 @@ from coopmap.viz.packing import ANGLE_STEP_DEG, angle_levels, data_uri, pack, pn
 from coopmap.viz.panels import CAMERA_COLORS, MASK_COLORS, ShownView, draw_panels, draw_seams
 
 LEGEND_PIXELS = 256
+TICK_GAP = 9.0
+"""Between two ticks of the legend at least, percent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +143,13 @@ def range_legend(near: float, far: float) -> dict[str, Any]:
     return {"bar": data_uri(png(bar)), "ticks": list(_apart(ticks))}
 
 
-def _apart(ticks: Sequence[tuple[float, str]], gap: float = 9.0) -> Iterator[tuple[float, str]]:
+def _apart(ticks: Sequence[tuple[float, str]]) -> Iterator[tuple[float, str]]:
     """Ticks that are far enough from the one before."""
     free_from = 0.0
     for place, text in ticks:
         if place >= free_from and place <= 100:
             yield place, text
-            free_from = place + gap
+            free_from = place + TICK_GAP
 
 
 def thumbnail(picture: UInt8[np.ndarray, "h w c"], width: int) -> UInt8[np.ndarray, "ht wt c"]:

@@ -43,6 +43,8 @@ PAGE_POINTS = 250_000
 """Predicted points on a page, and as many true ones at most."""
 SWEEP_POINTS = 80_000
 CONFIDENCE_SCALE = confidence_colors(np.linspace(0, 1, 256))
+FRUSTUM_M = 2.0
+"""Length at which frusta of cameras are drawn."""
 SOURCES = {PRED: "predicted", TRUE: "true"}
 NOTE = "Frame of the reference agent; boxes are where the vehicles truly are."
 
@@ -170,9 +172,9 @@ def _agent(scene: Scene, number: int) -> dict[str, Any]:
     return {"name": agent.name, "color": color, "rgb": list(rgb(color)), "pose": poses, "frusta": frusta}
 
 
-def _sized(frusta: Float[np.ndarray, "k 5 3"], length_m: float = 2.0) -> Float[np.ndarray, "k 5 3"]:
+def _sized(frusta: Float[np.ndarray, "k 5 3"]) -> Float[np.ndarray, "k 5 3"]:
     """Frusta of a length that can be seen."""
-    return frusta[:, :1] + length_m * (frusta - frusta[:, :1])
+    return frusta[:, :1] + FRUSTUM_M * (frusta - frusta[:, :1])
 
 
 def _poses(known: Mapping[str, Float[np.ndarray, "4 4"]]) -> dict[str, list[float]]:

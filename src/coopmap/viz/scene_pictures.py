@@ -22,6 +22,7 @@ SMALLEST_LIMIT_M = 0.5
 """Ends of the scale of errors are no closer."""
 SKY = (24, 27, 32)
 CLOUD_SIZE = 540, 960
+"""Height and width in pixels."""
 
 
 def error_limit(scene: Scene) -> float:
@@ -94,9 +95,7 @@ def _shown(picture: UInt8[np.ndarray, "h w 3"], shown: Bool[np.ndarray, "h w"]) 
     return rgba
 
 
-def draw_cloud(
-    scene: Scene, clouds: Sequence[Cloud], source: str, agent: int = 0, size: tuple[int, int] = CLOUD_SIZE
-) -> UInt8[np.ndarray, "h w 3"]:
+def draw_cloud(scene: Scene, clouds: Sequence[Cloud], source: str, agent: int = 0) -> UInt8[np.ndarray, "h w 3"]:
     """Points from behind and above an agent, RGB on a dark ground; the nearest in front.
 
     Args:
@@ -104,13 +103,12 @@ def draw_cloud(
         clouds: to draw.
         source: of poses.
         agent: whose frame is looked from.
-        size: height and width in pixels.
     """
     points = placed(scene, clouds, source)
     colors = np.concatenate([cloud.colors for cloud in clouds]) if clouds else np.zeros((0, 3), np.uint8)
     camera_from_scene = _view_from_behind(scene.agents[agent].pose.get(source, np.eye(4)))
     x, y, z = (points @ camera_from_scene[:3, :3].T + camera_from_scene[:3, 3]).T
-    height, width = size
+    height, width = CLOUD_SIZE
     focal = 0.75 * width
     z = np.where(z > 0.5, z, np.inf)  # infinitely far: drawn nowhere
     column, row = focal * x / z + width / 2, focal * y / z + 0.42 * height
