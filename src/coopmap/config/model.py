@@ -260,8 +260,8 @@ class ModelConfig:
             the network's own points) or ``both``, averaged by confidence; null = ``alignment`` where
             ``matching.enabled`` is left to the objective and it teaches matches, else ``head``.
         initialization: ``released`` (as the public code initializes) or ``scratch`` (learns faster without weights).
-        pose_correction: correct rough poses by what the images show before they are encoded.
-        pose_update: do not encode rough poses, but move them towards what the images say, by learned gains.
+        pose_correction: correct pose priors by what the images show before they are encoded.
+        pose_update: do not encode pose priors, but move them towards what the images say, by learned gains.
         spherical_encoding: tell each patch of a panorama in which direction it looks (zero at first).
         plucker: tell each patch of a mosaic where its camera is, by Plücker coordinates (zero at first).
         ground_range: tell each patch how far away the ground is in its direction, from the height of the cameras (zero

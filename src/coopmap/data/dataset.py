@@ -19,7 +19,7 @@ from coopmap.data.foreign import ForeignAgent, draw_foreign, put_apart
 from coopmap.data.normalization import normalize
 from coopmap.data.opv2v import DepthSource, FrameError, SplitIndex
 from coopmap.data.pairs import PairLimits, PairTable
-from coopmap.data.pose_prior import rough_pose, stated_sigma
+from coopmap.data.pose_prior import pose_prior, stated_sigma
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.ready import ready_views
 from coopmap.data.requests import SampleRequest
@@ -222,7 +222,7 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
         if self.task.may_give("depth"):
             given["depth_prior"] = target.depth.clone()
         if self.priors.gives_pose:
-            given["pose_prior"], given["pose_sigma"] = self._rough_poses(frame, records, views, origin, rng)
+            given["pose_prior"], given["pose_sigma"] = self._pose_priors(frame, records, views, origin, rng)
         elif self.task.may_give("pose"):
             given["pose_prior"] = target.pose.clone()
         observation = replace(observation_of(views, len(agents)), **given)
@@ -248,7 +248,7 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
         record, views = put_apart(records[agent], by_agent[0], reference)
         return {f"{ref.scenario}/{agent}": record}, views
 
-    def _rough_poses(
+    def _pose_priors(
         self,
         frame: int,
         records: dict[str, Record],
@@ -265,8 +265,8 @@ class FrameDataset(Dataset[Sample | SkippedSample]):
         noise_level = 1.0 if rng is None else noise.random()
         per_agent, poses = len(views) // len(records), []
         for number, record in enumerate(records.values()):
-            rough = rough_pose(record.metadata, self.priors, noise_level, noise)
-            moved = rough @ invert(record.metadata.pose)
+            prior = pose_prior(record.metadata, self.priors, noise_level, noise)
+            moved = prior @ invert(record.metadata.pose)
             poses += [moved @ view.pose for view in views[number * per_agent : (number + 1) * per_agent]]
         sigma = torch.tensor(stated_sigma(self.priors, noise_level), dtype=torch.float32)
         return stacked_poses(moved_world(poses, origin)), sigma.expand(len(views), 2)

@@ -50,7 +50,7 @@ def draw_foreign(
 
 
 def put_apart(record: Record, views: Sequence[View], from_view: View) -> tuple[Record, list[View]]:
-    """One agent where nothing of it is seen from another's view, and the other way around; so is its rough pose."""
+    """One agent where nothing of it is seen from another's view, and the other way around; so is its pose prior."""
     shift = np.eye(4)
     shift[:3, 3] = from_view.pose[:3, 3] - views[0].pose[:3, 3] + np.array([0.0, -ABOVE_M, 0.0])
     metadata = record.metadata

@@ -1,4 +1,4 @@
-"""Rough poses of agents, as a car on the road would report them (numpy)."""
+"""Pose priors of agents, as a car on the road would report them (numpy)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coopmap.data.opv2v import AgentMetadata, MetadataError
 from coopmap.geometry.poses import rotation_about_y
 
 
-def rough_pose(
+def pose_prior(
     metadata: AgentMetadata, priors: PriorsConfig, noise_level: float, rng: np.random.Generator
 ) -> Float[np.ndarray, "4 4"]:
     """``T_world_agent`` as the prior has it.
@@ -36,7 +36,7 @@ def rough_pose(
 
 
 def stated_sigma(priors: PriorsConfig, noise_level: float) -> tuple[float, float]:
-    """Standard deviation that comes with rough poses: meters along either horizontal axis, radians of yaw.
+    """Standard deviation that comes with pose priors: meters along either horizontal axis, radians of yaw.
 
     Receivers state it; that of ``gps`` is the configured one.
     """

@@ -46,7 +46,7 @@ def draw_inputs(
     hidden_depth_scale, hidden_pose_scale = (
         chance(p, batch, views) for p in (task.hide_depth_scale, task.hide_pose_scale)
     )
-    rough_pose, rig = drawn_prior(priors.gives_pose), drawn_prior(priors.rig)
+    pose_prior, rig = drawn_prior(priors.gives_pose), drawn_prior(priors.rig)
     depth_prior = observation.depth_prior if task.may_give("depth") else None
     if depth_prior is not None and task.sparse_depth > 0:
         depth_prior = _thin(depth_prior, thinned, chance(task.sparse_depth_removed, *depth_prior.shape))
@@ -56,7 +56,7 @@ def draw_inputs(
         pose_prior=observation.pose_prior if task.may_give("pose") or priors.gives_pose else None,
         rays_given=_both(observation.rays_given, rays),
         depth_given=_both(observation.depth_given, depth),
-        pose_given=_both(observation.pose_given, rough_pose if priors.gives_pose else pose),
+        pose_given=_both(observation.pose_given, pose_prior if priors.gives_pose else pose),
         rig_given=_both(observation.rig_given, rig),
         depth_is_metric=_both(observation.depth_is_metric, ~hidden_depth_scale),
         pose_is_metric=_both(observation.pose_is_metric, ~hidden_pose_scale),

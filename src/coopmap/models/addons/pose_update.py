@@ -69,7 +69,7 @@ class PoseUpdate(AddOn):
             observation: with pose priors; used are those that are metric and whose view 0 has one, too.
             features: of the views, from which the network predicted.
         """
-        rough, sigma, known = _rough_poses(observation)
+        rough, sigma, known = _pose_priors(observation)
         answer = pose_from_quat_trans(prediction.pose_quat, prediction.pose_trans)
         in_view0 = relative_pose(answer[:, :1], answer)
         innovation = relative_pose(rough, in_view0)
@@ -109,7 +109,7 @@ class PoseUpdate(AddOn):
         return torch.sigmoid(self.mlp(torch.cat([hidden, mean.expand_as(hidden)], dim=-1)))
 
 
-def _rough_poses(
+def _pose_priors(
     observation: Observation,
 ) -> tuple[Float[Tensor, "b v 4 4"], Float[Tensor, "b v 2"], Bool[Tensor, "b v"]]:
     """``T_view0_view``, its accuracy, and the views for which it is known in meters."""
