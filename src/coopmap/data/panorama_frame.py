@@ -25,7 +25,8 @@ class PanoramaFrame:
         rig: calibration in the agent's own frame.
         tilt: ``T_agent_tilted``; ``None`` = the agent's own.
         prepared: from the panorama to the cameras.
-        looked_up: pixel and angle in every camera, from :func:`look_up`, finite pixels; for warped cameras only.
+        looked_up: pixel and angle in every camera, from :func:`~coopmap.geometry.panorama.look_up`, finite pixels; for
+            warped cameras only.
         shift: column of the warp that becomes column 0.
     """
 

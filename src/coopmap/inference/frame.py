@@ -37,15 +37,15 @@ from coopmap.types import Sample
 def read_frame(frame: Path | str, config: DataConfig, agents: Sequence[str] = (), with_rays: bool = False) -> Views:
     """Read one OPV2V frame as training does, in the layout of views that the model was trained with.
 
+    An agent whose files cannot be read is left out, unless it was asked for; the views say which, which are too far
+    away or too many, and which are road-side units that ``config.include_rsu`` leaves out.
+
     Args:
         frame: ``ROOT/SPLIT_FOLDER/SCENARIO/FRAME``, for instance ``opv2v/test/2021_08_18_19_48_05/000069``.
         config: layout, panorama, communication range and number of agents; its ``root`` and cache are not used.
         agents: ids, the reference first; by default those that evaluation uses: the first agent with enough others
             in communication range, and its nearest.
         with_rays: the model may use the calibrated rays.
-
-    An agent whose files cannot be read is left out, unless it was asked for; the views say which, which are too far
-    away or too many, and which are road-side units that ``config.include_rsu`` leaves out.
 
     Raises:
         ConfigError: the frame or an agent is not there.

@@ -72,7 +72,8 @@ def read_images_of_folder(
     """Read all JPEG and PNG images of a folder, in natural order (``9.png`` before ``10.png``).
 
     The views of one pass have one shape: the most common aspect ratio. Perspective images of another are cropped around
-    the center; panoramas must agree, since a cropped one is no longer a panorama.
+    the center; panoramas must agree, since a cropped one is no longer a panorama. An image that cannot be read, and a
+    file of another kind, is left out; the views say which.
 
     Args:
         folder: subfolders are ignored.
@@ -80,8 +81,6 @@ def read_images_of_folder(
         size: longest side in pixels, rounded down to whole patches.
         panorama: field of view and projection that panoramas are taken to have, by a model that matches along their
             rays.
-
-    An image that cannot be read, and a file of another kind, is left out; the views say which.
 
     Raises:
         ConfigError: no such folder, no image in it, or panoramas of different shapes.

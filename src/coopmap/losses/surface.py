@@ -81,7 +81,7 @@ def _gradient_rows(
 
 
 def _signed_log(value: Float[Tensor, "n w"]) -> Float[Tensor, "n w"]:
-    """:func:`log_length` of one component."""
+    """:func:`~coopmap.losses.robust.log_length` of one component."""
     return torch.log1p(value.abs()).copysign(value)
 
 

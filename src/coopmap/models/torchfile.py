@@ -21,7 +21,8 @@ class TorchFile:
     """An open ``torch.save`` archive, memory-mapped.
 
     Attributes:
-        content: the pickled object; tensors are :class:`TensorRef`, foreign objects :class:`Inert`.
+        content: the pickled object; tensors are :class:`~coopmap.models.unpickling.TensorRef`, foreign
+            objects :class:`~coopmap.models.unpickling.Inert`.
         ignored: names of the classes and functions that were replaced by inert records.
     """
 

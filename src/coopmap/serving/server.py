@@ -59,7 +59,7 @@ class ReportHandler(BaseHTTPRequestHandler):
     """Answers GET and HEAD; everything else is refused.
 
     Args:
-        request: see :class:`BaseHTTPRequestHandler`.
+        request: see :class:`http.server.BaseHTTPRequestHandler`.
         root: the served folder, resolved.
     """
 

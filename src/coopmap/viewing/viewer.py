@@ -42,7 +42,7 @@ EDGES = [(a, b) for a in range(8) for b in range(8) if a < b and (a ^ b).bit_cou
 
 
 class FrameViewer:
-    """Serves frames on the loopback interface until :attr:`server` is stopped.
+    """Serves frames on the loopback interface until its ``server`` is stopped.
 
     Args:
         load: gives a frame.
