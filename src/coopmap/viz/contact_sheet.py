@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coopmap.report.pages import write_page
+from coopmap.viz.canvas import at_width
 from coopmap.viz.packing import data_uri, png
 from coopmap.viz.panels import draw_panels
-from coopmap.viz.preview_page import Preview, thumbnail
+from coopmap.viz.preview_page import Preview
 
 WIDTH = 280
 """Of a panorama, in pixels; narrower views share it."""
@@ -42,7 +43,7 @@ def sheet_entry(preview: Preview, page: str) -> SheetEntry:
         width = WIDTH if view.size[1] > 2 * view.size[0] else WIDTH // cameras
         for what, picture in draw_panels(view, near, far).items():
             if what in SHOWN:
-                rows[view.agent].setdefault(what, []).append(data_uri(png(thumbnail(picture, width))))
+                rows[view.agent].setdefault(what, []).append(data_uri(png(at_width(picture, width))))
     return SheetEntry(preview.name, page, preview.facts, list(zip(preview.agents, rows, strict=True)))
 
 

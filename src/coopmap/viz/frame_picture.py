@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from coopmap.viz.from_above import draw_plan, put_text
-from coopmap.viz.overview import WHITE
-from coopmap.viz.preview_page import thumbnail
+from coopmap.viz.canvas import WHITE, at_width, text_strip
+from coopmap.viz.from_above import draw_plan
 from coopmap.viz.scene import PRED, TRUE, Scene, SceneView
 from coopmap.viz.scene_cloud import placed, predicted_clouds
 from coopmap.viz.scene_pictures import draw_panels, flattened, scene_limits
@@ -29,12 +28,12 @@ def draw_frame(scene: Scene, caption: str) -> UInt8[np.ndarray, "h w 3"]:
     """
     limits = scene_limits(scene)
     panels = {view: draw_panels(view, limits, 1.0) for view in scene.views}
-    rows = [_strip(3 * PANEL_WIDTH + 2 * GAP, caption)]
+    rows = [text_strip(LABEL_HEIGHT, 3 * PANEL_WIDTH + 2 * GAP, caption)]
     for number, agent in enumerate(scene.agents):
         views = [view for view in scene.views if view.agent == number]
         shown = [_side_by_side(views, [panels[view].get(what) for view in views]) for what in KINDS]
         label = f"{number}: agent {agent.name}: input, predicted range, true range{_error(scene, number)}"
-        rows += [_strip(3 * PANEL_WIDTH + 2 * GAP, label), _row(shown)]
+        rows += [text_strip(LABEL_HEIGHT, 3 * PANEL_WIDTH + 2 * GAP, label), _row(shown)]
     left = np.concatenate(rows)
     points = placed(scene, predicted_clouds(scene), PRED)
     plan = draw_plan(scene, [points[:: max(1, len(points) // PLAN_POINTS)]], (max(len(left), PLAN_SIZE), PLAN_SIZE))
@@ -59,7 +58,7 @@ def _side_by_side(
     parts = [
         np.full((round(width * view.size[0] / view.size[1]), width, 3), 235, np.uint8)
         if shown is None
-        else thumbnail(flattened(shown, 235), width)
+        else at_width(flattened(shown, 235), width)
         for view, shown in zip(views, pictures, strict=True)
     ]
     joined = np.concatenate(parts, axis=1)
@@ -69,9 +68,3 @@ def _side_by_side(
 def _row(panels: list[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
     gap = np.full((len(panels[0]), GAP, 3), WHITE, np.uint8)
     return np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
-
-
-def _strip(width: int, text: str) -> UInt8[np.ndarray, "h w 3"]:
-    strip = np.full((LABEL_HEIGHT, width, 3), WHITE, np.uint8)
-    put_text(strip, text, 0, LABEL_HEIGHT - 7)
-    return strip

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from coopmap.geometry.se3_numpy import transform_points
 from coopmap.report.palette import GREEN, ORANGE
-from coopmap.viz.overview import INK, WHITE
+from coopmap.viz.canvas import INK, WHITE, put_text
 from coopmap.viz.scene import GPS, PRED, TRUE, Scene
 
 FOOT_HEIGHT = 64
@@ -140,13 +140,6 @@ def draw_arrow(
         cv2.fillPoly(canvas, [corners], color, cv2.LINE_AA, FINE)
     else:
         cv2.polylines(canvas, [corners], True, color, 2, cv2.LINE_AA, FINE)
-
-
-def put_text(canvas: UInt8[np.ndarray, "h w 3"], text: str, left: int, baseline: int) -> int:
-    """Write and return where the text ends; OpenCV's font has ASCII only."""
-    plain, font = text.encode("ascii", "replace").decode(), cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(canvas, plain, (left, baseline), font, 0.45, INK, 1, cv2.LINE_AA)
-    return left + int(cv2.getTextSize(plain, font, 0.45, 1)[0][0])
 
 
 def rgb(color: str) -> tuple[int, int, int]:

@@ -11,8 +11,8 @@ from jaxtyping import Float, UInt8
 
 from coopmap.geometry.se3_numpy import transform_points
 from coopmap.report.palette import BLUE, GREEN, VERMILLION
-from coopmap.viz.from_above import FINE, FOOT_HEIGHT, PALE, draw_arrow, draw_grid, fit, put_text, rgb
-from coopmap.viz.overview import INK, WHITE
+from coopmap.viz.canvas import INK, WHITE, at_width, put_text
+from coopmap.viz.from_above import FINE, FOOT_HEIGHT, PALE, draw_arrow, draw_grid, fit, rgb
 
 WIDTH, PICTURE_WIDTH, GAP, MARGIN = 1200, 790, 56, 8
 LABEL_HEIGHT, LEGEND_HEIGHT = 26, 34
@@ -72,7 +72,7 @@ def confidence_colors(confidence: Float[np.ndarray, " m"]) -> UInt8[np.ndarray, 
 
 
 def _pictures(pair: PairPicture, names: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
-    scaled = [_scaled(picture) for picture in pair.pictures]
+    scaled = [at_width(picture, PICTURE_WIDTH, cv2.INTER_CUBIC) for picture in pair.pictures]
     tops = [LABEL_HEIGHT, LABEL_HEIGHT + len(scaled[0]) + GAP]
     bottom = tops[1] + len(scaled[1])
     canvas = np.full((bottom + LABEL_HEIGHT + LEGEND_HEIGHT + FOOT_HEIGHT - 34, PICTURE_WIDTH, 3), WHITE, np.uint8)
@@ -153,10 +153,3 @@ def _key(canvas: UInt8[np.ndarray, "h w 3"], ends: tuple[int, int]) -> None:
         else:
             cv2.polylines(canvas, [corners], True, INK, 2, cv2.LINE_AA)
         put_text(canvas, text, canvas.shape[1] - 98, top + 25 + 26 * row)
-
-
-def _scaled(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hp wp 3"]:
-    height, width = picture.shape[:2]
-    scale = PICTURE_WIDTH / width
-    mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.resize(picture, (PICTURE_WIDTH, max(1, round(height * scale))), interpolation=mode)

@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from coopmap.viz.canvas import INK, WHITE, at_width, put_text, text_strip
+
 GAP = 8
 LABEL_HEIGHT = 24
 LEGEND_HEIGHT = 52
-WHITE = 255
-INK = (30, 30, 30)
 LEFT_OUT = np.array([214, 39, 40])
 """Red that pixels outside the mask are tinted with."""
 PANEL_WIDTH = 640
-"""Panels are scaled to at most this width."""
+"""Of a panel, pixels."""
 ROUND = (1, 2, 5)
 """Leading digits of the numbers on the depth legend."""
 
@@ -51,32 +51,13 @@ def draw_overview(
     rows = []
     for image, distance, keep, name in zip(images, depth, mask, names, strict=True):
         tinted = np.where(keep[..., None], image, 0.45 * image + 0.55 * LEFT_OUT).astype(np.uint8)
-        panels = [_shrink(panel) for panel in (image, color_depth(distance, near, far), tinted)]
+        panels = [at_width(panel, PANEL_WIDTH) for panel in (image, color_depth(distance, near, far), tinted)]
         blank = np.full((len(panels[0]), GAP, 3), WHITE, np.uint8)
         row = np.concatenate([panels[0], blank, panels[1], blank, panels[2]], axis=1)
-        label = _text_strip(row.shape[1], f"{name}: image, depth, mask ({keep.mean():.0%} kept)")
+        label = text_strip(LABEL_HEIGHT, row.shape[1], f"{name}: image, depth, mask ({keep.mean():.0%} kept)")
         rows += [label, row]
     rows.append(_legend(rows[0].shape[1], near, far))
     return cv2.copyMakeBorder(np.concatenate(rows), GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=(WHITE,) * 3)
-
-
-def _shrink(panel: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hp wp 3"]:
-    height, width = panel.shape[:2]
-    scale = PANEL_WIDTH / width
-    size = PANEL_WIDTH, max(1, round(height * scale))
-    return cv2.resize(panel, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-
-
-def _text_strip(width: int, text: str) -> UInt8[np.ndarray, "h w 3"]:
-    strip = np.full((LABEL_HEIGHT, width, 3), WHITE, np.uint8)
-    _put(strip, text, 0, LABEL_HEIGHT - 7)
-    return strip
-
-
-def _put(image: UInt8[np.ndarray, "h w 3"], text: str, left: int, baseline: int) -> None:
-    """Write; OpenCV's font has ASCII only."""
-    plain = text.encode("ascii", "replace").decode()
-    cv2.putText(image, plain, (left, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.48, INK, 1, cv2.LINE_AA)
 
 
 def _legend(width: int, near: float, far: float) -> UInt8[np.ndarray, "h w 3"]:
@@ -93,9 +74,9 @@ def _legend(width: int, near: float, far: float) -> UInt8[np.ndarray, "h w 3"]:
         if column - half < free_from or column + half > left + PANEL_WIDTH:
             continue
         legend[22:27, column] = INK
-        _put(legend, text, column - half + 1, 42)
+        put_text(legend, text, column - half + 1, 42)
         free_from = column + half + 6
-    _put(legend, "depth (m)", left - 90, 21)
+    put_text(legend, "depth (m)", left - 90, 21)
     return legend
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int8, UInt8
 
 from coopmap.report.palette import BLUE, COLORS, GRAY, ORANGE, PINK, VERMILLION
+from coopmap.viz.canvas import with_alpha
 from coopmap.viz.from_above import rgb
 from coopmap.viz.overview import color_depth
 
@@ -81,10 +82,10 @@ def draw_panels(view: ShownView, near: float, far: float) -> dict[str, UInt8[np.
     """RGBA pictures by what they show, see-through where there is nothing; ``near`` and ``far`` as in color_depth."""
     panels = {}
     if view.image is not None:
-        panels["image"] = _with_alpha(view.image, view.seen)
+        panels["image"] = with_alpha(view.image, view.seen)
     if view.depth is not None:
         depth = np.where(view.seen, enlarged(view.depth, view.reach), 0)
-        panels["range"] = _with_alpha(color_depth(depth, near, far), depth > 0)
+        panels["range"] = with_alpha(color_depth(depth, near, far), depth > 0)
         panels["mask"] = _mask(view)
     if view.has_seams:
         panels["camera"] = _cameras(view)
@@ -142,12 +143,6 @@ def _cameras(view: ShownView) -> UInt8[np.ndarray, "h w 4"]:
     picture = (1 - TINT) * gray[..., None] + TINT * tint
     if view.blended is not None:
         picture[view.blended] = 0.6 * picture[view.blended] + 0.4 * 255
-    shown = _with_alpha(picture.astype(np.uint8), view.camera >= 0)
+    shown = with_alpha(picture.astype(np.uint8), view.camera >= 0)
     shown[_seams(view)] = SEAM
     return shown
-
-
-def _with_alpha(picture: UInt8[np.ndarray, "h w 3"], shown: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 4"]:
-    rgba = np.dstack([picture, np.full(shown.shape, 255, np.uint8)])
-    rgba[~shown] = 0
-    return rgba

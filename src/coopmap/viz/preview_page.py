@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from coopmap.geometry.rig import SLOTS
 from coopmap.report.files import replacing
@@ -150,9 +148,3 @@ def _apart(ticks: Sequence[tuple[float, str]]) -> Iterator[tuple[float, str]]:
         if place >= free_from and place <= 100:
             yield place, text
             free_from = place + TICK_GAP
-
-
-def thumbnail(picture: UInt8[np.ndarray, "h w c"], width: int) -> UInt8[np.ndarray, "ht wt c"]:
-    """The picture at a width in pixels."""
-    size = width, max(1, round(picture.shape[0] * width / picture.shape[1]))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

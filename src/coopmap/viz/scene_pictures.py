@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from coopmap.report.palette import BLUE, ORANGE, VERMILLION
+from coopmap.viz.canvas import with_alpha
 from coopmap.viz.from_above import rgb
 from coopmap.viz.overview import color_depth, depth_limits
 from coopmap.viz.panels import enlarged
@@ -65,19 +66,19 @@ def draw_panels(view: SceneView, limits: tuple[float, float], limit: float) -> d
         limit: of errors, see :func:`error_limit`.
     """
     seen = np.ones(view.size, bool) if view.covered is None else view.covered
-    panels = {"image": _shown(view.image, seen)}
-    panels["depth"] = _shown(color_depth(view.depth, *limits), seen)
+    panels = {"image": with_alpha(view.image, seen)}
+    panels["depth"] = with_alpha(color_depth(view.depth, *limits), seen)
     if view.true_depth is not None and view.error is not None:
         reach = truth_reach(view)
         true = np.where(seen, enlarged(view.true_depth, reach), 0)
-        panels["depth_true"] = _shown(color_depth(true, *limits), true > 0)
+        panels["depth_true"] = with_alpha(color_depth(true, *limits), true > 0)
         error = view.error if reach == 0 else np.where(true > 0, view.depth - true, np.nan)
-        panels["error"] = _shown(error_scale()[error_levels(error, limit)], np.isfinite(error) & seen)
+        panels["error"] = with_alpha(error_scale()[error_levels(error, limit)], np.isfinite(error) & seen)
     if view.mask is not None:
         colors = [rgb(color) for color in MASK_COLORS.values()]
         both, model, cameras = view.mask & seen, view.mask & ~seen, seen & ~view.mask
         picture = np.select([both[..., None], model[..., None]], [np.array(colors[0]), np.array(colors[1])], colors[2])
-        panels["mask"] = _shown(picture.astype(np.uint8), both | model | cameras)
+        panels["mask"] = with_alpha(picture.astype(np.uint8), both | model | cameras)
     return panels
 
 
@@ -87,12 +88,6 @@ def truth_reach(view: SceneView) -> int:
         return 0
     share = float((view.true_depth > 0).mean())
     return 0 if share > 0.4 else 1 if share > 0.02 else 2
-
-
-def _shown(picture: UInt8[np.ndarray, "h w 3"], shown: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 4"]:
-    rgba = np.dstack([picture, np.full(shown.shape, 255, np.uint8)])
-    rgba[~shown] = 0
-    return rgba
 
 
 def draw_cloud(scene: Scene, clouds: Sequence[Cloud], source: str, agent: int = 0) -> UInt8[np.ndarray, "h w 3"]:
