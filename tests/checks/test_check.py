@@ -24,6 +24,8 @@ from coopmap.geometry import pose_from_carla
 from coopmap.synthetic import render_town
 from coopmap.synthetic.writer import write_sweep
 
+from ..worlds import as_jpeg
+
 SMALL = ("data.panorama.height=28", "data.panorama.width=112", "data.num_workers=0", "workers=1")
 FRAMES = ("000060", "000070", "000080", "000090")
 
@@ -470,6 +472,14 @@ def test_what_is_broken_is_named_exactly(way: Callable[[Path], Broken], copy: Pa
     status, report = check(copy, *arguments)
     assert found(report, copy) == expected
     assert (status, report["ok"]) == (1, False)
+
+
+def test_jpeg_files_are_as_good_as_png_files(copy: Path) -> None:
+    as_jpeg(copy / "town")
+    assert check(copy, "samples=1")[1]["problems"] == []
+    image = scenario(copy) / agents(copy)[0] / "000060_camera2.jpg"
+    expected, _ = cut(image, copy, "unreadable_image")
+    assert found(check(copy, "samples=1")[1], copy) == expected
 
 
 def test_the_camera_that_a_car_lacks_is_named(copy: Path) -> None:

@@ -26,6 +26,7 @@ from coopmap.data.opv2v import (
     read_image,
 )
 from coopmap.data.opv2v.depth import DenseDepth
+from coopmap.data.opv2v.images import image_file
 from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.data.opv2v.yaml_file import load_metadata
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
@@ -121,7 +122,7 @@ class AgentReader:
         self.facts.sweep_content = _digest([path])
 
     def _read_images(self, metadata: AgentMetadata) -> None:
-        paths = [self.index.image_path(self.ref, self.agent, camera) for camera in OPV2V_CAMERA_OF_SLOT]
+        paths = [image_file(self.index.image_path(self.ref, self.agent, camera)) for camera in OPV2V_CAMERA_OF_SLOT]
         images = []
         for path in paths:
             try:
