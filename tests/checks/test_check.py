@@ -482,6 +482,22 @@ def test_jpeg_files_are_as_good_as_png_files(copy: Path) -> None:
     assert found(check(copy, "samples=1")[1], copy) == expected
 
 
+def test_poses_may_be_matrices_and_numbers_text(copy: Path) -> None:
+    def change(content: dict) -> None:
+        for key in ("lidar_pose", "true_ego_pos", "predicted_ego_pos"):
+            content[key] = pose_from_carla(content[key]).tolist()
+        for vehicle in content["vehicles"].values():
+            vehicle["location"] = [f"{number:e}" for number in vehicle["location"]]
+
+    for path in metadata(copy):
+        edit(path, change)
+    assert check(copy, "samples=1")[1]["problems"] == []
+    path = scenario(copy) / agents(copy)[2] / "000070.yaml"
+    edit(path, lambda content: content.update(true_ego_pos=content["predicted_ego_pos"]))
+    edit(path, lambda content: content["true_ego_pos"][0].__setitem__(3, content["true_ego_pos"][0][3] + 5))
+    assert found(check(copy, "samples=1")[1], copy) == {("agents_disagree", str(path.relative_to(copy)))}
+
+
 def test_the_camera_that_a_car_lacks_is_named(copy: Path) -> None:
     agent = scenario(copy) / agents(copy)[2]
     images = sorted(agent.glob("*_camera3.png"))

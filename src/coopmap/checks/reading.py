@@ -27,6 +27,7 @@ from coopmap.data.opv2v import (
 )
 from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.opv2v.images import image_file
+from coopmap.data.opv2v.metadata import read_cords
 from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.data.opv2v.yaml_file import load_metadata
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
@@ -96,9 +97,9 @@ class AgentReader:
         facts = self.facts
         self.files.metadata = metadata
         facts.pose, facts.rig, facts.speed, facts.is_rsu = metadata.pose, metadata.rig, metadata.speed, metadata.is_rsu
-        facts.ground = tuple(content["true_ego_pos"][:3])
+        facts.ground = tuple(read_cords(path, "true_ego_pos", content)[:3].tolist())
         facts.others = {
-            str(name): tuple(vehicle["location"])
+            str(name): tuple(map(float, vehicle["location"]))  # YAML has 1e1 as text
             for name, vehicle in (content.get("vehicles") or {}).items()
             if str(name) in self.ref.agents
         }

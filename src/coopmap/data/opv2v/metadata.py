@@ -91,13 +91,19 @@ def read_agent(path: Path | str, with_vehicles: bool = True, content: Mapping[An
     return _read_agent(Path(path), with_vehicles, content)
 
 
-def read_cords(path: Path, key: str) -> Float[np.ndarray, " 6"]:
+def read_cords(path: Path, key: str, content: Mapping[Any, Any] | None = None) -> Float[np.ndarray, " 6"]:
     """A pose at the top level as CARLA's ``(x, y, z, roll, yaw, pitch)``, in whatever form the file has it.
+
+    Args:
+        path: YAML file.
+        key: of the pose.
+        content: of the file, if it was loaded already.
 
     Raises:
         FrameError: see :func:`read_agent`.
     """
-    return carla_from_pose(_Fields(path, load_metadata(path, with_vehicles=False)).pose(key))
+    content = load_metadata(path, with_vehicles=False) if content is None else content
+    return carla_from_pose(_Fields(path, content).pose(key))
 
 
 @guarded("metadata file")
