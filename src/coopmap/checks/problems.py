@@ -15,7 +15,7 @@ KINDS = {
     "label_not_unique": "two names that mean the same agent, frame or scenario",
     "missing_agent": "an agent of the scenario lacks a frame that others have",
     "time_gap": "frames missing in a scenario's sequence",
-    "unreadable_metadata": "a YAML file that is damaged or cut off",
+    "unreadable_metadata": "a YAML file that is damaged, cut off or a link to nothing",
     "incomplete_metadata": "a YAML file without a key that is needed, or with a wrong value",
     "pose_not_finite": "NaN or infinity in a pose",
     "extrinsic": "extrinsic contradicts cords and lidar_pose",
@@ -85,6 +85,7 @@ class Problem:
         detail: what was found and what was expected.
         keys: agents in frames that it concerns, to be left out; none if that would not help.
         root: folder that ``path`` lies below, for problems that whole folders share; ``None`` = never put together.
+        original: what a duplicate repeats.
     """
 
     kind: str
@@ -92,6 +93,7 @@ class Problem:
     detail: str
     keys: tuple[FrameKey, ...] = ()
     root: str | None = None
+    original: FrameKey | None = None
 
 
 def roll_up(problems: Sequence[Problem], examined: Mapping[str, Collection[FrameKey]]) -> list[Problem]:

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from jaxtyping import Float32, UInt8
 
 from coopmap.checks.axes import FLIPS, flipped, mounting
 from coopmap.checks.facts import AgentFacts
 from coopmap.checks.problems import FrameKey, Problem
+from coopmap.checks.signs import angle_of
 from coopmap.data.opv2v import (
     AgentMetadata,
-    CorruptFrameError,
     DataError,
     DepthSource,
+    ExtrinsicError,
+    FrameError,
     FrameRef,
+    MetadataError,
     MissingFileError,
     SplitIndex,
+    SwappedCamerasError,
     read_agent,
     read_image,
 )
 from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.opv2v.images import image_file
-from coopmap.data.opv2v.metadata import read_cords
+from coopmap.data.opv2v.metadata import EXTRINSIC_TOLERANCE, read_cords
 from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.data.opv2v.yaml_file import load_metadata
+from coopmap.geometry.carla import pose_ue_from_cv
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT
 from coopmap.geometry.se3_numpy import invert, relative_pose
 
-EXTRINSIC_TOLERANCE = 0.01
-"""As in the reader."""
+CAMERAS = tuple(f"camera{number}" for number in OPV2V_CAMERA_OF_SLOT)
+"""Their keys, slot order."""
 
 
 @dataclass(eq=False)
@@ -85,14 +90,15 @@ class AgentReader:
 
     def _read_metadata(self) -> None:
         path = self.index.yaml_path(self.ref, self.agent)
+        content: Mapping[Any, Any] = {}
         try:
             content = load_metadata(path)
             metadata = read_agent(path, content=content)
-        except CorruptFrameError as error:
-            self.problem("unreadable_metadata", path, error.reason)
+        except MetadataError as error:
+            self.problem(*diagnose(path, content, error))
             return
-        except DataError as error:
-            self.problem(*diagnose(path, error))
+        except FrameError as error:
+            self.problem("unreadable_metadata", path, error.reason)
             return
         facts = self.facts
         self.files.metadata = metadata
@@ -160,45 +166,46 @@ class AgentReader:
             self.files.stored_depth = np.stack(maps)
 
 
-def diagnose(path: Path, error: DataError) -> tuple[str, Path, str]:
+def diagnose(path: Path, content: Mapping[Any, Any], error: MetadataError) -> tuple[str, Path, str]:
     """Kind, path and detail of what is wrong with metadata that parse as YAML."""
-    if "cameras look elsewhere" in error.reason:
+    if isinstance(error, SwappedCamerasError):
         return "cameras_swapped", path, error.reason
-    content = _load(path)
-    try:
-        names = [f"camera{number}" for number in OPV2V_CAMERA_OF_SLOT]
-        cords = np.array([content["lidar_pose"], *(content[name]["cords"] for name in names)], dtype=np.float64)
-        recorded = np.array([content[name]["extrinsic"] for name in names], dtype=np.float64)
-        ground = np.array(content["true_ego_pos"], dtype=np.float64)
-    except (KeyError, TypeError, ValueError):
-        return "incomplete_metadata", path, error.reason
-    values = {"lidar_pose": cords[0], "true_ego_pos": ground}
-    values |= {f"{name}.cords": row for name, row in zip(names, cords[1:], strict=True)}
-    values |= {f"{name}.extrinsic": matrix for name, matrix in zip(names, recorded, strict=True)}
-    if bad := [key for key, numbers in values.items() if not np.isfinite(numbers).all()]:
+    if isinstance(error, ExtrinsicError):
+        return _diagnose_extrinsic(path, content, error)
+    if bad := _not_finite(content):
         return "pose_not_finite", path, f"NaN or infinity in {', '.join(bad)}"
-    if "'extrinsic' is" not in error.reason:
-        return "incomplete_metadata", path, error.reason
+    return "incomplete_metadata", path, error.reason
+
+
+def _diagnose_extrinsic(path: Path, content: Mapping[Any, Any], error: ExtrinsicError) -> tuple[str, Path, str]:
+    """Whether another sign would do away with the contradiction; poses and matrices are sound by themselves."""
+    cameras = [content[name] for name in CAMERAS]
+    poses = [read_cords(path, "lidar_pose", content), *(read_cords(path, "cords", camera) for camera in cameras)]
+    cords = np.stack(poses)
+    recorded = np.array([camera["extrinsic"] for camera in cameras], dtype=np.float64)
     for flip in FLIPS:
-        for where, lidar, cameras in (
+        for where, lidar, others in (
             ("lidar_pose and cords", True, True),
             ("lidar_pose", True, False),
             ("cords", False, True),
         ):
-            if _extrinsic_gap(flipped(cords, flip, lidar, cameras), recorded) < EXTRINSIC_TOLERANCE:
-                angle = flip.partition("_")[0]
-                return flip, path, f"extrinsic agrees if {angle} in {where} has the other sign"
+            if _extrinsic_gap(flipped(cords, flip, lidar, others), recorded) < EXTRINSIC_TOLERANCE:
+                return flip, path, f"extrinsic agrees if {angle_of(flip)} in {where} has the other sign"
     return "extrinsic", path, error.reason
 
 
 def _extrinsic_gap(cords: np.ndarray, recorded: np.ndarray) -> float:
-    from coopmap.geometry.carla import pose_ue_from_cv
-
     return float(np.abs(pose_ue_from_cv(invert(mounting(cords))) - recorded).max())
 
 
-def _load(path: Path) -> Any:
-    return yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+def _not_finite(content: Mapping[Any, Any]) -> list[str]:
+    """Keys of poses and matrices that hold NaN or infinity; none unless all are there and hold numbers."""
+    try:
+        values = {key: content[key] for key in ("lidar_pose", "true_ego_pos")}
+        values |= {f"{name}.{key}": content[name][key] for key in ("cords", "extrinsic") for name in CAMERAS}
+        return [key for key, value in values.items() if not np.isfinite(np.array(value, dtype=np.float64)).all()]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return []
 
 
 def _sizes(found: tuple[int, ...], expected: tuple[int, int]) -> str:

@@ -199,12 +199,12 @@ def _without_copies(
     """Say of a scenario that stands in two splits just that, whatever it is called there."""
     yield from shared
     copied = {key for problem in shared for key in problem.keys}
-    duplicates = [problem for problem in in_time if problem.kind == "duplicate_frame"]
     by_scenario: dict[tuple[str, str], set[FrameKey]] = {}
-    for problem in duplicates:
+    for problem in in_time:
+        if problem.original is None:
+            continue
         key = problem.keys[0]
-        original = Path(problem.detail.removeprefix("the same images and sweep as ")).parts[-4]
-        if original != Path(indices[key.split].folder).name and key not in copied:
+        if problem.original.split != key.split and key not in copied:
             by_scenario.setdefault((key.split, key.scenario), set()).add(key)
     for (split, scenario), keys in by_scenario.items():
         everything = set(keys_of(indices[split], scenario))

@@ -115,7 +115,7 @@ class Sequences:
                 if same_track and item.key.split == first.key.split and max(item.speed, first.speed) < MOVING_MPS:
                     continue  # nothing moved
                 detail = f"the same images and sweep as {first.path}"
-                yield Problem("duplicate_frame", item.path, detail, (item.key,))
+                yield Problem("duplicate_frame", item.path, detail, (item.key,), original=first.key)
 
     def jumps(self, explained: Collection[FrameKey]) -> Iterator[Problem]:
         """Agents that move farther from one frame to the next than their speed allows."""

@@ -5,9 +5,11 @@ from coopmap.data.opv2v.errors import (
     CorruptFrameError,
     DataError,
     DatasetLayoutError,
+    ExtrinsicError,
     FrameError,
     MetadataError,
     MissingFileError,
+    SwappedCamerasError,
 )
 from coopmap.data.opv2v.exclusion import read_exclusions
 from coopmap.data.opv2v.images import read_image, read_images
@@ -21,11 +23,13 @@ __all__ = [
     "DataError",
     "DatasetLayoutError",
     "DepthSource",
+    "ExtrinsicError",
     "FrameError",
     "FrameRef",
     "MetadataError",
     "MissingFileError",
     "SplitIndex",
+    "SwappedCamerasError",
     "VehicleBoxes",
     "find_split_folder",
     "read_agent",

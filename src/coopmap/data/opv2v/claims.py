@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from coopmap.data.opv2v.errors import MetadataError
+from coopmap.data.opv2v.errors import MetadataError, SwappedCamerasError
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, SLOTS, Rig
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def check_slots(path: Path, rig: Rig) -> None:
     Images and depth are taken by number: with other numbers, the left camera would look right without anybody's notice.
 
     Raises:
-        MetadataError: a camera looks where another should.
+        SwappedCamerasError: a camera looks where another should.
     """
     if misplaced := rig.misplaced_slots():
         looks = ", ".join(
@@ -61,7 +61,7 @@ def check_slots(path: Path, rig: Rig) -> None:
             for slot, camera, azimuth in zip(SLOTS, OPV2V_CAMERA_OF_SLOT, rig.azimuths_deg, strict=True)
             if slot in misplaced
         )
-        raise MetadataError(
+        raise SwappedCamerasError(
             path,
             f"by calibration cameras look elsewhere than their numbers say, to the right of forward: {looks}",
             "Number keys and files so that camera0 looks to the front, 1 to the right, 2 to the left, 3 to the rear",

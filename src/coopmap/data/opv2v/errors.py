@@ -51,3 +51,11 @@ class CorruptFrameError(FrameError):
 
 class MetadataError(FrameError):
     """A YAML file lacks a key or contradicts itself."""
+
+
+class ExtrinsicError(MetadataError):
+    """An ``extrinsic`` contradicts ``cords`` and ``lidar_pose``."""
+
+
+class SwappedCamerasError(MetadataError):
+    """By calibration a camera looks where another's number belongs."""

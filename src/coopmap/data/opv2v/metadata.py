@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from coopmap.data.opv2v.claims import check_calibration_is_used, check_slots, is_roadside_unit
-from coopmap.data.opv2v.errors import CorruptFrameError, MetadataError
+from coopmap.data.opv2v.errors import CorruptFrameError, ExtrinsicError, MetadataError
 from coopmap.data.opv2v.files import guarded
 from coopmap.data.opv2v.images import size_of_cameras
 from coopmap.data.opv2v.yaml_file import DUMP_AGAIN, UnknownTag, load_metadata
@@ -22,7 +22,7 @@ from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 from coopmap.geometry.se3_numpy import invert, relative_pose
 
 _KMH = 1 / 3.6
-_EXTRINSIC_TOLERANCE = 0.01
+EXTRINSIC_TOLERANCE = 0.01
 """Largest difference between recorded and computed ``extrinsic``, meters and (about) radians. Rounding of the recorded
 poses accounts for 1e-4; a wrong angle convention exceeds this from half a degree of slope on."""
 _RIGID_TOLERANCE = 1e-3
@@ -231,8 +231,8 @@ def _rig(source: _Fields, world_from_lidar: np.ndarray, ground_height: float) ->
     lidar_from_camera = relative_pose(world_from_lidar, np.stack([camera.pose("cords") for camera in cameras]))
     recorded = np.stack([camera.array("extrinsic", (4, 4)) for camera in cameras])
     gap = np.abs(invert(lidar_from_camera) - recorded).max(axis=(1, 2))
-    if gap.max() > _EXTRINSIC_TOLERANCE:
-        raise MetadataError(
+    if gap.max() > EXTRINSIC_TOLERANCE:
+        raise ExtrinsicError(
             source.path,
             f"camera{OPV2V_CAMERA_OF_SLOT[int(gap.argmax())]}: 'extrinsic' is {gap.max():.3f} off what 'cords' and "
             "'lidar_pose' give",
