@@ -22,13 +22,17 @@ def first_file(folder: Path) -> Path:
     return index.yaml_path(ref, ref.agents[0])
 
 
-def problems(folder: Path) -> list[Problem]:
-    """Of the first agent in the first frame."""
+def read_first(folder: Path) -> AgentReader:
+    """The first agent in the first frame."""
     index = SplitIndex.build(folder / "town", "train")
     ref = index.frame(0)
     reader = AgentReader(index, None, ref, ref.agents[0])
     reader.read(whole=False)
-    return reader.problems
+    return reader
+
+
+def problems(folder: Path) -> list[Problem]:
+    return read_first(folder).problems
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object], more: str = "") -> None:
@@ -74,3 +78,10 @@ def test_the_extrinsic_of_a_pose_given_as_a_matrix_is_diagnosed_too(copy: Path) 
 
     edit(first_file(copy), change)
     assert [problem.kind for problem in problems(copy)] == ["extrinsic"]
+
+
+def test_an_error_of_gps_that_is_not_told_is_unknown(copy: Path) -> None:
+    assert read_first(copy).facts.gps_error_m is not None
+    edit(first_file(copy), lambda content: content.pop("predicted_ego_pos"))
+    reader = read_first(copy)
+    assert (reader.problems, reader.facts.gps_error_m, reader.facts.gps_error_deg) == ([], None, None)

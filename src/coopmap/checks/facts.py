@@ -21,7 +21,7 @@ class AgentFacts:
         path: its YAML file.
         pose: ``T_world_agent``.
         rig: calibration.
-        speed: m/s.
+        speed: m/s; NaN if the file does not tell.
         is_rsu: a road-side unit.
         ground: ``true_ego_pos`` without angles, CARLA axes.
         others: where it sees other vehicles, likewise, by number.

@@ -109,6 +109,8 @@ class AgentReader:
             for name, vehicle in (content.get("vehicles") or {}).items()
             if str(name) in self.ref.agents
         }
+        if np.isnan(metadata.pose_prior).any():  # the file does not tell
+            return
         offset = relative_pose(metadata.pose, metadata.pose_prior)
         facts.gps_error_m = float(np.linalg.norm((metadata.pose_prior - metadata.pose)[[0, 2], 3]))
         facts.gps_error_deg = float(np.rad2deg(abs(np.arctan2(offset[0, 2], offset[2, 2]))))

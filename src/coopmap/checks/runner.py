@@ -59,7 +59,7 @@ class Checked:
         covisibility: of each split's pairs of agents.
         batches: of each split.
         sources: one line per split about its depth.
-        notes: what axes, depth and cameras were judged by.
+        notes: what axes, depth, cameras and time were judged by, and what could not be.
         whole_frames: number of frames of each split that were read whole.
         whole: agents in those frames.
     """
@@ -185,12 +185,13 @@ def _judge(data: DataConfig, sources: dict[str, DepthSource | None], result: Che
     for kind in FILE_KINDS:
         judged.examined[kind] |= {item.key for item in facts if item.rig is not None and item.key in result.whole}
     found = [*result.problems, *judged.problems]
-    in_time = Sequences(facts).problems()
-    found += _without_copies(in_time, list(shared_scenarios(result.indices)), result.indices, {p.kind for p in found})
+    sequences = Sequences(facts)
+    in_time, shared = sequences.problems(), list(shared_scenarios(result.indices))
+    found += _without_copies(in_time, shared, result.indices, {p.kind for p in found})
     has_unit = not any(problem.kind in ("depth_unit", "depth_swapped") for problem in found)
     found += judge_views(data, facts, has_unit)
     result.problems[:] = roll_up(mark_known(_distinct(found)), judged.examined)
-    result.notes = judged.notes
+    result.notes |= judged.notes | sequences.notes()
 
 
 def _without_copies(

@@ -102,6 +102,12 @@ class Sequences:
         ]
         return [*found, *shifted, *jumps, *rest]
 
+    def notes(self) -> dict[str, str]:
+        """What could not be judged."""
+        silent = sum(bool(np.isnan(item.speed)) for item in self.facts)
+        text = f"{silent} of {len(self.facts)} files lack ego_speed: steps between two of them were not judged"
+        return {"steps against speed": text} if silent else {}
+
     def duplicates(self) -> Iterator[Problem]:
         """The same images and sweep twice, though the car moved, or at two places of the data set."""
         groups: dict[str, list[AgentFacts]] = defaultdict(list)
@@ -112,7 +118,7 @@ class Sequences:
             first = group[0]
             for item in group[1:]:
                 same_track = (item.key.scenario, item.key.agent) == (first.key.scenario, first.key.agent)
-                if same_track and item.key.split == first.key.split and max(item.speed, first.speed) < MOVING_MPS:
+                if same_track and item.key.split == first.key.split and _stands(first, item):
                     continue  # nothing moved
                 detail = f"the same images and sweep as {first.path}"
                 yield Problem("duplicate_frame", item.path, detail, (item.key,), original=first.key)
@@ -174,15 +180,26 @@ def _track(item: AgentFacts) -> tuple[str, str, str]:
     return item.key.split, item.key.scenario, item.key.agent
 
 
-def _jump(a: AgentFacts, b: AgentFacts) -> str:
-    """What is wrong with a step, or nothing."""
+def _step(a: AgentFacts, b: AgentFacts) -> tuple[float, float, float]:
+    """Seconds, meters and the larger of the two speeds; NaN if neither is known."""
     assert a.pose is not None
     assert b.pose is not None
     seconds = (int(b.key.frame) - int(a.key.frame)) * TICK_S
     moved = float(np.linalg.norm(b.pose[:3, 3] - a.pose[:3, 3]))
-    speed = max(abs(a.speed), abs(b.speed))
+    return seconds, moved, float(np.fmax(abs(a.speed), abs(b.speed)))
+
+
+def _stands(a: AgentFacts, b: AgentFacts) -> bool:
+    """Whether an agent stood still, by its speed, or by its poses where its files do not tell the speed."""
+    seconds, moved, speed = _step(a, b)
+    return moved <= MOVING_MPS * seconds if np.isnan(speed) else speed < MOVING_MPS
+
+
+def _jump(a: AgentFacts, b: AgentFacts) -> str:
+    """What is wrong with a step, or nothing, also where no speed is known."""
+    seconds, moved, speed = _step(a, b)
     allowed = speed * seconds + MAX_ACCELERATION / 2 * seconds**2 + JUMP_M
-    if moved <= allowed:
+    if np.isnan(speed) or moved <= allowed:
         return ""
     return f"{moved:.1f} m between frames {a.key.frame} and {b.key.frame}, {seconds:.2f} s at {speed:.1f} m/s"
 

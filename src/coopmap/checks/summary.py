@@ -189,7 +189,7 @@ def _batches(numbers: dict[str, dict[str, Any]]) -> Table:
 
 def _evidence(checked: Checked) -> Table:
     rows = [Row([label, text]) for label, text in checked.notes.items()]
-    return Table("Axes, depth and cameras", [names(""), Column("found", align="left")], [Section(rows)])
+    return Table("Axes, depth, cameras and time", [names(""), Column("found", align="left")], [Section(rows)])
 
 
 def checklist(checked: Checked, numbers: dict[str, dict[str, Any]]) -> Table:
