@@ -384,7 +384,7 @@ def two_labels(folder: Path) -> Broken:
     place = "town/train/train_0000"
     named = {(kind, f"{place}/{first}/80.yaml") for kind in ("label_not_unique", "pose_jump")}
     lacking = {("missing_agent", f"{place}/{agent}/80.yaml") for agent in others}
-    return {*named, *lacking, ("missing_agent", f"{place}/{first}/000090.yaml")}, ()
+    return {*named, *lacking}, ()
 
 
 def legacy_crop(folder: Path) -> Broken:

@@ -13,7 +13,7 @@ KINDS = {
     "too_few_agents": "no frame has enough agents within communication range",
     "scenario_in_two_splits": "a scenario, or its content, stands in two splits",
     "label_not_unique": "two names that mean the same agent, frame or scenario",
-    "missing_agent": "an agent of the scenario lacks a frame that others have",
+    "missing_agent": "an agent lacks a frame between its first and last that others have",
     "time_gap": "frames missing in a scenario's sequence",
     "unreadable_metadata": "a YAML file that is damaged, cut off or a link to nothing",
     "incomplete_metadata": "a YAML file without a key that is needed, or with a wrong value",
@@ -83,7 +83,8 @@ class Problem:
         kind: one of :data:`KINDS`.
         path: file, folder or key of the configuration.
         detail: what was found and what was expected.
-        keys: agents in frames that it concerns, to be left out; none if that would not help.
+        keys: agents in frames that it concerns, to be left out; none if that would not help. A frame that is missing is
+            listed as known to be missing.
         root: folder that ``path`` lies below, for problems that whole folders share; ``None`` = never put together.
         original: what a duplicate repeats.
     """

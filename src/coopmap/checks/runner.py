@@ -15,7 +15,7 @@ from coopmap.checks.judge import judge
 from coopmap.checks.known import mark_known
 from coopmap.checks.layout import build_indices, find_splits, keys_of, shared_scenarios, unclear_labels
 from coopmap.checks.problems import FrameKey, Problem, roll_up
-from coopmap.checks.sequences import Sequences, missing_agents, time_gaps
+from coopmap.checks.sequences import Sequences, missing_agents, passing_agents, time_gaps
 from coopmap.checks.view_masks import judge_views
 from coopmap.config import Config, ConfigError
 from coopmap.config.check import CheckConfig
@@ -99,10 +99,13 @@ def run_check(asked: CheckConfig, config: Config) -> Checked:
     problems += empty
     for index in whole.values():
         problems += missing_agents(index, excluded)
-    problems += time_gaps(whole.values())
+    problems += time_gaps(whole.values(), excluded)
     for index in indices.values():
         problems += unclear_labels(index)
     result = Checked(config, problems, indices)
+    for split, index in whole.items():
+        if passing := passing_agents(index):
+            result.notes[f"agents over time, {split}"] = passing
     sources = _depth_sources(data, result)
     _read(asked, Examiner(data, indices, sources), result)
     _judge(data, sources, result)

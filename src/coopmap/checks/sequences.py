@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,50 +25,89 @@ SEEN_WITHIN_M = 0.35
 """Others see an agent where it is, up to this."""
 
 
+Frames = list[tuple[str, tuple[str, ...]]]
+"""Names of a scenario's frames, in order, with their agents."""
+
+
 def missing_agents(index: SplitIndex, excluded: Collection[str]) -> Iterator[Problem]:
-    """Agents that lack a frame which others of their scenario have and are to use."""
-    by_scenario: dict[str, list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
-    for number in range(len(index)):
-        ref = index.frame(number)
-        by_scenario[ref.scenario].append((ref.frame, ref.agents))
-    heads = heads_of_entries(index.split, index.folder)
-    for scenario, frames in by_scenario.items():
-        everyone = list(dict.fromkeys(agent for _, agents in frames for agent in agents))
-        for frame, agents in frames:
-            left_out = {
-                agent for agent in everyone if any(f"{head}{scenario}/{agent}/{frame}" in excluded for head in heads)
-            }
-            others = [agent for agent in agents if agent not in left_out]
-            for agent in everyone if others else []:
-                if agent not in agents and agent not in left_out:
+    """Frames between an agent's first and last which others of its scenario have, unless they are left out."""
+    listed = _listed(index, excluded)
+    for scenario, frames in _by_scenario(index).items():
+        for agent, (first, last) in _spans(frames).items():
+            for frame, agents in frames[first:last]:
+                others = [other for other in agents if (scenario, other, frame) not in listed]
+                if others and agent not in agents and (scenario, agent, frame) not in listed:
+                    key = FrameKey(index.split, index.folder, scenario, agent, frame)
                     path = index.root / index.folder / scenario / agent / f"{frame}.yaml"
-                    yield Problem("missing_agent", str(path), f"agents {', '.join(others)} have this frame")
+                    yield Problem("missing_agent", str(path), f"agents {', '.join(others)} have this frame", (key,))
 
 
-def time_gaps(indices: Iterable[SplitIndex]) -> Iterator[Problem]:
-    """Steps between frames that are longer (or shorter) than is usual in the data."""
-    steps: dict[tuple[SplitIndex, str], list[tuple[str, int]]] = {}
+def passing_agents(index: SplitIndex) -> str:
+    """Says which agents are not there from the first to the last frame of their scenario; empty if none."""
+    number, passing = 0, []
+    for scenario, frames in _by_scenario(index).items():
+        for agent, (first, last) in _spans(frames).items():
+            number += 1
+            if first > 0 or last < len(frames) - 1:
+                passing.append(f"{agent} of {scenario} is there from {frames[first][0]} to {frames[last][0]}")
+    return f"{len(passing)} of {number} agents enter late or leave early, as {passing[0]}" if passing else ""
+
+
+def time_gaps(indices: Iterable[SplitIndex], excluded: Collection[str]) -> Iterator[Problem]:
+    """Scenarios with longer (or shorter) steps between frames than is usual, unless a frame between is listed."""
+    steps: dict[tuple[SplitIndex, str], list[tuple[FrameKey, str, int]]] = {}
     for index in indices:
-        numbers: dict[str, list[str]] = defaultdict(list)
-        for number in range(len(index)):
-            ref = index.frame(number)
-            numbers[ref.scenario].append(ref.frame)
-        for scenario, frames in numbers.items():
-            values = [int(frame) for frame in frames]
-            steps[index, scenario] = list(zip(frames[1:], np.diff(values).tolist(), strict=True))
-    counts = Counter(step for found in steps.values() for _, step in found)
+        for scenario, frames in _by_scenario(index).items():
+            keys = [FrameKey(index.split, index.folder, scenario, agents[0], frame) for frame, agents in frames]
+            steps[index, scenario] = [(a, b.frame, int(b.frame) - int(a.frame)) for a, b in pairwise(keys)]
+    counts = Counter(step for found in steps.values() for *_, step in found)
     if not counts:
         return
     usual = counts.most_common(1)[0][0]
     for (index, scenario), found in steps.items():
-        own = Counter(step for _, step in found).most_common(1)
+        own = Counter(step for *_, step in found).most_common(1)
         expected = own[0][0] if own and own[0][1] > len(found) / 2 and len(found) > 2 else usual
-        folder = index.root / index.folder / scenario
-        for frame, step in found:
-            if step not in (0, expected):  # two names of one frame are reported as such
-                yield Problem(
-                    "time_gap", str(folder), f"frame {frame} comes {step} ticks after the last, not {expected}"
-                )
+        listed = {int(frame) for name, _, frame in _listed(index, excluded) if name == scenario}
+        gaps = [
+            (before, frame, step)
+            for before, frame, step in found
+            if step not in (0, expected)  # two names of one frame are reported as such
+            and not any(int(before.frame) < number < int(frame) for number in listed)
+        ]
+        if gaps:
+            _, frame, step = gaps[0]
+            more = f" (and {len(gaps) - 1} more like it)" if len(gaps) > 1 else ""
+            detail = f"frame {frame} comes {step} ticks after the last, not {expected}{more}"
+            missing = tuple(
+                replace(before, frame=f"{int(before.frame) + expected:0{len(frame)}d}")
+                for before, frame, step in gaps
+                if step > expected
+            )
+            yield Problem("time_gap", str(index.root / index.folder / scenario), detail, missing)
+
+
+def _by_scenario(index: SplitIndex) -> dict[str, Frames]:
+    found: dict[str, Frames] = defaultdict(list)
+    for number in range(len(index)):
+        ref = index.frame(number)
+        found[ref.scenario].append((ref.frame, ref.agents))
+    return found
+
+
+def _spans(frames: Frames) -> dict[str, tuple[int, int]]:
+    """First and last place of each agent among the frames of its scenario."""
+    spans: dict[str, tuple[int, int]] = {}
+    for place, (_, agents) in enumerate(frames):
+        spans |= {agent: (spans.get(agent, (place,))[0], place) for agent in agents}
+    return spans
+
+
+def _listed(index: SplitIndex, excluded: Collection[str]) -> set[tuple[str, ...]]:
+    """Scenario, agent and frame of the entries of a split, whether there is such a frame or not."""
+    heads = heads_of_entries(index.split, index.folder)
+    return {
+        tuple(entry.removeprefix(head).split("/")) for head in heads for entry in excluded if entry.startswith(head)
+    }
 
 
 class Sequences:
