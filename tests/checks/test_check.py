@@ -578,6 +578,12 @@ def test_a_list_that_is_none_is_refused(line: str, tmp_path: Path) -> None:
         read_exclusions(tmp_path / "other.txt")
 
 
+def test_names_of_scenarios_may_hold_what_begins_a_comment(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text("# train/a/1/000060\ntrain/szene ä #2/1/000060\ntrain/a/1/000070 # dark\n\n", encoding="utf-8")
+    assert read_exclusions(file) == {"train/szene ä #2/1/000060", "train/a/1/000070"}
+
+
 @pytest.mark.slow
 def test_lidar_is_enough(copy: Path) -> None:
     sweep = next(iter(sorted((copy / "town" / "validate").rglob("000070.pcd"))))

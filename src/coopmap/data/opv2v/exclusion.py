@@ -23,7 +23,9 @@ def read_exclusions(file: str | Path | None) -> frozenset[str]:
         raise ConfigError(f"data.exclude={file}: there is no such file; coopmap check fix_list=FILE writes one")
     entries = set()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        entry = line.partition("#")[0].strip()
+        entry = line.strip()
+        if entry.startswith("#") or not _LINE.fullmatch(entry):  # names of scenarios may hold a "#"
+            entry = entry.partition("#")[0].strip()
         if entry and not _LINE.fullmatch(entry):
             raise ConfigError(f"data.exclude={file}, line {number}: {entry!r}, expected SPLIT/SCENARIO/AGENT/FRAME")
         entries |= {entry} - {""}
