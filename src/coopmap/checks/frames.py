@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,13 +21,15 @@ from coopmap.data.depth_meaning import depth_meaning, share_agreeing
 from coopmap.data.depth_probe import seen_surfaces
 from coopmap.data.layouts import build_views
 from coopmap.data.mosaic import MosaicViews
-from coopmap.data.opv2v import DepthSource, FrameRef, SplitIndex
-from coopmap.data.opv2v.depth import DenseDepth
+from coopmap.data.opv2v import DepthSource, SplitIndex
+from coopmap.data.opv2v.depth import DenseDepth, LidarDepth
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
 from coopmap.data.views import PanoramaViews, Record, View
 from coopmap.geometry.rig import Rig
 from coopmap.geometry.targets import SeenPoints, panorama_pixels, placed_points
 from coopmap.geometry.warp_cache import rounded_rig
+
+Depth = Float32[np.ndarray, "k h w"] | SeenPoints
 
 MIN_LEVER_M = 1.0
 """Nearer points say nothing about directions: the car's own body."""
@@ -73,9 +75,12 @@ class Examiner:
         points: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for reader in readers:
             reader.read(whole)
+        depths = depths_of({reader.agent: reader.files for reader in readers}, source) if whole else {}
+        for reader in readers:
             if whole and reader.files.metadata is not None:
                 self._compare_sensors(reader.facts, reader.files, source)
-                shown = self._view_facts(reader.facts, reader.files, source, ref)
+            if source is not None and reader.agent in depths:
+                shown = self._view_facts(reader.facts, reader.files, source, depths[reader.agent])
                 if shown is not None:
                     points[reader.agent] = shown
         return FrameFacts(
@@ -113,14 +118,10 @@ class Examiner:
                 facts.flips[flip] = float(np.diag(_edges_at(edges, see(marked, rig))).mean())
 
     def _view_facts(
-        self, facts: AgentFacts, files: AgentFiles, source: DepthSource | None, ref: FrameRef
+        self, facts: AgentFacts, files: AgentFiles, source: DepthSource, depth: Depth
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Measure an agent's views; gives their rays and depths in the agent frame, if they are a panorama."""
-        if files.metadata is None or source is None:
-            return None
-        depth = self._depth(files, source)
-        if depth is None:
-            return None
+        assert files.metadata is not None  # what has depth was read
         rig, images = files.metadata.rig, files.images
         if images is None:  # geometry needs none
             images = np.zeros((len(rig.intrinsics), *rig.image_size, 3), np.uint8)
@@ -158,16 +159,6 @@ class Examiner:
             points = view.rays[usable] * view.depth[usable][:, None]
             facts.surfaces = angles_deg(points, prepared.warp.winner[usable].astype(np.int64), rig)
 
-    def _depth(self, files: AgentFiles, source: DepthSource) -> Float32[np.ndarray, "k h w"] | SeenPoints | None:
-        """What the depth source gives, from the files that are read already."""
-        assert files.metadata is not None
-        if isinstance(source, DenseDepth):
-            return None if files.stored_depth is None else source.ranges(files.stored_depth.copy(), files.metadata.rig)
-        if files.sweep is None:
-            return None
-        seen = _seen(drop_own_body(files.sweep), files.metadata.rig, files.sweep)
-        return seen[seen.ranges <= self.config.depth.max_m]
-
     def _views(self, is_dense: bool) -> PanoramaViews | CameraViews | MosaicViews:
         name = f"views {is_dense}"
         if name not in self._made:
@@ -200,6 +191,22 @@ class Examiner:
         first, second = np.triu_indices(len(chosen), k=1)
         near = np.linalg.norm(poses[first, :3, 3] - poses[second, :3, 3], axis=1) <= self.config.communication_range_m
         return covisibility(target)[0].numpy()[near].tolist()
+
+
+def depths_of(files: Mapping[str, AgentFiles], source: DepthSource | None) -> Mapping[str, Depth]:
+    """What the depth source gives of the agents of a frame, from files that were read already; of sound ones alone."""
+    if source is None:
+        return {}
+    if isinstance(source, DenseDepth):
+        return {
+            agent: source.ranges(each.stored_depth, each.metadata.rig)
+            for agent, each in files.items()
+            if each.metadata is not None and each.stored_depth is not None
+        }
+    assert isinstance(source, LidarDepth)
+    metadata = {agent: each.metadata for agent, each in files.items() if each.metadata and each.sweep is not None}
+    sweeps = {agent: each.sweep for agent, each in files.items() if agent in metadata and each.sweep is not None}
+    return source.seen(sweeps, {agent: each.pose for agent, each in metadata.items()}, metadata)
 
 
 def _seen(body: Float32[np.ndarray, "n 3"], rig: Rig, sweep: Float32[np.ndarray, "m 3"]) -> SeenPoints:
