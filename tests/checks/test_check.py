@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import yaml
 
-from coopmap.checks.batches import Batches, plan_batches
+from coopmap.checks.batches import Batches, plan_batches, shortage
 from coopmap.cli.main import main
 from coopmap.config import load_config
 from coopmap.config.checks import ConfigError
 from coopmap.config.synth import LidarConfig, TownConfig, tiny_town
 from coopmap.data import OPV2VDataModule
-from coopmap.data.opv2v import SplitIndex, read_exclusions
+from coopmap.data.opv2v import SplitIndex, read_exclusions, select_depth_source
 from coopmap.data.opv2v.pcd import read_sweep
 from coopmap.geometry import pose_from_carla
 from coopmap.synthetic import render_town
@@ -673,6 +673,35 @@ def test_batches_of_an_epoch_are_those_that_each_rank_trains_on(
     agents = ["data.min_agents=2", "data.max_agents=2", "data.max_views_per_gpu=6", "data.steps_per_epoch=10"]
     batches = train_batches(checked_town, *agents, *overrides, "trainer.devices=2")
     assert (batches.steps, batches.passes) == (number, {2: 2 * number * 3 / 4})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "frames", "shortage_says"),
+    [
+        (["data.sampling.min_covisibility=0.99"], {}, "70 and data.sampling.min_covisibility=0.99"),
+        (["data.sampling.min_covisibility=0.001"], {2: 4, 3: 4}, ""),
+        (["data.neighbor_ticks=4"], {}, "each in data.neighbor_ticks=4 more frames"),
+        (["data.neighbor_ticks=3"], {2: 4, 3: 4}, ""),
+        (["data.sampling.curriculum.distance_m=[1,70]"], {2: 4, 3: 4}, "data.sampling.curriculum: no frame has 2"),
+        (["data.sampling.agents={2: 1, 4: 1}"], {2: 4}, "data.sampling.agents: no frame has 4"),
+    ],
+)
+def test_frames_that_training_will_not_draw_do_not_count(
+    overrides: list[str], frames: dict[int, int], shortage_says: str, checked_town: Path
+) -> None:
+    roots = [f"data.root={checked_town / 'town'}", "data.cache_dir=null"]
+    config = load_config([*SMALL[:3], *overrides, *roots])
+    index = SplitIndex.build(checked_town / "town", "train")
+    batches = plan_batches(config, index, select_depth_source(index))
+    assert (batches.frames, batches.is_measured) == (frames, True)
+    detail = shortage(config.data, "train", batches)
+    assert shortage_says in detail
+    assert bool(detail) == bool(shortage_says)
+
+
+def test_covisibility_that_is_not_measured_is_said_to_be_so(checked_town: Path) -> None:
+    assert not train_batches(checked_town, "data.sampling.min_covisibility=0.99").is_measured
+    assert train_batches(checked_town).is_measured
 
 
 def train_batches(root: Path, *overrides: str) -> Batches:

@@ -10,7 +10,7 @@ from pathlib import Path
 KINDS = {
     "missing_split": "a split that training needs is not there",
     "empty_split": "a split without frames",
-    "too_few_agents": "no frame has enough agents within communication range",
+    "too_few_agents": "no frame has enough agents within communication range, or of those that training asks for",
     "scenario_in_two_splits": "a scenario, or its content, stands in two splits",
     "label_not_unique": "two names that mean the same agent, frame or scenario",
     "missing_agent": "an agent lacks a frame between its first and last that others have",

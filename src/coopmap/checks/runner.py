@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coopmap.checks.batches import Batches, plan_batches
+from coopmap.checks.batches import Batches, plan_batches, shortage
 from coopmap.checks.facts import AgentFacts, FrameFacts
 from coopmap.checks.frames import Examiner, Job
 from coopmap.checks.judge import judge
@@ -111,13 +111,9 @@ def run_check(asked: CheckConfig, config: Config) -> Checked:
     _judge(data, sources, result)
     problems += _strange_depth(sources, result)
     for split, index in indices.items():
-        result.batches[split] = plan_batches(config, index)
-        if not result.batches[split].frames:
-            folder = str(root / index.folder)
-            detail = (
-                f"data.min_agents={data.min_agents} within data.communication_range_m={data.communication_range_m:g}"
-            )
-            problems.append(Problem("too_few_agents", folder, detail))
+        result.batches[split] = plan_batches(config, index, sources[split] if asked.max_frames is None else None)
+        if detail := shortage(data, split, result.batches[split]):
+            problems.append(Problem("too_few_agents", str(root / index.folder), detail))
     problems.sort(key=lambda problem: (problem.kind, problem.path))
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from coopmap.report.tables import Column, Row, Section, Table, names
 MIN_APART_M = 3.0
 """Cars are meters apart; cameras of one car, 1 to 2 m."""
 SHOWN_PATHS = 3
+NOT_MEASURED = "not measured"
 
 
 def split_numbers(checked: Checked, split: str) -> dict[str, Any]:
@@ -72,9 +73,9 @@ def split_numbers(checked: Checked, split: str) -> dict[str, Any]:
         "covisibility": _percentiles(np.array(checked.covisibility.get(split, []))),
         "ranks": batches.ranks,
         "steps": batches.steps,
-        "batch_sizes": {str(count): size for count, size in batches.sizes.items()},
-        "frames_by_agents": {str(count): number for count, number in batches.frames.items()},
-        "passes_per_epoch": {str(count): passes for count, passes in batches.passes.items()},
+        "batch_sizes": _by_agents(batches.sizes),
+        "frames_by_agents": _by_agents(batches.frames) if batches.is_measured else None,
+        "passes_per_epoch": _by_agents(batches.passes) if batches.is_measured else None,
     }
 
 
@@ -198,7 +199,7 @@ def checklist(checked: Checked, numbers: dict[str, dict[str, Any]]) -> Table:
     rows = []
     for split, figures in numbers.items():
         for label, found, expected, holds in _checklist_lines(checked.config.data, figures, has_rays):
-            verdict = "not measured" if holds is None else "ok" if holds else "WRONG"
+            verdict = NOT_MEASURED if holds is None else "ok" if holds else "WRONG"
             rows.append(Row([f"{label}, {split}", found, expected, verdict], marked=() if holds else (3,)))
     columns = [names(""), *(Column(label, align="left") for label in ("found", "expected", "verdict"))]
     return Table("Checklist", columns, [Section(rows)])
@@ -272,5 +273,9 @@ def _joined(values: Sequence[float] | None, decimals: int = 1) -> str | None:
     return None if values is None else ", ".join(f"{value:.{decimals}f}" for value in values)
 
 
-def _mapping(values: dict[str, float]) -> str:
-    return ", ".join(f"{key}: {value:.3g}" for key, value in values.items())
+def _by_agents(values: Mapping[int, float]) -> dict[str, float]:
+    return {str(count): value for count, value in values.items()}
+
+
+def _mapping(values: dict[str, float] | None) -> str:
+    return NOT_MEASURED if values is None else ", ".join(f"{key}: {value:.3g}" for key, value in values.items())
