@@ -12,7 +12,7 @@ from coopmap.geometry import pose_from_quat_trans
 from coopmap.losses import Criterion
 from coopmap.losses.inputs import gather, pixel_factor
 from coopmap.losses.regularizers import (
-    angle_between,
+    angle_between_quats,
     height_excess,
     height_loss,
     rig_loss,
@@ -117,7 +117,7 @@ def test_same_car_pairs_views_within_a_sample():
 @pytest.mark.parametrize("length", [-1.0, 1.0, 1.01])
 def test_angle_between_quaternions(angle, length):
     a, b = torch.tensor(about_y(0.5)), length * torch.tensor(about_y(0.5 + angle))
-    assert angle_between(a, b).item() == pytest.approx(angle, abs=2e-6)
+    assert angle_between_quats(a, b).item() == pytest.approx(angle, abs=2e-6)
 
 
 def test_rig_loss_needs_cameras_as_views(make_scene):

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32
 from coopmap.checks.axes import FLIPS, best_assignment, dense_match, flipped_rig, image_edges, outlines
 from coopmap.checks.facts import AgentFacts, FrameFacts
 from coopmap.checks.reading import AgentFiles, AgentReader
-from coopmap.checks.surfaces import angle_between, angles_deg, predicted_coverage
+from coopmap.checks.surfaces import angles_deg, predicted_coverage
 from coopmap.checks.view_masks import MIN_MASK, least_valid
 from coopmap.config.data import DataConfig
 from coopmap.data.camera_views import CameraViews
@@ -26,6 +26,7 @@ from coopmap.data.opv2v.depth import DenseDepth, LidarDepth
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
 from coopmap.data.views import PanoramaViews, Record, View
 from coopmap.geometry.rig import Rig
+from coopmap.geometry.se3_numpy import angle_between
 from coopmap.geometry.targets import SeenPoints, panorama_pixels, placed_points
 from coopmap.geometry.warp_cache import rounded_rig
 
@@ -59,14 +60,15 @@ class Examiner:
     config: DataConfig
     indices: dict[str, SplitIndex]
     sources: dict[str, DepthSource | None]
-    _made: dict[str, Any] = field(default_factory=dict)
+    _views: dict[bool, PanoramaViews | CameraViews | MosaicViews] = field(default_factory=dict)
+    _coverage: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, job: Job) -> tuple[str, list[FrameFacts]]:
         """Facts of the frames of a job, with the split's name."""
         return job.split, [self._frame(job.split, number, whole) for number, whole in job.frames]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": {}}
+        return {**self.__dict__, "_views": {}, "_coverage": {}}
 
     def _frame(self, split: str, number: int, whole: bool) -> FrameFacts:
         cv2.setNumThreads(1)
@@ -126,7 +128,7 @@ class Examiner:
         if images is None:  # geometry needs none
             images = np.zeros((len(rig.intrinsics), *rig.image_size, 3), np.uint8)
         record = Record(files.metadata, images, depth)
-        builder = self._views(source.is_dense)
+        builder = self._builder(source.is_dense)
         views = builder(facts.key.agent, record, None, None)
         facts.views, facts.view_size = len(views), views[0].depth.shape
         facts.coverage = float(np.mean([view.non_ambiguous.mean() for view in views]))
@@ -144,9 +146,9 @@ class Examiner:
         rig = record.metadata.rig
         prepared = builder.warps.get(rig)
         key = builder.warps.key(rounded_rig(rig))
-        if key not in self._made:
-            self._made[key] = predicted_coverage(rig, builder.spec)
-        facts.expected_coverage = self._made[key]
+        if key not in self._coverage:
+            self._coverage[key] = predicted_coverage(rig, builder.spec)
+        facts.expected_coverage = self._coverage[key]
         known = view.depth > 0
         if isinstance(record.depth, SeenPoints):
             _, shows = panorama_pixels(record.depth, prepared.warp, rig, builder.spec, np.eye(3))
@@ -159,11 +161,10 @@ class Examiner:
             points = view.rays[usable] * view.depth[usable][:, None]
             facts.surfaces = angles_deg(points, prepared.warp.winner[usable].astype(np.int64), rig)
 
-    def _views(self, is_dense: bool) -> PanoramaViews | CameraViews | MosaicViews:
-        name = f"views {is_dense}"
-        if name not in self._made:
-            self._made[name] = build_views(replace(self.config, cache_dir=None), is_dense)
-        return self._made[name]
+    def _builder(self, is_dense: bool) -> PanoramaViews | CameraViews | MosaicViews:
+        if is_dense not in self._views:
+            self._views[is_dense] = build_views(replace(self.config, cache_dir=None), is_dense)
+        return self._views[is_dense]
 
     def _covisibility(
         self, readers: Sequence[AgentReader], points: dict[str, tuple[np.ndarray, np.ndarray]]

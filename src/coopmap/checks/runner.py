@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,7 +186,7 @@ def _judge(data: DataConfig, sources: dict[str, DepthSource | None], result: Che
     found = [*result.problems, *judged.problems]
     sequences = Sequences(facts)
     in_time, shared = sequences.problems(), list(shared_scenarios(result.indices))
-    found += _without_copies(in_time, shared, result.indices, {p.kind for p in found})
+    found += _without_copies(in_time, shared, result.indices)
     has_unit = not any(problem.kind in ("depth_unit", "depth_swapped") for problem in found)
     found += judge_views(data, facts, has_unit)
     result.problems[:] = roll_up(mark_known(_distinct(found)), judged.examined)
@@ -194,7 +194,7 @@ def _judge(data: DataConfig, sources: dict[str, DepthSource | None], result: Che
 
 
 def _without_copies(
-    in_time: Sequence[Problem], shared: Sequence[Problem], indices: dict[str, SplitIndex], kinds: Collection[str]
+    in_time: Sequence[Problem], shared: Sequence[Problem], indices: dict[str, SplitIndex]
 ) -> Iterator[Problem]:
     """Say of a scenario that stands in two splits just that, whatever it is called there."""
     yield from shared

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,29 +81,54 @@ def split_numbers(checked: Checked, split: str) -> dict[str, Any]:
     }
 
 
-def as_json(checked: Checked) -> dict[str, Any]:
-    """For scripts."""
-    return {
-        "ok": checked.ok,
-        "problems": [{"kind": p.kind, "path": p.path, "detail": p.detail} for p in checked.problems],
-        "splits": {split: split_numbers(checked, split) for split in checked.indices},
-        "notes": checked.notes,
-    }
+@dataclass(eq=False)
+class Summary:
+    """What a check found, as figures and tables.
 
+    Attributes:
+        checked: what it found.
+        numbers: figures of each split, plain.
+        tables: contents, geometry, traffic, batches, and the checklist; none if there is no split.
+    """
 
-def write_results(checked: Checked, folder: Path, fix_list: str | None) -> list[Path]:
-    """Write ``check.json``, ``check.md`` and the list of frames to leave out."""
-    files = [folder / "check.json", folder / "check.md"]
-    write_json(as_json(checked), files[0])
-    parts = [table.markdown() for table in tables(checked)]
-    parts += ["## Problems\n", *problem_lines(checked, None)]
-    write_text("\n".join(parts) + "\n", files[1])
-    if fix_list is not None:
-        files.append(Path(fix_list).expanduser())
-        entries = sorted({key.entry for problem in checked.problems for key in problem.keys})
-        lines = ["# Agents in frames to leave out (data.exclude), found by coopmap check.", *entries]
-        write_text("\n".join(lines) + "\n", files[-1])
-    return files
+    checked: Checked
+
+    @cached_property
+    def numbers(self) -> dict[str, dict[str, Any]]:
+        """See the class."""
+        return {split: split_numbers(self.checked, split) for split in self.checked.indices}
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """See the class."""
+        numbers = self.numbers
+        if not numbers:
+            return []
+        evidence, verdicts = _evidence(self.checked), checklist(self.checked, numbers)
+        return [_contents(numbers), _traffic(numbers), _batches(numbers), evidence, verdicts]
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "ok": self.checked.ok,
+            "problems": [{"kind": p.kind, "path": p.path, "detail": p.detail} for p in self.checked.problems],
+            "splits": self.numbers,
+            "notes": self.checked.notes,
+        }
+
+    def write(self, folder: Path, fix_list: str | None) -> list[Path]:
+        """Write ``check.json``, ``check.md`` and the list of frames to leave out."""
+        files = [folder / "check.json", folder / "check.md"]
+        write_json(self.as_json(), files[0])
+        parts = [table.markdown() for table in self.tables]
+        parts += ["## Problems\n", *problem_lines(self.checked, None)]
+        write_text("\n".join(parts) + "\n", files[1])
+        if fix_list is not None:
+            files.append(Path(fix_list).expanduser())
+            entries = sorted({key.entry for problem in self.checked.problems for key in problem.keys})
+            lines = ["# Agents in frames to leave out (data.exclude), found by coopmap check.", *entries]
+            write_text("\n".join(lines) + "\n", files[-1])
+        return files
 
 
 def problem_lines(checked: Checked, most: int | None = SHOWN_PATHS) -> list[str]:
@@ -117,14 +144,6 @@ def problem_lines(checked: Checked, most: int | None = SHOWN_PATHS) -> list[str]
         if len(found) > len(shown):
             lines.append(f"    and {len(found) - len(shown)} more, see check.json")
     return lines
-
-
-def tables(checked: Checked) -> list[Table]:
-    """Contents, geometry, traffic, batches, and the checklist; none if there is no split."""
-    if not checked.indices:
-        return []
-    numbers = {split: split_numbers(checked, split) for split in checked.indices}
-    return [_contents(numbers), _traffic(numbers), _batches(numbers), _evidence(checked), checklist(checked, numbers)]
 
 
 def _by_split(title: str, numbers: dict[str, dict[str, Any]], rows: Sequence[tuple[str, Any]], *more: Column) -> Table:
@@ -179,7 +198,7 @@ def _traffic(numbers: dict[str, dict[str, Any]]) -> Table:
 
 def _batches(numbers: dict[str, dict[str, Any]]) -> Table:
     rows = [
-        ("batches per rank" + (" and epoch"), [n["steps"] for n in numbers.values()]),
+        ("batches per rank and epoch", [n["steps"] for n in numbers.values()]),
         ("ranks", [n["ranks"] for n in numbers.values()]),
         ("samples per batch, by agents", [_mapping(n["batch_sizes"]) for n in numbers.values()]),
         ("frames, by agents", [_mapping(n["frames_by_agents"]) for n in numbers.values()]),

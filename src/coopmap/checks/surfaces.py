@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float32, Int
 
 from coopmap.geometry.panorama import PanoramaSpec, build_warp, surface_range_from
 from coopmap.geometry.rig import Rig
-from coopmap.geometry.se3_numpy import rotation_angle
+from coopmap.geometry.se3_numpy import angle_between, rotation_angle
 from coopmap.geometry.warp_cache import rounded_rig
 
 CANDIDATES = (
@@ -21,6 +21,9 @@ CANDIDATES = (
 
 MAX_POINTS = 2000
 """Per panorama: a mean of angles needs no more."""
+
+SAME_RIG = 0.01
+"""Calibrations of one kind of car differ by less: meters, radians, share of the focal length."""
 
 
 def surface_name(surface: str, radius_m: float) -> str:
@@ -58,16 +61,9 @@ def angles_deg(points: Float32[np.ndarray, "n 3"], camera: Int[np.ndarray, " n"]
     return result
 
 
-def angle_between(a: Float[np.ndarray, "*n 3"], b: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
-    """Angle between vectors, accurate for small ones, radians."""
-    return np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(axis=-1))
-
-
-def rigs_differ(a: Rig, b: Rig, tolerance: float = 0.01) -> bool:
-    """Whether two calibrations are of different kinds of cars, by meters, radians or share of the focal length."""
+def rigs_differ(a: Rig, b: Rig) -> bool:
+    """Whether two calibrations are of different kinds of cars."""
     relative = np.swapaxes(a.agent_from_camera[:, :3, :3], -1, -2) @ b.agent_from_camera[:, :3, :3]
     shift = np.abs(a.agent_from_camera[:, :3, 3] - b.agent_from_camera[:, :3, 3]).max()
     focal = np.abs(b.intrinsics[:, 0, 0] / a.intrinsics[:, 0, 0] - 1).max()
-    return bool(shift > tolerance or rotation_angle(relative).max() > tolerance or focal > tolerance) or (
-        a.image_size != b.image_size
-    )
+    return a.image_size != b.image_size or bool(max(shift, rotation_angle(relative).max(), focal) > SAME_RIG)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from coopmap.geometry.cameras import pixel_centers
+from coopmap.geometry.se3_numpy import angle_between
 
 MAX_ITERATIONS = 50
 TUKEY = 4.685
@@ -108,7 +109,7 @@ def fit_pinhole(
 
     def angles(fit: np.ndarray) -> np.ndarray:
         model = fit[:, None, :, 0] * position + fit[:, None, :, 1]
-        return _angles(directions, np.concatenate([model, np.ones((*model.shape[:-1], 1))], axis=-1))
+        return angle_between(directions, np.concatenate([model, np.ones((*model.shape[:-1], 1))], axis=-1))
 
     fit, residual = _reweighted(fit, weight, improve, angles)
     slope, offset = fit[..., 0], fit[..., 1]
@@ -189,7 +190,9 @@ def _fit_panorama(
     def angles(fit: np.ndarray) -> np.ndarray:
         model, turned = modeled_elevation(fit), azimuth + fit[:, 2, None]
         flat = np.cos(model)
-        return _angles(directions, np.stack([np.sin(turned) * flat, -np.sin(model), np.cos(turned) * flat], axis=-1))
+        return angle_between(
+            directions, np.stack([np.sin(turned) * flat, -np.sin(model), np.cos(turned) * flat], axis=-1)
+        )
 
     start = _solve_line(row, elevation, weight)  # of an equirectangular panorama; its tangent is close enough
     votes = np.einsum("vn,vnk->vk", weight, yaw_vector)
@@ -256,11 +259,6 @@ def _tukey(angle: Float[np.ndarray, "v n"], weight: Float[np.ndarray, "v n"]) ->
     reach = TUKEY * np.maximum(median / RAYLEIGH_MEDIAN, SMALLEST_ANGLE)
     ratio = np.nan_to_num(angle / reach[:, None], nan=np.inf)
     return np.square(np.clip(1 - ratio**2, 0, None))
-
-
-def _angles(a: Float[np.ndarray, "v n 3"], b: Float[np.ndarray, "v n 3"]) -> Float[np.ndarray, "v n"]:
-    """Angle between vectors, accurate for small ones."""
-    return np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1))
 
 
 def _solve_line(

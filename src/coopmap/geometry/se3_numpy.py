@@ -42,3 +42,8 @@ def rotation_angle(rotation: Float[np.ndarray, "*b 3 3"]) -> Float[np.ndarray, "
     # twice the sine and twice the cosine: the length of the antisymmetric part's axis, and the trace
     sine = np.sqrt(sum((rotation[..., i, j] - rotation[..., j, i]) ** 2 for i, j in ((2, 1), (0, 2), (1, 0))))
     return np.arctan2(sine, np.trace(rotation, axis1=-2, axis2=-1) - 1)
+
+
+def angle_between(a: Float[np.ndarray, "*n 3"], b: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
+    """Angle between vectors in radians, [0, pi], accurate for small ones too."""
+    return np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(axis=-1))

@@ -29,7 +29,7 @@ def rig_loss(inputs: LossInputs) -> Float[Tensor, " v"]:
 
     predicted_trans = pairwise_trans(prediction.pose_quat, prediction.pose_trans)
     meters = robust_loss(predicted_trans, pairwise_trans(quat, trans), cfg)
-    angle = angle_between(pairwise_quats(prediction.pose_quat), pairwise_quats(quat))
+    angle = angle_between_quats(pairwise_quats(prediction.pose_quat), pairwise_quats(quat))
     radians = robust_loss(angle[..., None], torch.zeros_like(angle)[..., None], cfg)
     return weighted_mean(meters, partners * target.is_metric[:, None, None], dim=(0, 2)) + weighted_mean(
         radians, partners, dim=(0, 2)
@@ -48,7 +48,7 @@ def same_car(agent: Int[Tensor, "b v"]) -> Bool[Tensor, "b v v"]:
     return (agent[:, :, None] == agent[:, None]) & ~itself
 
 
-def angle_between(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b"]:
+def angle_between_quats(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b"]:
     """Angle in [0, pi] between two rotations; quaternions ``(x, y, z, w)`` need not be exactly unit.
 
     Unlike ``acos``, accurate at both ends, and without an infinite gradient at zero.
