@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -122,8 +123,23 @@ def test_checkpoint_starts_a_new_run_from_there(config: Config) -> None:
 
 def test_a_run_is_never_overwritten(config: Config) -> None:
     old = make_run(config, "old")
+    old.last_checkpoint.rename(old.best_checkpoint)
     with pytest.raises(ConfigError, match="already holds a run; resume it with resume=auto"):
         open_run(replace(config, run_dir=str(old.path)))
+    save(old.last_checkpoint, config)
+    with pytest.raises(ConfigError, match="already holds a run; resume it with resume=auto"):
+        open_run(replace(config, run_dir=str(old.path)))
+
+
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_a_finished_run_without_checkpoints_is_not_overwritten_either(config: Config, resume: str | None) -> None:
+    old = make_run(config, "old")
+    shutil.rmtree(old.checkpoints)
+    again = replace(config, run_dir=str(old.path), resume=resume)
+    assert open_run(again, [f"run_dir={old.path}"])[1] == RunFolder(old.path)  # nothing is known of what it computed
+    old.metrics_file.write_text("{}")
+    with pytest.raises(ConfigError, match="a finished run, whose checkpoints are gone; choose another folder"):
+        open_run(again, [f"run_dir={old.path}"])
 
 
 def test_nothing_to_resume_is_named(config: Config, tmp_path: Path) -> None:

@@ -84,9 +84,18 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         run = replace(run, resume_from=Path(config.resume))
     elif config.resume is not None:
         return _continue_stored(config, overrides)
-    if run.last_checkpoint.exists():
-        raise ConfigError(f"run_dir={run.path}: already holds a run; resume it with resume=auto or choose another")
+    _refuse_to_overwrite(run)
     return config, run
+
+
+def _refuse_to_overwrite(run: RunFolder) -> None:
+    """A folder in which a start failed may be used again: nothing in it was worth a checkpoint yet."""
+    if checkpoints_of(run):
+        raise ConfigError(f"run_dir={run.path}: already holds a run; resume it with resume=auto or choose another")
+    if run.is_finished:
+        raise ConfigError(
+            f"run_dir={run.path}: already holds a finished run, whose checkpoints are gone; choose another folder"
+        )
 
 
 def _continue_stored(config: Config, overrides: list[str]) -> tuple[Config, RunFolder]:
