@@ -1,5 +1,7 @@
 """One syntax for all commands, through the public entry."""
 
+import errno
+import signal
 import subprocess
 import sys
 import tomllib
@@ -90,6 +92,47 @@ def test_every_job_of_a_sweep_that_fails_is_named(
         for job, reason in ((first, "an unlucky seed"), (second, odd), (third, odd))
     ]
     assert last == f"error: these jobs of the sweep failed, for the reasons above: {first}; {second}; {third}"
+
+
+def test_a_job_of_a_sweep_that_fails_in_another_way_is_told_of_at_once_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = [RuntimeError("CUDA error"), OSError(errno.ENOSPC, "No space left on device", "/x"), OSError(5, "EIO")]
+    said: list[str] = []
+
+    def task(config: Config, overrides: list[str]) -> None:
+        said.append(capsys.readouterr().err)
+        if config.seed < len(errors):
+            raise errors[config.seed]
+
+    monkeypatch.setattr(Command, "load", lambda self: task)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "-m", "machine=laptop", "seed=0,1,2,3"])
+    assert ended.value.code == 2
+    nothing, first, second, third = said
+    assert nothing == ""
+    assert first.startswith("Traceback ")
+    assert first.endswith("\nerror in the job of seed=0: RuntimeError: CUDA error\n")
+    assert second == "error in the job of seed=1: no space left on / for /x; files that were complete stay\n"
+    assert third.startswith("Traceback ")
+    assert third.endswith("\nerror in the job of seed=2: OSError: [Errno 5] EIO\n")
+    last = "error: these jobs of the sweep failed, for the reasons above: seed=0; seed=1; seed=2\n"
+    assert capsys.readouterr().err == last
+
+
+def test_a_stop_signal_ends_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def task(config: Config, overrides: list[str]) -> None:
+        begun.append(config.seed)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Command, "load", lambda self: task)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "-m", "machine=laptop", "seed=0,1"])
+    assert (ended.value.code, begun) == (143, [0])
 
 
 @pytest.mark.parametrize("error", [ConfigError("an unlucky seed"), RuntimeError("connection closed by peer")])

@@ -49,17 +49,21 @@ def user_errors_end_quietly() -> Iterator[None]:
     except KeyboardInterrupt:
         print("Ctrl-C: stopped", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
-    except OSError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not (message := _of_a_place(error)):
-            raise
-        print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(2) from None
     except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not isinstance(error, user_errors()):
+        if (message := user_message(error)) is None:
             raise
         log.debug("cause", exc_info=error)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def user_message(error: Exception) -> str | None:
+    """All that is to be said of an error that the user can fix; ``None`` of others, and where everything is wanted."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        return None
+    if isinstance(error, OSError):
+        return _of_a_place(error)
+    return str(error) if isinstance(error, user_errors()) else None
 
 
 def _of_a_place(error: OSError) -> str | None:

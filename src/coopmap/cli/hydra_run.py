@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from omegaconf import DictConfig
 
 from coopmap.cli.arguments import Arguments
-from coopmap.cli.errors import user_errors
+from coopmap.cli.errors import user_errors, user_message
 from coopmap.config import Config, ConfigError, conf_dir, load_config
 from coopmap.config.compose import complete_overrides, explained, register_schema, to_config
 from coopmap.config.composing import VERSION_BASE
@@ -44,7 +45,8 @@ def _run_hydra(task: Task, found: Arguments) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     composing, argv, full_error = True, sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    mistakes: dict[str, Exception] = {}
+    mistakes: list[Exception] = []
+    failed: list[str] = []  # without their errors, whose tracebacks would keep models in memory
     if found.is_sweep:
         _refuse_one_folder(found.overrides)
 
@@ -62,11 +64,13 @@ def _run_hydra(task: Task, found: Arguments) -> None:
                 job = _swept(found.overrides, overrides)
                 if found.is_sweep and int(os.environ.get("WORLD_SIZE", 1)) > 1:
                     raise _SweepEndsError(job, error) from None
-                if not isinstance(error, user_errors()):
-                    raise
-                mistakes[job] = error  # past Hydra, which would print all overrides around it
                 if found.is_sweep:
-                    print(f"error in the job of {job}: {error}", file=sys.stderr)
+                    failed.append(job)
+                    _report(job, error)
+                elif isinstance(error, user_errors()):
+                    mistakes.append(error)  # past Hydra, which would print all overrides around it
+                else:
+                    raise
                 return None
 
     register_schema()
@@ -87,10 +91,18 @@ def _run_hydra(task: Task, found: Arguments) -> None:
         if composing:
             raise explained(error, found.overrides) from None
         raise
-    if mistakes and found.is_sweep:
-        raise ConfigError(f"these jobs of the sweep failed, for the reasons above: {'; '.join(mistakes)}")
+    if failed:
+        raise ConfigError(f"these jobs of the sweep failed, for the reasons above: {'; '.join(dict.fromkeys(failed))}")
     if mistakes:
-        raise next(iter(mistakes.values()))
+        raise mistakes[0]
+
+
+def _report(job: str, error: Exception) -> None:
+    """Say at once why a job of a sweep failed: Hydra would wait for the other jobs, and tell of one."""
+    if (message := user_message(error)) is None:
+        traceback.print_exception(error)
+        message = f"{type(error).__name__}: {error}"
+    print(f"error in the job of {job}: {message}", file=sys.stderr, flush=True)
 
 
 class _SweepEndsError(BaseException):
