@@ -1,5 +1,6 @@
 """``init_from``: the weights of another run, and nothing else of it."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from coopmap.config.compose import to_yaml
 from coopmap.models.build import build_model_and_record
 from coopmap.runs.checkpoint_io import AtomicCheckpointIO
 from coopmap.runs.folder import RunFolder
+from coopmap.runs.initial import may_be_meant
 from coopmap.runs.resume import open_run
 from coopmap.training.assembly import build_module
 
@@ -56,16 +58,95 @@ def test_a_checkpoint_is_taken_by_its_file(config: Config, old: RunFolder) -> No
     assert settled.model.weights == str(old.last_checkpoint)
 
 
-def test_a_restart_goes_on_with_the_run_and_not_from_the_weights(config: Config, old: RunFolder) -> None:
-    asked = replace(config, init_from=str(old.path), resume="auto")
-    old.metrics_file.write_text("{}")  # finished
-    settled, first = open_run(asked)
-    assert first.resume_from is None
-    first = RunFolder(Path(config.runs_root, config.experiment, "new"))
-    first.record(settled, [])
-    content = {"global_step": 1, "coopmap": {"config": to_yaml(settled)}}
-    AtomicCheckpointIO().save_checkpoint(content, first.last_checkpoint)
-    assert open_run(asked)[1].resume_from == first.last_checkpoint
+def save(file: Path, config: Config) -> None:
+    """A checkpoint with a record alone."""
+    AtomicCheckpointIO().save_checkpoint({"global_step": 1, "coopmap": {"config": to_yaml(config)}}, file)
+
+
+@pytest.fixture
+def source(config: Config) -> RunFolder:
+    """A finished run to take weights from, which has no best checkpoint yet."""
+    run = RunFolder(Path(config.runs_root, config.experiment, "source"))
+    run.record(config, [])
+    save(run.last_checkpoint, config)
+    run.metrics_file.write_text("{}")
+    return run
+
+
+def start(asked: Config, name: str) -> tuple[Config, RunFolder]:
+    """The first start of a run, up to its first checkpoint."""
+    run = RunFolder(Path(asked.runs_root, asked.experiment, name))
+    settled, found = open_run(replace(asked, run_dir=str(run.path)), [f"run_dir={run.path}"])
+    assert found == run
+    run.record(settled, [])
+    save(run.last_checkpoint, settled)
+    return settled, run
+
+
+def has_moved(source: RunFolder) -> None:
+    source.path.rename(source.path.with_name("elsewhere"))
+
+
+def has_a_best_checkpoint(source: RunFolder) -> None:
+    save(source.best_checkpoint, source.read_config())
+
+
+@pytest.mark.parametrize("change", [has_moved, has_a_best_checkpoint])
+@pytest.mark.parametrize("name", [lambda run: str(run.path), lambda run: run.path.parent.name])
+def test_a_restart_goes_on_with_its_run_whatever_has_become_of_the_one_with_the_weights(
+    name: Callable[[RunFolder], str],
+    change: Callable[[RunFolder], None],
+    config: Config,
+    source: RunFolder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = replace(config, init_from=name(source), resume="auto")
+    began, first = start(asked, "new")
+    change(source)
+    assert began.init_from == str(source.last_checkpoint)
+    for run_dir, overrides in ((asked.run_dir, []), (str(first.path), [f"run_dir={first.path}"])):
+        settled, run = open_run(replace(asked, run_dir=run_dir), overrides)
+        assert run.resume_from == first.last_checkpoint
+        assert (settled.init_from, settled.model) == (began.init_from, began.model)
+    assert "differs" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "is_meant"),
+    [
+        ("{root}/a/one", True),
+        ("{root}/a", True),  # had one run then
+        ("{root}/a/one/checkpoints/last.ckpt", True),
+        ("{root}/a/one/checkpoints/best.ckpt", False),
+        ("one", True),
+        ("a", True),
+        ("a/one/", True),
+        ("two", False),
+        ("b/one", False),
+        ("{root}/b/one", False),
+        ("elsewhere/a/one", False),
+    ],
+)
+def test_names_that_may_have_led_to_a_checkpoint(name: str, is_meant: bool, tmp_path: Path) -> None:
+    settled = f"{tmp_path}/a/one/checkpoints/last.ckpt"
+    assert may_be_meant(name.format(root=tmp_path), settled, str(tmp_path)) is is_meant
+    assert not may_be_meant("one", settled, str(tmp_path / "elsewhere"))
+    assert not may_be_meant("one", None, str(tmp_path))
+
+
+def test_a_run_with_other_initial_weights_is_another_run(config: Config, source: RunFolder) -> None:
+    other = RunFolder(source.path.with_name("other"))
+    shutil.copytree(source.path, other.path)
+    asked = replace(config, init_from="source", resume="auto")
+    _, first = start(asked, "new")
+    assert open_run(asked)[1].path == first.path
+    for changed in (replace(asked, init_from="other"), replace(asked, init_from=str(other.path))):
+        settled, run = open_run(changed)
+        assert (run.resume_from, settled.init_from) == (None, str(other.last_checkpoint))
+    assert open_run(replace(asked, init_from=None))[1].resume_from is None
+    _, without = start(replace(config, resume="auto"), "without")
+    assert open_run(asked)[1].path == first.path
+    assert open_run(replace(asked, init_from=None))[1].path == without.path
 
 
 @pytest.mark.parametrize(

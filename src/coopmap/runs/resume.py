@@ -15,7 +15,7 @@ from coopmap.config.overrides import as_argument
 from coopmap.config.stored_text import stored_mapping
 from coopmap.runs.find import find_run
 from coopmap.runs.folder import RunFolder, launched_config
-from coopmap.runs.initial import with_initial_weights
+from coopmap.runs.initial import check_initial, may_be_meant, with_initial_weights, with_its_initial_weights
 from coopmap.runs.reader import flatten
 from coopmap.runs.stored import open_checkpoint
 
@@ -66,7 +66,8 @@ def open_run(config: Config, overrides: Iterable[str] = ()) -> tuple[Config, Run
             f"resume_reset=[{','.join(config.resume_reset)}]: name the run that is to go on, resume=RUN; with "
             "resume=auto it would begin anew at every restart"
         )
-    config, run = _choose_run(with_initial_weights(config, overrides), overrides)
+    check_initial(config, overrides)
+    config, run = _choose_run(config, overrides)
     return replace(config, resume=str(run.resume_from) if run.resume_from else None, run_dir=str(run.path)), run
 
 
@@ -76,7 +77,7 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
         given = any(override.startswith("run_dir=") for override in overrides)
         found = _continue_given(config, run) if given else _newest_continuable(config)
         if found is not None:
-            return config, found
+            return found
         log.info("resume=auto: nothing to resume, starting a new run")
     elif config.resume is not None and Path(config.resume).is_file():
         open_checkpoint(config.resume)
@@ -85,7 +86,7 @@ def _choose_run(config: Config, overrides: list[str]) -> tuple[Config, RunFolder
     elif config.resume is not None:
         return _continue_stored(config, overrides)
     _refuse_to_overwrite(run)
-    return config, run
+    return with_initial_weights(config), run
 
 
 def _refuse_to_overwrite(run: RunFolder) -> None:
@@ -164,29 +165,40 @@ def _named_run(name: str, runs_root: str) -> RunFolder:
         raise ConfigError(f"{error} (expected auto, latest, a run's name, a run folder or a checkpoint file)") from None
 
 
-def _continue_given(config: Config, run: RunFolder) -> RunFolder | None:
+def _continue_given(config: Config, run: RunFolder) -> tuple[Config, RunFolder] | None:
     if not checkpoints_of(run):
         return None
     run = replace(run, resume_from=newest_whole_checkpoint(run))
-    for line in differences(stored_config(run), config):
+    stored = stored_config(run)
+    for line in _changes(stored, config):
         log.warning("resume=auto: the stored configuration differs: %s", line)
-    return run
+    return with_its_initial_weights(config, stored), run
 
 
-def _newest_continuable(config: Config) -> RunFolder | None:
+def _newest_continuable(config: Config) -> tuple[Config, RunFolder] | None:
     runs = [RunFolder(path.parent) for path in Path(config.runs_root, config.experiment).glob("*/checkpoints")]
     unfinished = {run: files for run in runs if not run.is_finished and (files := checkpoints_of(run))}
     for run in sorted(unfinished, key=lambda run: max(map(_written, unfinished[run])), reverse=True):
         try:
             found = replace(run, resume_from=newest_whole_checkpoint(run))
-            changed = differences(stored_config(found), config)
+            stored = stored_config(found)
+            changed = _changes(stored, config)
         except (ConfigError, OSError) as error:
             log.warning("resume=auto: passing over %s: %s", run.path, str(error).splitlines()[0])
             continue
         if not changed:
-            return found
+            return with_its_initial_weights(config, stored), found
         log.info("resume=auto: not resuming %s, its configuration differs: %s", run.path, "; ".join(changed))
     return None
+
+
+def _changes(stored: Config, config: Config) -> list[str]:
+    """:func:`differences`, where ``init_from`` is given as whatever may have led to the stored checkpoint."""
+    changes = differences(stored, with_its_initial_weights(config, stored))
+    name = config.init_from
+    if name is not None and not may_be_meant(name, stored.init_from, config.runs_root):
+        changes.append(f"init_from: {stored.init_from} -> {name}")
+    return changes
 
 
 def checkpoints_of(run: RunFolder) -> list[Path]:
