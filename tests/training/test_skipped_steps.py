@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from coopmap.data import OPV2VDataModule
 from coopmap.runs.metrics_file import read_metrics
 from coopmap.train import train
 from coopmap.training.assembly import build_module
-from coopmap.training.callbacks.skipped_steps import KIND
+from coopmap.training.callbacks.skipped_steps import KIND, SkippedSteps
 from coopmap.training.chunks import chunked_loss
 from coopmap.training.module import NonFiniteError, PoseLearner
 from coopmap.training.replay import replay
@@ -120,6 +122,23 @@ def test_a_skipped_step_can_be_replayed(
     main(["replay", str(file)])
     shown = capsys.readouterr().out
     assert f"first module that is not finite: {found.module or 'none'}" in shown
+
+
+def test_training_goes_on_where_a_skipped_step_has_no_room(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A real limit, which C++ meets as well, and reports as no error of the system."""
+    callback, optim = SkippedSteps(tmp_path / "skipped"), OptimConfig()
+    model, skipping = nn.Linear(1000, 1000), Skipping(optim)
+    module: Any = SimpleNamespace(device_mesh=None, model=model, record={}, optim=optim, skipping=skipping)
+    trainer: Any = SimpleNamespace(fast_dev_run=False, is_global_zero=True, global_rank=0)
+    callback._unread = torch.tensor(True), None, 2, []
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        callback.on_before_optimizer_step(trainer, module, optimizer=None)  # type: ignore[arg-type]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "step 2 was skipped, and its batch could not be written: [Errno 27] File too large" in caplog.text
+    assert not list((tmp_path / "skipped").iterdir())
 
 
 @pytest.mark.slow

@@ -43,10 +43,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         self.wait()
         if storage_options != IN_BACKGROUND or not fits(checkpoint):
-            self._write(checkpoint, path)
+            write_sealed(checkpoint, Path(path))
             return
         thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending = thread.submit(self._write, snapshot(checkpoint), path)
+        self._pending = thread.submit(write_sealed, snapshot(checkpoint), Path(path))
         thread.shutdown(wait=False)  # ends with its work; Python waits for it at the exit
 
     def wait(self) -> None:
@@ -63,24 +63,29 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Leave nothing unfinished."""
         self.wait()
 
-    def _write(self, checkpoint: dict[str, Any], path: str | Path) -> None:
-        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-            stream = SealedStream(file)
-            try:
-                torch.save(checkpoint, stream)  # type: ignore[arg-type]  # it asks for write and flush alone
-                stream.close()
-            except Exception as error:
-                raise _with_path(stream.error, path) if stream.error is not None else error from None
-        remember_whole(Path(path))
-
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> Any:
         """Read a checkpoint; ``weights_only`` cannot be switched off."""
         self.wait()
         return read_checkpoint(path)
 
 
-def _with_path(error: OSError, path: str | Path) -> OSError:
-    return OSError(error.errno or errno.EIO, error.strerror, str(path))
+def write_sealed(content: dict[str, Any], file: Path) -> None:
+    """Write tensors and plain containers atomically, with a checksum.
+
+    Raises:
+        OSError: it cannot be written, for instance because the disk is full, with the reason, which ``torch.save``
+            leaves out, and the file's name; an old file stays.
+    """
+    with replacing(file) as temporary, temporary.open("wb") as opened:
+        stream = SealedStream(opened)
+        try:
+            torch.save(content, stream)  # type: ignore[arg-type]  # it asks for write and flush alone
+            stream.close()
+        except Exception:
+            if (reason := stream.error) is None:
+                raise
+            raise OSError(reason.errno or errno.EIO, reason.strerror, str(file)) from None
+    remember_whole(file)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from coopmap.report.files import replacing
+from coopmap.runs.checkpoint_io import write_sealed
 from coopmap.training.module import PoseLearner
 from coopmap.types import Batch
 
@@ -80,9 +80,7 @@ class SkippedSteps(L.Callback):
         weights = _weights(pl_module, keep=trainer.is_global_zero)
         file = file_of(self.folder, step, trainer.global_rank)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as temporary:
-                torch.save(_content(pl_module, step, batches, weights), temporary)
+            write_sealed(_content(pl_module, step, batches, weights), file)
         except OSError as error:  # a full disk: training goes on
             log.warning("step %d was skipped, and its batch could not be written: %s", step, error)
             return
