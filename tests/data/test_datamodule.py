@@ -49,6 +49,15 @@ def test_more_unreadable_files_than_the_budget_end_the_run():
         budget.report(["c.png: no such file"])
 
 
+def test_a_single_unreadable_file_ends_no_run_of_a_small_split():
+    budget = BadFrameBudget("val", num_frames=40, share=0.01)
+    budget.report(["a.png: truncated"])
+    with pytest.raises(BadFrameBudgetError, match=r"allows 1:"):
+        budget.report(["b.png: truncated"])
+    with pytest.raises(BadFrameBudgetError, match=r"allows 0:"):
+        BadFrameBudget("val", num_frames=40, share=0.0).report(["a.png: truncated"])
+
+
 def test_a_truncated_yaml_is_found_before_training(config_of, copied_town):
     path = next(copied_town.glob("train/*/*/*.yaml"))
     path.write_text("camera0:\n  cords: [1, 2")

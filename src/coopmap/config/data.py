@@ -196,7 +196,8 @@ class DataConfig:
             model's patches.
         num_workers: loader processes per rank.
         keep_in_memory: each loader process keeps the files that it has decoded; for datasets of a gigabyte or so.
-        bad_frame_budget: share of a split's frames that may be unreadable; each is reported, more end the run.
+        bad_frame_budget: share of a split's frames that may be unreadable (one in small splits, unless it is 0); each
+            is reported, more end the run.
         cache_dir: panorama warps and the table of poses are kept here; null = in memory only.
         cache_root: folder that ``coopmap cache`` has filled with views ready to train on; null = make them from files.
         vehicle_masks: also in training, read the boxes of all vehicles (most of a metadata file) to tell which pixels

@@ -21,11 +21,12 @@ class BadFrameBudget:
     Args:
         split: its name, for messages.
         num_frames: size of the split.
-        share: share of the frames that may be unreadable.
+        share: share of the frames that may be unreadable; unless it is 0, one may be in a split of any size.
+        least: how many that is, where it is not one.
     """
 
-    def __init__(self, split: str, num_frames: int, share: float) -> None:
-        self.split, self.allowed = split, math.floor(share * num_frames)
+    def __init__(self, split: str, num_frames: int, share: float, least: int = 1) -> None:
+        self.split, self.allowed = split, max(math.floor(share * num_frames), least if share > 0 else 0)
         self.num_frames = num_frames
         self.culprits: dict[str, None] = {}
 

@@ -74,7 +74,8 @@ class EvaluationData(OPV2VDataModule):
             )
         split_of = self._splits_of(frames)
         self._samples = samples = find_samples(frames, {name: self.dataset(split) for name, split in split_of.items()})
-        self._budgets[self._current_split()] = BadFrameBudget(frames.name, len(samples), self.config.bad_frame_budget)
+        budget = BadFrameBudget(frames.name, len(samples), self.config.bad_frame_budget, least=0)
+        self._budgets[self._current_split()] = budget
         self.num_requested = self.num_available = len(samples)
         rank, world_size = self._rank()
         sampler = EvalBatchSampler(

@@ -245,10 +245,10 @@ def test_more_than_the_budget_end_the_run_by_name(
     street: Street, tiny_model: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     street.fill("train", 10)
-    (path,) = place(street, [FAULTS["a PNG cut off"]], [4])
+    paths = place(street, [FAULTS["a PNG cut off"]] * 2, [4, 6])
     with pytest.raises(SystemExit) as ended:
         train(street, tiny_model, 10, f"data.depth_root={street.depth_root}", "data.max_views_per_gpu=4")
     assert ended.value.code == 2
     error = capsys.readouterr().err
-    assert "data.bad_frame_budget allows 0" in error
-    assert str(path) in error
+    assert "data.bad_frame_budget allows 1" in error
+    assert all(str(path) in error for path in paths)
