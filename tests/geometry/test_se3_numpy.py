@@ -59,6 +59,12 @@ def test_rotation_angle_is_exact_from_zero_to_pi(angle):
     assert se3_numpy.rotation_angle(rotation) == pytest.approx(angle, abs=2e-15)
 
 
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-6, 1.0, np.pi / 2, np.pi])
+def test_the_angle_between_vectors_of_any_length_is_exact(angle):
+    turned = 3 * np.array([np.cos(angle), 0, np.sin(angle)])
+    assert se3_numpy.angle_between(np.array([2.0, 0, 0]), turned) == pytest.approx(angle, abs=2e-15)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_precision_is_that_of_the_arguments(dtype):
     pose, points = np.eye(4, dtype=dtype), np.ones((5, 3), dtype=dtype)
