@@ -13,6 +13,8 @@ from coopmap.training.start import check_start
 
 DOCS = Path(__file__).parents[1] / "docs"
 GUIDES = ("ten_gpus", "docker", "preflight")
+"""Their commands are composed; of other pages, which show variants and parts, names and keys have to be right."""
+OTHER_PAGES = sorted(path.name for path in DOCS.glob("*.md") if path.stem not in GUIDES)
 OTHER_PROGRAMS = {
     "#!/bin/bash", "#SBATCH", "[", "apptainer", "cat", "cd", "df", "docker", "export", "make", "source", "tmux",
     "unzip",
@@ -59,6 +61,33 @@ def test_command_of_a_guide_can_be_composed(line: str, monkeypatch: pytest.Monke
             check_start(config, found.overrides)
 
 
+def typed(text: str, line: str) -> list[str]:
+    """Words of the call in a line of a page as one types them, optional ones included; none if there is no call."""
+    for assigned in code_lines(text):
+        if found := re.fullmatch(r'(\w+)="(.*)"', assigned):
+            line = line.replace(f"${found[1]}", found[2])
+    line = re.sub(r"(?<=\s)\[([^\[\]]*=[^\[\]]*)\]", r"\1", re.sub(r" (#|\|\|).*", "", line))
+    call = None if line.startswith("from ") else CALL.search(line)
+    return [] if call is None else [word for word in shlex.split(call[1]) if word != "--help"]
+
+
+@pytest.mark.parametrize("name", OTHER_PAGES)
+def test_commands_and_keys_of_a_page_exist(name: str) -> None:
+    text = (DOCS / name).read_text(encoding="utf-8")
+    for line in code_lines(text):
+        if words := typed(text, line):
+            command, length = find_command(words)
+            assert command is not None, f"{words[0]}: no such command"
+            found = read(command, words[length:])
+            if command.schema is not None and not found.places:
+                options_of(command, found)
+    for line in inline_commands(text):  # what a sentence leaves out may be required
+        words = typed(text, line)
+        command, length = find_command(words)
+        assert command is not None, f"{words[0]}: no such command"
+        read(command, words[length:])
+
+
 @pytest.mark.parametrize("name", ["docs/ten_gpus.md", "docs/zh/ten_gpus.md", "experiments/launch/slurm.sbatch"])
 def test_tasks_of_a_slurm_job_get_the_cores_that_it_asks_for(name: str) -> None:
     """``srun`` does not take them over from ``sbatch``: each task would have one core for all its loader processes."""
@@ -70,7 +99,7 @@ def test_tasks_of_a_slurm_job_get_the_cores_that_it_asks_for(name: str) -> None:
 
 
 def test_guides_name_files_that_are_there() -> None:
-    for path in [*(DOCS / f"{name}.md" for name in GUIDES), *DOCS.glob("zh/*.md")]:
+    for path in [*DOCS.glob("*.md"), *DOCS.glob("zh/*.md"), *DOCS.parent.glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
 
