@@ -758,3 +758,20 @@ def test_depth_that_is_disparity_is_named_by_the_check_too(copy: Path) -> None:
     named = [problem for problem in report["problems"] if problem["kind"] == "depth_encoding"]
     assert named
     assert all("disparity" in problem["detail"] for problem in named)
+
+
+@pytest.mark.parametrize(
+    ("signs", "expected"), [((1, 1, -1), "z points down in the sweeps"), ((1, -1, 1), "y points left in the sweeps")]
+)
+def test_sweeps_in_other_axes_are_named_where_nothing_else_gives_depth(
+    copy: Path, signs: tuple[int, int, int], expected: str
+) -> None:
+    for path in sorted((copy / "town" / "train").rglob("*.pcd")):
+        points = read_sweep(path)[:, [2, 0, 1]] * [1, 1, -1]  # CARLA's axes
+        path.unlink()
+        write_sweep(path, points * signs)
+    status, report = check(copy, "split=train", depth=False)
+    assert status == 1
+    (named,) = [problem for problem in report["problems"] if problem["kind"] == "lidar_meaning"]
+    assert expected in named["detail"]
+    assert named["path"].startswith(str(copy / "town" / "train"))

@@ -35,6 +35,7 @@ KINDS = {
     "depth_kind": "data.depth.kind takes z-depth for range, or range for z-depth",
     "depth_unit": "depth is not in meters",
     "depth_encoding": "depth files hold something else than depth",
+    "lidar_meaning": "sweeps hold something else than meters, x forward, y right, z up",
     "lidar_mismatch": "the sweep does not fit depth: of another frame, or another pose",
     "duplicate_frame": "the same images and sweep twice",
     "shifted_time": "an agent's clock is off: others saw it there at another frame",

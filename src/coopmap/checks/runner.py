@@ -137,15 +137,17 @@ def _depth_sources(data: DataConfig, result: Checked) -> dict[str, DepthSource |
 
 
 def _strange_depth(sources: dict[str, DepthSource | None], result: Checked) -> list[Problem]:
-    """What a few frames say of depth that frame by frame nothing was said of."""
-    if any(problem.kind in DEPTH_KINDS for problem in result.problems):
-        return []
+    """What a few frames say of depth that frame by frame nothing was said of; of sweeps nothing else does."""
+    is_known = any(problem.kind in DEPTH_KINDS for problem in result.problems)
     problems = []
     for split, source in sources.items():
-        suspicion = suspect_depth(result.indices[split], source) if isinstance(source, DenseDepth) else None
-        if suspicion is not None and suspicion.is_certain:
-            folder = str(suspicion.path.parent)
-            problems.append(Problem("depth_encoding", folder, f"{suspicion.reason}. {suspicion.remedy}"))
+        is_dense = isinstance(source, DenseDepth)
+        if source is None or (is_dense and is_known):
+            continue
+        suspicion = suspect_depth(result.indices[split], source)
+        if suspicion is not None and (suspicion.is_certain or not is_dense):
+            folder, detail = str(suspicion.path.parent), f"{suspicion.reason}. {suspicion.remedy}"
+            problems.append(Problem("depth_encoding" if is_dense else "lidar_meaning", folder, detail))
     return problems
 
 

@@ -1,7 +1,8 @@
-"""Whether dense depth is depth in meters: told from a few frames, before anything is learned from them.
+"""Whether depth is depth in meters: told from a few frames, before anything is learned from them.
 
-Numbers are compared with the LiDAR points that hit the same pixels, and where there are no sweeps with the road under
-the cameras, whose height calibration knows.
+Numbers of dense depth are compared with the LiDAR points that hit the same pixels, and where there are no sweeps with
+the road under the cameras, whose height calibration knows. Sweeps that are the only depth are looked at in
+:mod:`coopmap.data.sweep_probe`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from coopmap.data.depth_meaning import UNIT_WITHIN, Meaning, Surfaces, best_meaning, share_in_meters
-from coopmap.data.opv2v import DatasetLayoutError, FrameError, SplitIndex, read_agent
+from coopmap.data.opv2v import DatasetLayoutError, DepthSource, FrameError, SplitIndex, read_agent
 from coopmap.data.opv2v.depth import DenseDepth, z_to_range
 from coopmap.data.opv2v.gray_depth import GRAY_REMEDY, GrayDepthError
 from coopmap.data.opv2v.images import decode_png
 from coopmap.data.opv2v.lidar import cull_hidden, drop_own_body, sample_spacing, see
 from coopmap.data.opv2v.pcd import read_sweep
+from coopmap.data.suspicion import Suspicion
+from coopmap.data.sweep_probe import suspect_sweeps
 from coopmap.geometry.cameras import PinholeCamera, camera_rays
 from coopmap.geometry.rig import OPV2V_CAMERA_OF_SLOT, Rig
 from coopmap.geometry.se3_numpy import rotate
@@ -44,23 +47,6 @@ LEAST_KNOWN = 0.01
 """Share of pixels with known depth below which there is next to nothing to learn from."""
 
 
-@dataclass(frozen=True)
-class Suspicion:
-    """What speaks against a depth source.
-
-    Attributes:
-        path: a file that was looked at.
-        reason: what was found, with the figure, and what was expected.
-        remedy: what to do.
-        is_certain: training on it would be training on something else than depth.
-    """
-
-    path: Path
-    reason: str
-    remedy: str
-    is_certain: bool
-
-
 @dataclass(frozen=True, eq=False)
 class _Look:
     """The depth files of one agent in one frame.
@@ -80,8 +66,8 @@ class _Look:
     gray: GrayDepthError | None
 
 
-def check_depth(index: SplitIndex, source: DenseDepth, refuse: bool = True) -> None:
-    """Warn of depth files that hardly hold meters.
+def check_depth(index: SplitIndex, source: DepthSource, refuse: bool = True) -> None:
+    """Warn of depth files or sweeps that hardly hold meters.
 
     Raises:
         DatasetLayoutError: they certainly hold something else, unless that is only warned of; the message says what.
@@ -94,8 +80,14 @@ def check_depth(index: SplitIndex, source: DenseDepth, refuse: bool = True) -> N
     log.warning("%s: %s. %s", suspicion.path, suspicion.reason, suspicion.remedy)
 
 
-def suspect_depth(index: SplitIndex, source: DenseDepth) -> Suspicion | None:
+def suspect_depth(index: SplitIndex, source: DepthSource) -> Suspicion | None:
     """What speaks against a few frames of a split; ``None`` if nothing does, or none of them can be read."""
+    if isinstance(source, DenseDepth):
+        return _suspect_dense(index, source)
+    return suspect_sweeps(index)
+
+
+def _suspect_dense(index: SplitIndex, source: DenseDepth) -> Suspicion | None:
     looks = list(_looks(index, source))
     if not looks:
         return None

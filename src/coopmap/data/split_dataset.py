@@ -10,7 +10,6 @@ from coopmap.data.covisibility import split_covisibility
 from coopmap.data.dataset import FrameDataset
 from coopmap.data.depth_probe import check_depth
 from coopmap.data.opv2v import FrameError, SplitIndex, read_agent
-from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.pairs import PairTable
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.probing import unreadable_cars, why_no_frame
@@ -29,9 +28,9 @@ def build_split(
 ) -> FrameDataset:
     """The dataset of one split (``train``, ``val``, ``test`` or ``test_culvercity``).
 
-    Agents are drawn and augmented ``to_train``, by default on ``train`` alone. Depth that holds something else than
-    meters is refused, or else warned of (``refuse_depth=False``, to look at it). With ``probe`` a few files of each car
-    are read; cars that can never be read are left out of their frames.
+    Agents are drawn and augmented ``to_train``, by default on ``train`` alone. Depth files and sweeps that hold
+    something else than meters are refused, or else warned of (``refuse_depth=False``, to look at it). With ``probe`` a
+    few files of each car are read; cars that can never be read are left out of their frames.
 
     Raises:
         DatasetLayoutError: if a folder or all depth is missing or no depth, or the split is empty.
@@ -40,7 +39,7 @@ def build_split(
     """
     index, source = split_source(config, split)
     _mention_calibration(index)
-    if isinstance(source, DenseDepth) and config.cache_root is None:
+    if config.cache_root is None:
         check_depth(index, source, refuse_depth)
     poses = PoseTable.build(index, config.cache_dir)
     to_train = split == "train" if to_train is None else to_train

@@ -12,7 +12,6 @@ from coopmap.data.cache.streets import render_into_cache, streets_of
 from coopmap.data.cache.writing import Split, Written, fill
 from coopmap.data.depth_probe import check_depth
 from coopmap.data.opv2v import find_split_folder
-from coopmap.data.opv2v.depth import DenseDepth
 from coopmap.data.opv2v.index import split_folder
 from coopmap.data.splits import render_missing_town, split_source
 
@@ -42,8 +41,7 @@ def fill_cache(asked: CacheConfig, config: DataConfig) -> str:
     splits = {}
     for name in names:
         index, source = split_source(config, name)
-        if isinstance(source, DenseDepth):
-            check_depth(index, source)
+        check_depth(index, source)
         splits[name] = Split(index, source)
     return _summary(root, fill(root, config, splits, asked.workers))
 
