@@ -26,6 +26,35 @@ def test_binary_sweep(tmp_path):
     np.testing.assert_array_equal(read_sweep(tmp_path / "a.pcd"), np.stack([kept[:, 1], -kept[:, 2], kept[:, 0]], 1))
 
 
+@pytest.mark.parametrize("encoding", Encoding)
+def test_an_encoding_in_capital_letters(tmp_path, encoding):
+    path = tmp_path / "000069.pcd"
+    points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    PointCloud.from_xyz_points(points).save(path, encoding=encoding)
+    expected = read_sweep(path)
+    head, data, body = path.read_bytes().partition(f"DATA {encoding.value}".encode())
+    path.write_bytes(head + data.upper() + body)
+    assert len(expected) == 50
+    np.testing.assert_array_equal(read_sweep(path), expected)
+
+
+@pytest.mark.parametrize("viewpoint", ["0 0 1.9 1 0 0 0", "0 0 0 0.7071 0 0 0.7071", "0 0 0", "0 0 0 a 0 0 0"])
+def test_a_viewpoint_elsewhere_is_refused(data_dir, tmp_path, viewpoint):
+    path = tmp_path / "000069.pcd"
+    text = (data_dir / "real" / "4279_000069_head.pcd").read_text()
+    path.write_text(text.replace("VIEWPOINT 0 0 0 1 0 0 0", f"VIEWPOINT {viewpoint}"))
+    with pytest.raises(CorruptFrameError, match=f"VIEWPOINT {viewpoint}, expected 0 0 0 1 0 0 0"):
+        read_sweep(path)
+
+
+@pytest.mark.parametrize("viewpoint", ["VIEWPOINT 0.0 0 -0 -1 0 0 0\n", "VIEWPOINT 0 0 0 0 0 0 0\n", ""])
+def test_a_viewpoint_that_says_nothing(data_dir, tmp_path, viewpoint):
+    path = tmp_path / "000069.pcd"
+    text = (data_dir / "real" / "4279_000069_head.pcd").read_text()
+    path.write_text(text.replace("VIEWPOINT 0 0 0 1 0 0 0\n", viewpoint))
+    assert len(read_sweep(path)) == 24
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
 @pytest.mark.parametrize("ending", ["", "\n"])
 def test_a_sweep_of_no_points(tmp_path, encoding, ending):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,9 @@ _LONGEST_LINE = 4096
 _TYPES = {("F", 4), ("F", 8), *((kind, size) for kind in "IU" for size in (1, 2, 4, 8))}
 _ENCODINGS = ("ascii", "binary", "binary_compressed")
 _KEYS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
+_NO_VIEWPOINT = ("0", "0", "0", "1", "0", "0", "0")
+_VIEWPOINT_WITHIN = 1e-4
+"""Meters, and parts of a quaternion: what rounding leaves."""
 _WRITE_AGAIN = "Write it again as ASCII or binary PCD with the fields x y z"
 
 
@@ -53,7 +57,8 @@ def read_sweep(path: Path) -> Float32[np.ndarray, "n 3"]:
 
     Raises:
         MissingFileError: if there is no such file.
-        CorruptFrameError: if it cannot be parsed, holds fewer points than it announces, or announces what cannot be.
+        CorruptFrameError: if it cannot be parsed, holds fewer points than it announces, announces what cannot be, or
+            has a VIEWPOINT elsewhere than in the LiDAR.
     """
     with open_regular(path, MAX_BYTES) as file:
         size = os.fstat(file.fileno()).st_size
@@ -116,11 +121,26 @@ def _checked(path: Path, values: dict[str, list[str]], lines: int, end: int) -> 
     points = _integers(path, "POINTS", values.get("POINTS", [str(width * height)]), 1, MAX_POINTS)[0]
     if "WIDTH" in values and points != width * height:
         raise _no_header(path, f"POINTS {points}, but WIDTH {width} and HEIGHT {height}")
+    _check_viewpoint(path, values.get("VIEWPOINT", []))
     (encoding,) = values["DATA"][:1] or [""]
     if encoding.lower() not in _ENCODINGS:
         raise _no_header(path, f"DATA {encoding[:20]}, expected one of {', '.join(_ENCODINGS)}")
     size = sum(size * count for size, count in zip(sizes, counts, strict=True))
     return _Header(tuple(fields), tuple(counts), size, points, encoding.lower(), lines, end)
+
+
+def _check_viewpoint(path: Path, words: list[str]) -> None:
+    """Refuse a place of the sensor among the points, which some programs move the points by and others do not."""
+    try:
+        *place, w, x, y, z = map(float, words or _NO_VIEWPOINT)
+    except ValueError:
+        place, w, x, y, z = [], 0.0, 0.0, 0.0, 0.0
+    if len(place) != 3 or max(map(abs, [*place, x, y, z]), default=0.0) > _VIEWPOINT_WITHIN or not np.isfinite(w):
+        raise CorruptFrameError(
+            path,
+            f"VIEWPOINT {' '.join(words)[:60]}, expected {' '.join(_NO_VIEWPOINT)}: points in the LiDAR's frame",
+            "Write the points in that frame, or the usual VIEWPOINT if they are",
+        )
 
 
 def _integers(path: Path, key: str, words: list[str], number: int, most: int) -> list[int]:
@@ -202,4 +222,8 @@ def _read_binary(path: Path, file: BinaryIO, header: _Header, size: int) -> Floa
                 f"{expected:,}",
                 COPY_AGAIN,
             )
-    return PointCloud.from_path(path).numpy(("x", "y", "z")).astype(np.float32, copy=False)
+    file.seek(0)
+    content = file.read()
+    head = content[: header.end].rpartition(b"DATA")[0]  # pypcd4 knows encodings in small letters alone
+    lowered = BytesIO(head + f"DATA {header.encoding}\n".encode() + content[header.end :])
+    return PointCloud.from_fileobj(BufferedReader(lowered)).numpy(("x", "y", "z")).astype(np.float32, copy=False)
