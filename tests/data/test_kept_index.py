@@ -160,6 +160,22 @@ def test_what_decides_the_index_has_a_file_of_its_own(old_town, tmp_path):
     assert_scanned(kept_index(old_town, "train", cache_dir=cache), old_town)
 
 
+def test_entries_that_name_nothing_are_counted_whether_the_index_is_kept_or_not(old_town, tmp_path, caplog):
+    ref = BUILD(old_town, "train").frame(0)
+    car = f"train/{ref.scenario}/{ref.agents[0]}"
+    entries = {f"train/none/1/{ref.frame}", f"{car}/{int(ref.frame)}", f"{car}/999999", f"validate/none/2/{ref.frame}"}
+    for _ in range(2):
+        caplog.clear()
+        index = kept_index(old_town, "train", exclude={*entries, f"{car}/{ref.frame}"}, cache_dir=tmp_path / "cache")
+        assert ref.agents[0] not in index.frame(0).agents
+        (record,) = caplog.records
+        said = f"2 of 4 entries of data.exclude for train name nothing in {old_town / 'train'}, the first: "
+        assert record.getMessage().startswith(f"{said}none/1/{ref.frame};")
+    caplog.clear()
+    kept_index(old_town, "train", exclude={f"{car}/999999"}, cache_dir=tmp_path / "cache")
+    assert not caplog.records
+
+
 def test_a_damaged_file_is_made_anew(old_town, tmp_path, scans):
     kept_index(old_town, "train", cache_dir=tmp_path / "cache")
     (file,) = (tmp_path / "cache").glob("index_*")

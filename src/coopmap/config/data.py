@@ -183,7 +183,7 @@ class DataConfig:
             taken for measured.
         include_rsu: use road-side units (negative agent ids) as agents.
         splits: folder of a split below ``root``, where it is none of the usual, such as ``data.splits.val=val``.
-        exclude: file that lists agents in frames to leave out, one ``SPLIT_FOLDER/SCENARIO/AGENT/FRAME`` a line, as
+        exclude: file that lists agents in frames to leave out, one ``SPLIT/SCENARIO/AGENT/FRAME`` a line, as
             ``coopmap check fix_list=FILE`` writes it.
         communication_range_m: agents farther from the reference agent are not heard.
         min_agents, max_agents: agents per training sample; drawn anew for each step, the same on every rank.

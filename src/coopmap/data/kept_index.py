@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from coopmap.data.opv2v import SplitIndex
-from coopmap.data.opv2v.index import agent_folders, split_folder
+from coopmap.data.opv2v.index import agent_folders, entries_of, mention_strange_entries, split_folder
 from coopmap.geometry.stored_arrays import load_arrays, store_arrays
 
 ARRAYS = ("scenarios", "agents", "frame_names", "frame_scenario", "agent_start", "frame_agents")
 
-VERSION = 2
-"""Of what is kept: an index of the first may lack agents whose folders could not be listed."""
+VERSION = 3
+"""Of what is kept: an index of the first may lack agents whose folders could not be listed, one of the second holds
+what entries of ``data.exclude`` with the split's own name leave out."""
 
 SETTLED_S = 2.0
 """A folder that changed so shortly before the scan may change again without a change of its time."""
@@ -50,7 +51,9 @@ def kept_index(
         return SplitIndex.build(root, split, include_rsu, exclude, folders)
     root = Path(root).expanduser()
     path, newest = index_path(root, split, include_rsu, exclude, cache_dir, folders)
-    if (kept := _load(path, root, split, split_folder(root, split, folders))) is not None:
+    folder = split_folder(root, split, folders)
+    if (kept := _load(path, root, split, folder)) is not None:
+        mention_strange_entries(entries_of(exclude, split, folder), split, root / folder)
         return kept
     started = time.time()
     index = SplitIndex.build(root, split, include_rsu, exclude, folders)

@@ -163,6 +163,13 @@ class TestOtherNames:
         assert len(index) == 1
         assert index.yaml_path(index.frame(0), "1").is_file()
 
+    def test_what_is_left_out_is_named_with_any_name_of_its_split(self, writer, caplog):
+        writer.touch("s", "1", "000001", "000002", "000003", "000004")
+        excluded = ["val/s/1/000002", "validate/s/1/000003", "train/s/1/000004"]
+        index = SplitIndex.build(writer.root, "val", exclude=excluded)
+        assert [index.frame(number).frame for number in range(len(index))] == ["000001", "000004"]
+        assert not caplog.records
+
     def test_names_that_are_no_text_or_no_number_are_left_out(self, writer, caplog):
         writer.touch("s", "1", "000001")
         writer.touch("s", "\u0661", "000001")  # a digit of another script

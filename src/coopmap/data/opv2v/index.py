@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -83,7 +84,8 @@ class SplitIndex:
             root: folder that holds the split folders.
             split: a key of :data:`SPLIT_FOLDERS`.
             include_rsu: also count V2XSet's road-side units (negative agent ids).
-            exclude: entries ``SPLIT_FOLDER/SCENARIO/AGENT/FRAME`` to treat as absent.
+            exclude: entries ``SPLIT/SCENARIO/AGENT/FRAME`` to treat as absent, a split by its own name or its folder's;
+                those that name nothing are warned of.
             folders: folder of a split below the root, where it is none of the usual.
 
         Raises:
@@ -104,8 +106,8 @@ class SplitIndex:
                 f"Expected {LAYOUT}" + ("" if include_rsu else " (negative AGENT ids count with include_rsu only)"),
             )
         if exclude:
-            heads = heads_of_entries(split, relative)
-            unwanted = {entry.removeprefix(head) for entry in exclude for head in heads if entry.startswith(head)}
+            unwanted = entries_of(exclude, split, relative)
+            mention_strange_entries(unwanted, split, folder)
             frames = [
                 names[[f"{scenario}/{agent}/{name.decode()}" not in unwanted for name in names]]
                 for (scenario, agent, _), names in zip(found, frames, strict=True)
@@ -189,9 +191,45 @@ class SplitIndex:
         return self.root / self.relative_folder(ref, agent) / f"{ref.frame}.pcd"
 
 
-def heads_of_entries(split: str, folder: str) -> tuple[str, str]:
-    """How entries of ``data.exclude`` for a split may begin: lists may have either name of it."""
-    return f"{Path(folder).name}/", f"{SPLIT_FOLDERS[split]}/"
+def heads_of_entries(split: str, folder: str) -> set[str]:
+    """How entries of ``data.exclude`` for a split may begin: lists may have any of its names."""
+    return {f"{Path(folder).name}/", f"{SPLIT_FOLDERS[split]}/", f"{split}/"}
+
+
+def entries_of(exclude: Collection[str], split: str, folder: str) -> set[str]:
+    """Entries of ``data.exclude`` for a split whose folder is given, as ``SCENARIO/AGENT/FRAME``."""
+    heads = heads_of_entries(split, folder)
+    return {entry.removeprefix(head) for entry in exclude for head in heads if entry.startswith(head)}
+
+
+def mention_strange_entries(entries: Collection[str], split: str, folder: Path) -> None:
+    """Warn of entries of ``data.exclude`` whose car is not in the split, or whose frame is called otherwise there.
+
+    A frame that is simply not there may have been there when the list was written.
+
+    Args:
+        entries: see :func:`entries_of`.
+        split: for the message.
+        folder: of the split.
+    """
+    by_car: dict[str, list[str]] = defaultdict(list)
+    for entry in sorted(entries):
+        car, _, frame = entry.rpartition("/")
+        by_car[car].append(frame)
+    strange = []
+    for car, frames in by_car.items():
+        if not (folder / car).is_dir():
+            strange += [f"{car}/{frame}" for frame in frames]
+            continue
+        names = {name.decode() for name in _frames(folder / car, []).tolist()}
+        numbers = set(map(int, names))
+        strange += [f"{car}/{frame}" for frame in frames if frame not in names and int(frame) in numbers]
+    if strange:
+        log.warning(
+            "%d of %d entries of data.exclude for %s name nothing in %s, the first: %s; expected SPLIT/SCENARIO/AGENT/"
+            "FRAME as folders and files are called there",
+            len(strange), len(entries), split, printable(str(folder)), printable(min(strange)),
+        )  # fmt: skip
 
 
 def split_folder(root: Path, split: str, folders: Mapping[str, str] | None = None) -> str:
