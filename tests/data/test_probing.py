@@ -43,6 +43,29 @@ def test_a_car_without_cameras_costs_itself_and_not_its_frames(config_of, copied
         assert sample.meta.scenario != car.parent.name or car.name not in sample.meta.agents
 
 
+@pytest.mark.parametrize("from_frame_on", [1, 3])
+def test_a_camera_that_dies_on_the_way_costs_its_car_the_rest_of_the_drive(
+    config_of, copied_town, caplog, from_frame_on
+):
+    scenario = next((copied_town / "train").iterdir())
+    cars = sorted(path for path in scenario.iterdir() if path.is_dir())
+    for car in cars:  # four ticks instead of two
+        for path in list(car.iterdir()):
+            shutil.copy(path, car / f"{int(path.name[:6]) + 100:06d}{path.name[6:]}")
+    frames = sorted(path.stem for path in cars[0].glob("*.yaml"))
+    for frame in frames[from_frame_on:]:
+        (cars[0] / f"{frame}_camera2.png").unlink()
+    config = config_of(root=str(copied_town), depth_root=None, min_agents=len(cars))
+    module = OPV2VDataModule(config)
+    module.check()
+    dataset = module.dataset("train")
+    lost = len(frames) - from_frame_on
+    assert f"car {cars[0].name} of {scenario.name} lacks files in {lost} of its {len(frames)} frames" in caplog.text
+    assert f"train: {lost} of {len(frames)} frames have fewer than data.min_agents={len(cars)} agents" in caplog.text
+    assert [dataset.index.frame(int(frame)).frame for frame in dataset.frames] == frames[:from_frame_on]
+    assert module.skipped_files() == {}
+
+
 def test_a_damaged_sweep_costs_no_other_car_where_sweeps_are_merged(config_of, copied_town):
     car = folders(copied_town)[0]
     for sweep in car.glob("*.pcd"):

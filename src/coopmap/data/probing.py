@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from coopmap.config.checks import ConfigError
+from coopmap.data.absent_files import frames_without_files
 from coopmap.data.dataset import FrameDataset
+from coopmap.data.from_files import ViewsFromFiles
 from coopmap.data.opv2v import FrameError, SplitIndex
 from coopmap.data.pose_table import PoseTable
 
@@ -24,7 +27,8 @@ MOST_CARS = 256
 def unreadable_cars(dataset: FrameDataset) -> Bool[np.ndarray, " n"]:
     """Rows of the index whose car, in its scenario, could be read in none of its first, middle and last frame.
 
-    Of more than :data:`MOST_CARS` cars those with the most frames are probed, evenly spread over those with as many.
+    With them the rows without an image or a depth file, of cars that lack one in any of these frames. Of more than
+    :data:`MOST_CARS` cars those with the most frames are probed, evenly spread over those with as many.
 
     Raises:
         ConfigError: if these are most of the probed cars: a fault of the data as a whole.
@@ -63,7 +67,34 @@ def unreadable_cars(dataset: FrameDataset) -> Bool[np.ndarray, " n"]:
             "%s: car %s of %s can never be read, its frames go on without it: %s",
             index.split, index.agents[agent].decode(), index.scenarios[scenario].decode(), error,
         )  # fmt: skip
-    return np.isin(car_of, list(broken)) if broken else np.zeros(len(car_of), bool)
+    whole = [car for car in cars.tolist() if car not in broken]
+    return np.isin(car_of, list(broken)) | _rows_without_files(dataset, car_of, readable, whole)
+
+
+def _rows_without_files(
+    dataset: FrameDataset, car_of: Int[np.ndarray, " n"], readable: Bool[np.ndarray, " n"], cars: list[int]
+) -> Bool[np.ndarray, " n"]:
+    """Rows of some cars that lack a file from some frame on, or up to one; warned of car by car."""
+    index, without = dataset.index, np.zeros(len(car_of), bool)
+    if not isinstance(dataset.ready, ViewsFromFiles):  # a cache needs no files
+        return without
+    frame_of = np.repeat(np.arange(len(index)), index.num_agents)
+
+    def look(car: int) -> tuple[Int[np.ndarray, " m"], Path | None]:
+        agent = index.agents[car % len(index.agents)].decode()
+        return frames_without_files(index, dataset.depth_source, agent, frame_of[(car_of == car) & readable])
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for car, (frames, path) in zip(cars, pool.map(look, cars), strict=True):
+            if path is not None:
+                rows = car_of == car
+                without |= rows & np.isin(frame_of, frames)
+                log.warning(
+                    "%s: car %s of %s lacks files in %d of its %d frames, which go on without it, the first: %s",
+                    index.split, index.agents[car % len(index.agents)].decode(),
+                    index.scenarios[car // len(index.agents)].decode(), len(frames), rows.sum(), path,
+                )  # fmt: skip
+    return without
 
 
 def _probed(car_of: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " cars"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from coopmap.config import ConfigError
 from coopmap.config.data import DataConfig
 from coopmap.config.priors import PriorsConfig
@@ -14,6 +16,8 @@ from coopmap.data.pairs import PairTable
 from coopmap.data.pose_table import PoseTable
 from coopmap.data.probing import unreadable_cars, why_no_frame
 from coopmap.data.splits import lacks_images, split_source, without_images
+
+log = logging.getLogger(__name__)
 
 
 def build_split(
@@ -55,7 +59,13 @@ def build_split(
     pairs = PairTable(poses, config.communication_range_m, covisibility)
     dataset = FrameDataset(index, poses, source, config, to_train, seed, task, priors, pairs)
     if probe:
+        usable = len(dataset)
         dataset.leave_out(unreadable_cars(dataset))
+        if len(dataset) < usable:
+            log.warning(
+                "%s: %d of %d frames have fewer than data.min_agents=%d agents without these cars: they are left out",
+                split, usable - len(dataset), usable, config.min_agents,
+            )  # fmt: skip
     if len(dataset) == 0:
         raise ConfigError(
             f"{config.root}: no frame of split {split!r} has data.min_agents={config.min_agents} agents within "

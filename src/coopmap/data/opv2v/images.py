@@ -89,6 +89,11 @@ def image_file(path: Path) -> Path:
     return path if os.path.exists(path) else _jpeg_beside(path) or path
 
 
+def names_of_image(path: Path) -> list[str]:
+    """Names that :func:`read_image` finds an image under that is asked for as ``path``."""
+    return [path.name, *(other.name for other in _jpegs_of(path))]
+
+
 def _jpeg_beside(path: Path) -> Path | None:
     return next((other for other in _jpegs_of(path) if os.path.lexists(other)), None)
 
