@@ -27,7 +27,7 @@ SECTIONS = {
 
 def test_a_place_that_cannot_take_the_comparison_is_said_first(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (runs / "comparison").touch()
-    monkeypatch.setattr("coopmap.comparison.compare.read_run", None)
+    monkeypatch.setattr("coopmap.comparison.compare.read_readable_runs", None)
     with pytest.raises(ConfigError, match=r"^output=.*/comparison: .*comparison is a file; expected a folder"):
         compare([str(runs)])
 
@@ -142,6 +142,17 @@ def test_runs_of_one_name_in_different_folders_are_told_apart(make_run: MakeRun,
     (group,) = found.groups
     drawn = [trace for trace in curves([group]).data if trace.xaxis == "x" and trace.yaxis == "y"]
     assert [list(trace.y) for trace in drawn] == [[9.0, 3.0], [9.0, 5.0], [9.0, 4.0], [9.0, 9.0]]
+
+
+def test_a_run_that_cannot_be_read_is_left_out_with_a_line(runs: Path) -> None:
+    damaged = runs / "a" / "seed1" / "metrics.csv"
+    damaged.write_text("step,val/loss\nx,1\n")
+    found = compare([str(runs)])
+    assert [run.name for group in found.groups for run in group.runs] == ["a/seed0", "b/seed0"]
+    assert found.warnings[0].startswith(f"{damaged.parent}: cannot be read as a run: {damaged}: not a table of metrics")
+    assert found.warnings[0].endswith("; left out")
+    with pytest.raises(ConfigError, match="cannot be read as a run"):
+        compare([str(damaged.parent)])
 
 
 def test_mean_curve_stays_where_all_curves_are() -> None:

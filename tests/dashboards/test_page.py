@@ -156,6 +156,15 @@ def test_a_damaged_evaluation_is_left_out_and_named(make_run: MakeRun, gps: dict
     assert gps_errors(read_run(run))["val/trans_m_mean"] == 1.5
 
 
+def test_a_run_that_cannot_be_read_is_left_out_and_named(make_run: MakeRun) -> None:
+    good, damaged = (make_run("a", name) for name in ("one", "two"))
+    (damaged / "config.yaml").write_text("")
+    page, (note,) = build_page(DashboardConfig(runs=[str(good.parent)]))
+    assert note.startswith(f"{damaged}: cannot be read as a run: {damaged}/config.yaml: empty")
+    assert note.endswith("; left out")
+    assert f"{damaged}: cannot be read" in page.read_text()
+
+
 def test_names_are_text_and_nothing_is_fetched(make_run: MakeRun, tmp_path: Path) -> None:
     odd = ODD.replace("/", "-")
     write_dashboard(read_logs([read_run(make_run("a", odd)), read_run(make_run("a", "two"))]), tmp_path / "page.html")
@@ -222,7 +231,7 @@ def test_options_that_contradict_each_other_are_refused(asked: dict[str, Any], m
 def test_a_folder_that_cannot_take_the_page_is_said_first(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run("a", "first")
     monkeypatch.setattr("os.access", lambda *_: False)
-    monkeypatch.setattr("coopmap.dashboards.command.read_run", None)
+    monkeypatch.setattr("coopmap.dashboards.command.read_readable_runs", None)
     with pytest.raises(ConfigError, match=r"^output=.*/a/first: .*first cannot be written to; choose another folder"):
         build_page(DashboardConfig(run=str(run)))
 

@@ -206,6 +206,22 @@ def test_readers_of_runs_name_the_damaged_file(run: RunFolder, name: str, text: 
         read_run(run.path)
 
 
+@pytest.mark.parametrize("end", ["12,0.5,3e-", "12,0.5,-", "12,0.5," + 9 * "\0", 20 * "\0", "12,0.5,1,1"])
+def test_a_last_line_that_was_cut_off_costs_itself_alone(
+    end: str, run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, table = run.path / "metrics.csv", "step,val/loss,a\r\n5,1.0,0.5\r\n"
+    file.write_text(table + end, newline="")
+    assert read_metrics(file) == [{"step": 5, "val/loss": 1.0, "a": 0.5}]
+    assert "metrics.csv: the last line is cut off and left out" in caplog.text
+    file.write_text(f"{table}{end}\r\n", newline="")  # whole: whatever wrote it, it was not cut off
+    with pytest.raises(ConfigError, match=r"metrics\.csv: not a table of metrics"):
+        read_metrics(file)
+    file.write_text(f"step,val/loss,a\r\nx,1.0,0.5\r\n{end}", newline="")
+    with pytest.raises(ConfigError, match=r"metrics\.csv: not a table of metrics"):
+        read_metrics(file)
+
+
 def become_terabytes(file: Path) -> None:
     file.write_bytes(b"")
     os.truncate(file, 10**12)  # sparse

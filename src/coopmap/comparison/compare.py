@@ -15,7 +15,7 @@ from coopmap.report.pages import write_page
 from coopmap.report.tables import Table
 from coopmap.runs.groups import Group, group_runs
 from coopmap.runs.outputs import check_output_folder, make_output_folder
-from coopmap.runs.reader import common_folder, find_runs, names_of, read_run
+from coopmap.runs.reader import common_folder, find_runs, names_of, read_readable_runs
 
 NAMES = ("comparison.html", "comparison.md", "comparison.csv")
 
@@ -49,19 +49,19 @@ def compare(
         runs_root: folder in which runs are looked up by name.
 
     Raises:
-        ConfigError: no run, none with a validation, or ``by`` names no key.
+        ConfigError: no run, none that can be read or with a validation, or ``by`` names no key.
     """
     folders, empty = find_runs(places, runs_root)
     folder = Path(output if output is not None else common_folder(folders or empty) / "comparison")
     check_output_folder("output", folder)
     names = names_of([*folders, *empty])
-    found = [read_run(folder, names[folder]) for folder in folders]
+    found, unreadable = read_readable_runs(folders, names)
     runs = [run for run in found if run.validations]
     without_figures = [names[folder] for folder in empty] + [run.name for run in found if not run.validations]
     if not runs:
-        raise ConfigError(f"{' '.join(places)}: no run there has a validation yet")
+        raise ConfigError("; ".join([f"{' '.join(places)}: no run there has a validation yet", *unreadable]))
     groups = group_runs(runs, by)
-    warnings = caveats(groups, without_figures, by)
+    warnings = [f"{reason}; left out" for reason in unreadable] + caveats(groups, without_figures, by)
     tables = [measure_table(groups), cost_table(groups), detail_table(groups)]
     folder = make_output_folder(folder)
     html, text, table = files = [folder / name for name in NAMES]

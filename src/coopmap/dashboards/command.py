@@ -10,7 +10,7 @@ from coopmap.dashboards.logs import damaged_summaries, read_logs
 from coopmap.dashboards.page import write_dashboard
 from coopmap.report.files import write_json
 from coopmap.runs.outputs import check_output_folder, make_output_folder
-from coopmap.runs.reader import common_folder, find_runs, names_of, read_run
+from coopmap.runs.reader import common_folder, find_runs, names_of, read_readable_runs
 
 PAGE = "dashboard.html"
 
@@ -22,7 +22,7 @@ def build_page(asked: DashboardConfig) -> tuple[Path, list[str]]:
         The page, and what it lacks, in words.
 
     Raises:
-        ConfigError: there is no run, or none has logged anything yet.
+        ConfigError: there is no run, none has logged anything yet, or none can be read.
     """
     places = [asked.run] if asked.run is not None else asked.runs
     folders, empty = find_runs(places, asked.runs_root)
@@ -33,8 +33,9 @@ def build_page(asked: DashboardConfig) -> tuple[Path, list[str]]:
         folder = make_output_folder(asked.output)
     check_output_folder("output", folder)
     names = names_of([*folders, *empty])
-    runs = [read_run(each, names[each]) for each in folders]
-    notes = [f"{names[each]} has logged nothing yet and is left out" for each in empty]
+    runs, unreadable = read_readable_runs(folders, names)
+    notes = [f"{reason}; left out" for reason in unreadable]
+    notes += [f"{names[each]} has logged nothing yet and is left out" for each in empty]
     notes += [f"{run.name} has no validation yet, so headlines lack it" for run in runs if not run.validations]
     notes += [f"{file} is damaged and left out" for run in runs for file in damaged_summaries(run)]
     write_dashboard(read_logs(runs), folder / PAGE, notes)

@@ -160,6 +160,31 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return [read_run(folder, name) for folder, name in names_of(folders).items()]
 
 
+def read_readable_runs(folders: Sequence[Path], names: Mapping[Path, str]) -> tuple[list[Run], list[str]]:
+    """Read run folders, of which some may be damaged.
+
+    Args:
+        folders: to read.
+        names: of the folders, see :func:`names_of`.
+
+    Returns:
+        Runs, and of every folder that cannot be read the reason, which names it.
+
+    Raises:
+        ConfigError: none of them can be read.
+    """
+    runs: list[Run] = []
+    reasons: list[str] = []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder, names[folder]))
+        except ConfigError as error:
+            reasons.append(str(error))
+    if reasons and not runs:
+        raise ConfigError("; ".join(reasons))
+    return runs, reasons
+
+
 def read_run(folder: Path, name: str | None = None) -> Run:
     """Read one run folder.
 
