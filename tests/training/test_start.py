@@ -15,10 +15,11 @@ from coopmap import load_config
 from coopmap.config import ConfigError
 from coopmap.config.synth import TownConfig
 from coopmap.data.opv2v.errors import DataError
+from coopmap.runs.folder import RunFolder
 from coopmap.runs.loggers import PatientWandbLogger
 from coopmap.runs.logs import log_to
 from coopmap.train import train
-from coopmap.training.start import check_start, report_start
+from coopmap.training.start import check_start, held_for_a_run, report_start
 
 Overrides = Callable[..., list[str]]
 
@@ -120,7 +121,7 @@ def test_who_comes_second_to_a_new_folder_leaves_the_first_ones_files(
     folder, chosen = tmp_path / "runs" / "x", overrides(f"run_dir={tmp_path}/runs/x")
 
     @contextmanager
-    def held_by_another(path: Path) -> Iterator[None]:
+    def held_by_another(path: Path, *_: str) -> Iterator[None]:
         """Both have seen that there is no folder yet."""
         path.mkdir(parents=True)
         for name in (".lock", "config.yaml", "train.log"):
@@ -134,6 +135,20 @@ def test_who_comes_second_to_a_new_folder_leaves_the_first_ones_files(
     assert {file.name: file.read_text() for file in folder.iterdir()} == dict.fromkeys(
         (".lock", "config.yaml", "train.log"), "of the first"
     )
+
+
+def test_a_run_that_cannot_go_on_where_it_is_is_told_what_works(tmp_path: Path) -> None:
+    """No other folder: ``run_dir`` is refused and ``runs_root`` is not looked at when a run is resumed."""
+    run = RunFolder(tmp_path / "run")
+    (run.path / ".lock").mkdir(parents=True)  # which no process can open for writing, not even root's
+    last = run.last_checkpoint
+    copy = f"copy the folder and resume the copy, or start a new run from its checkpoint: resume={last}"
+    another = "choose another with run_dir=DIR or runs_root=DIR"
+    for resume_from, advice in ((None, another), (tmp_path / "other.ckpt", another), (last, copy)):
+        with pytest.raises(ConfigError) as caught, held_for_a_run(replace(run, resume_from=resume_from)):
+            pass
+        assert str(caught.value).startswith(f"run_dir={run.path}: cannot be written (")
+        assert str(caught.value).endswith(advice)
 
 
 OF_V1 = "model.weights=facebook/map-anything-apache-v1, a file or a checkpoint of another run (docs/weights.md)"

@@ -23,15 +23,20 @@ from coopmap.runs.outputs import make_output_folder
 log = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
+CHOOSE_ANOTHER = "choose another with run_dir=DIR or runs_root=DIR"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, advice: str = CHOOSE_ANOTHER) -> Iterator[None]:
     """Hold a run folder, which is made if it is missing; leftovers of writers that were killed are removed.
 
     A POSIX lock: the system drops it when the process ends in whatever way, loader processes do not inherit it, and
     NFS passes it on. The file that carries it says who holds it, and goes with it.
+
+    Args:
+        folder: of the run.
+        advice: what to do if it cannot be written.
 
     Raises:
         ConfigError: another process holds the folder, or it cannot be written.
@@ -43,9 +48,7 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL_DISK:
             raise
-        raise ConfigError(
-            f"run_dir={folder}: cannot be written ({error.strerror}); choose another with run_dir=DIR or runs_root=DIR"
-        ) from None
+        raise ConfigError(f"run_dir={folder}: cannot be written ({error.strerror}); {advice}") from None
     try:
         _sweep(folder)
         yield

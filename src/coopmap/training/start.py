@@ -11,7 +11,7 @@ from pathlib import Path
 from coopmap.config import Config, ConfigError
 from coopmap.config.machine import check_gpus
 from coopmap.runs.folder import RunFolder
-from coopmap.runs.lock import LOCK_FILE, held
+from coopmap.runs.lock import CHOOSE_ANOTHER, LOCK_FILE, held
 from coopmap.runs.logs import is_other_rank, log_to
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def held_for_a_run(run: RunFolder) -> Iterator[None]:
         return
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
     try:
-        with held(run.path):
+        with held(run.path, _advice(run)):
             try:
                 yield
             except BaseException:
@@ -105,6 +105,16 @@ def held_for_a_run(run: RunFolder) -> Iterator[None]:
         for folder in missing:
             _remove_if_empty(folder)
         raise
+
+
+def _advice(run: RunFolder) -> str:
+    """What to do if the folder cannot be written: a run that goes on has no other."""
+    if run.resume_from is None or run.resume_from.parent != run.checkpoints:
+        return CHOOSE_ANOTHER
+    return (
+        "a run continues in its own folder; copy the folder and resume the copy, or start a new run from its "
+        f"checkpoint: resume={run.resume_from}"
+    )
 
 
 def _holds_no_result(folder: Path) -> bool:
