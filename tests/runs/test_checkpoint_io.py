@@ -1,13 +1,17 @@
 import errno
 import os
 import pickle
+import resource
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from coopmap.cli.errors import user_errors_end_quietly
 from coopmap.config import ConfigError
+from coopmap.report.files import write_text
 from coopmap.runs.checkpoint_io import IN_BACKGROUND, AtomicCheckpointIO, read_checkpoint
 from coopmap.runs.snapshot import fits
 
@@ -32,6 +36,26 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         AtomicCheckpointIO().save_checkpoint({"coopmap": {}, "step": 2}, file)
     assert read_checkpoint(file)["step"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_file_that_is_too_large_for_its_place_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint, whose writer in C++ names no reason, and a text, whose error names no file."""
+    writers: dict[str, Callable[[Path], None]] = {
+        "last.ckpt": lambda file: AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(1_000_000)}, file),
+        "curves.html": lambda file: write_text("x" * 4_000_000, file),
+    }
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        for name, write in writers.items():
+            with pytest.raises(SystemExit) as ended, user_errors_end_quietly():
+                write(tmp_path / name)
+            assert ended.value.code == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    reason = "File too large; larger than its file system or ulimit -f allows"
+    assert capsys.readouterr().err == "".join(f"error: {tmp_path / name}: {reason}\n" for name in writers)
+    assert not list(tmp_path.iterdir())
 
 
 def test_target_appears_only_when_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,8 @@ def _of_a_place(error: OSError) -> str | None:
     """An error that other places or permissions would mend, in one line."""
     if error.errno in FULL_DISK:
         return no_space(error)
+    if error.errno == errno.EFBIG and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; larger than its file system or ulimit -f allows"
     if error.errno in PLACES and error.filename is not None:
         return f"{error.filename}: {error.strerror}; choose another place, or change what is there"
     return None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = (*FULL_DISK, errno.EFBIG)
+"""A full disk, and a file larger than the file system or ``ulimit -f`` allows."""
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def replacing(file: Path) -> Iterator[Path]:
     Missing parent folders are created. Leftovers of killed processes are named ``.NAME.PID.tmp``.
 
     Raises:
-        OSError: it cannot be written; a full disk with the file's name.
+        OSError: it cannot be written; for want of room with the file's name.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -42,11 +44,11 @@ def replacing(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Give a full disk's error the name of the file, which writing to an open file, or closing it, leaves out."""
+    """Give errors for want of room the name of the file, which writing to an open file, or closing it, leaves out."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno in FULL_DISK:
+        if error.filename is None and error.errno in NO_ROOM:
             error.filename = str(file)
         raise
 

@@ -26,7 +26,7 @@ from coopmap.models import MapAnything, load_weights
 from coopmap.models.naming import canonical_names
 from coopmap.models.sources import read_weights
 from coopmap.models.upstream import absent_parts, present_parts, released_tensors, upstream_config
-from coopmap.report.files import FULL_DISK
+from coopmap.report.files import NO_ROOM
 from coopmap.runs.stored import StoredCheckpoint, open_checkpoint
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def export(
     try:
         tensors, aliases = released_tensors(model)
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        with _naming_a_full_disk(output):
+        with _naming_want_of_room(output):
             save_file(contiguous, temporary / "model.safetensors", metadata={"format": "pt", **aliases})
         (temporary / "config.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
         # safetensors files are readable by the owner only; give the weights the same permissions as the rest.
@@ -103,12 +103,12 @@ def export(
 
 
 @contextmanager
-def _naming_a_full_disk(output: Path) -> Iterator[None]:
+def _naming_want_of_room(output: Path) -> Iterator[None]:
     """Safetensors' error for want of space as the system's; it has the number in its text alone."""
     try:
         yield
     except SafetensorError as error:
-        for number in FULL_DISK:
+        for number in NO_ROOM:
             if f"(os error {number})" in str(error):
                 raise OSError(number, os.strerror(number), str(output)) from error
         raise
