@@ -128,8 +128,10 @@ def test_training_goes_on_where_a_skipped_step_has_no_room(tmp_path: Path, caplo
     """A real limit, which C++ meets as well, and reports as no error of the system."""
     callback, optim = SkippedSteps(tmp_path / "skipped"), OptimConfig()
     model, skipping = nn.Linear(1000, 1000), Skipping(optim)
-    module: Any = SimpleNamespace(device_mesh=None, model=model, record={}, optim=optim, skipping=skipping)
-    trainer: Any = SimpleNamespace(fast_dev_run=False, is_global_zero=True, global_rank=0)
+    trainer: Any = SimpleNamespace(fast_dev_run=False, is_global_zero=True, global_rank=0, precision="32-true")
+    module: Any = SimpleNamespace(
+        device_mesh=None, model=model, record={}, optim=optim, skipping=skipping, trainer=trainer
+    )
     callback._unread = torch.tensor(True), None, 2, []
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
@@ -142,9 +144,13 @@ def test_training_goes_on_where_a_skipped_step_has_no_room(tmp_path: Path, caplo
 
 
 @pytest.mark.slow
-def test_a_replayed_step_has_the_same_loss(overrides: Overrides, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finite step that counts as a spike, with the weights and random numbers that it had."""
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_a_replayed_step_has_the_same_loss(
+    has_bf16: bool, overrides: Overrides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finite step that counts as a spike, with the weights and random numbers that it had, in its precision."""
     monkeypatch.setattr("coopmap.training.skipping.KNOWN_AFTER", 1)
+    monkeypatch.setattr("coopmap.training.assembly.computes_bf16", lambda kind: has_bf16)
     losses: list[float] = []
     step = PoseLearner.training_step
 
@@ -155,7 +161,8 @@ def test_a_replayed_step_has_the_same_loss(overrides: Overrides, monkeypatch: py
 
     monkeypatch.setattr(PoseLearner, "training_step", training_step)
     monkeypatch.setattr(Skipping, "judge", spike_at_the_second(Skipping.judge))
-    chosen = overrides("trainer.max_epochs=1", "callbacks.validate_at_start=false", "task=augmented")
+    settings = ("trainer.precision=bf16-mixed", "trainer.max_epochs=1", "callbacks.validate_at_start=false")
+    chosen = overrides(*settings, "task=augmented")
     result = train(load_config(chosen), chosen)
     (file,) = (result.run.path / "skipped").glob("*.pt")
     ((found, _),) = replay(file)
@@ -249,6 +256,7 @@ def test_a_step_without_memory_is_done_in_chunks(
 def test_a_step_that_runs_out_of_memory_backward_is_done_again_in_its_precision(
     overrides: Overrides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("coopmap.training.assembly.computes_bf16", lambda kind: True)
     common = ("trainer.precision=bf16-mixed", "trainer.max_epochs=1", "callbacks.validate_at_start=false")
     chosen = overrides(*common, "data.max_views_per_gpu=6", "seed=3", "logger=csv")
     seen: list[tuple[torch.dtype, int]] = []

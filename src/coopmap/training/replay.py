@@ -74,7 +74,7 @@ def replay(file: Path) -> Iterator[tuple[Replayed, tuple[SampleMeta, ...]]]:
     module.model.load_state_dict(weights)  # type: ignore[union-attr]
     module.teacher = build_teacher(config)
     module.train()
-    precision = str(config.trainer.precision or "32-true")
+    precision = str(content.get("precision") or config.trainer.precision or "32-true")
     for stored in content["batches"]:
         metas = tuple(SampleMeta(**{**meta, "agents": tuple(meta["agents"])}) for meta in stored["metas"])
         batch = Batch(Observation(**stored["observation"]), Target(**stored["target"]), metas)

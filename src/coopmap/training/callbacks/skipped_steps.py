@@ -111,6 +111,7 @@ def _content(
         "kind": KIND,
         "step": step,
         "config": module.record.get("config"),
+        "precision": str(module.trainer.precision),  # which the configuration leaves to the machine
         "spike": module.optim.spike,
         "usual_norm": module.skipping.usual,
         "weights": weights,
