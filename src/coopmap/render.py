@@ -17,7 +17,8 @@ def render_command(asked: RenderConfig, overrides: Sequence[str]) -> None:
     result = render(asked, overrides)
     for line in result.summary["suspect"]:
         print(f"- {line}")
-    print(f"written to {result.folder}: pointcloud.html, views/, cloud.ply, cloud.glb, summary.json")
+    names = ("pointcloud.html", "views/", "cloud.ply", "cloud.glb", "summary.json")
+    print(f"written to {result.folder}: {', '.join(name for name in names if (result.folder / name).exists())}")
 
 
 def main() -> None:

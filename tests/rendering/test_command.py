@@ -3,7 +3,9 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from coopmap.config.render import RenderConfig
 from coopmap.evaluate import evaluate
 from coopmap.evaluation.data import EvaluationData
 from coopmap.evaluation.subject import open_subject
-from coopmap.rendering.command import Rendering, read_sample, render
+from coopmap.rendering import command
+from coopmap.rendering.command import Rendering, predict, read_sample, render
+from coopmap.types import Batch, Prediction
 
 PANELS = ("image", "depth", "depth_true", "error", "mask", "cloud")
 ARRAYS = ("depth", "depth_true", "depth_sparse", "pose", "pose_pred", "pose_gt")
@@ -124,6 +128,22 @@ def test_both_sides_have_the_same_keys(rendered: Rendering) -> None:
     assert true["depth_m_mean"] == pytest.approx(truth[truth > 0].mean(), rel=1e-5)
     off = (ranges[1] - truth[1])[truth[1] > 0].astype(float)
     assert errors["agents"][agents[1]]["depth_m_rmse"] == pytest.approx(np.sqrt((off**2).mean()), rel=1e-5)
+
+
+def test_an_answer_without_a_point_is_rendered_without_gltf(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def predict_nothing(*args: Any) -> tuple[Prediction, Batch]:
+        prediction, batch = predict(*args)
+        return replace(prediction, depth=torch.zeros_like(prediction.depth)), batch
+
+    monkeypatch.setattr(command, "predict", predict_nothing)
+    main(["render", f"checkpoint={checkpoint}", f"output={tmp_path}"])
+    assert not (tmp_path / "cloud.glb").exists()
+    assert b"element vertex 0\n" in (tmp_path / "cloud.ply").read_bytes()
+    printed = capsys.readouterr()
+    assert "pointcloud.html, views/, cloud.ply, summary.json" in printed.out
+    assert "no point is kept" in printed.err + printed.out
 
 
 LAYOUTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from coopmap.viz.scene import TRUE, Scene
 from coopmap.viz.scene_cloud import Cloud, placed, predicted_clouds, thinned
 from coopmap.viz.scene_pictures import draw_cloud, draw_panels, error_limit, scene_limits
 
+log = logging.getLogger(__name__)
+
 FILE_POINTS = 2_000_000
 
 
 def write_files(folder: Path, scene: Scene, summary: dict[str, Any], source: str, sparse: Tensor | None) -> list[Path]:
     """Write ``views/``, ``cloud.ply``, ``cloud.glb`` and ``summary.json``; returns all files.
+
+    Without a point there is no ``cloud.glb``: glTF has no empty cloud.
 
     Args:
         folder: that exists.
@@ -31,9 +36,9 @@ def write_files(folder: Path, scene: Scene, summary: dict[str, Any], source: str
     """
     clouds, _ = thinned(predicted_clouds(scene), FILE_POINTS)
     files = _write_views(folder / "views", scene, clouds, source, sparse)
-    _write_clouds(folder, scene, clouds, source)
+    files += _write_clouds(folder, scene, clouds, source)
     write_json(summary, folder / "summary.json")
-    return [*files, *(folder / name for name in ("cloud.ply", "cloud.glb", "summary.json"))]
+    return [*files, folder / "summary.json"]
 
 
 def _write_views(folder: Path, scene: Scene, clouds: list[Cloud], source: str, sparse: Tensor | None) -> list[Path]:
@@ -65,7 +70,7 @@ def file_stem(scene: Scene, number: int) -> str:
     return "_".join(filter(None, [re.sub(r"[^\w.-]", "-", scene.agents[view.agent].name), view.name]))
 
 
-def _write_clouds(folder: Path, scene: Scene, clouds: list[Cloud], source: str) -> None:
+def _write_clouds(folder: Path, scene: Scene, clouds: list[Cloud], source: str) -> list[Path]:
     """For other viewers: PLY in OpenCV axes, glTF with the axes that its viewers expect, y up."""
     import trimesh
 
@@ -76,8 +81,12 @@ def _write_clouds(folder: Path, scene: Scene, clouds: list[Cloud], source: str) 
     points, colors, agent = points[known], colors[known], agent[known]
     poses = "true" if source == TRUE else "predicted"
     comment = f"points in the frame of agent {scene.agents[0].name}, {poses} poses, meters, x right, y down, z ahead"
-    write_ply(folder / "cloud.ply", points, colors, agent, comment)
+    ply, gltf = folder / "cloud.ply", folder / "cloud.glb"
+    write_ply(ply, points, colors, agent, comment)
+    if not len(points):
+        log.warning("no point is kept: cloud.ply is empty, and there is no cloud.glb")
+        return [ply]
     upright = points * np.array([1, -1, -1], np.float32)
     opaque = np.column_stack([colors, np.full(len(colors), 255, np.uint8)])
-    exported = trimesh.Scene(trimesh.PointCloud(upright, colors=opaque)).export(file_type="glb")
-    (folder / "cloud.glb").write_bytes(exported)
+    gltf.write_bytes(trimesh.Scene(trimesh.PointCloud(upright, colors=opaque)).export(file_type="glb"))
+    return [ply, gltf]
