@@ -319,8 +319,9 @@ def test_unreadable_frames_are_told_and_counted(checkpoint: Path, town: Path, tm
     victim = sorted(root.glob("validate/*/*/*_camera0.png"))[0]
     victim.write_bytes(victim.read_bytes()[:100])
     changed = [f"data.root={root}", f"data.depth_root={town / 'depth'}"]
+    strict = [*changed, "data.bad_frame_budget=0"]
     with pytest.raises(BadFrameBudgetError, match=victim.name):
-        evaluate(checkpoint, overrides=changed, output=tmp_path / "strict", baselines=[])
+        evaluate(checkpoint, overrides=strict, output=tmp_path / "strict", baselines=[])
     result = evaluate(
         checkpoint, overrides=[*changed, "data.bad_frame_budget=0.5"], output=tmp_path / "out", baselines=["mean"]
     )

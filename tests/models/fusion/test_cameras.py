@@ -47,7 +47,7 @@ def test_order_of_the_cameras_does_not_matter_to_mean_and_attention(fusion):
     permute_slots(model)
     after = model(permuted(observation, ORDER))
     for name in FIELDS:
-        torch.testing.assert_close(getattr(after, name), getattr(before, name), rtol=1e-5, atol=1e-5, msg=name)
+        torch.testing.assert_close(getattr(after, name), getattr(before, name), rtol=1e-4, atol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("kind", ["concat", "conv3d", "conv_gru"])
