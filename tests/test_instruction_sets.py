@@ -17,6 +17,7 @@ NUMERIC_TESTS = (
     "tests/geometry",
     "tests/losses",
     "tests/metrics",
+    "tests/models/fusion",
     "tests/models/test_golden.py",
     "tests/models/test_matching.py",
     "tests/models/test_pose_update.py",
