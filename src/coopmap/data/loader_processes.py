@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -12,6 +13,8 @@ from threadpoolctl import threadpool_limits
 from coopmap.data.memory import keep_freed_memory
 
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+LOOK_SECONDS = 1.0
+"""How often a loader process looks whether the main process is still there."""
 
 
 def prepare_worker(worker: int) -> None:
@@ -23,13 +26,21 @@ def prepare_worker(worker: int) -> None:
     threadpool_limits(1)  # numpy's matrix products, which torch knows nothing of
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
+    if hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End when the main process says so, as it does when it exits; what a batch system sends to all is ignored."""
-    while True:
-        if signal.sigwaitinfo([signal.SIGTERM]).si_pid == os.getppid():
-            os._exit(0)
+    """End when the main process says so, as it does when it exits, or is gone; what a batch system sends to all is
+    ignored.
+
+    PyTorch looks whether the main process is another than when the loader process was ready: one whose main process
+    is killed before that would stay for ever.
+    """
+    parent = multiprocessing.parent_process()
+    while parent is None or parent.is_alive():
+        received = signal.sigtimedwait([signal.SIGTERM], LOOK_SECONDS)
+        if received is not None and received.si_pid == (os.getppid() if parent is None else parent.pid):
+            break
+    os._exit(0)
