@@ -255,7 +255,13 @@ def test_stop_signal_saves_the_step_in_progress(number: signal.Signals, override
     )
     command = [sys.executable, "-m", "coopmap.train", *chosen]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # shells have jobs in the background ignore SIGINT
     )
     metrics = tmp_path / "run" / "metrics.csv"
     while not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
