@@ -57,7 +57,8 @@ def plan_batches(config: Config, index: SplitIndex, source: DepthSource | None =
         source: reads all depth of a training split that is drawn from by co-visibility; ``None`` = do without.
     """
     data, ranks = config.data, num_ranks(config)
-    is_train, by_share = index.split == "train", index.split == "train" and draws_by_covisibility(data)
+    is_train = index.split == "train"
+    by_share = is_train and data.sampling.draws_by_covisibility
     pairs = _pairs(data, index, source if by_share else None)
     is_measured = not by_share or source is not None
     limits = PairLimits(min_covisibility=data.sampling.min_covisibility if by_share and is_measured else 0.0)
@@ -92,11 +93,6 @@ def shortage(data: DataConfig, split: str, batches: Batches) -> str:
         + (f" and data.sampling.min_covisibility={least:g}" if least > 0 and batches.is_measured else "")
         + (f", each in data.neighbor_ticks={ticks} more frames" if ticks else "")
     )
-
-
-def draws_by_covisibility(data: DataConfig) -> bool:
-    """Whether co-visibility decides which frames training draws."""
-    return data.sampling.min_covisibility > 0 or data.sampling.curriculum.covisibility is not None
 
 
 def _pairs(data: DataConfig, index: SplitIndex, source: DepthSource | None) -> PairTable:

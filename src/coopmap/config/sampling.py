@@ -89,7 +89,11 @@ class SamplingConfig:
         require(positive, "data.sampling.agents", self.agents, "a positive frequency for each number of agents")
 
     @property
+    def draws_by_covisibility(self) -> bool:
+        """Whether the co-visibility of pairs decides which frames training draws."""
+        return self.min_covisibility > 0 or self.curriculum.covisibility is not None
+
+    @property
     def needs_covisibility(self) -> bool:
         """Whether the co-visibility of pairs has to be known."""
-        by_share = self.min_covisibility > 0 or self.curriculum.covisibility is not None
-        return by_share or self.reference == "most_covisible"
+        return self.draws_by_covisibility or self.reference == "most_covisible"

@@ -39,8 +39,9 @@ def _end_with_parent() -> None:
     is killed before that would stay for ever.
     """
     parent = multiprocessing.parent_process()
-    while parent is None or parent.is_alive():
+    assert parent is not None  # this is a loader process
+    while parent.is_alive():
         received = signal.sigtimedwait([signal.SIGTERM], LOOK_SECONDS)
-        if received is not None and received.si_pid == (os.getppid() if parent is None else parent.pid):
+        if received is not None and received.si_pid == parent.pid:
             break
     os._exit(0)

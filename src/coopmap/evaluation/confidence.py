@@ -35,12 +35,11 @@ def risk_coverage(pairs: Columns) -> list[dict[str, float]]:
 
     A pair without a confidence is the least confident; there are no rows without any.
     """
-    known = np.isfinite(pairs["confidence"])
-    order = np.argsort(np.where(known, -pairs["confidence"], np.inf), kind="stable")
+    order = np.argsort(-pairs["confidence"], kind="stable")  # NaN last
     trans_m, rot_deg = (pairs[name][order] for name in ("trans_m", "rot_deg"))
     success = recalls(trans_m, rot_deg)[SUCCESS]
     rows = []
-    for coverage in COVERAGES if known.any() else ():
+    for coverage in COVERAGES if np.isfinite(pairs["confidence"]).any() else ():
         kept = slice(max(1, round(coverage * len(order))))
         rows.append(
             {
