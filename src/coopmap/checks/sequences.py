@@ -13,7 +13,7 @@ import numpy as np
 from coopmap.checks.facts import AgentFacts
 from coopmap.checks.problems import FrameKey, Problem
 from coopmap.data.opv2v import SplitIndex
-from coopmap.data.opv2v.index import heads_of_entries
+from coopmap.data.opv2v.index import entries_of
 
 TICK_S = 0.05
 """Frame names count simulation ticks, in OPV2V as in the town."""
@@ -56,7 +56,9 @@ def passing_agents(index: SplitIndex) -> str:
 def time_gaps(indices: Iterable[SplitIndex], excluded: Collection[str]) -> Iterator[Problem]:
     """Scenarios with longer (or shorter) steps between frames than is usual, unless a frame between is listed."""
     steps: dict[tuple[SplitIndex, str], list[tuple[FrameKey, str, int]]] = {}
+    entries: dict[SplitIndex, set[tuple[str, ...]]] = {}
     for index in indices:
+        entries[index] = _listed(index, excluded)
         for scenario, frames in _by_scenario(index).items():
             keys = [FrameKey(index.split, index.folder, scenario, agents[0], frame) for frame, agents in frames]
             steps[index, scenario] = [(a, b.frame, int(b.frame) - int(a.frame)) for a, b in pairwise(keys)]
@@ -67,7 +69,7 @@ def time_gaps(indices: Iterable[SplitIndex], excluded: Collection[str]) -> Itera
     for (index, scenario), found in steps.items():
         own = Counter(step for *_, step in found).most_common(1)
         expected = own[0][0] if own and own[0][1] > len(found) / 2 and len(found) > 2 else usual
-        listed = {int(frame) for name, _, frame in _listed(index, excluded) if name == scenario}
+        listed = {int(frame) for name, _, frame in entries[index] if name == scenario}
         gaps = [
             (before, frame, step)
             for before, frame, step in found
@@ -104,10 +106,7 @@ def _spans(frames: Frames) -> dict[str, tuple[int, int]]:
 
 def _listed(index: SplitIndex, excluded: Collection[str]) -> set[tuple[str, ...]]:
     """Scenario, agent and frame of the entries of a split, whether there is such a frame or not."""
-    heads = heads_of_entries(index.split, index.folder)
-    return {
-        tuple(entry.removeprefix(head).split("/")) for head in heads for entry in excluded if entry.startswith(head)
-    }
+    return {tuple(entry.split("/")) for entry in entries_of(excluded, index.split, index.folder)}
 
 
 class Sequences:

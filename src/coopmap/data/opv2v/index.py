@@ -191,14 +191,12 @@ class SplitIndex:
         return self.root / self.relative_folder(ref, agent) / f"{ref.frame}.pcd"
 
 
-def heads_of_entries(split: str, folder: str) -> set[str]:
-    """How entries of ``data.exclude`` for a split may begin: lists may have any of its names."""
-    return {f"{Path(folder).name}/", f"{SPLIT_FOLDERS[split]}/", f"{split}/"}
-
-
 def entries_of(exclude: Collection[str], split: str, folder: str) -> set[str]:
-    """Entries of ``data.exclude`` for a split whose folder is given, as ``SCENARIO/AGENT/FRAME``."""
-    heads = heads_of_entries(split, folder)
+    """Entries of ``data.exclude`` for a split whose folder is given, as ``SCENARIO/AGENT/FRAME``.
+
+    Lists may have any name of the split.
+    """
+    heads = {f"{Path(folder).name}/", f"{SPLIT_FOLDERS[split]}/", f"{split}/"}
     return {entry.removeprefix(head) for entry in exclude for head in heads if entry.startswith(head)}
 
 
